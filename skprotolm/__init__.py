@@ -1,0 +1,51 @@
+"""Text classifiers that are fine-tuned from a transformer and show their reasons.
+
+Names are resolved on first use, so that importing the package loads neither
+torch nor sentence-transformers.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skprotolm import datasets, exceptions
+    from skprotolm._classifier import ProtoLMClassifier
+    from skprotolm._explanation import Explanation, Explanations
+    from skprotolm._prototypes import Prototype, Prototypes
+
+try:
+    __version__ = version("skprotolm")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+_HOME = {
+    "ProtoLMClassifier": "_classifier",
+    "Explanation": "_explanation",
+    "Explanations": "_explanation",
+    "Prototype": "_prototypes",
+    "Prototypes": "_prototypes",
+}
+_SUBMODULES = ("datasets", "exceptions")
+
+__all__ = [
+    "Explanation",
+    "Explanations",
+    "ProtoLMClassifier",
+    "Prototype",
+    "Prototypes",
+    "datasets",
+    "exceptions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"skprotolm.{_HOME[name]}"), name)
+    if name in _SUBMODULES:
+        return import_module(f"skprotolm.{name}")
+    raise AttributeError(f"module 'skprotolm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,355 @@
+"""The classifier: parameters and scikit-learn's contract; no tensor arithmetic."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from skprotolm import _persistence, _prediction
+from skprotolm._explanation import Explanations
+from skprotolm._fitting import Hooks, Outcome, Plan, plan_fit, run_fit
+from skprotolm._formulations import FORMULATIONS
+from skprotolm._inputs import Texts, as_texts
+from skprotolm._parameters import check_parameters
+from skprotolm._prototypes import Prototypes
+from skprotolm._runtime import infer_seed, seeded
+from skprotolm._state import FittedState
+from skprotolm._targets import encode_targets
+from skprotolm.exceptions import FitInterruptedWarning
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9 has no callbacks
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks."""
+
+    def with_callbacks(method: Any) -> Any:  # type: ignore[no-redef]
+        """Return the method as it is."""
+        return method
+
+
+assert _persistence  # imported so that fitted states can be pickled
+
+
+class ProtoLMClassifier(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    BaseEstimator,
+):
+    """Text classifier that is fine-tuned from a transformer and shows its reasons.
+
+    DOCSTRING
+    """
+
+    def __init__(
+        self,
+        backbone: str
+        | PathLike[str]
+        | SentenceTransformer = "sentence-transformers/all-MiniLM-L6-v2",
+        *,
+        n_prototypes: int | dict[Any, int] = 10,
+        formulation: str = "mixture",
+        sharpness: float = 30.0,
+        cohesion: float = 0.1,
+        separation: float = 0.1,
+        diversity: float = 0.1,
+        preservation: float = 0.2,
+        n_nearest: float = 0.5,
+        projection: bool = True,
+        finetune: str = "full",
+        max_epochs: int | str = "auto",
+        batch_size: int = 32,
+        learning_rate: float = 5e-5,
+        head_learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_fraction: float = 0.06,
+        max_length: int | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 2,
+        precision: str = "auto",
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.backbone = backbone
+        self.n_prototypes = n_prototypes
+        self.formulation = formulation
+        self.sharpness = sharpness
+        self.cohesion = cohesion
+        self.separation = separation
+        self.diversity = diversity
+        self.preservation = preservation
+        self.n_nearest = n_nearest
+        self.projection = projection
+        self.finetune = finetune
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.max_length = max_length
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ProtoLMClassifier:
+        """Fine-tune the transformer and its prototypes.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            Texts: a list, tuple, NumPy array, or pandas, polars or pyarrow column
+            of str, or a frame of one such column. Pairs of texts: a frame or array
+            of two columns, or a list of 2-tuples.
+        y : array-like of shape (n,)
+            One label a text; any labels that scikit-learn takes.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts. Texts of weight 0 take no part.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text, a label or a weight is not usable; nothing was
+            trained then.
+        BackboneNotFoundError
+            If the backbone is neither a folder, nor installed, nor on the hub.
+        KeyboardInterrupt
+            If the fit is interrupted. What was learned by then is kept, and the
+            estimator can be used.
+        """
+        settings = check_parameters(self, tuple(FORMULATIONS))
+        texts = as_texts(X)
+        targets = encode_targets(
+            y, len(texts), sample_weight, self.class_weight, type(self).__name__
+        )
+        seed = infer_seed(self.random_state)
+        plan = plan_fit(texts, targets, settings, seed)
+        hooks = self._hooks(X, y, plan)
+        with seeded(seed, plan.device):
+            outcome = run_fit(plan, seed, hooks)
+        self._adopt(outcome)
+        if outcome.interrupted:
+            warnings.warn(
+                f"Training was interrupted after {self.n_iter_} of {plan.n_epochs} whole "
+                f"epochs; the state it had reached is kept and can be used.",
+                FitInterruptedWarning,
+                stacklevel=2,
+            )
+            raise KeyboardInterrupt
+        return self
+
+    def _adopt(self, outcome: Outcome) -> None:
+        """Take over what a fit gave, in one statement."""
+        self.__dict__.update(
+            _state=outcome.state,
+            classes_=outcome.state.classes,
+            history_=outcome.history,
+            n_iter_=len(outcome.history),
+        )
+
+    def _hooks(self, X: Any, y: Any, plan: Plan) -> Hooks:
+        """Connect scikit-learn's callbacks, where there are any, to the epochs."""
+        if not hasattr(self, "_init_callback_context"):
+            return Hooks(lambda: None, lambda state: False)
+        root = self._init_callback_context(max_subtasks=plan.n_epochs)
+        root.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        epochs: list[Any] = []
+
+        def begin() -> None:
+            epochs.append(root.subcontext(task_name="epoch"))
+            epochs[-1].call_on_fit_task_begin(estimator=self, X=X, y=y)
+
+        def end(state: FittedState) -> bool:
+            return epochs[-1].call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                reconstruction_attributes=lambda: {
+                    "_state": state,
+                    "classes_": state.classes,
+                },
+            )
+
+        return Hooks(begin, end)
+
+    @property
+    def prototypes_(self) -> Prototypes:
+        """The prototypes, as a sequence of `Prototype`."""
+        if "_state" not in self.__dict__:
+            raise AttributeError(
+                f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
+            )
+        return self._state.prototypes
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the label of each text.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels from ``classes_``.
+        """
+        scores = self._scores(X)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, C), float64
+            Columns in the order of ``classes_``; rows sum to 1.
+        """
+        return softmax(self._scores(X), axis=1)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the log-odds of the second class, or log-probabilities of all.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, C), float64
+            Log-odds of ``classes_[1]`` where there are two classes, else the
+            logarithms of `predict_proba`.
+        """
+        scores = self._scores(X)
+        if len(self.classes_) == 2:
+            return scores[:, 1] - scores[:, 0]
+        return log_softmax(scores, axis=1)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the similarity of each text to each prototype.
+
+        A training text is its own prototype, so features of training texts leak
+        their labels: transform texts that were not trained on.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, M), float64
+            Cosines; 1/(distance + ε) under ``formulation="proto-lm"``.
+        """
+        return _prediction.similarities(*self._ready(X))
+
+    def explain(
+        self, X: Any, *, target: Any = None, top_k: int | None = None
+    ) -> Explanations:
+        """Explain the prediction of each text, exactly.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+        target : label, or array-like of shape (n,), default=None
+            The class to explain, one for all texts or one a text; by default the
+            predicted one.
+        top_k : int, default=None
+            How many prototypes an explanation lists; by default all. The others'
+            sum is its ``remainder``.
+
+        Returns
+        -------
+        Explanations
+            One `Explanation` a text.
+
+        Raises
+        ------
+        ValueError
+            If a target is no label of ``classes_``.
+        """
+        state, texts = self._ready(X)
+        if top_k is not None and (not isinstance(top_k, (int, np.integer)) or top_k < 1):
+            raise ValueError(f"top_k must be None or an int of at least 1, got {top_k!r}.")
+        codes = None if target is None else self._target_codes(target, len(texts))
+        return _prediction.explain(state, texts, codes, top_k)
+
+    def _target_codes(self, target: Any, n_texts: int) -> np.ndarray:
+        """Return the class index of each text's target."""
+        labels = np.asarray(target)
+        if labels.ndim == 0:
+            labels = np.full(n_texts, labels.item(), dtype=labels.dtype)
+        if labels.shape != (n_texts,):
+            raise ValueError(
+                f"target must be one label, or one a text ({n_texts}), got an array of "
+                f"shape {labels.shape}."
+            )
+        positions = {label: code for code, label in enumerate(self.classes_.tolist())}
+        unknown = [label for label in labels.tolist() if label not in positions]
+        if unknown:
+            raise ValueError(
+                f"target must hold labels of classes_, got {unknown[0]!r}; the classes "
+                f"are {self.classes_.tolist()[:10]}."
+            )
+        return np.array([positions[label] for label in labels.tolist()])
+
+    def _scores(self, X: Any) -> np.ndarray:
+        return _prediction.scores(*self._ready(X))
+
+    def _ready(self, X: Any) -> tuple[FittedState, Texts]:
+        """Return the fitted state and the checked texts."""
+        check_is_fitted(self)
+        state: FittedState = self._state
+        return state, as_texts(X, n_columns=state.n_columns)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.prototypes_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_state" in self.__dict__
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        return tags

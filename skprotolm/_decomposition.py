@@ -1,0 +1,103 @@
+"""The exact sums behind a prediction: over prototypes, tokens, and pairs of tokens.
+
+Letters: B texts, T tokens, H hidden size, C classes, M prototypes. Everything here
+is float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skprotolm._head import InverseDistanceLayer, MixtureLayer, PrototypeLayer
+from skprotolm._model import Encoded
+
+
+class Account(NamedTuple):
+    """Where the probabilities of B texts come from."""
+
+    log_probabilities: Tensor  # (B, C)
+    similarities: Tensor  # (B, M)
+    contributions: Tensor  # (B, M): shares, or w_cj·a_j of the target class
+    base_values: Tensor  # (B,): of the log-odds, or of the target's score
+    totals: Tensor  # (B,): the target's log-odds, or its score
+    token_scores: Tensor | None  # (B, T), or None where no exact split exists
+
+
+def account(layer: PrototypeLayer, encoded: Encoded, targets: Tensor | None) -> Account:
+    """Account for one batch; `targets` (B,) are classes, by default the predicted."""
+    if isinstance(layer, MixtureLayer):
+        return _account_mixture(layer, encoded, targets)
+    assert isinstance(layer, InverseDistanceLayer)
+    return _account_distances(layer, encoded, targets)
+
+
+def _account_mixture(
+    layer: MixtureLayer, encoded: Encoded, targets: Tensor | None
+) -> Account:
+    s = encoded.s.cpu().double()
+    rows = torch.arange(len(s))
+    owner = layer.owner.cpu()
+    cosines = layer.similarities(s)
+    log_terms = layer.log_terms(cosines)
+    log_sums, scores = layer.evidence(log_terms)
+    log_p = torch.log_softmax(scores, dim=1)
+    k = log_p.argmax(dim=1) if targets is None else targets
+    log_inside = log_terms - log_sums[:, owner]  # log r, a share of its class's sum
+    inside = log_inside.exp()
+
+    rivals = scores.clone()
+    rivals[rows, k] = -torch.inf
+    log_rivals = torch.logsumexp(rivals, dim=1)
+    q = (rivals - log_rivals[:, None]).exp()  # (B, C), 0 at the target
+    log_odds = scores[rows, k] - log_rivals
+
+    scale = layer.concentration(s) / layer.sharpness
+    divergence = (inside * (log_inside - layer.log_priors(s))).nan_to_num()
+    per_class = torch.zeros_like(scores).index_add_(1, owner, divergence)  # KL_c
+    constant = layer.bias.to(s) - scale * per_class  # b_c − (κ/λ)·KL_c
+    base = constant[rows, k] - (q * constant).sum(dim=1) + torch.xlogy(q, q).sum(dim=1)
+
+    signs = torch.where(owner[None, :] == k[:, None], 1.0, -q[:, owner])
+    pull = (signs * inside) @ F.normalize(layer.vectors.to(s), dim=1)  # (B, H)
+    pull = pull * (layer.concentration(s) / s.norm(dim=1).clamp_min(1e-300))[:, None]
+    weighted = encoded.attention.cpu().double()[..., None] * encoded.h.cpu().double()
+    token_scores = torch.einsum("bth,bh->bt", weighted, pull)
+    shares = (log_p[:, owner] + log_inside).exp()
+    return Account(log_p, cosines, shares, base, log_odds, token_scores)
+
+
+def _account_distances(
+    layer: InverseDistanceLayer, encoded: Encoded, targets: Tensor | None
+) -> Account:
+    s = encoded.s.cpu().double()
+    similarities, _, scores = layer(s)
+    log_p = torch.log_softmax(scores, dim=1)
+    k = log_p.argmax(dim=1) if targets is None else targets
+    contributions = layer.weights.to(s)[k] * similarities
+    totals = scores[torch.arange(len(s)), k]
+    return Account(log_p, similarities, contributions, layer.bias.to(s)[k], totals, None)
+
+
+def token_similarities(
+    attention: Tensor, h: Tensor, prototypes: Tensor
+) -> Tensor:
+    """Split cos(s, p_j) over the tokens of one text: α_t·(h_t·p̂_j)/‖s‖, (T, M)."""
+    weighted = attention.double()[:, None] * h.double()  # (T, H)
+    length = weighted.sum(dim=0).norm()
+    return weighted @ F.normalize(prototypes.double(), dim=1).T / length
+
+
+def alignment(
+    attention: Tensor, h: Tensor, other_attention: Tensor, other_h: Tensor
+) -> Tensor:
+    """Split the cosine of two texts over pairs of their tokens, (T, U).
+
+    α_t α_u (h_t·h_u)/(‖s‖‖s_j‖); it sums to cos(s, s_j).
+    """
+    mine = attention.double()[:, None] * h.double()
+    theirs = other_attention.double()[:, None] * other_h.double()
+    return mine @ theirs.T / (mine.sum(dim=0).norm() * theirs.sum(dim=0).norm())

@@ -1,0 +1,380 @@
+"""One fit, from checked texts to a fitted state."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
+from skprotolm._formulations import FORMULATIONS, Start
+from skprotolm._head import MixtureLayer, PrototypeHead, TokenAttention
+from skprotolm._inputs import Texts
+from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
+from skprotolm._parameters import Settings, prototype_counts
+from skprotolm._projection import Candidates, assign, find_candidates, survey
+from skprotolm._prototypes import Prototypes
+from skprotolm._runtime import has_bf16, memory_errors, resolve_device
+from skprotolm._state import FittedState
+from skprotolm._targets import Targets
+from skprotolm._training import Tie, Trainer, TrainingSet, count_epochs
+from skprotolm.exceptions import DuplicatePrototypesWarning, FewerPrototypesWarning
+
+# Prototypes of one class nearer than this quote texts that the model cannot tell
+# apart.
+_DUPLICATE_COSINE = 0.995
+
+
+class Hooks(NamedTuple):
+    """What a caller is told during a fit; `epoch_end` returns whether to stop."""
+
+    epoch_begin: Callable[[], None]
+    epoch_end: Callable[[FittedState], bool]
+
+
+class Outcome(NamedTuple):
+    """What a fit gives."""
+
+    state: FittedState
+    history: list[dict[str, float]]
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided about a fit before any tensor is computed."""
+
+    settings: Settings
+    targets: Targets
+    texts: Texts  # those of positive weight
+    training: np.ndarray  # rows of texts that are trained on
+    validation: np.ndarray  # rows held out, none without early stopping
+    candidates: Candidates  # within the training rows
+    counts: list[int]  # prototypes a class
+    n_epochs: int
+    device: torch.device
+
+
+def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> Plan:
+    """Check what can be checked before training, and decide the rest."""
+    device = resolve_device(settings.device)
+    used = [texts[i] for i in targets.rows]
+    rng = np.random.RandomState(seed)
+    training, validation = _split(targets, settings, rng)
+    codes = targets.codes[training]
+    candidates = find_candidates([used[i] for i in training], codes)
+    counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
+    n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
+    return Plan(
+        settings, targets, used, training, validation, candidates, counts, n_epochs, device
+    )
+
+
+def _split(
+    targets: Targets, settings: Settings, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the same share of every class; a class of one text stays in training."""
+    everything = np.arange(len(targets.codes))
+    if not settings.early_stopping:
+        return everything, everything[:0]
+    held_out = []
+    for code in range(len(targets.classes)):
+        mine = rng.permutation(np.flatnonzero(targets.codes == code))
+        n_out = max(1, round(settings.validation_fraction * len(mine)))
+        held_out.append(mine[: min(n_out, len(mine) - 1)])
+    validation = np.sort(np.concatenate(held_out))
+    if validation.size == 0:
+        raise ValueError(
+            "early_stopping=True needs a class with at least two texts, one of which "
+            "can be held out."
+        )
+    return np.setdiff1d(everything, validation), validation
+
+
+def _feasible_counts(
+    settings: Settings, classes: list[Any], candidates: Candidates
+) -> list[int]:
+    """Lower the number of prototypes where a class has fewer distinct texts."""
+    wanted = prototype_counts(settings.n_prototypes, classes)
+    there = np.bincount(candidates.codes, minlength=len(classes)).tolist()
+    if 0 in there:
+        label = classes[there.index(0)]
+        raise ValueError(
+            f"The class {label!r} has no text of its own: every text of it stands under "
+            f"another label too, so none can be its prototype."
+        )
+    short = [i for i in range(len(classes)) if there[i] < wanted[i]]
+    if short:
+        named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
+        warnings.warn(
+            f"{len(short)} of {len(classes)} classes have fewer distinct texts of their "
+            f"own than n_prototypes and get as many prototypes as texts: {named}"
+            f"{', …' if len(short) > 5 else ''}.",
+            FewerPrototypesWarning,
+            stacklevel=4,
+        )
+    return [min(pair) for pair in zip(wanted, there, strict=True)]
+
+
+def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
+    """Load, start, train, tie and finish; the caller has seeded torch."""
+    settings = plan.settings
+    encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
+    if settings.finetune == "head":
+        encoder.requires_grad_(False)
+    with memory_errors(settings.batch_size, encoder.max_length):
+        return _Fit(plan, seed, encoder, hooks).run()
+
+
+class _Fit:
+    """A fit under way: the trainer, and what early stopping and tying remember."""
+
+    def __init__(self, plan: Plan, seed: int, encoder: TextEncoder, hooks: Hooks):
+        self.plan = plan
+        self.settings = plan.settings
+        self.hooks = hooks
+        self.history: list[dict[str, float]] = []
+        self.assigned: np.ndarray | None = None
+        is_fp32 = encoder.dtype == torch.float32
+        wanted = self.settings.precision == "bf16"
+        automatic = self.settings.precision == "auto" and has_bf16(plan.device)
+        self.train_bf16 = is_fp32 and (wanted or automatic)
+        self.predict_bf16 = is_fp32 and wanted
+
+        tokenized = encoder.tokenize(plan.texts)
+        self.training = tokenized.take(plan.training)
+        self.validation = tokenized.take(plan.validation)
+        self.codes = plan.targets.codes[plan.training]
+        weights = plan.targets.weights[plan.training]
+        attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
+        start, pretrained = self._look_at_untrained(encoder, attention)
+        layer = FORMULATIONS[self.settings.formulation].build(
+            Start(start.numpy(), self.codes, weights, plan.counts, seed), self.settings
+        )
+        self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
+        self.vectors: Tensor | None = start  # of the training texts, while they hold
+        self.trainer = self._make_trainer(weights, pretrained, seed)
+
+    def _look_at_untrained(
+        self, encoder: TextEncoder, attention: TokenAttention
+    ) -> tuple[Tensor, Tensor]:
+        """Run the frozen pass: text vectors of the untrained head, sentence vectors."""
+        texts, sentences = [], []
+        with evaluating(encoder):
+            for encoded in encode(
+                encoder,
+                attention,
+                self.training,
+                self.settings.batch_size,
+                bf16=self.train_bf16,
+            ):
+                with torch.inference_mode():
+                    pretrained = encoder.sentence_vectors(encoded.batch, encoded.h)
+                texts.append((encoded.rows, encoded.s.cpu()))
+                sentences.append((encoded.rows, pretrained.cpu()))
+        return in_order(texts), in_order(sentences)
+
+    def _make_trainer(self, weights: np.ndarray, pretrained: Tensor, seed: int) -> Trainer:
+        data = TrainingSet(
+            self.training,
+            torch.from_numpy(self.codes),
+            torch.from_numpy(weights).to(pretrained.dtype),
+            pretrained,
+        )
+        return Trainer(
+            self.model,
+            data,
+            FORMULATIONS[self.settings.formulation],
+            self.settings,
+            n_epochs=self.plan.n_epochs,
+            bf16=self.train_bf16,
+            rng=np.random.RandomState(seed),
+        )
+
+    def run(self) -> Outcome:
+        interrupted = False
+        total = self.plan.n_epochs * self.trainer.steps_an_epoch
+        with tqdm(total=total, desc="fit", disable=not self.settings.verbose) as bar:
+            try:
+                self._run_epochs(bar)
+            except KeyboardInterrupt:
+                if bar.n == 0:  # nothing was learned that could be kept
+                    raise
+                interrupted = True
+        return Outcome(self._finish(), self.history, interrupted)
+
+    def _run_epochs(self, bar: tqdm) -> None:
+        """Train freely, then one more epoch with the prototypes tied to texts."""
+        n_free = self.plan.n_epochs - bool(self.settings.projection)
+        best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
+        for _ in range(n_free):
+            if self._run_epoch(bar):
+                best.restore()
+                return
+            best.offer(self.history[-1].get("validation_score"))
+            if best.age >= self.settings.n_iter_no_change:
+                break
+        if best.restore():
+            self.vectors = None
+        if self.settings.projection:
+            self._tie()
+            self.trainer.start_last_epoch()
+            best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
+            self._run_epoch(bar)
+            best.offer(self.history[-1].get("validation_score"))
+            best.restore()
+
+    def _run_epoch(self, bar: tqdm) -> bool:
+        """Train for one epoch and record it; return whether a callback says to stop."""
+        self.hooks.epoch_begin()
+        self.vectors = None
+        figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
+        if self.settings.early_stopping:
+            figures["validation_score"] = self._validate()
+        self.history.append(figures)
+        if self.settings.verbose:
+            bar.set_postfix(loss=f"{figures['loss']:.3f}")
+        return self.hooks.epoch_end(self._state(None))
+
+    def _validate(self) -> float:
+        """Return the weighted accuracy on the held-out texts."""
+        if not self.settings.early_stopping:
+            return 0.0
+        s = self._text_vectors(self.validation).to(self.plan.device)
+        with torch.no_grad():
+            predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
+        rows = self.plan.validation
+        return float(
+            np.average(
+                predicted == self.plan.targets.codes[rows],
+                weights=self.plan.targets.weights[rows],
+            )
+        )
+
+    def _text_vectors(self, texts: TokenizedTexts) -> Tensor:
+        return text_vectors(
+            self.model, texts, self.settings.batch_size, bf16=self.train_bf16
+        )
+
+    def _tie(self) -> None:
+        """Assign every prototype a training text, and let it follow that text."""
+        vectors = self._assign()
+        assert self.assigned is not None
+        self.trainer.tie = Tie(
+            self.model, self.training.take(self.assigned), vectors[self.assigned]
+        )
+
+    def _assign(self) -> Tensor:
+        """Find the prototypes' texts, and what stands around them."""
+        vectors = self.vectors
+        if vectors is None:
+            vectors = self._text_vectors(self.training)
+        layer = self.model.head.layer
+        with torch.no_grad():
+            space = layer.compare(vectors).numpy()
+            prototypes = layer.compare(layer.vectors).cpu().numpy()
+        owner = layer.owner.cpu().numpy()
+        self.assigned = assign(prototypes, owner, space, self.plan.candidates)
+        self.surroundings = survey(
+            self.assigned, space, self.codes, self.plan.candidates
+        )
+        return vectors
+
+    def _finish(self) -> FittedState:
+        """Put the prototypes on their texts as the final encoder sees them, in fp32."""
+        if self.trainer.tie is None:
+            self._assign()
+        self.model.eval().requires_grad_(False).zero_grad(set_to_none=True)
+        assert self.assigned is not None
+        layer = self.model.head.layer
+        if self.settings.projection:
+            vectors = text_vectors(
+                self.model,
+                self.training.take(self.assigned),
+                self.settings.batch_size,
+                bf16=False,
+            )
+            layer.vectors.copy_(vectors)
+        self._warn_of_duplicates()
+        return self._state(self._prototypes(self.assigned))
+
+    def _prototypes(self, assigned: np.ndarray) -> Prototypes:
+        layer = self.model.head.layer
+        rows = self.plan.training[assigned]  # of the texts of positive weight
+        priors = weights = None
+        if isinstance(layer, MixtureLayer):
+            priors = layer.log_priors(layer.vectors.double()).exp().cpu().numpy()
+        else:
+            weights = layer.weights.double().cpu().numpy()
+        return Prototypes(
+            vectors=layer.vectors.cpu().numpy().copy(),
+            labels=self.plan.targets.classes[layer.owner.cpu().numpy()],
+            texts=tuple(self.plan.texts[i] for i in rows),
+            train_indices=self.plan.targets.rows[rows],
+            priors=priors,
+            weights=weights,
+            purities=self.surroundings.purity,
+            usages=self.surroundings.usage,
+            projected=bool(self.settings.projection),
+        )
+
+    def _warn_of_duplicates(self) -> None:
+        layer = self.model.head.layer
+        unit = torch.nn.functional.normalize(layer.vectors, dim=1)
+        same_class = layer.owner[:, None] == layer.owner[None, :]
+        near = ((unit @ unit.T > _DUPLICATE_COSINE) & same_class).triu(diagonal=1)
+        if near.any():
+            warnings.warn(
+                f"{int(near.any(dim=0).sum())} of {len(near)} prototypes nearly coincide "
+                f"with another one of their class (cosine above {_DUPLICATE_COSINE}); a "
+                f"smaller n_prototypes or a larger preservation or diversity keeps them "
+                f"apart.",
+                DuplicatePrototypesWarning,
+                stacklevel=6,
+            )
+
+    def _state(self, prototypes: Prototypes | None) -> FittedState:
+        return FittedState(
+            model=self.model,
+            classes=self.plan.targets.classes,
+            prototypes=prototypes,
+            n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
+            batch_size=self.settings.batch_size,
+            bf16=self.predict_bf16,
+            device=str(self.settings.device),
+        )
+
+
+class _Best:
+    """The best weights seen so far, from before the first step on."""
+
+    def __init__(self, model: ProtoLM, score: float, *, enabled: bool):
+        self.model = model
+        self.score = score
+        self.weights = copy.deepcopy(model.state_dict()) if enabled else None
+        self.age = 0  # epochs since the score last rose
+        self.in_use = True
+
+    def offer(self, score: float | None) -> None:
+        """Keep the model's weights if none had a higher score; of equals, the later."""
+        if self.weights is None or score is None:
+            return
+        self.age = 0 if score > self.score else self.age + 1
+        self.in_use = score >= self.score
+        if self.in_use:
+            self.score = score
+            self.weights = copy.deepcopy(self.model.state_dict())
+
+    def restore(self) -> bool:
+        """Put the best weights back, if they are not those in use."""
+        if self.weights is None or self.in_use:
+            return False
+        self.model.load_state_dict(self.weights)
+        return True

@@ -1,0 +1,120 @@
+"""The two formulations: which layer, start and losses a name stands for.
+
+The only place that compares the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skprotolm import _losses
+from skprotolm._head import InverseDistanceLayer, LayerOutput, MixtureLayer, PrototypeLayer
+from skprotolm._initialization import kmeans_start, normal_start
+from skprotolm._parameters import Settings
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known before training begins: frozen vectors and their classes."""
+
+    vectors: np.ndarray  # (n, H), the untrained head's text vectors
+    codes: np.ndarray  # (n,)
+    weights: np.ndarray  # (n,)
+    counts: list[int]  # prototypes a class
+    seed: int
+
+    @property
+    def owner(self) -> Tensor:
+        """The class of each prototype, (M,)."""
+        return torch.repeat_interleave(
+            torch.arange(len(self.counts)), torch.tensor(self.counts)
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the losses read of one batch."""
+
+    s: Tensor  # (B, H)
+    output: LayerOutput
+    codes: Tensor  # (B,)
+    weights: Tensor  # (B,)
+    pretrained: Tensor  # (B, P), the pretrained encoder's sentence vectors
+
+
+# A term of the loss with the weight it carries in the sum.
+Terms = dict[str, tuple[float, Tensor]]
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """One way to score with prototypes, and to train it."""
+
+    build: Callable[[Start, Settings], PrototypeLayer]
+    losses: Callable[[Step, PrototypeLayer, Settings], Terms]
+
+
+def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
+    centres = kmeans_start(
+        start.vectors, start.codes, start.weights, start.counts, start.seed
+    )
+    vectors = torch.from_numpy(centres)
+    return MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
+
+
+def _build_published(start: Start, settings: Settings) -> PrototypeLayer:
+    vectors = normal_start(sum(start.counts), torch.from_numpy(start.vectors))
+    return InverseDistanceLayer(vectors, start.owner, len(start.counts))
+
+
+def _mixture_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Terms:
+    assert isinstance(layer, MixtureLayer)
+    d2 = step.output.squared_distances
+    own = step.codes[:, None] == layer.owner[None, :]
+    terms: Terms = {
+        "cross_entropy": (
+            1 - settings.cohesion - settings.separation,
+            _losses.cross_entropy(step.output.scores, step.codes, step.weights),
+        )
+    }
+    if settings.cohesion:
+        terms["cohesion"] = (settings.cohesion, _losses.cohesion(d2, own, step.weights))
+        terms["coverage"] = (settings.cohesion, _losses.coverage(d2, own))
+    if settings.separation:
+        pushed = _losses.separation(d2, own, step.weights)
+        terms["separation"] = (settings.separation, pushed)
+    # Tied prototypes do not move, so their spread is no term of theirs any more.
+    if settings.diversity and layer.vectors.requires_grad:
+        terms["diversity"] = (settings.diversity, _losses.diversity(*layer.grouped()))
+    if settings.preservation:
+        kept = _losses.preservation(step.s, step.pretrained, step.codes)
+        terms["preservation"] = (settings.preservation, kept)
+    return terms
+
+
+def _published_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Terms:
+    d2 = step.output.squared_distances
+    own = step.codes[:, None] == layer.owner[None, :]
+    entropy = _losses.cross_entropy(step.output.scores, step.codes, step.weights)
+    return {
+        "cross_entropy": (1 - settings.cohesion - settings.separation, entropy),
+        "cohesion": (
+            settings.cohesion,
+            _losses.published_cohesion(d2, own, step.weights, settings.n_nearest),
+        ),
+        "separation": (
+            settings.separation,
+            _losses.published_separation(d2, own, step.weights, settings.n_nearest),
+        ),
+    }
+
+
+FORMULATIONS = {
+    "mixture": Formulation(_build_mixture, _mixture_losses),
+    "proto-lm": Formulation(_build_published, _published_losses),
+}

@@ -1,0 +1,201 @@
+"""The layers on top of the encoder: attention over tokens, and the prototypes.
+
+Letters: B texts, T tokens, H hidden size, C classes, M prototypes in all, N the
+most prototypes that any class has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_ATTENTION_SIZE = 128  # width of the layer that scores a token
+_START_CONCENTRATION = 2.0  # log κ, so that κ starts at e² = 7.4
+_EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text
+
+
+class LayerOutput(NamedTuple):
+    """What a prototype layer says of B texts; a similarity carries its distance."""
+
+    similarities: Tensor  # (B, M), higher is nearer
+    squared_distances: Tensor  # (B, M), lower is nearer
+    scores: Tensor  # (B, C), logits of the classes
+
+
+class TokenAttention(nn.Module):
+    """Weights of a text's own tokens: softmax of ν·tanh(W h_t + b)."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.project = nn.Linear(hidden_size, _ATTENTION_SIZE)
+        self.score = nn.Linear(_ATTENTION_SIZE, 1, bias=False)
+        nn.init.zeros_(self.score.weight)  # untrained, it is the mean of own tokens
+
+    def forward(self, h: Tensor, own: Tensor) -> Tensor:
+        """Return α (B, T) for token vectors (B, T, H); 0 outside the mask `own`."""
+        B, T, _ = h.shape
+        if own.shape != (B, T):
+            raise ValueError(
+                f"the mask of own tokens has the shape {tuple(own.shape)}, but the "
+                f"token vectors have {tuple(h.shape)}; the first two must agree."
+            )
+        u = self.score(torch.tanh(self.project(h))).squeeze(-1)  # (B, T)
+        return torch.softmax(u.masked_fill(~own, -torch.inf), dim=1)
+
+
+class PrototypeLayer(nn.Module, ABC):
+    """M vectors, each owned by one class. Subclasses turn nearness into scores."""
+
+    owner: Tensor
+
+    def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
+        super().__init__()
+        self.n_classes = n_classes
+        self.vectors = nn.Parameter(vectors.clone())
+        self.register_buffer("owner", owner)
+
+    def options(self) -> dict[str, float]:
+        """Return what the constructor takes besides vectors, owners and classes."""
+        return {}
+
+    def compare(self, vectors: Tensor) -> Tensor:
+        """Map text vectors to where Euclidean distance is this layer's distance."""
+        return vectors
+
+    @abstractmethod
+    def forward(self, s: Tensor) -> LayerOutput:
+        """Score text vectors (B, H), in their own precision and on their device."""
+
+
+class MixtureLayer(PrototypeLayer):
+    """Class evidence is a smooth maximum of cosines to the class's prototypes.
+
+        z_c = (κ/λ)·log Σ_{j: c(j)=c} π_j exp(λ·cos(s, p_j)) + b_c
+
+    With κ = λ this is a mixture of von Mises-Fisher densities trained
+    discriminatively (Seo and Obermayer 2003), with two concentrations SoftTriple
+    (Qian et al. 2019) on labelled prototypes.
+    """
+
+    members: Tensor
+    places: Tensor
+
+    def __init__(
+        self, vectors: Tensor, owner: Tensor, n_classes: int, sharpness: float
+    ):
+        super().__init__(vectors, owner, n_classes)
+        self.sharpness = float(sharpness)
+        self.prior_logits = nn.Parameter(vectors.new_zeros(len(owner)))
+        self.bias = nn.Parameter(vectors.new_zeros(n_classes))
+        self.log_concentration = nn.Parameter(
+            vectors.new_tensor(_START_CONCENTRATION)
+        )
+        members, places = _class_table(owner, n_classes)
+        self.register_buffer("members", members)
+        self.register_buffer("places", places)
+
+    def options(self) -> dict[str, float]:
+        """Return the sharpness λ."""
+        return {"sharpness": self.sharpness}
+
+    def compare(self, vectors: Tensor) -> Tensor:
+        """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
+        return F.normalize(vectors, dim=-1)
+
+    def concentration(self, like: Tensor) -> Tensor:
+        """Return κ, which sets how sure the model is."""
+        return self.log_concentration.to(like).exp()
+
+    def log_priors(self, like: Tensor) -> Tensor:
+        """Return log π_j (M,): a softmax inside each class."""
+        by_class = self.by_class(self.prior_logits.to(like), -torch.inf)  # (C, N)
+        return torch.log_softmax(by_class, dim=-1).flatten()[self.places.to(like.device)]
+
+    def by_class(self, values: Tensor, fill: float) -> Tensor:
+        """Arrange (..., M) values by class as (..., C, N), `fill` where N is not full."""
+        return F.pad(values, (0, 1), value=fill)[..., self.members.to(values.device)]
+
+    def grouped(self) -> tuple[Tensor, Tensor]:
+        """Return each class's unit vectors (C, N, H), zeros behind its count (C,)."""
+        padded = F.pad(self.compare(self.vectors), (0, 0, 0, 1))
+        return padded[self.members], (self.members < len(self.owner)).sum(dim=1)
+
+    def similarities(self, s: Tensor) -> Tensor:
+        """Return cos(s, p_j), (B, M)."""
+        return F.normalize(s, dim=-1) @ F.normalize(self.vectors.to(s), dim=-1).T
+
+    def log_terms(self, similarities: Tensor) -> Tensor:
+        """Return log π_j + λ·cos(s, p_j), (B, M)."""
+        return self.log_priors(similarities) + self.sharpness * similarities
+
+    def evidence(self, log_terms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-sum of each class's terms and the scores z, both (B, C)."""
+        log_sums = torch.logsumexp(self.by_class(log_terms, -torch.inf), dim=-1)
+        scale = self.concentration(log_terms) / self.sharpness
+        return log_sums, scale * log_sums + self.bias.to(log_terms)
+
+    def forward(self, s: Tensor) -> LayerOutput:
+        """Score text vectors (B, H)."""
+        cosines = self.similarities(s)
+        _, scores = self.evidence(self.log_terms(cosines))
+        return LayerOutput(cosines, 2 - 2 * cosines, scores)
+
+
+class InverseDistanceLayer(PrototypeLayer):
+    """proto-lm's layer as published: a_j = 1/(‖s − p_j‖ + ε), linear output.
+
+    Xie, Vosoughi and Hassanpour, Findings of EMNLP 2023. Output weights start at 1
+    on the own class and −0.5 elsewhere.
+    """
+
+    def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
+        super().__init__(vectors, owner, n_classes)
+        own = F.one_hot(owner, n_classes).T.to(vectors)
+        self.weights = nn.Parameter(1.5 * own - 0.5)  # (C, M)
+        self.bias = nn.Parameter(vectors.new_zeros(n_classes))
+
+    def forward(self, s: Tensor) -> LayerOutput:
+        """Score text vectors (B, H)."""
+        # Differences, not the expansion of the square, which loses small distances.
+        distances = torch.cdist(
+            s, self.vectors.to(s), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        similarities = 1 / (distances + _EPSILON)
+        scores = similarities @ self.weights.to(s).T + self.bias.to(s)
+        return LayerOutput(similarities, distances.square(), scores)
+
+
+class PrototypeHead(nn.Module):
+    """Token attention, and the prototype layer that reads the text vector."""
+
+    def __init__(self, attention: TokenAttention, layer: PrototypeLayer):
+        super().__init__()
+        self.attention = attention
+        self.layer = layer
+
+    def forward(self, h: Tensor, own: Tensor) -> tuple[Tensor, LayerOutput]:
+        """Return text vectors s (B, H) and what the layer says of them."""
+        s = pool(self.attention(h, own), h)
+        return s, self.layer(s)
+
+
+def pool(attention: Tensor, h: Tensor) -> Tensor:
+    """Return text vectors s = Σ_t α_t h_t, (B, H)."""
+    return torch.einsum("bt,bth->bh", attention, h)
+
+
+def _class_table(owner: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """Return each class's prototypes (C, N), padded with M, and each one's place in it."""
+    M = len(owner)
+    counts = torch.bincount(owner, minlength=n_classes)
+    members = torch.full((n_classes, int(counts.max())), M)
+    places = torch.empty(M, dtype=torch.long)
+    for c in range(n_classes):
+        mine = torch.nonzero(owner == c).flatten()
+        members[c, : len(mine)] = mine
+        places[mine] = c * members.shape[1] + torch.arange(len(mine))
+    return members, places

@@ -1,0 +1,143 @@
+"""The one door for X: any container of texts, or of sentence pairs, to plain lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Texts = list[str] | list[tuple[str, str]]
+
+
+def as_texts(X: Any, *, n_columns: int | None = None) -> Texts:
+    """Return the texts, or pairs of texts, that X holds, one a row.
+
+    Parameters
+    ----------
+    X : container of str
+        A list, tuple, NumPy array or pandas/polars/pyarrow column of str, a frame
+        or array of one such column, or pairs: a frame or array of two columns, or a
+        list of 2-tuples.
+    n_columns : {1, 2}, default=None
+        What a fitted estimator was trained on; anything else is refused.
+
+    Returns
+    -------
+    list of str, or list of (str, str)
+    """
+    rows = _rows(X)
+    if not rows:
+        raise ValueError(
+            "X holds no text: found array with 0 sample(s) while a minimum of 1 is "
+            "required."
+        )
+    paired = isinstance(rows[0], tuple)
+    texts = [_checked(row, number, paired) for number, row in enumerate(rows)]
+    if n_columns is not None and n_columns != 1 + paired:
+        kinds = {1: "single texts", 2: "pairs of texts"}
+        raise ValueError(
+            f"X holds {kinds[1 + paired]}, but the estimator was fitted on "
+            f"{kinds[n_columns]}."
+        )
+    return texts
+
+
+def _rows(X: Any) -> list[Any]:
+    """Take the container apart: one object a row, tuples where there are two columns."""
+    if isinstance(X, (str, bytes)):
+        raise ValueError(
+            f"X must be a collection of texts, got a single {type(X).__name__}; pass "
+            f"[text] to handle one text."
+        )
+    if isinstance(X, (list, tuple)):
+        return list(X)
+    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+        raise TypeError("X must hold texts, got a sparse matrix of numbers.")
+    if hasattr(X, "__array__") or hasattr(X, "__dataframe__"):
+        return _array_rows(np.asarray(X, dtype=object))
+    if isinstance(X, Sequence):  # lazy columns of data set libraries
+        return list(X)
+    raise TypeError(
+        f"X must be a list, tuple, array, column or frame of texts, got "
+        f"{type(X).__name__}; use list(X) for other collections."
+    )
+
+
+def _array_rows(array: np.ndarray) -> list[Any]:
+    if array.ndim == 0:
+        raise ValueError(
+            "X must be a collection of texts, got a single value; pass [text] to "
+            "handle one text. Reshape your data."
+        )
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[1] not in (1, 2)):
+        raise ValueError(
+            f"X must hold one text a row, or a pair of texts in two columns, got an "
+            f"array of shape {array.shape}. Expected one or two columns: choose them, "
+            f"for example X['text']. Reshape your data."
+        )
+    if array.ndim == 2 and array.shape[1] == 2:
+        return [tuple(row) for row in array]
+    return list(array.ravel())
+
+
+def _checked(row: Any, number: int, paired: bool) -> Any:
+    if not paired:
+        return _checked_text(row, number)
+    if not isinstance(row, tuple) or len(row) != 2:
+        raise ValueError(
+            f"Row {number} of X is {_shown(row)}, but row 0 is a tuple, and pairs of "
+            f"texts are 2-tuples throughout."
+        )
+    return _checked_text(row[0], number), _checked_text(row[1], number)
+
+
+def _checked_text(value: Any, number: int) -> str:
+    if isinstance(value, str):
+        if not _is_encodable(value):
+            raise ValueError(
+                f"Row {number} of X holds half of a surrogate pair, which is no text; "
+                f"replace it, for example with text.encode('utf-8', 'replace').decode()."
+            )
+        return str(value)
+    if isinstance(value, bytes):
+        raise TypeError(
+            f"Row {number} of X is bytes, not str; decode it, for example with "
+            f"value.decode('utf-8')."
+        )
+    if _is_missing(value):
+        raise ValueError(
+            f'Row {number} of X is {value}; drop it or replace it with "".'
+        )
+    if isinstance(value, tuple):
+        raise ValueError(
+            f"Row {number} of X is a tuple of {len(value)}, but row 0 is a text; rows "
+            f"are texts throughout, or 2-tuples of texts throughout."
+        )
+    hint = "; pairs of texts are tuples" if isinstance(value, (list, np.ndarray)) else ""
+    raise TypeError(
+        f"Row {number} of X is {_shown(value)}, not a str{hint}. The argument must be "
+        f"a string: convert it with str(value) if that is meant."
+    )
+
+
+def _is_encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, NaT and pandas.NA, without importing pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:60]}{'…' if len(text) > 60 else ''} ({type(value).__name__})"

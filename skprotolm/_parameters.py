@@ -1,0 +1,170 @@
+"""The estimator's parameters: checked once, in `fit`, and frozen for the fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FINETUNE = ("full", "head")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class Rule(NamedTuple):
+    """What a parameter must be, in words and as a test."""
+
+    words: str
+    allows: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked parameters of one fit, under the estimator's own names."""
+
+    backbone: Any
+    n_prototypes: Any
+    formulation: str
+    sharpness: float
+    cohesion: float
+    separation: float
+    diversity: float
+    preservation: float
+    n_nearest: float
+    projection: bool
+    finetune: str
+    max_epochs: Any
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float
+    weight_decay: float
+    warmup_fraction: float
+    max_length: int | None
+    class_weight: Any
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    precision: str
+    device: Any
+    verbose: int
+
+
+def _integer(low: int) -> Rule:
+    def allows(value: Any) -> bool:
+        return isinstance(value, Integral) and value is not True and value >= low
+
+    return Rule(f"an int of at least {low}", allows)
+
+
+def _number(interval: str, inside: Callable[[float], bool]) -> Rule:
+    def allows(value: Any) -> bool:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        return math.isfinite(value) and inside(float(value))
+
+    return Rule(f"a number in {interval}", allows)
+
+
+def _one_of(*options: Any) -> Rule:
+    def allows(value: Any) -> bool:
+        return any(type(value) is type(o) and value == o for o in options)
+
+    return Rule(" or ".join(map(repr, options)), allows)
+
+
+def _either(*rules: Rule) -> Rule:
+    words = ", or ".join(rule.words for rule in rules)
+    return Rule(words, lambda value: any(rule.allows(value) for rule in rules))
+
+
+def _is_encoder_or_name(value: Any) -> bool:
+    if isinstance(value, (str, PathLike)):
+        return str(value) != ""
+    return hasattr(value, "encode") and hasattr(value, "tokenizer")
+
+
+_POSITIVE = _number("(0, inf)", lambda v: v > 0)
+_NOT_NEGATIVE = _number("[0, inf)", lambda v: v >= 0)
+_SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
+_FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
+_FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
+_COUNT = _integer(1)
+
+
+def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
+    by_label = Rule(
+        "a dict from each label to one",
+        lambda v: isinstance(v, Mapping) and all(map(_COUNT.allows, v.values())),
+    )
+    return {
+        "backbone": Rule(
+            "a name, a folder or a SentenceTransformer", _is_encoder_or_name
+        ),
+        "n_prototypes": _either(_COUNT, by_label),
+        "formulation": _one_of(*formulations),
+        "sharpness": _POSITIVE,
+        "cohesion": _SHARE,
+        "separation": _SHARE,
+        "diversity": _NOT_NEGATIVE,
+        "preservation": _NOT_NEGATIVE,
+        "n_nearest": _either(_COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
+        "projection": _FLAG,
+        "finetune": _one_of(*FINETUNE),
+        "max_epochs": _either(_one_of("auto"), _COUNT),
+        "batch_size": _COUNT,
+        "learning_rate": _POSITIVE,
+        "head_learning_rate": _POSITIVE,
+        "weight_decay": _NOT_NEGATIVE,
+        "warmup_fraction": _SHARE,
+        "max_length": _either(_one_of(None), _COUNT),
+        "class_weight": _either(
+            _one_of(None, "balanced"),
+            Rule("a dict from labels to weights", lambda v: isinstance(v, Mapping)),
+        ),
+        "early_stopping": _FLAG,
+        "validation_fraction": _FRACTION,
+        "n_iter_no_change": _COUNT,
+        "precision": _one_of(*PRECISIONS),
+        "device": Rule(
+            "'auto', a device name or a torch.device",
+            lambda v: isinstance(v, str) or type(v).__module__ == "torch",
+        ),
+        "verbose": _either(_integer(0), _FLAG),
+    }
+
+
+def check_parameters(estimator: Any, formulations: tuple[str, ...]) -> Settings:
+    """Return the estimator's parameters as checked settings, or say what is wrong."""
+    owner = type(estimator).__name__
+    values = {field.name: getattr(estimator, field.name) for field in fields(Settings)}
+    for name, rule in _rules(formulations).items():
+        if not rule.allows(values[name]):
+            raise ValueError(
+                f"The {name!r} parameter of {owner} must be {rule.words}, got "
+                f"{values[name]!r}."
+            )
+    if values["cohesion"] + values["separation"] >= 1:
+        raise ValueError(
+            f"The weights 'cohesion' and 'separation' of {owner} must sum to less than "
+            f"1, since the cross-entropy gets the rest; got {values['cohesion']} + "
+            f"{values['separation']}."
+        )
+    return Settings(**values)
+
+
+def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:
+    """Spread `n_prototypes` over the classes: one number for all, or one a label."""
+    if not isinstance(n_prototypes, Mapping):
+        return [int(n_prototypes)] * len(classes)
+    missing = [label for label in classes if label not in n_prototypes]
+    unknown = [label for label in n_prototypes if label not in classes]
+    if missing or unknown:
+        raise ValueError(
+            f"n_prototypes must name every label of y and no other; missing: "
+            f"{missing[:5]}, unknown: {unknown[:5]}."
+        )
+    return [int(n_prototypes[label]) for label in classes]

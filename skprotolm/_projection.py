@@ -1,0 +1,111 @@
+"""Prototypes onto real training texts: who goes where, and what stands around them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+_N_NEIGHBOURS = 10  # that a prototype's purity looks at
+_CHUNK = 8192  # texts compared at once
+
+
+class Candidates(NamedTuple):
+    """The training texts that prototypes may stand on: one row a distinct text."""
+
+    rows: np.ndarray  # (K,) each distinct text's first row
+    codes: np.ndarray  # (K,) its class
+    text_ids: np.ndarray  # (n,) for each row, which distinct text it holds
+
+
+def find_candidates(texts: list, codes: np.ndarray) -> Candidates:
+    """Find the distinct texts that stand under one label only.
+
+    Parameters
+    ----------
+    texts : list of str or of (str, str), length n
+    codes : ndarray of shape (n,), int
+    """
+    ids: dict = {}
+    text_ids = np.array([ids.setdefault(text, len(ids)) for text in texts])
+    lowest = np.full(len(ids), np.iinfo(codes.dtype).max)
+    highest = np.full(len(ids), -1)
+    np.minimum.at(lowest, text_ids, codes)
+    np.maximum.at(highest, text_ids, codes)
+    first_rows = np.unique(text_ids, return_index=True)[1]
+    rows = first_rows[lowest == highest]
+    return Candidates(rows, codes[rows], text_ids)
+
+
+def assign(
+    prototypes: np.ndarray, owner: np.ndarray, texts: np.ndarray, candidates: Candidates
+) -> np.ndarray:
+    """Give every prototype a distinct text of its class, at the least total distance.
+
+    Parameters
+    ----------
+    prototypes : ndarray of shape (M, H)
+    owner : ndarray of shape (M,), int
+    texts : ndarray of shape (n, H)
+        Vectors of all training texts, in the space where distance is Euclidean.
+    candidates : Candidates
+
+    Returns
+    -------
+    ndarray of shape (M,), int
+        The row of each prototype's text.
+    """
+    assigned = np.empty(len(owner), dtype=np.int64)
+    for code in np.unique(owner):
+        mine = np.flatnonzero(owner == code)
+        rows = candidates.rows[candidates.codes == code]
+        costs = cdist(prototypes[mine], texts[rows], "sqeuclidean")
+        # Among a prototype's n nearest texts one is left free by the n - 1 others,
+        # so the best assignment needs no text beyond these.
+        near = min(len(mine), len(rows)) - 1
+        columns = np.unique(np.argpartition(costs, near, axis=1)[:, : near + 1])
+        at, chosen = linear_sum_assignment(costs[:, columns])
+        assigned[mine[at]] = rows[columns[chosen]]
+    return assigned
+
+
+class Surroundings(NamedTuple):
+    """What stands around each prototype in the training set."""
+
+    purity: np.ndarray  # (M,) float, NaN where there is no other text to look at
+    usage: np.ndarray  # (M,) int
+
+
+def survey(
+    assigned: np.ndarray, texts: np.ndarray, codes: np.ndarray, candidates: Candidates
+) -> Surroundings:
+    """Measure the purity and usage of prototypes that stand on training texts.
+
+    Purity is the share of the own class among the min(10, n_c − 1) nearest other
+    training texts, n_c the distinct texts of the class; usage is how many other
+    training texts have the prototype as their nearest. Further rows of the
+    prototype's own text do not count.
+    """
+    M = len(assigned)
+    purity = np.full(M, np.nan)
+    usage = np.zeros(M, dtype=np.int64)
+    ids = candidates.text_ids
+    class_sizes = np.array(
+        [len(np.unique(ids[codes == code])) for code in range(codes.max() + 1)]
+    )
+    for start in range(0, len(texts), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(texts)))
+        distances = cdist(texts[rows], texts[assigned], "sqeuclidean")
+        nearest = distances.argmin(axis=1)
+        others = ids[rows] != ids[assigned[nearest]]
+        usage += np.bincount(nearest[others], minlength=M)
+    for j, row in enumerate(assigned):
+        n_neighbours = min(_N_NEIGHBOURS, class_sizes[codes[row]] - 1)
+        if n_neighbours:
+            distances = ((texts - texts[row]) ** 2).sum(axis=1)
+            distances[ids == ids[row]] = np.inf
+            near = np.argpartition(distances, n_neighbours - 1)[:n_neighbours]
+            purity[j] = np.mean(codes[near] == codes[row])
+    return Surroundings(purity, usage)

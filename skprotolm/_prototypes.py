@@ -1,0 +1,169 @@
+"""The prototypes of a fitted estimator, as frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from skprotolm._display import as_frame, prototypes_html, shorten
+
+Text = str | tuple[str, str]
+
+_SHOWN = 20  # prototypes that print lists
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """One prototype: a training text that stands for a part of its class.
+
+    Attributes
+    ----------
+    index : int
+        Its position among all prototypes.
+    label : object
+        The class that owns it.
+    text : str or (str, str)
+        The training text it stands on; with ``projection=False``, the nearest one.
+    train_index : int
+        That text's row in the X of `fit`.
+    prior : float or None
+        Its weight π inside its class; priors of a class sum to 1. None under
+        ``formulation="proto-lm"``.
+    weights : ndarray of shape (n_classes,) or None
+        Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
+    purity : float or None
+        Share of its own class among its nearest other training texts, at most ten;
+        None where there is none to look at.
+    usage : int
+        How many other training texts have it as their nearest prototype.
+    """
+
+    index: int
+    label: Any
+    text: Text
+    train_index: int
+    prior: float | None
+    weights: np.ndarray | None
+    purity: float | None
+    usage: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prototypes(Sequence[Prototype]):
+    """All prototypes of a fit, class after class: a sequence of `Prototype`.
+
+    ``numpy.asarray(prototypes)`` is ``prototypes.vectors``, and ``prototypes.shape``
+    its shape, so code that expects an array of prototypes works.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (M, H), float32
+        The prototypes' text vectors.
+    labels : ndarray of shape (M,)
+        The class of each.
+    texts : tuple of str, or of (str, str)
+        The training text of each.
+    train_indices : ndarray of shape (M,), int64
+        The row of each text in the X of `fit`.
+    priors : ndarray of shape (M,), float64, or None
+        Weights π; None under ``formulation="proto-lm"``.
+    weights : ndarray of shape (C, M), float64, or None
+        Output weights under ``formulation="proto-lm"``.
+    purities : ndarray of shape (M,), float64
+        NaN where there is no other text to look at.
+    usages : ndarray of shape (M,), int64
+    projected : bool
+        Whether each vector *is* its text's vector (``projection=True``).
+
+    Examples
+    --------
+    >>> prototypes = clf.prototypes_  # doctest: +SKIP
+    >>> prototypes[0].text, prototypes[0].label  # doctest: +SKIP
+    ('the food was wonderful', 'positive')
+    """
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    texts: tuple[Text, ...]
+    train_indices: np.ndarray
+    priors: np.ndarray | None
+    weights: np.ndarray | None
+    purities: np.ndarray
+    usages: np.ndarray
+    projected: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, H), the shape of ``vectors``."""
+        return self.vectors.shape  # type: ignore[return-value]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Prototype: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prototype]: ...
+    def __getitem__(self, index: int | slice) -> Prototype | list[Prototype]:
+        """Return one prototype, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        j = range(len(self))[index]
+        purity = float(self.purities[j])
+        return Prototype(
+            index=j,
+            label=self.labels[j : j + 1].tolist()[0],
+            text=self.texts[j],
+            train_index=int(self.train_indices[j]),
+            prior=None if self.priors is None else float(self.priors[j]),
+            weights=None if self.weights is None else self.weights[:, j].copy(),
+            purity=None if np.isnan(purity) else purity,
+            usage=int(self.usages[j]),
+        )
+
+    def __iter__(self) -> Iterator[Prototype]:
+        return (self[j] for j in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            return np.asarray(self.vectors, dtype=dtype)
+        return np.array(self.vectors, dtype=dtype)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Return one plain dict a prototype, without the vectors."""
+        return [
+            {
+                "index": p.index,
+                "label": p.label,
+                "text": p.text,
+                "train_index": p.train_index,
+                "prior": p.prior,
+                "weights": None if p.weights is None else p.weights.tolist(),
+                "purity": p.purity,
+                "usage": p.usage,
+            }
+            for p in self
+        ]
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame, one row a prototype.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        return as_frame(self.to_dict())
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} prototypes of {len(np.unique(self.labels))} classes"]
+        lines += [f"  {p.index:>3}  {p.label}: {shorten(p.text)}" for p in self[:_SHOWN]]
+        if len(self) > _SHOWN:
+            lines.append(f"  … and {len(self) - _SHOWN} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return prototypes_html(self.to_dict())

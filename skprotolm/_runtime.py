@@ -1,0 +1,108 @@
+"""Where and how tensors are computed: device, precision, seeds, memory errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+# Dropout reads torch's process-wide generator, which only one fit can own at a
+# time: two fits in threads would read each other's numbers and restore the
+# generator in the wrong order. The lock is reentrant, since a callback of a fit
+# may predict or fit.
+_GENERATOR_LOCK = threading.RLock()
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn the parameter ``device`` into a device that is there."""
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must be 'auto', a device name such as 'cpu' or 'cuda:0', or a "
+            f"torch.device, got {device!r}."
+        ) from error
+    if not _is_there(resolved):
+        raise ValueError(
+            f"device is {device!r}, which this machine does not offer to torch; use "
+            f"'auto' to take the best device there is."
+        )
+    return resolved
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return True
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type == "mps" and torch.backends.mps.is_available()
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 numbers itself, without emulation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device, enabled: bool) -> Any:
+    """Return the scope in which an encoder runs: bfloat16 autocast, or none."""
+    if not enabled:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def infer_seed(random_state: Any) -> int:
+    """Draw the one seed of a fit, as scikit-learn reads ``random_state``."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch on the CPU and on `device`, and put both generators back at the end."""
+    with _GENERATOR_LOCK:
+        cpu_state = torch.default_generator.get_state()
+        library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+        place = (device,) if device.type == "cuda" else ()
+        device_state = library.get_rng_state(*place) if library else None
+        try:
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            elif library:
+                library.manual_seed(seed)
+            yield
+        finally:
+            torch.default_generator.set_state(cpu_state)
+            if library:
+                library.set_rng_state(device_state, *place)
+
+
+@contextmanager
+def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
+    """Turn an allocation failure into an error that says what to make smaller."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's is plain
+        exhausted = ("out of memory", "can't allocate memory", "not enough memory")
+        if not any(sign in str(error) for sign in exhausted):
+            raise
+        raise MemoryError(
+            f"The device ran out of memory with batch_size={batch_size} texts of up to "
+            f"{max_length} tokens; use a smaller batch_size or max_length."
+        ) from error

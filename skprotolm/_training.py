@@ -1,0 +1,215 @@
+"""The training loop: epoch, step, optimiser, and prototypes tied to their texts."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
+
+from skprotolm._batches import training_batches
+from skprotolm._encoder import TokenizedTexts
+from skprotolm._formulations import Formulation, Step
+from skprotolm._model import ProtoLM, text_vectors
+from skprotolm._parameters import Settings
+
+_MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
+_MIN_EPOCHS = 3
+_MAX_GRADIENT_NORM = 1.0
+_REFRESH_EVERY = 50  # steps between re-encodings of tied prototypes
+_REFRESH_SHARE = 0.05  # of an epoch's texts, at most, are re-encoded during it
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The texts that training sees, one entry a text."""
+
+    tokenized: TokenizedTexts
+    codes: Tensor  # (n,)
+    weights: Tensor  # (n,) of mean 1
+    pretrained: Tensor  # (n, P), the pretrained encoder's sentence vectors
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
+    """Return the number of epochs; "auto" gives 3, or what makes 150 steps."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    steps = math.ceil(n_texts / batch_size)
+    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))
+
+
+def make_optimizer(
+    encoder: nn.Module, head: nn.Module, settings: Settings
+) -> torch.optim.AdamW:
+    """Build AdamW with a rate each for encoder and head; the head has no decay."""
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim <= 1]  # biases and norms: no decay
+    groups = [
+        {"params": matrices, "lr": settings.learning_rate},
+        {"params": vectors, "lr": settings.learning_rate, "weight_decay": 0.0},
+        {
+            "params": list(head.parameters()),
+            "lr": settings.head_learning_rate,
+            "weight_decay": 0.0,
+        },
+    ]
+    fused = next(head.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, n_steps: int, warmup_fraction: float
+) -> LambdaLR:
+    """Build a linear warm-up and a linear decay to zero over `n_steps`."""
+    warmup = max(1, round(warmup_fraction * n_steps))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, (n_steps - step) / max(1, n_steps - warmup))
+
+    return LambdaLR(optimizer, factor)
+
+
+class Tie:
+    """Prototypes that stand on training texts while the encoder goes on learning.
+
+    They are no longer trained but re-encoded every 50 steps, round-robin where
+    they are more than 5 % of an epoch's texts allow (ProtoPNet's push, Chen et
+    al. 2019, made part of the training).
+    """
+
+    def __init__(self, model: ProtoLM, texts: TokenizedTexts, vectors: Tensor):
+        self.model = model
+        self.texts = texts  # the prototypes' own, in their order
+        self.next = 0
+        layer = model.head.layer
+        layer.vectors.requires_grad_(False)
+        layer.vectors.grad = None
+        layer.vectors.copy_(vectors)
+
+    def refresh(self, n_texts: int, batch_size: int, *, bf16: bool) -> None:
+        """Re-encode the next `n_texts` prototypes."""
+        M = len(self.texts)
+        rows = (self.next + np.arange(min(n_texts, M))) % M
+        self.next = int((self.next + len(rows)) % M)
+        some = self.texts.take(rows)
+        vectors = text_vectors(self.model, some, batch_size, bf16=bf16)
+        target = self.model.head.layer.vectors
+        target[torch.from_numpy(rows)] = vectors.to(target.device)
+
+
+class Trainer:
+    """All that one training run carries from step to step."""
+
+    def __init__(
+        self,
+        model: ProtoLM,
+        data: TrainingSet,
+        formulation: Formulation,
+        settings: Settings,
+        *,
+        n_epochs: int,
+        bf16: bool,
+        rng: np.random.RandomState,
+    ):
+        self.model = model
+        self.data = data
+        self.formulation = formulation
+        self.settings = settings
+        self.bf16 = bf16
+        self.rng = rng
+        self.tie: Tie | None = None
+        self.steps_an_epoch = math.ceil(len(data) / settings.batch_size)
+        self.optimizer = make_optimizer(model.encoder, model.head, settings)
+        self.n_steps = n_epochs * self.steps_an_epoch
+        self.schedule = make_schedule(
+            self.optimizer, self.n_steps, settings.warmup_fraction
+        )
+
+    def start_last_epoch(self) -> None:
+        """Move the schedule on to its last epoch, where early stopping left it before."""
+        begins = self.n_steps - self.steps_an_epoch
+        if self.schedule.last_epoch < begins:
+            self.schedule.last_epoch = begins - 1
+            self.schedule.step()
+
+    def run_epoch(self, bar: tqdm) -> dict[str, float]:
+        """Train on every text once and return the means of the epoch's figures."""
+        self._train_mode()
+        started = time.perf_counter()
+        rate = self.schedule.get_last_lr()
+        totals: dict[str, Tensor] = {}
+        lengths = self.data.tokenized.lengths
+        batches = training_batches(lengths, self.settings.batch_size, self.rng)
+        for number, rows in enumerate(batches):
+            if self.tie and number and number % _REFRESH_EVERY == 0:
+                self._refresh(self.tie)
+            for name, value in self._step(rows).items():
+                totals[name] = totals.get(name, 0) + value * len(rows)
+            bar.update()
+        seconds = time.perf_counter() - started
+        figures = {name: float(total) / len(self.data) for name, total in totals.items()}
+        if not math.isfinite(figures["loss"]):
+            raise ValueError(
+                f"Training diverged: the loss of the epoch is {figures['loss']}. Use a "
+                f"smaller learning_rate (now {self.settings.learning_rate}) or "
+                f"head_learning_rate (now {self.settings.head_learning_rate})."
+            )
+        figures["learning_rate"] = rate[0] if len(rate) > 1 else 0.0
+        figures["head_learning_rate"] = rate[-1]
+        figures["texts_per_second"] = len(self.data) / seconds
+        return figures
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.settings.finetune == "head":
+            self.model.encoder.eval()
+
+    def _refresh(self, tie: Tie) -> None:
+        refreshes = max(1, (self.steps_an_epoch - 1) // _REFRESH_EVERY)
+        n_texts = max(1, int(_REFRESH_SHARE * len(self.data) / refreshes))
+        tie.refresh(n_texts, self.settings.batch_size, bf16=self.bf16)
+
+    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Take one optimiser step; return the loss and its unweighted terms."""
+        encoder, head = self.model.encoder, self.model.head
+        batch = encoder.collate(self.data.tokenized, rows).to(encoder.device)
+        with torch.set_grad_enabled(self.settings.finetune != "head"):
+            h = encoder(batch, bf16=self.bf16)
+        s, output = head(h, batch["own"])
+        some = torch.from_numpy(rows)
+        codes, weights, pretrained = (
+            values[some].to(encoder.device, non_blocking=True)
+            for values in (self.data.codes, self.data.weights, self.data.pretrained)
+        )
+        step = Step(s, output, codes, weights, pretrained)
+        terms = self.formulation.losses(step, head.layer, self.settings)
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._clip_gradients()
+        self.optimizer.step()
+        self.schedule.step()
+        return {
+            "loss": loss.detach(),
+            **{name: term.detach() for name, (_, term) in terms.items()},
+        }
+
+    def _clip_gradients(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
