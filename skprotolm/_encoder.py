@@ -69,12 +69,15 @@ class TokenizedTexts:
 
 
 class TokenBatch(dict[str, Tensor]):
-    """The tensors of one batch, (B, T): ``input_ids``, ``attention_mask``, ``own``, …"""
+    """The tensors of one batch, (B, T): ``input_ids``, ``attention_mask``, ``own``."""
 
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
         return TokenBatch(
-            {name: tensor.to(device, non_blocking=True) for name, tensor in self.items()}
+            {
+                name: tensor.to(device, non_blocking=True)
+                for name, tensor in self.items()
+            }
         )
 
 
@@ -89,13 +92,15 @@ class TextEncoder(nn.Module):
         Tokens read of a text, special tokens included; None for the model's own.
     """
 
-    def __init__(self, sentence_transformer: SentenceTransformer, max_length: int | None):
+    def __init__(
+        self, sentence_transformer: SentenceTransformer, max_length: int | None
+    ):
         super().__init__()
         _require_transformer(sentence_transformer)
         self.sentence_transformer = _as_trainable(sentence_transformer)
         self.max_length = _checked_max_length(self.transformer, max_length)
         name = sentence_transformer.default_prompt_name
-        self.prompt: str = sentence_transformer.prompts.get(name, "") if name else ""
+        self.prompt = (sentence_transformer.prompts.get(name) or "") if name else ""
         self._tokenizer = _own_tokenizer(self.transformer.tokenizer, self.max_length)
         self._prompt_tokens = self._count_prompt_tokens()
 
@@ -152,18 +157,18 @@ class TextEncoder(nn.Module):
         return self._tokenizer.encode_batch(prompted)
 
     def _arrays(self, encoding: Encoding, with_offsets: bool) -> tuple[Any, ...]:
-        """Take what is needed of one encoding: ids, type ids, own, offsets, segments."""
+        """Return one text's ids, type ids, own mask, offsets and segments."""
         ids = encoding.ids
         if not ids:  # no special tokens either: something must carry the attention
             filler = np.array([self._filler_id()])
             zeros = np.zeros(1, dtype=np.int64)
             return filler, zeros, np.ones(1, bool), np.zeros((1, 2), int), zeros
         own = ~np.array(encoding.special_tokens_mask, dtype=bool)
-        offsets = segments = None
+        offsets: np.ndarray | None = None
+        segments: np.ndarray | None = None
         if with_offsets or self.prompt:
             offsets = np.array(encoding.offsets).reshape(-1, 2)
             segments = np.array([s or 0 for s in encoding.sequence_ids])
-        if self.prompt:
             first = (segments == 0) & own
             own &= ~first | (offsets[:, 1] > len(self.prompt))
             shift = np.where(first, len(self.prompt), 0)[:, None]
@@ -222,7 +227,7 @@ class TextEncoder(nn.Module):
         return h.to(self.dtype)
 
     def sentence_vectors(self, batch: TokenBatch, h: Tensor) -> Tensor:
-        """Return what ``SentenceTransformer.encode`` gives, from token vectors (B, T, H)."""
+        """Return what ``SentenceTransformer.encode`` gives, from token vectors."""
         features: dict[str, Any] = {**batch, "token_embeddings": h}
         if self._prompt_tokens:
             features["prompt_length"] = self._prompt_tokens
@@ -308,7 +313,11 @@ def _checked_max_length(transformer: Any, max_length: int | None) -> int:
     if limit is not None and config.model_type in _OFFSET_POSITIONS:
         limit -= (config.pad_token_id or 0) + 1
     if max_length is None:
-        known = [transformer.max_seq_length, transformer.tokenizer.model_max_length, limit]
+        known = [
+            transformer.max_seq_length,
+            transformer.tokenizer.model_max_length,
+            limit,
+        ]
         # Tokenizers without a limit of their own say 10 ** 30.
         return int(min(n for n in [*known, 10**9] if n is not None))
     if limit is not None and max_length > limit:

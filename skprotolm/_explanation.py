@@ -146,7 +146,7 @@ class Explanation:
 
     @property
     def prototypes(self) -> tuple[Contribution, ...]:
-        """The prototypes by falling contribution; the first `top_k` where that is set."""
+        """The prototypes by falling contribution, at most `top_k`."""
         order = np.argsort(-self.contributions, kind="stable")[: self.top_k]
         labels = self._prototypes.labels[order].tolist()
         return tuple(
@@ -252,8 +252,15 @@ class Explanation:
             # Spans and tokens both run in reading order.
             while at < len(spans) and (spans[at][0], spans[at][2]) <= (segment, start):
                 at += 1
-            fits = at < len(spans) and spans[at][0] == segment and spans[at][1] < end
-            key = spans[at] if fits else (-1, t, t)  # a special token, or a space
+            # A token of nothing but space belongs to the word behind it.
+            reach = end if texts[segment][start:end].strip() else len(texts[segment])
+            fits = (
+                end > start
+                and at < len(spans)
+                and spans[at][0] == segment
+                and spans[at][1] < reach
+            )
+            key = spans[at] if fits else (-1, t, t)  # a special token, or a last space
             if key not in seen:
                 seen[key] = len(words)
                 words.append(texts[key[0]][key[1] : key[2]] if fits else self.tokens[t])
@@ -420,7 +427,9 @@ def _share_lines(explanation: Explanation) -> list[str]:
     ]
     if explanation.remainder > 0:
         n_others = len(explanation.contributions) - len(explanation.prototypes)
-        lines.append(f"  {percent(explanation.remainder):>8}  {n_others} other prototypes")
+        lines.append(
+            f"  {percent(explanation.remainder):>8}  {n_others} other prototypes"
+        )
     owned = explanation._prototypes.labels == explanation.target
     shares = np.sort(explanation.contributions[owned])[::-1]
     listed = " + ".join(f"{100 * share:.1f}" for share in shares[:_LISTED])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,17 +14,20 @@ from tqdm.auto import tqdm
 
 from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
 from skprotolm._formulations import FORMULATIONS, Start
-from skprotolm._head import MixtureLayer, PrototypeHead, TokenAttention
-from skprotolm._inputs import Texts
+from skprotolm._head import (
+    InverseDistanceLayer,
+    MixtureLayer,
+    PrototypeHead,
+    TokenAttention,
+)
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
-from skprotolm._parameters import Settings, prototype_counts
-from skprotolm._projection import Candidates, assign, find_candidates, survey
+from skprotolm._planning import Plan
+from skprotolm._projection import assign, survey
 from skprotolm._prototypes import Prototypes
-from skprotolm._runtime import has_bf16, memory_errors, resolve_device
+from skprotolm._runtime import has_bf16, memory_errors
 from skprotolm._state import FittedState
-from skprotolm._targets import Targets
-from skprotolm._training import Tie, Trainer, TrainingSet, count_epochs
-from skprotolm.exceptions import DuplicatePrototypesWarning, FewerPrototypesWarning
+from skprotolm._training import Tie, Trainer, TrainingSet
+from skprotolm.exceptions import DuplicatePrototypesWarning
 
 # Prototypes of one class nearer than this quote texts that the model cannot tell
 # apart.
@@ -45,82 +47,6 @@ class Outcome(NamedTuple):
     state: FittedState
     history: list[dict[str, float]]
     interrupted: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is decided about a fit before any tensor is computed."""
-
-    settings: Settings
-    targets: Targets
-    texts: Texts  # those of positive weight
-    training: np.ndarray  # rows of texts that are trained on
-    validation: np.ndarray  # rows held out, none without early stopping
-    candidates: Candidates  # within the training rows
-    counts: list[int]  # prototypes a class
-    n_epochs: int
-    device: torch.device
-
-
-def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> Plan:
-    """Check what can be checked before training, and decide the rest."""
-    device = resolve_device(settings.device)
-    used = [texts[i] for i in targets.rows]
-    rng = np.random.RandomState(seed)
-    training, validation = _split(targets, settings, rng)
-    codes = targets.codes[training]
-    candidates = find_candidates([used[i] for i in training], codes)
-    counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
-    n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
-    return Plan(
-        settings, targets, used, training, validation, candidates, counts, n_epochs, device
-    )
-
-
-def _split(
-    targets: Targets, settings: Settings, rng: np.random.RandomState
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the same share of every class; a class of one text stays in training."""
-    everything = np.arange(len(targets.codes))
-    if not settings.early_stopping:
-        return everything, everything[:0]
-    held_out = []
-    for code in range(len(targets.classes)):
-        mine = rng.permutation(np.flatnonzero(targets.codes == code))
-        n_out = max(1, round(settings.validation_fraction * len(mine)))
-        held_out.append(mine[: min(n_out, len(mine) - 1)])
-    validation = np.sort(np.concatenate(held_out))
-    if validation.size == 0:
-        raise ValueError(
-            "early_stopping=True needs a class with at least two texts, one of which "
-            "can be held out."
-        )
-    return np.setdiff1d(everything, validation), validation
-
-
-def _feasible_counts(
-    settings: Settings, classes: list[Any], candidates: Candidates
-) -> list[int]:
-    """Lower the number of prototypes where a class has fewer distinct texts."""
-    wanted = prototype_counts(settings.n_prototypes, classes)
-    there = np.bincount(candidates.codes, minlength=len(classes)).tolist()
-    if 0 in there:
-        label = classes[there.index(0)]
-        raise ValueError(
-            f"The class {label!r} has no text of its own: every text of it stands under "
-            f"another label too, so none can be its prototype."
-        )
-    short = [i for i in range(len(classes)) if there[i] < wanted[i]]
-    if short:
-        named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
-        warnings.warn(
-            f"{len(short)} of {len(classes)} classes have fewer distinct texts of their "
-            f"own than n_prototypes and get as many prototypes as texts: {named}"
-            f"{', …' if len(short) > 5 else ''}.",
-            FewerPrototypesWarning,
-            stacklevel=4,
-        )
-    return [min(pair) for pair in zip(wanted, there, strict=True)]
 
 
 def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
@@ -153,7 +79,9 @@ class _Fit:
         self.validation = tokenized.take(plan.validation)
         self.codes = plan.targets.codes[plan.training]
         weights = plan.targets.weights[plan.training]
-        attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
+        attention = TokenAttention(encoder.hidden_size).to(
+            encoder.device, encoder.dtype
+        )
         start, pretrained = self._look_at_untrained(encoder, attention)
         layer = FORMULATIONS[self.settings.formulation].build(
             Start(start.numpy(), self.codes, weights, plan.counts, seed), self.settings
@@ -181,7 +109,9 @@ class _Fit:
                 sentences.append((encoded.rows, pretrained.cpu()))
         return in_order(texts), in_order(sentences)
 
-    def _make_trainer(self, weights: np.ndarray, pretrained: Tensor, seed: int) -> Trainer:
+    def _make_trainer(
+        self, weights: np.ndarray, pretrained: Tensor, seed: int
+    ) -> Trainer:
         data = TrainingSet(
             self.training,
             torch.from_numpy(self.codes),
@@ -226,7 +156,9 @@ class _Fit:
         if self.settings.projection:
             self._tie()
             self.trainer.start_last_epoch()
-            best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
+            best = _Best(
+                self.model, self._validate(), enabled=self.settings.early_stopping
+            )
             self._run_epoch(bar)
             best.offer(self.history[-1].get("validation_score"))
             best.restore()
@@ -311,7 +243,7 @@ class _Fit:
         priors = weights = None
         if isinstance(layer, MixtureLayer):
             priors = layer.log_priors(layer.vectors.double()).exp().cpu().numpy()
-        else:
+        elif isinstance(layer, InverseDistanceLayer):
             weights = layer.weights.double().cpu().numpy()
         return Prototypes(
             vectors=layer.vectors.cpu().numpy().copy(),
@@ -332,10 +264,10 @@ class _Fit:
         near = ((unit @ unit.T > _DUPLICATE_COSINE) & same_class).triu(diagonal=1)
         if near.any():
             warnings.warn(
-                f"{int(near.any(dim=0).sum())} of {len(near)} prototypes nearly coincide "
-                f"with another one of their class (cosine above {_DUPLICATE_COSINE}); a "
-                f"smaller n_prototypes or a larger preservation or diversity keeps them "
-                f"apart.",
+                f"{int(near.any(dim=0).sum())} of {len(near)} prototypes nearly "
+                f"coincide with another one of their class (cosine above "
+                f"{_DUPLICATE_COSINE}); a smaller n_prototypes, or more preservation or "
+                f"diversity, keeps them apart.",
                 DuplicatePrototypesWarning,
                 stacklevel=6,
             )

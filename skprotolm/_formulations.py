@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from skprotolm import _losses
-from skprotolm._head import InverseDistanceLayer, LayerOutput, MixtureLayer, PrototypeLayer
+from skprotolm._head import (
+    InverseDistanceLayer,
+    LayerOutput,
+    MixtureLayer,
+    PrototypeLayer,
+)
 from skprotolm._initialization import kmeans_start, normal_start
 from skprotolm._parameters import Settings
 

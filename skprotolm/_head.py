@@ -91,9 +91,7 @@ class MixtureLayer(PrototypeLayer):
         self.sharpness = float(sharpness)
         self.prior_logits = nn.Parameter(vectors.new_zeros(len(owner)))
         self.bias = nn.Parameter(vectors.new_zeros(n_classes))
-        self.log_concentration = nn.Parameter(
-            vectors.new_tensor(_START_CONCENTRATION)
-        )
+        self.log_concentration = nn.Parameter(vectors.new_tensor(_START_CONCENTRATION))
         members, places = _class_table(owner, n_classes)
         self.register_buffer("members", members)
         self.register_buffer("places", places)
@@ -113,10 +111,12 @@ class MixtureLayer(PrototypeLayer):
     def log_priors(self, like: Tensor) -> Tensor:
         """Return log π_j (M,): a softmax inside each class."""
         by_class = self.by_class(self.prior_logits.to(like), -torch.inf)  # (C, N)
-        return torch.log_softmax(by_class, dim=-1).flatten()[self.places.to(like.device)]
+        return torch.log_softmax(by_class, dim=-1).flatten()[
+            self.places.to(like.device)
+        ]
 
     def by_class(self, values: Tensor, fill: float) -> Tensor:
-        """Arrange (..., M) values by class as (..., C, N), `fill` where N is not full."""
+        """Arrange (..., M) values by class as (..., C, N), with `fill` where empty."""
         return F.pad(values, (0, 1), value=fill)[..., self.members.to(values.device)]
 
     def grouped(self) -> tuple[Tensor, Tensor]:
@@ -189,7 +189,7 @@ def pool(attention: Tensor, h: Tensor) -> Tensor:
 
 
 def _class_table(owner: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """Return each class's prototypes (C, N), padded with M, and each one's place in it."""
+    """Return each class's prototypes (C, N), padded with M, and the place of each."""
     M = len(owner)
     counts = torch.bincount(owner, minlength=n_classes)
     members = torch.full((n_classes, int(counts.max())), M)

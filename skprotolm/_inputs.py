@@ -44,7 +44,7 @@ def as_texts(X: Any, *, n_columns: int | None = None) -> Texts:
 
 
 def _rows(X: Any) -> list[Any]:
-    """Take the container apart: one object a row, tuples where there are two columns."""
+    """Take the container apart: one object a row, a tuple for two columns."""
     if isinstance(X, (str, bytes)):
         raise ValueError(
             f"X must be a collection of texts, got a single {type(X).__name__}; pass "
@@ -97,7 +97,7 @@ def _checked_text(value: Any, number: int) -> str:
         if not _is_encodable(value):
             raise ValueError(
                 f"Row {number} of X holds half of a surrogate pair, which is no text; "
-                f"replace it, for example with text.encode('utf-8', 'replace').decode()."
+                f"mend it, for example with text.encode('utf-8', 'replace').decode()."
             )
         return str(value)
     if isinstance(value, bytes):
@@ -105,7 +105,7 @@ def _checked_text(value: Any, number: int) -> str:
             f"Row {number} of X is bytes, not str; decode it, for example with "
             f"value.decode('utf-8')."
         )
-    if _is_missing(value):
+    if is_missing(value):
         raise ValueError(
             f'Row {number} of X is {value}; drop it or replace it with "".'
         )
@@ -114,7 +114,9 @@ def _checked_text(value: Any, number: int) -> str:
             f"Row {number} of X is a tuple of {len(value)}, but row 0 is a text; rows "
             f"are texts throughout, or 2-tuples of texts throughout."
         )
-    hint = "; pairs of texts are tuples" if isinstance(value, (list, np.ndarray)) else ""
+    hint = (
+        "; pairs of texts are tuples" if isinstance(value, (list, np.ndarray)) else ""
+    )
     raise TypeError(
         f"Row {number} of X is {_shown(value)}, not a str{hint}. The argument must be "
         f"a string: convert it with str(value) if that is meant."
@@ -131,7 +133,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """None, NaN, NaT and pandas.NA, without importing pandas."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

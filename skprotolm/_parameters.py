@@ -55,7 +55,8 @@ class Settings:
 
 def _integer(low: int) -> Rule:
     def allows(value: Any) -> bool:
-        return isinstance(value, Integral) and value is not True and value >= low
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        return is_integer and int(value) >= low
 
     return Rule(f"an int of at least {low}", allows)
 

@@ -102,7 +102,9 @@ def _encoder(files: dict[str, bytes], max_length: int) -> TextEncoder:
 
 
 def _head(payload: dict[str, Any], dtype: torch.dtype) -> PrototypeHead:
-    tensors = {name: torch.from_numpy(np.array(a)) for name, a in payload["head"].items()}
+    tensors = {
+        name: torch.from_numpy(np.array(a)) for name, a in payload["head"].items()
+    }
     vectors, owner = tensors["layer.vectors"], tensors["layer.owner"]
     kind, options = payload["layer"]["kind"], payload["layer"]["options"]
     layer: PrototypeLayer = _LAYERS[kind](
@@ -124,4 +126,4 @@ def _reduce(state: FittedState) -> tuple[Any, ...]:
     return unpack, (pack(state),)
 
 
-copyreg.pickle(FittedState, _reduce)  # type: ignore[arg-type]
+copyreg.pickle(FittedState, _reduce)

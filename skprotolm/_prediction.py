@@ -108,7 +108,8 @@ class _Facts:
         """Return the explanation of the batch's text `b`, row `row` of all."""
         state, account = self.state, self.account
         assert state.prototypes is not None
-        assert tokenized.offsets is not None and tokenized.segments is not None
+        assert tokenized.offsets is not None
+        assert tokenized.segments is not None
         own = tokenized.own[row]
         offsets = tokenized.offsets[row][own]
         segments = tokenized.segments[row][own]

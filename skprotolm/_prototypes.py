@@ -98,7 +98,7 @@ class Prototypes(Sequence[Prototype]):
     @property
     def shape(self) -> tuple[int, int]:
         """(M, H), the shape of ``vectors``."""
-        return self.vectors.shape  # type: ignore[return-value]
+        return self.vectors.shape
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -160,7 +160,9 @@ class Prototypes(Sequence[Prototype]):
 
     def __repr__(self) -> str:
         lines = [f"{len(self)} prototypes of {len(np.unique(self.labels))} classes"]
-        lines += [f"  {p.index:>3}  {p.label}: {shorten(p.text)}" for p in self[:_SHOWN]]
+        lines += [
+            f"  {p.index:>3}  {p.label}: {shorten(p.text)}" for p in self[:_SHOWN]
+        ]
         if len(self) > _SHOWN:
             lines.append(f"  … and {len(self) - _SHOWN} more")
         return "\n".join(lines)

@@ -55,7 +55,7 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
@@ -73,7 +73,7 @@ def infer_seed(random_state: Any) -> int:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch on the CPU and on `device`, and put both generators back at the end."""
+    """Seed torch on the CPU and on `device`; put both generators back at the end."""
     with _GENERATOR_LOCK:
         cpu_state = torch.default_generator.get_state()
         library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)

@@ -9,6 +9,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from skprotolm._inputs import is_missing
+
 
 class Targets(NamedTuple):
     """What training reads of y and its weights; rows of weight 0 are left out."""
@@ -38,7 +40,9 @@ def encode_targets(
     weights = _checked_weights(sample_weight, n_texts)
     rows = np.flatnonzero(weights > 0)
     if rows.size == 0:
-        raise ValueError("All values of sample_weight are 0, so nothing can be learned.")
+        raise ValueError(
+            "All values of sample_weight are 0, so nothing can be learned."
+        )
     labels, weights = labels[rows], weights[rows]
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -62,9 +66,7 @@ def encode_targets(
 
 def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
     if y is None:
-        raise ValueError(
-            f"{name} requires y to be passed, but the target y is None."
-        )
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     labels = np.asarray(y)
     _refuse_missing(labels)
     kind = type_of_target(y, input_name="y")
@@ -101,7 +103,7 @@ def _refuse_missing(labels: np.ndarray) -> None:
             )
     elif labels.dtype == object:
         for row, label in enumerate(labels.ravel()):
-            if label is None or label != label or type(label).__name__ == "NAType":
+            if is_missing(label):
                 raise ValueError(
                     f"Input y contains NaN: row {row} is {label}; drop that row of X "
                     f"and y."

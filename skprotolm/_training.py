@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from skprotolm._formulations import Formulation, Step
 from skprotolm._model import ProtoLM, text_vectors
 from skprotolm._parameters import Settings
 
-_MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
-_MIN_EPOCHS = 3
 _MAX_GRADIENT_NORM = 1.0
 _REFRESH_EVERY = 50  # steps between re-encodings of tied prototypes
 _REFRESH_SHARE = 0.05  # of an epoch's texts, at most, are re-encoded during it
@@ -37,14 +34,6 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.codes)
-
-
-def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
-    """Return the number of epochs; "auto" gives 3, or what makes 150 steps."""
-    if max_epochs != "auto":
-        return int(max_epochs)
-    steps = math.ceil(n_texts / batch_size)
-    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))
 
 
 def make_optimizer(
@@ -142,7 +131,7 @@ class Trainer:
         )
 
     def start_last_epoch(self) -> None:
-        """Move the schedule on to its last epoch, where early stopping left it before."""
+        """Move the schedule on to its last epoch, if early stopping cut it short."""
         begins = self.n_steps - self.steps_an_epoch
         if self.schedule.last_epoch < begins:
             self.schedule.last_epoch = begins - 1
@@ -152,7 +141,7 @@ class Trainer:
         """Train on every text once and return the means of the epoch's figures."""
         self._train_mode()
         started = time.perf_counter()
-        rate = self.schedule.get_last_lr()
+        rate = [float(rate) for rate in self.schedule.get_last_lr()]
         totals: dict[str, Tensor] = {}
         lengths = self.data.tokenized.lengths
         batches = training_batches(lengths, self.settings.batch_size, self.rng)
@@ -163,7 +152,9 @@ class Trainer:
                 totals[name] = totals.get(name, 0) + value * len(rows)
             bar.update()
         seconds = time.perf_counter() - started
-        figures = {name: float(total) / len(self.data) for name, total in totals.items()}
+        figures: dict[str, float] = {
+            name: float(total) / len(self.data) for name, total in totals.items()
+        }
         if not math.isfinite(figures["loss"]):
             raise ValueError(
                 f"Training diverged: the loss of the epoch is {figures['loss']}. Use a "
@@ -211,5 +202,7 @@ class Trainer:
         }
 
     def _clip_gradients(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = [
+            p for group in self.optimizer.param_groups for p in group["params"]
+        ]
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)

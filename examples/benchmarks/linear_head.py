@@ -1,0 +1,88 @@
+"""The peer of every accuracy here: the same encoder under a plain linear head.
+
+Mean of the tokens, dropout 0.1, one linear layer; the same batches, epochs,
+precision, optimiser and schedule as the classifier under test.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._batches import prediction_batches, training_batches
+from skprotolm._encoder import TextEncoder, TokenBatch, load_encoder
+from skprotolm._formulations import FORMULATIONS
+from skprotolm._parameters import check_parameters
+from skprotolm._planning import count_epochs
+from skprotolm._runtime import has_bf16, resolve_device, seeded
+from skprotolm._training import make_optimizer, make_schedule
+
+MAX_GRADIENT_NORM = 1.0
+
+
+class LinearHeadClassifier:
+    """A linear head, trained with the settings of a `ProtoLMClassifier`."""
+
+    def __init__(self, like: ProtoLMClassifier):
+        self.settings = check_parameters(like, tuple(FORMULATIONS))
+        self.seed = int(like.random_state)
+        self.device = resolve_device(like.device)
+        self.bf16 = has_bf16(self.device)
+
+    def fit(self, X: list[str], y: np.ndarray) -> LinearHeadClassifier:
+        """Train on texts and labels."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        with seeded(self.seed, self.device):
+            encoder = load_encoder(self.settings.backbone, self.settings.max_length)
+            self.encoder: TextEncoder = encoder.to(self.device)
+            self.head = nn.Linear(encoder.hidden_size, len(self.classes_))
+            self.head.to(self.device)
+            self._train(encoder.tokenize(X), torch.from_numpy(codes).to(self.device))
+        return self
+
+    def _train(self, tokenized, codes: torch.Tensor) -> None:
+        settings, rng = self.settings, np.random.RandomState(self.seed)
+        n_epochs = count_epochs(settings.max_epochs, len(codes), settings.batch_size)
+        n_steps = n_epochs * math.ceil(len(codes) / settings.batch_size)
+        optimizer = make_optimizer(self.encoder, self.head, settings)
+        schedule = make_schedule(optimizer, n_steps, settings.warmup_fraction)
+        parameters = [*self.encoder.parameters(), *self.head.parameters()]
+        self.encoder.train()
+        for _ in range(n_epochs):
+            for rows in training_batches(tokenized.lengths, settings.batch_size, rng):
+                batch = self.encoder.collate(tokenized, rows).to(self.device)
+                vectors = F.dropout(self._mean(batch, self.bf16), 0.1)
+                loss = F.cross_entropy(
+                    self.head(vectors), codes[torch.from_numpy(rows)]
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+                optimizer.step()
+                schedule.step()
+        self.encoder.eval()
+
+    def _mean(self, batch: TokenBatch, bf16: bool) -> torch.Tensor:
+        mask = batch["attention_mask"].float()[..., None]
+        h = self.encoder(batch, bf16=bf16)
+        return (mask * h).sum(dim=1) / mask.sum(dim=1)
+
+    @torch.inference_mode()
+    def predict_proba(self, X: list[str]) -> np.ndarray:
+        """Return class probabilities, (n, C), computed in fp32."""
+        tokenized = self.encoder.tokenize(X)
+        found = np.empty((len(X), len(self.classes_)))
+        for rows in prediction_batches(tokenized.lengths, self.settings.batch_size):
+            batch = self.encoder.collate(tokenized, rows).to(self.device)
+            logits = self.head(self._mean(batch, bf16=False)).double()
+            found[rows] = logits.softmax(dim=1).cpu().numpy()
+        return found
+
+    def predict(self, X: list[str]) -> np.ndarray:
+        """Return the most probable labels."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]

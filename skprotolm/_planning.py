@@ -1,0 +1,113 @@
+"""What is decided about a fit before any tensor is computed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from skprotolm._inputs import Texts
+from skprotolm._parameters import Settings, prototype_counts
+from skprotolm._projection import Candidates, find_candidates
+from skprotolm._runtime import resolve_device
+from skprotolm._targets import Targets
+from skprotolm.exceptions import FewerPrototypesWarning
+
+_MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
+_MIN_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fit that can begin: what was checked, and what follows from it."""
+
+    settings: Settings
+    targets: Targets
+    texts: Texts  # those of positive weight
+    training: np.ndarray  # rows of texts that are trained on
+    validation: np.ndarray  # rows held out, none without early stopping
+    candidates: Candidates  # within the training rows
+    counts: list[int]  # prototypes a class
+    n_epochs: int
+    device: torch.device
+
+
+def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> Plan:
+    """Check what can be checked before training, and decide the rest."""
+    device = resolve_device(settings.device)
+    used = [texts[i] for i in targets.rows]
+    rng = np.random.RandomState(seed)
+    training, validation = _split(targets, settings, rng)
+    codes = targets.codes[training]
+    candidates = find_candidates([used[i] for i in training], codes)
+    counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
+    n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
+    return Plan(
+        settings,
+        targets,
+        used,
+        training,
+        validation,
+        candidates,
+        counts,
+        n_epochs,
+        device,
+    )
+
+
+def _split(
+    targets: Targets, settings: Settings, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out the same share of every class; a class of one text stays in training."""
+    everything = np.arange(len(targets.codes))
+    if not settings.early_stopping:
+        return everything, everything[:0]
+    held_out = []
+    for code in range(len(targets.classes)):
+        mine = rng.permutation(np.flatnonzero(targets.codes == code))
+        n_out = max(1, round(settings.validation_fraction * len(mine)))
+        held_out.append(mine[: min(n_out, len(mine) - 1)])
+    validation = np.sort(np.concatenate(held_out))
+    if validation.size == 0:
+        raise ValueError(
+            "early_stopping=True needs a class with at least two texts, one of which "
+            "can be held out."
+        )
+    return np.setdiff1d(everything, validation), validation
+
+
+def _feasible_counts(
+    settings: Settings, classes: list[Any], candidates: Candidates
+) -> list[int]:
+    """Lower the number of prototypes where a class has fewer distinct texts."""
+    wanted = prototype_counts(settings.n_prototypes, classes)
+    there = np.bincount(candidates.codes, minlength=len(classes)).tolist()
+    if 0 in there:
+        label = classes[there.index(0)]
+        raise ValueError(
+            f"The class {label!r} has no text of its own: every text of it stands "
+            f"under another label too, so none can be its prototype."
+        )
+    short = [i for i in range(len(classes)) if there[i] < wanted[i]]
+    if short:
+        named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
+        warnings.warn(
+            f"{len(short)} of {len(classes)} classes have fewer distinct texts of "
+            f"their own than n_prototypes and get as many prototypes as texts: {named}"
+            f"{', …' if len(short) > 5 else ''}.",
+            FewerPrototypesWarning,
+            stacklevel=4,
+        )
+    return [min(pair) for pair in zip(wanted, there, strict=True)]
+
+
+def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
+    """Return the number of epochs; "auto" gives 3, or what makes 150 steps."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    steps = math.ceil(n_texts / batch_size)
+    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))

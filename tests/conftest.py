@@ -1,0 +1,76 @@
+"""What tests share: a tiny encoder, a few texts, and a fitted classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from skprotolm import ProtoLMClassifier
+from tests.tiny import make_encoder
+
+GOOD = ["good", "kind", "new", "great", "warm"]
+BAD = ["bad", "dull", "lost", "poor", "cold"]
+
+
+def make_texts(n: int = 48, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Return n distinct texts of two classes that one word tells apart."""
+    rng = np.random.RandomState(seed)
+    y = np.array(["pos", "neg"] * (n // 2))
+    X = [
+        f"the {rng.choice(['food', 'film', 'card'])} was "
+        f"{rng.choice(GOOD if label == 'pos' else BAD)} today {i}"
+        for i, label in enumerate(y)
+    ]
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
+    """A BERT of two layers and sixteen dimensions, of random weights."""
+    return make_encoder("bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny BERT, for estimators whose backbone is a name."""
+    folder = tmp_path_factory.mktemp("bert-folder")
+    make_encoder("bert", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texts() -> tuple[list[str], np.ndarray]:
+    """Texts and labels that a tiny encoder can learn."""
+    return make_texts()
+
+
+@pytest.fixture(scope="session")
+def make_classifier(tiny_folder: Path) -> Callable[..., ProtoLMClassifier]:
+    """Return a maker of small, quick classifiers."""
+
+    def make(**parameters: Any) -> ProtoLMClassifier:
+        defaults: dict[str, Any] = {
+            "backbone": str(tiny_folder),
+            "n_prototypes": 3,
+            "max_epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "random_state": 0,
+        }
+        return ProtoLMClassifier(**{**defaults, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fitted(
+    make_classifier: Callable[..., ProtoLMClassifier],
+    texts: tuple[list[str], np.ndarray],
+) -> ProtoLMClassifier:
+    """A fitted classifier; tests must not change it."""
+    return make_classifier().fit(*texts)

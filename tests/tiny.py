@@ -1,0 +1,200 @@
+"""Tiny random encoders of every architecture that the package is tested on.
+
+They are built from a seed, with tokenizers of their own, so that no test needs the
+network; they know nothing of language.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer, WordPieceTrainer
+
+HIDDEN = 16
+_CORPUS = [
+    "the food was good and the service was kind",
+    "a bad film with a dull plot and no end",
+    "i lost my card and want a new one today",
+    "café 😀 naïve 123 – what a day!",
+    "0.5 1.25 -3.75 2e-06 7 8 9",
+]
+_SHAPE = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 66,
+}
+
+
+def make_encoder(
+    kind: str, folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> SentenceTransformer:
+    """Build the tiny encoder of an architecture, in a folder that holds its files."""
+    tokenizer = _TOKENIZERS[kind]()
+    config = _config(kind, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = transformers.AutoModel.from_config(config).to(dtype)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    encoder = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    return encoder.to(dtype)
+
+
+def _config(kind: str, tokenizer: Any) -> Any:
+    shape: dict[str, Any] = {**_SHAPE, "vocab_size": len(tokenizer)}
+    if tokenizer.pad_token_id is not None:
+        shape["pad_token_id"] = tokenizer.pad_token_id
+    if kind == "distilbert":
+        shape = {
+            "dim": HIDDEN,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 32,
+            "max_position_embeddings": 66,
+            "vocab_size": len(tokenizer),
+        }
+    elif kind == "gpt2":
+        shape = {
+            "n_embd": HIDDEN,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_positions": 66,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.eos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+    elif kind == "modernbert":
+        shape |= {
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+            "bos_token_id": tokenizer.cls_token_id,
+            "eos_token_id": tokenizer.sep_token_id,
+            "reference_compile": False,
+        }
+    elif kind == "llama":
+        shape["num_key_value_heads"] = 2
+        shape["bos_token_id"] = shape["eos_token_id"] = tokenizer.bos_token_id
+    return transformers.AutoConfig.for_model(kind, **shape)
+
+
+def _wordpiece(**settings: Any) -> Any:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = WordPieceTrainer(
+        vocab_size=200, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=64,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        **settings,
+    )
+
+
+def _byte_pairs(special: list[str], template: dict[str, str] | None) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=350,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    if template:
+        used = [(t, tokenizer.token_to_id(t)) for t in special]
+        tokenizer.post_processor = TemplateProcessing(**template, special_tokens=used)
+    return tokenizer
+
+
+def _roberta_tokenizer() -> Any:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    template = {"single": "<s> $A </s>", "pair": "<s> $A </s> </s> $B </s>"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(special, template),
+        model_max_length=64,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _modernbert_tokenizer() -> Any:
+    special = ["[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"]
+    template = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B [SEP]"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(special, template),
+        model_max_length=64,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _gpt2_tokenizer() -> Any:
+    """No special token is added to a text, and none is there for padding."""
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(["<|endoftext|>"], None),
+        model_max_length=64,
+        eos_token="<|endoftext|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _llama_tokenizer() -> Any:
+    """A token opens every text, and none is there for padding."""
+    template = {"single": "<s> $A", "pair": "<s> $A <s> $B"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(["<s>"], template),
+        model_max_length=64,
+        bos_token="<s>",
+        eos_token="<s>",
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+    )
+
+
+def _no_type_ids() -> Any:
+    return _wordpiece(model_input_names=["input_ids", "attention_mask"])
+
+
+_TOKENIZERS = {
+    "bert": _wordpiece,
+    "distilbert": _no_type_ids,
+    "mpnet": _no_type_ids,
+    "roberta": _roberta_tokenizer,
+    "modernbert": _modernbert_tokenizer,
+    "gpt2": _gpt2_tokenizer,
+    "llama": _llama_tokenizer,
+}
+KINDS = tuple(_TOKENIZERS)
