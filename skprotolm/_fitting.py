@@ -266,7 +266,7 @@ class _Fit:
             warnings.warn(
                 f"{int(near.any(dim=0).sum())} of {len(near)} prototypes nearly "
                 f"coincide with another one of their class (cosine above "
-                f"{_DUPLICATE_COSINE}); a smaller n_prototypes, or more preservation or "
+                f"{_DUPLICATE_COSINE}); fewer prototypes, or more preservation or "
                 f"diversity, keeps them apart.",
                 DuplicatePrototypesWarning,
                 stacklevel=6,
