@@ -268,16 +268,24 @@ class ProtoLMClassifier(
         )
         seed = infer_seed(self.random_state)
         plan = plan_fit(texts, targets, settings, seed)
-        hooks = self._hooks(X, y, plan)
+        weights = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": weights}
+        root = self._begin_callbacks(plan, data)
         with seeded(seed, plan.device):
-            outcome = run_fit(plan, seed, hooks)
+            outcome = run_fit(plan, seed, self._hooks(root, data))
         self._adopt(outcome)
+        if root is not None:
+            root.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: _attributes(outcome.state),
+                **data,
+            )
         if outcome.interrupted:
             warnings.warn(
                 f"Training was interrupted after {self.n_iter_} of {plan.n_epochs} "
                 f"whole epochs; the state it had reached is kept and can be used.",
                 FitInterruptedWarning,
-                stacklevel=2,
+                stacklevel=3,  # scikit-learn's callbacks wrap fit
             )
             raise KeyboardInterrupt
         return self
@@ -285,33 +293,33 @@ class ProtoLMClassifier(
     def _adopt(self, outcome: Outcome) -> None:
         """Take over what a fit gave, in one statement."""
         self.__dict__.update(
-            _state=outcome.state,
-            classes_=outcome.state.classes,
+            _attributes(outcome.state),
             history_=outcome.history,
             n_iter_=len(outcome.history),
         )
 
-    def _hooks(self, X: Any, y: Any, plan: Plan) -> Hooks:
-        """Connect scikit-learn's callbacks, where there are any, to the epochs."""
+    def _begin_callbacks(self, plan: Plan, data: dict[str, Any]) -> Any:
+        """Open the fit's task for scikit-learn's callbacks, if it has any."""
         if not hasattr(self, "_init_callback_context"):
-            return Hooks(lambda: None, lambda state: False)
+            return None
         root = self._init_callback_context(max_subtasks=plan.n_epochs)
-        root.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        return root.call_on_fit_task_begin(estimator=self, **data)
+
+    def _hooks(self, root: Any, data: dict[str, Any]) -> Hooks:
+        """Make every epoch a subtask of the fit's."""
+        if root is None:
+            return Hooks(lambda: None, lambda state: False)
         epochs: list[Any] = []
 
         def begin() -> None:
-            epochs.append(root.subcontext(task_name="epoch"))
-            epochs[-1].call_on_fit_task_begin(estimator=self, X=X, y=y)
+            epoch = root.subcontext(task_name="epoch")
+            epochs.append(epoch.call_on_fit_task_begin(estimator=self, **data))
 
         def end(state: FittedState) -> bool:
             return epochs[-1].call_on_fit_task_end(
                 estimator=self,
-                X=X,
-                y=y,
-                reconstruction_attributes=lambda: {
-                    "_state": state,
-                    "classes_": state.classes,
-                },
+                reconstruction_attributes=lambda: _attributes(state),
+                **data,
             )
 
         return Hooks(begin, end)
@@ -470,3 +478,8 @@ class ProtoLMClassifier(
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _attributes(state: FittedState) -> dict[str, Any]:
+    """Return the attributes with which an estimator can predict."""
+    return {"_state": state, "classes_": state.classes}

@@ -138,7 +138,7 @@ class TextEncoder(nn.Module):
                 f"{n_cut} of {len(texts)} texts are longer than max_length="
                 f"{self.max_length} tokens; what comes after was not read.",
                 TextTruncatedWarning,
-                stacklevel=2,
+                stacklevel=5,
             )
         ids, type_ids, own, offsets, segments = map(list, zip(*columns, strict=True))
         if not with_offsets:

@@ -269,7 +269,7 @@ class _Fit:
                 f"{_DUPLICATE_COSINE}); fewer prototypes, or more preservation or "
                 f"diversity, keeps them apart.",
                 DuplicatePrototypesWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _state(self, prototypes: Prototypes | None) -> FittedState:

@@ -100,7 +100,7 @@ def _feasible_counts(
             f"their own than n_prototypes and get as many prototypes as texts: {named}"
             f"{', …' if len(short) > 5 else ''}.",
             FewerPrototypesWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return [min(pair) for pair in zip(wanted, there, strict=True)]
 
