@@ -41,6 +41,12 @@ class Hooks(NamedTuple):
     epoch_end: Callable[[FittedState], bool]
 
 
+class _Bar(tqdm):
+    """A progress bar without tqdm's thread, which would outlive the fit."""
+
+    monitor_interval = 0
+
+
 class Outcome(NamedTuple):
     """What a fit gives."""
 
@@ -131,7 +137,7 @@ class _Fit:
     def run(self) -> Outcome:
         interrupted = False
         total = self.plan.n_epochs * self.trainer.steps_an_epoch
-        with tqdm(total=total, desc="fit", disable=not self.settings.verbose) as bar:
+        with _Bar(total=total, desc="fit", disable=not self.settings.verbose) as bar:
             try:
                 self._run_epochs(bar)
             except KeyboardInterrupt:
