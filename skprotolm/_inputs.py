@@ -99,7 +99,7 @@ def _checked_text(value: Any, number: int) -> str:
                 f"Row {number} of X holds half of a surrogate pair, which is no text; "
                 f"mend it, for example with text.encode('utf-8', 'replace').decode()."
             )
-        return str(value)
+        return str.__str__(value)  # of a subclass, what it holds, not what it prints
     if isinstance(value, bytes):
         raise TypeError(
             f"Row {number} of X is bytes, not str; decode it, for example with "

@@ -8,6 +8,8 @@ texts counts for more.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -103,9 +105,9 @@ def published_separation(
 def _n_extremes(own: Tensor, n_nearest: float) -> Tensor:
     """Return K a text, (B,): a number, or a share of its class's prototypes."""
     counts = own.sum(dim=1)
-    if isinstance(n_nearest, float):
-        return torch.ceil(n_nearest * counts).long()
-    return torch.full_like(counts, int(n_nearest))
+    if isinstance(n_nearest, Integral):
+        return torch.full_like(counts, int(n_nearest))
+    return torch.ceil(float(n_nearest) * counts).long()
 
 
 def _mean_of_extremes(d2: Tensor, chosen: Tensor, k: Tensor, largest: bool) -> Tensor:

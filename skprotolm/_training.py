@@ -20,7 +20,9 @@ from skprotolm._parameters import Settings
 
 _MAX_GRADIENT_NORM = 1.0
 _REFRESH_EVERY = 50  # steps between re-encodings of tied prototypes
-_REFRESH_SHARE = 0.05  # of an epoch's texts, at most, are re-encoded during it
+# Of an epoch's texts, at most so many are re-encoded during it: a twentieth of the
+# epoch's time, and enough for ten prototypes in each of 77 classes.
+_REFRESH_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Tie:
     """Prototypes that stand on training texts while the encoder goes on learning.
 
     They are no longer trained but re-encoded every 50 steps, round-robin where
-    they are more than 5 % of an epoch's texts allow (ProtoPNet's push, Chen et
+    they are more than 15 % of an epoch's texts allow (ProtoPNet's push, Chen et
     al. 2019, made part of the training).
     """
 

@@ -19,7 +19,7 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
 
-N_PROTOTYPES = {"sst2": 10, "banking77": 3, "rotten_tomatoes": 10}
+TASKS = ("sst2", "banking77", "rotten_tomatoes")
 MODELS = ("linear", "mixture")
 SEEDS = (0, 1, 2)
 RESULTS = Path(__file__).parent / "results" / "accuracy.csv"
@@ -52,7 +52,7 @@ def run_missing(data: Path) -> None:
     """Run seed after seed, so that a stopped run has whole comparisons."""
     done = {(row["task"], row["model"], row["seed"]) for row in read_results()}
     for seed in SEEDS:
-        for name in N_PROTOTYPES:
+        for name in TASKS:
             for model in MODELS:
                 if (name, model, str(seed)) not in done:
                     write_result(run_one(name, load_task(name, data), model, seed))
@@ -60,7 +60,7 @@ def run_missing(data: Path) -> None:
 
 def run_one(name: str, task: Task, model: str, seed: int) -> dict[str, object]:
     """Fit one model and measure it on the test texts."""
-    clf = ProtoLMClassifier(n_prototypes=N_PROTOTYPES[name], random_state=seed)
+    clf = ProtoLMClassifier(random_state=seed)
     fitted = LinearHeadClassifier(clf) if model == "linear" else clf
     started = time.perf_counter()
     fitted.fit(task.X_train, task.y_train)
@@ -134,7 +134,7 @@ def print_table(results: list[dict[str, str]]) -> None:
     )
     print("| --- " * 9 + "|")
     means = []
-    for name in N_PROTOTYPES:
+    for name in TASKS:
         rows = {(r["model"], r["seed"]): r for r in results if r["task"] == name}
         seeds = [s for s in map(str, SEEDS) if all((m, s) in rows for m in MODELS)]
         if not seeds:

