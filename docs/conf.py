@@ -8,6 +8,7 @@ copyright = f"2026, {author}"
 version = release = installed_version("skprotolm")
 
 extensions = [
+    "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
