@@ -32,14 +32,22 @@ def resolve_backbone(name: str | PathLike[str]) -> Path:
     BackboneNotFoundError
         If it is at none of these places; the message says what to do.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _local_folder(name)
+    if folder is not None:
         return folder
     if str(name) in (_PACKAGED_NAME, f"{_ORGANISATION}/{_PACKAGED_NAME}"):
         packaged = _packaged_folder()
         if packaged is not None:
             return packaged
     return _from_hub(str(name))
+
+
+def _local_folder(name: str | PathLike[str]) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # no such user, or a name that no file can have
+        return None
 
 
 def _packaged_folder() -> Path | None:

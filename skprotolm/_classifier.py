@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -308,17 +309,17 @@ class ProtoLMClassifier(
     def _hooks(self, root: Any, data: dict[str, Any]) -> Hooks:
         """Make every epoch a subtask of the fit's."""
         if root is None:
-            return Hooks(lambda: None, lambda state: False)
+            return Hooks(lambda: None, lambda snapshot: False)
         epochs: list[Any] = []
 
         def begin() -> None:
             epoch = root.subcontext(task_name="epoch")
             epochs.append(epoch.call_on_fit_task_begin(estimator=self, **data))
 
-        def end(state: FittedState) -> bool:
+        def end(snapshot: Callable[[], FittedState]) -> bool:
             return epochs[-1].call_on_fit_task_end(
                 estimator=self,
-                reconstruction_attributes=lambda: _attributes(state),
+                reconstruction_attributes=lambda: _attributes(snapshot()),
                 **data,
             )
 

@@ -26,13 +26,16 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters["shorten"] = shorten
     environment.filters["percent"] = percent
+    environment.filters["pieces"] = pieces
     return environment
 
 
-def explanations_html(explanations: list[dict[str, Any]], *, page: bool) -> str:
-    """Render explanations as a page of its own, or as a snippet for a notebook."""
+def explanations_html(
+    explanations: list[dict[str, Any]], *, page: bool, n_more: int
+) -> str:
+    """Render explanations as a page, or as a snippet that may leave `n_more` out."""
     template = _templates().get_template("explanations.html")
-    return template.render(explanations=explanations, page=page)
+    return template.render(explanations=explanations, page=page, n_more=n_more)
 
 
 def prototypes_html(prototypes: list[dict[str, Any]]) -> str:
@@ -61,19 +64,52 @@ def shorten(text: Any, length: int = 90) -> str:
 
 def percent(share: float) -> str:
     """Write a share as a percentage, never as a 0 % or 100 % that it is not."""
-    if 0 < share < 0.0005:
+    written = f"{100 * share:.1f}"
+    if written == "0.0" and share > 0:
         return "< 0.1 %"
-    if 0.9995 < share < 1:
+    if written == "100.0" and share < 1:
         return "> 99.9 %"
-    return f"{100 * share:.1f} %"
+    return f"{written} %"
 
 
-def coloured(words: list[str], scores: list[float]) -> str:
-    """Paint words for a terminal: green speaks for the class, red against it."""
+def pieces(explanation: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Cut the text into words with their scores, and what lies between them.
+
+    The pieces hold the whole text, also what was not read of it. Scores are shares
+    of the strongest; special tokens, which stand nowhere in the text, come last.
+    """
+    text = explanation["text"]
+    texts = [text] if isinstance(text, str) else list(text)
+    scores = explanation["word_scores"] or []
     strongest = max(map(abs, scores), default=0.0) or 1.0
-    return " ".join(
-        _paint(word, score / strongest)
-        for word, score in zip(words, scores, strict=True)
+    cut: list[tuple[str, float | None]] = []
+    special: list[tuple[str, float | None]] = []
+    at = (0, 0)
+    words = zip(explanation["words"], explanation["word_offsets"], scores, strict=True)
+    for word, (segment, start, end), score in words if scores else ():
+        if end == start:
+            special.append((word, score / strongest))
+            continue
+        cut += _between(texts, at, (segment, start))
+        cut.append((word, score / strongest))
+        at = (segment, end)
+    return cut + _between(texts, at, (len(texts) - 1, len(texts[-1]))) + special
+
+
+def _between(
+    texts: list[str], begin: tuple[int, int], end: tuple[int, int]
+) -> list[tuple[str, float | None]]:
+    """Return what stands between two places; the texts of a pair part at a bar."""
+    if begin[0] == end[0]:
+        return [(texts[begin[0]][begin[1] : end[1]], None)]
+    return [(texts[0][begin[1] :], None), (" | ", None), (texts[1][: end[1]], None)]
+
+
+def coloured(explanation: dict[str, Any]) -> str:
+    """Paint words for a terminal: green speaks for the class, red against it."""
+    return "".join(
+        word if strength is None else _paint(word, strength)
+        for word, strength in pieces(explanation)
     )
 
 

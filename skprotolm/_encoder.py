@@ -14,6 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from sentence_transformers import SentenceTransformer
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
@@ -158,26 +163,27 @@ class TextEncoder(nn.Module):
 
     def _arrays(self, encoding: Encoding, with_offsets: bool) -> tuple[Any, ...]:
         """Return one text's ids, type ids, own mask, offsets and segments."""
-        ids = encoding.ids
-        if not ids:  # no special tokens either: something must carry the attention
-            filler = np.array([self._filler_id()])
-            zeros = np.zeros(1, dtype=np.int64)
-            return filler, zeros, np.ones(1, bool), np.zeros((1, 2), int), zeros
-        own = ~np.array(encoding.special_tokens_mask, dtype=bool)
+        ids = np.array(encoding.ids, dtype=np.int64)
+        type_ids = np.array(encoding.type_ids, dtype=np.int64)
+        special = np.array(encoding.special_tokens_mask, dtype=bool)
+        own = ~special
         offsets: np.ndarray | None = None
         segments: np.ndarray | None = None
         if with_offsets or self.prompt:
-            offsets = np.array(encoding.offsets).reshape(-1, 2)
-            segments = np.array([s or 0 for s in encoding.sequence_ids])
+            offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            segments = np.array([s or 0 for s in encoding.sequence_ids], dtype=np.int64)
             first = (segments == 0) & own
             own &= ~first | (offsets[:, 1] > len(self.prompt))
             shift = np.where(first, len(self.prompt), 0)[:, None]
             offsets = np.maximum(offsets - shift, 0)
-        if not own.any():
-            own = np.array(encoding.special_tokens_mask, dtype=bool)
-        if not own.any():  # nothing but the prompt
-            own = np.ones(len(ids), dtype=bool)
-        return np.array(ids), np.array(encoding.type_ids), own, offsets, segments
+        if own.any() or special.any():
+            own = own if own.any() else special
+            return ids, type_ids, own, offsets, segments
+        # No special tokens either: a token is added to carry the attention.
+        ids = np.append(ids, self._filler_id())[-self.max_length :]
+        own = np.arange(len(ids)) == len(ids) - 1
+        zeros = np.zeros(len(ids), dtype=np.int64)
+        return ids, zeros, own, np.zeros((len(ids), 2), dtype=np.int64), zeros
 
     def token_name(self, token_id: int) -> str:
         """Return how the tokenizer writes a token."""
@@ -195,6 +201,12 @@ class TextEncoder(nn.Module):
         if not self.prompt:
             return 0
         special = self._tokenizer.encode(self.prompt).special_tokens_mask
+        if len(special) >= self.max_length:
+            raise ValueError(
+                f"max_length must leave room behind the backbone's prompt, which with "
+                f"its special tokens has {len(special)} tokens or more, got "
+                f"{self.max_length}."
+            )
         return len(special) - (1 if special[-1] else 0)
 
     def collate(self, tokenized: TokenizedTexts, rows: np.ndarray) -> TokenBatch:
@@ -248,7 +260,7 @@ def load_folder(folder: Path) -> SentenceTransformer:
     with _LOADING_LOCK, _silence():
         try:
             return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # each library below has errors of its own
             raise ValueError(
                 f"The folder {str(folder)!r} holds no model that sentence-transformers "
                 f"can load: {error}"
@@ -267,6 +279,7 @@ def _silence() -> Iterator[None]:
     loggers = [logging.getLogger(n) for n in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]
     had_bars = transformers_logging.is_progress_bar_enabled()
+    hub_had_none = are_progress_bars_disabled()
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -277,6 +290,8 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
         if had_bars:
             transformers_logging.enable_progress_bar()
+        if hub_had_none != are_progress_bars_disabled():
+            (disable_progress_bars if hub_had_none else enable_progress_bars)()
 
 
 def _require_transformer(model: Any) -> None:
@@ -311,7 +326,9 @@ def _checked_max_length(transformer: Any, max_length: int | None) -> int:
     config = transformer.auto_model.config
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and config.model_type in _OFFSET_POSITIONS:
-        limit -= (config.pad_token_id or 0) + 1
+        # MPNet's embeddings have their padding at 1, whatever the configuration says.
+        padding = 1 if config.model_type == "mpnet" else config.pad_token_id or 0
+        limit -= padding + 1
     if max_length is None:
         known = [
             transformer.max_seq_length,

@@ -170,15 +170,26 @@ class Explanation:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the text; of a pair, those of both texts one after the other."""
-        return tuple(self._words()[0])
+        texts = (self.text,) if isinstance(self.text, str) else self.text
+        spans, owners = self._words()
+        return tuple(
+            texts[segment][start:end] if end > start else self.tokens[t]
+            for (segment, start, end), t in zip(
+                spans, np.unique(owners, return_index=True)[1], strict=True
+            )
+        )
+
+    @property
+    def word_offsets(self) -> np.ndarray:
+        """(W, 3): segment, begin and end of each word, in characters of its text."""
+        return np.array(self._words()[0], dtype=np.int64).reshape(-1, 3)
 
     @property
     def word_scores(self) -> np.ndarray | None:
         """The sum of the token scores of each word, in the order of `words`."""
         if self.token_scores is None:
             return None
-        owners = self._words()[1]
-        return np.bincount(owners, self.token_scores, minlength=len(self.words))
+        return np.bincount(self._words()[1], self.token_scores)
 
     @property
     def token_similarities(self) -> np.ndarray:
@@ -234,37 +245,43 @@ class Explanation:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splitter": None}  # the model is not ours to store
 
-    def _words(self) -> tuple[list[str], np.ndarray]:
-        """Return the words that tokens stand for, and each token's word."""
+    def __copy__(self) -> Explanation:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Explanation:
+        arrays: dict[str, Any] = {
+            name: value.copy()
+            for name, value in self.__dict__.items()
+            if isinstance(value, np.ndarray)
+        }
+        return replace(self, **arrays)
+
+    def _words(self) -> tuple[list[tuple[int, int, int]], np.ndarray]:
+        """Return the words that tokens stand for, as spans, and each token's word.
+
+        A span is (segment, start, end). A token that stands for several words joins
+        them; a special token stands for none and has an empty span of its own.
+        """
         texts = (self.text,) if isinstance(self.text, str) else self.text
-        spans = [
-            (segment, match.start(), match.end())
-            for segment, text in enumerate(texts)
-            for match in _WORD.finditer(text)
-        ]
-        words: list[str] = []
-        seen: dict[tuple[int, int, int], int] = {}
+        found = [[m.span() for m in _WORD.finditer(text)] for text in texts]
+        words: list[tuple[int, int, int]] = []
         owners = np.empty(len(self.tokens), dtype=np.int64)
-        at = 0
         for t, (segment, (start, end)) in enumerate(
-            zip(self.segments, self.offsets, strict=True)
+            zip(self.segments.tolist(), self.offsets.tolist(), strict=True)
         ):
-            # Spans and tokens both run in reading order.
-            while at < len(spans) and (spans[at][0], spans[at][2]) <= (segment, start):
-                at += 1
+            is_blank = not texts[segment][start:end].strip()
             # A token of nothing but space belongs to the word behind it.
-            reach = end if texts[segment][start:end].strip() else len(texts[segment])
-            fits = (
-                end > start
-                and at < len(spans)
-                and spans[at][0] == segment
-                and spans[at][1] < reach
-            )
-            key = spans[at] if fits else (-1, t, t)  # a special token, or a last space
-            if key not in seen:
-                seen[key] = len(words)
-                words.append(texts[key[0]][key[1] : key[2]] if fits else self.tokens[t])
-            owners[t] = seen[key]
+            reach = len(texts[segment]) if is_blank and end > start else end
+            touched = [w for w in found[segment] if w[0] < reach and w[1] > start]
+            touched = touched[:1] if is_blank else touched
+            span = (segment, start, end)
+            if touched:
+                span = (segment, touched[0][0], touched[-1][1])
+            if words and touched and words[-1][0] == segment and words[-1][2] > span[1]:
+                words[-1] = (segment, words[-1][1], max(words[-1][2], span[2]))
+            else:
+                words.append(span)
+            owners[t] = len(words) - 1
         return words, owners
 
     def to_dict(self) -> dict[str, Any]:
@@ -300,6 +317,7 @@ class Explanation:
             "attention": self.attention.tolist(),
             "token_scores": _as_list(self.token_scores),
             "words": list(self.words),
+            "word_offsets": self.word_offsets.tolist(),
             "word_scores": _as_list(scores),
         }
 
@@ -321,9 +339,7 @@ class Explanation:
             against it.
         """
         shown = replace(self, top_k=self.top_k or _LISTED)
-        text = shorten(self.text, 300)
-        if color and self.word_scores is not None:
-            text = coloured(list(self.words), self.word_scores.tolist())
+        text = coloured(self.to_dict()) if color else shorten(self.text, 300)
         lines = [text, f"{self.target}: {percent(self.probability)}"]
         if self.space == "probability":
             lines += _share_lines(shown)
@@ -341,7 +357,7 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        return explanations_html([self.to_dict()], page=False)
+        return explanations_html([self.to_dict()], page=False, n_more=0)
 
 
 class Explanations(Sequence[Explanation]):
@@ -399,7 +415,7 @@ class Explanations(Sequence[Explanation]):
 
     def to_html(self) -> str:
         """Return a self-contained HTML page with all explanations."""
-        return explanations_html(self.to_dict(), page=True)
+        return explanations_html(self.to_dict(), page=True, n_more=0)
 
     def save_html(self, path: str | PathLike[str]) -> None:
         """Write `to_html` to a file."""
@@ -415,7 +431,9 @@ class Explanations(Sequence[Explanation]):
         return f"<Explanations of {len(self)} texts>"
 
     def _repr_html_(self) -> str:
-        return explanations_html(self[:_RENDERED].to_dict(), page=False)
+        shown = self[:_RENDERED]
+        n_more = len(self) - len(shown)
+        return explanations_html(shown.to_dict(), page=False, n_more=n_more)
 
 
 def _share_lines(explanation: Explanation) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from skprotolm._projection import assign, survey
 from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import has_bf16, memory_errors
 from skprotolm._state import FittedState
-from skprotolm._training import Tie, Trainer, TrainingSet
+from skprotolm._training import Tie, Trainer, TrainingSet, raise_diverged
 from skprotolm.exceptions import DuplicatePrototypesWarning
 
 # Prototypes of one class nearer than this quote texts that the model cannot tell
@@ -35,10 +36,13 @@ _DUPLICATE_COSINE = 0.995
 
 
 class Hooks(NamedTuple):
-    """What a caller is told during a fit; `epoch_end` returns whether to stop."""
+    """What a caller is told during a fit.
+
+    `epoch_end` is given what makes a copy of the state, and returns whether to stop.
+    """
 
     epoch_begin: Callable[[], None]
-    epoch_end: Callable[[FittedState], bool]
+    epoch_end: Callable[[Callable[[], FittedState]], bool]
 
 
 class _Bar(tqdm):
@@ -58,11 +62,13 @@ class Outcome(NamedTuple):
 def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
     """Load, start, train, tie and finish; the caller has seeded torch."""
     settings = plan.settings
-    encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
-    if settings.finetune == "head":
-        encoder.requires_grad_(False)
-    with memory_errors(settings.batch_size, encoder.max_length):
-        return _Fit(plan, seed, encoder, hooks).run()
+    # The caller may have switched gradients off for the lines around `fit`.
+    with torch.inference_mode(False), torch.enable_grad():
+        encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
+        if settings.finetune == "head":
+            encoder.requires_grad_(False)
+        with memory_errors(settings.batch_size, encoder.max_length):
+            return _Fit(plan, seed, encoder, hooks).run()
 
 
 class _Fit:
@@ -141,7 +147,7 @@ class _Fit:
             try:
                 self._run_epochs(bar)
             except KeyboardInterrupt:
-                if bar.n == 0:  # nothing was learned that could be kept
+                if self.trainer.n_steps_taken == 0:  # nothing was learned
                     raise
                 interrupted = True
         return Outcome(self._finish(), self.history, interrupted)
@@ -179,7 +185,13 @@ class _Fit:
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
-        return self.hooks.epoch_end(self._state(None))
+        return self.hooks.epoch_end(self._snapshot)
+
+    def _snapshot(self) -> FittedState:
+        """Return a copy of the model as it is now, which training does not touch."""
+        state = self._state(None)
+        model = copy.deepcopy(state.model).eval().requires_grad_(False)
+        return replace(state, model=model)
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
@@ -197,9 +209,17 @@ class _Fit:
         )
 
     def _text_vectors(self, texts: TokenizedTexts) -> Tensor:
-        return text_vectors(
+        vectors = text_vectors(
             self.model, texts, self.settings.batch_size, bf16=self.train_bf16
         )
+        self._require_finite(vectors)
+        return vectors
+
+    def _require_finite(self, vectors: Tensor) -> None:
+        """Notice a last step that ruined the weights, which no later loss tells."""
+        own = self.model.head.layer.vectors
+        if not (vectors.isfinite().all() and own.isfinite().all()):
+            raise_diverged(self.settings)
 
     def _tie(self) -> None:
         """Assign every prototype a training text, and let it follow that text."""
@@ -239,6 +259,7 @@ class _Fit:
                 self.settings.batch_size,
                 bf16=False,
             )
+            self._require_finite(vectors)
             layer.vectors.copy_(vectors)
         self._warn_of_duplicates()
         return self._state(self._prototypes(self.assigned))

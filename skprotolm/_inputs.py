@@ -86,8 +86,8 @@ def _checked(row: Any, number: int, paired: bool) -> Any:
         return _checked_text(row, number)
     if not isinstance(row, tuple) or len(row) != 2:
         raise ValueError(
-            f"Row {number} of X is {_shown(row)}, but row 0 is a tuple, and pairs of "
-            f"texts are 2-tuples throughout."
+            f"Row {number} of X is {_shown(row)}; X holds pairs of texts, which are "
+            f"2-tuples throughout."
         )
     return _checked_text(row[0], number), _checked_text(row[1], number)
 

@@ -70,9 +70,9 @@ def _number(interval: str, inside: Callable[[float], bool]) -> Rule:
     return Rule(f"a number in {interval}", allows)
 
 
-def _one_of(*options: Any) -> Rule:
+def _one_of(*options: str | None) -> Rule:
     def allows(value: Any) -> bool:
-        return any(type(value) is type(o) and value == o for o in options)
+        return (value is None or isinstance(value, str)) and value in options
 
     return Rule(" or ".join(map(repr, options)), allows)
 

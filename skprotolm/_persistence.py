@@ -28,7 +28,7 @@ from skprotolm._head import (
 )
 from skprotolm._model import ProtoLM
 from skprotolm._prototypes import Prototypes
-from skprotolm._runtime import resolve_device
+from skprotolm._runtime import resolve_device, seeded
 from skprotolm._state import FittedState
 
 _PROTOCOL = 1
@@ -67,8 +67,10 @@ def unpack(payload: dict[str, Any]) -> FittedState:
             f"Upgrade skprotolm to load it."
         )
     device = _available(payload["device"])
-    encoder = _encoder(payload["encoder"], payload["max_length"])
-    head = _head(payload, encoder.dtype)
+    # Modules are built with random weights before the stored ones are put in.
+    with seeded(0, torch.device("cpu")):
+        encoder = _encoder(payload["encoder"], payload["max_length"])
+        head = _head(payload, encoder.dtype)
     model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
     prototypes = payload["prototypes"]
     return FittedState(

@@ -98,9 +98,11 @@ def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
     """Turn an allocation failure into an error that says what to make smaller."""
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's is plain
-        exhausted = ("out of memory", "can't allocate memory", "not enough memory")
-        if not any(sign in str(error) for sign in exhausted):
+    except (RuntimeError, MemoryError) as error:
+        # torch.OutOfMemoryError is a RuntimeError; other libraries have a plain one.
+        exhausted = ("out of memory", "t allocate memory", "not enough memory", "ALLOC")
+        is_plain = not isinstance(error, MemoryError)
+        if is_plain and not any(sign in str(error) for sign in exhausted):
             raise
         raise MemoryError(
             f"The device ran out of memory with batch_size={batch_size} texts of up to "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from skprotolm._inputs import is_missing
 
@@ -65,49 +66,82 @@ def encode_targets(
 
 
 def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
+    """Return y as one column of labels that can be told apart."""
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    labels = np.asarray(y)
-    _refuse_missing(labels)
-    kind = type_of_target(y, input_name="y")
-    if kind.startswith("multilabel"):
+    if isinstance(y, (str, bytes, set, dict)):
+        raise ValueError(f"y must be an array-like of labels, got {type(y).__name__}.")
+    if isinstance(y, (list, tuple)):
+        # As objects first: NumPy would write the 1 of [1, "a"] as "1".
+        _check_objects(y)
+    labels = y if hasattr(y, "toarray") else np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
-            f"Unknown label type: {kind}. y must hold one label a text, got a matrix "
-            f"of shape {labels.shape}."
+            f"Unknown label type: multilabel or multioutput. y must hold one label a "
+            f"text, got a matrix of shape {labels.shape}."
         )
-    check_classification_targets(y)
-    labels = column_or_1d(y, warn=True)
+    labels = column_or_1d(labels, warn=True)
     if len(labels) != n_texts:
         raise ValueError(
             f"X and y must have one entry a text each. Found input variables with "
             f"inconsistent numbers of samples: [{n_texts}, {len(labels)}]"
         )
-    if labels.dtype == object:
-        kinds = sorted({type(label).__name__ for label in labels})
-        if len(kinds) > 1 and "str" in kinds:
-            raise TypeError(
-                f"y mixes labels of several types ({', '.join(kinds)}); use one type, "
-                f"for example str."
-            )
+    if labels.dtype.kind == "f":
+        _check_floats(labels)
+    elif labels.dtype.kind in "OT":
+        _check_objects(labels)
+        labels = labels.astype(object)
+    elif labels.dtype.kind not in "biuU":
+        raise TypeError(
+            f"y must hold labels of type str, int or bool, got {labels.dtype.name}; "
+            f"convert them, for example with y.astype(str)."
+        )
     return labels
 
 
-def _refuse_missing(labels: np.ndarray) -> None:
-    if labels.dtype.kind == "f":
-        missing = ~np.isfinite(labels)
-        if missing.any():
-            at = np.argwhere(missing)[0].tolist()
+def _check_objects(labels: Any) -> None:
+    """Refuse missing labels, collections, and several kinds of label at once."""
+    kinds = set()
+    for row, label in enumerate(labels):
+        if is_missing(label):
             raise ValueError(
-                f"Input y contains {'NaN' if np.isnan(labels).any() else 'infinity'} "
-                f"(first at row {at[0]}); drop those rows of X and y."
+                f"Input y contains NaN: row {row} is {label}; drop that row of X and y."
             )
-    elif labels.dtype == object:
-        for row, label in enumerate(labels.ravel()):
-            if is_missing(label):
-                raise ValueError(
-                    f"Input y contains NaN: row {row} is {label}; drop that row of X "
-                    f"and y."
-                )
+        if isinstance(label, bytes):
+            raise TypeError(f"Row {row} of y is bytes, not str; decode the labels.")
+        if isinstance(label, (set, dict)):
+            raise ValueError(
+                f"Unknown label type: row {row} of y is {label!r}; y must hold one "
+                f"label a text."
+            )
+        if not isinstance(label, (list, tuple, np.ndarray)):
+            kinds.add("str" if isinstance(label, str) else "number")
+    lengths = {np.size(label) for label in labels}
+    if len(lengths) > 1:
+        raise ValueError(
+            "Unknown label type: some rows of y hold several labels; y must hold one "
+            "label a text."
+        )
+    if len(kinds) > 1:
+        raise TypeError(
+            "y mixes labels of several types, str and numbers; use one type, for "
+            "example str."
+        )
+
+
+def _check_floats(labels: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(labels))
+    if bad.size:
+        raise ValueError(
+            f"Input y contains {'NaN' if np.isnan(labels[bad[0]]) else 'infinity'} "
+            f"(first at row {bad[0]}); drop those rows of X and y."
+        )
+    fractions = np.flatnonzero(labels != np.floor(labels))
+    if fractions.size:
+        raise ValueError(
+            f"Unknown label type: continuous. y must hold labels, got "
+            f"{labels[fractions[0]]} in row {fractions[0]}, which is a measurement."
+        )
 
 
 def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
@@ -138,7 +172,8 @@ def _check_class_weight(class_weight: Any) -> None:
     if not isinstance(class_weight, dict):
         return
     for label, weight in class_weight.items():
-        if not np.isfinite(weight) or weight < 0:
+        is_number = isinstance(weight, Real) and math.isfinite(weight)
+        if not is_number or weight < 0:
             raise ValueError(
                 f"class_weight must hold finite numbers of at least 0, got {weight!r} "
                 f"for {label!r}."

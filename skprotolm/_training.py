@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -125,6 +126,7 @@ class Trainer:
         self.bf16 = bf16
         self.rng = rng
         self.tie: Tie | None = None
+        self.n_steps_taken = 0
         self.steps_an_epoch = math.ceil(len(data) / settings.batch_size)
         self.optimizer = make_optimizer(model.encoder, model.head, settings)
         self.n_steps = n_epochs * self.steps_an_epoch
@@ -158,11 +160,7 @@ class Trainer:
             name: float(total) / len(self.data) for name, total in totals.items()
         }
         if not math.isfinite(figures["loss"]):
-            raise ValueError(
-                f"Training diverged: the loss of the epoch is {figures['loss']}. Use a "
-                f"smaller learning_rate (now {self.settings.learning_rate}) or "
-                f"head_learning_rate (now {self.settings.head_learning_rate})."
-            )
+            raise_diverged(self.settings)
         figures["learning_rate"] = rate[0] if len(rate) > 1 else 0.0
         figures["head_learning_rate"] = rate[-1]
         figures["texts_per_second"] = len(self.data) / seconds
@@ -198,6 +196,7 @@ class Trainer:
         self._clip_gradients()
         self.optimizer.step()
         self.schedule.step()
+        self.n_steps_taken += 1
         return {
             "loss": loss.detach(),
             **{name: term.detach() for name, (_, term) in terms.items()},
@@ -208,3 +207,12 @@ class Trainer:
             p for group in self.optimizer.param_groups for p in group["params"]
         ]
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
+
+
+def raise_diverged(settings: Settings) -> NoReturn:
+    """Say that the weights are lost, and what to change."""
+    raise ValueError(
+        f"Training diverged: the loss or the weights are no longer finite. Use a "
+        f"smaller learning_rate (now {settings.learning_rate}) or head_learning_rate "
+        f"(now {settings.head_learning_rate})."
+    )

@@ -1,0 +1,359 @@
+"""What explanations claim to sum up to is what the model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from skprotolm import ProtoLMClassifier
+from skprotolm.datasets import load_rotten_tomatoes
+from tests.conftest import make_texts
+from tests.tiny import KINDS, make_encoder
+
+# A tiny random encoder gives many texts nearly the same vector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+# To be explained beside texts like those of training: no word, no letter, one
+# letter, letters of several bytes, more than one line, and a long text.
+ODD = ["", "😀", "a", "naïve café – what a day!", "the end\n\n the end ", "good " * 40]
+
+
+@pytest.fixture(scope="module")
+def fitted_on(tmp_path_factory) -> Callable[..., ProtoLMClassifier]:
+    """Return a maker of classifiers on the tiny encoders, fitted once each."""
+
+    @cache
+    def encoder(kind: str) -> Any:
+        return make_encoder(kind, tmp_path_factory.mktemp(kind))
+
+    @cache
+    def fit(kind: str, n_classes: int, pairs: bool, **parameters: Any) -> Any:
+        X, _ = make_texts()
+        y = np.arange(len(X)) % n_classes
+        if pairs:
+            X = [(text, f"so it was {i % 5}") for i, text in enumerate(X)]
+        clf = ProtoLMClassifier(
+            encoder(kind),
+            n_prototypes={c: 1 + 2 * c for c in range(n_classes)},
+            max_epochs=2,
+            batch_size=8,
+            learning_rate=1e-3,
+            head_learning_rate=1e-2,
+            random_state=0,
+        )
+        return clf.set_params(**parameters).fit(X, y)
+
+    return fit
+
+
+@pytest.fixture(params=[2, 4], ids=["2 classes", "4 classes"])
+def n_classes(request) -> int:
+    return request.param
+
+
+@pytest.fixture(params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def clf(fitted_on, kind, n_classes) -> ProtoLMClassifier:
+    return fitted_on(kind, n_classes, False)
+
+
+def texts_to_explain(pairs: bool = False) -> list[Any]:
+    X = [*make_texts(6, seed=3)[0], *ODD]
+    return list(zip(X, X[::-1], strict=True)) if pairs else X
+
+
+def assert_exact(clf: ProtoLMClassifier, X: list[Any], targets: Any = None) -> None:
+    """Check the four statements, and that they are about the model's prediction."""
+    p, cosines = clf.predict_proba(X), clf.transform(X)
+    labels, classes = clf.prototypes_.labels, clf.classes_
+    for row, e in enumerate(clf.explain(X, target=targets)):
+        np.testing.assert_allclose(e.class_probabilities, p[row], atol=1e-5)
+        np.testing.assert_allclose(e.similarities, cosines[row], atol=1e-5)
+        # 1. Shares.
+        assert (e.contributions >= 0).all()
+        assert e.contributions.sum() == pytest.approx(1, abs=1e-5)
+        for c, label in enumerate(classes):
+            share = e.contributions[labels == label].sum()
+            assert share == pytest.approx(p[row, c], abs=1e-5)
+        # 2. Similarity by tokens.
+        by_token = e.token_similarities
+        assert by_token.shape == (len(e.tokens), len(labels))
+        np.testing.assert_allclose(by_token.sum(axis=0), e.similarities, atol=1e-4)
+        # 3. Similarity by pairs of tokens.
+        for j in {0, len(labels) // 2, len(labels) - 1}:
+            by_pair = e.alignment(j)
+            assert by_pair.sum() == pytest.approx(e.similarities[j], abs=1e-4)
+            np.testing.assert_allclose(by_pair.sum(axis=1), by_token[:, j], atol=1e-4)
+        # 4. Log-odds by tokens.
+        k = classes.tolist().index(e.target)
+        log_odds = np.log(p[row, k]) - np.log(np.delete(p[row], k).sum())
+        assert e.log_odds == pytest.approx(log_odds, abs=1e-5)
+        assert len(e.token_scores) == len(e.tokens)
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_explanations_of_predictions_are_exact(clf):
+    assert_exact(clf, texts_to_explain())
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+@pytest.mark.parametrize("kind", ["bert", "gpt2"], indirect=True)
+def test_explanations_of_every_class_are_exact(clf, n_classes):
+    X = texts_to_explain()[4:10]
+    for label in range(n_classes):
+        assert_exact(clf, X, label)
+    assert_exact(clf, X, [i % n_classes for i in range(len(X))])
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_explanations_of_pairs_are_exact(fitted_on, kind, n_classes):
+    assert_exact(fitted_on(kind, n_classes, True), texts_to_explain(pairs=True))
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_explanations_behind_a_prompt_are_exact(tmp_path):
+    encoder = make_encoder("bert", tmp_path)
+    encoder.prompts, encoder.default_prompt_name = {"ask": "what a day: "}, "ask"
+    clf = ProtoLMClassifier(encoder, n_prototypes=2, max_epochs=1, random_state=0)
+    assert_exact(clf.fit(*make_texts()), texts_to_explain())
+
+
+def test_explanations_are_exact_in_double_precision(tmp_path):
+    encoder = make_encoder("bert", tmp_path, dtype=torch.float64)
+    clf = ProtoLMClassifier(encoder, n_prototypes=2, max_epochs=1, random_state=0)
+    X, y = make_texts()
+    for e in clf.fit(X, y).explain(X[:6]):
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-12)
+        assert e.contributions.sum() == pytest.approx(1, abs=1e-12)
+        np.testing.assert_allclose(
+            e.token_similarities.sum(axis=0), e.similarities, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("kind", ["bert"], indirect=True)
+def test_shares_follow_from_priors_and_cosines(clf):
+    """share_j = p_c · π_j exp(λ cos_j) / Σ_i π_i exp(λ cos_i), in a plain loop."""
+    prototypes = clf.prototypes_
+    for e in clf.explain(texts_to_explain()[:6]):
+        for label, p in e.probabilities.items():
+            own = np.flatnonzero(prototypes.labels == label)
+            terms = [
+                prototypes.priors[j] * np.exp(clf.sharpness * e.similarities[j])
+                for j in own
+            ]
+            for j, term in zip(own, terms, strict=True):
+                assert e.contributions[j] == pytest.approx(p * term / sum(terms))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"], indirect=True)
+def test_token_scores_follow_from_shares_and_token_similarities(clf, n_classes):
+    """token_score_t = κ Σ_j (±share_j, normalised) · S_tj, with one κ for all texts."""
+    labels = clf.prototypes_.labels
+    for target in range(n_classes):
+        concentrations = []
+        for e in clf.explain(make_texts(6, seed=3)[0], target=target):
+            own = labels == target
+            signed = np.where(
+                own, e.contributions / e.probability, -e.contributions
+            ) / np.where(own, 1, 1 - e.probability)
+            expected = e.token_similarities @ signed
+            kappa = e.token_scores @ expected / (expected @ expected)
+            np.testing.assert_allclose(e.token_scores, kappa * expected, atol=1e-5)
+            concentrations.append(kappa)
+        np.testing.assert_allclose(concentrations, concentrations[0], rtol=1e-3)
+        assert concentrations[0] == pytest.approx(np.exp(2), rel=0.5)  # near its start
+
+
+@pytest.mark.parametrize("kind", ["bert"], indirect=True)
+@pytest.mark.parametrize("n_classes", [2], indirect=True)
+def test_of_two_classes_what_speaks_for_one_speaks_against_the_other(clf):
+    X = texts_to_explain()[:6]
+    for a, b in zip(clf.explain(X, target=0), clf.explain(X, target=1), strict=True):
+        assert a.log_odds == pytest.approx(-b.log_odds)
+        assert a.base_value == pytest.approx(-b.base_value)
+        np.testing.assert_allclose(a.token_scores, -b.token_scores, atol=1e-10)
+        np.testing.assert_array_equal(a.contributions, b.contributions)
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_attention_is_shared_out_among_a_text_s_own_tokens(clf):
+    for e in clf.explain(texts_to_explain()):
+        assert e.attention.sum() == pytest.approx(1, abs=1e-5)
+        assert (e.attention > 0).all()
+        assert len(e.attention) == len(e.tokens) == len(e.offsets) == len(e.segments)
+
+
+# --- The same text is the same text.
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_a_result_does_not_depend_on_the_batch(clf):
+    X = texts_to_explain()
+    together = clf.predict_proba(X)
+    alone = np.concatenate([clf.predict_proba([text]) for text in X])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(
+        clf.transform(X), np.concatenate([clf.transform([t]) for t in X]), atol=1e-5
+    )
+    for e, text in zip(clf.explain(X), X, strict=True):
+        [single] = clf.explain([text])
+        assert e.tokens == single.tokens
+        np.testing.assert_allclose(e.token_scores, single.token_scores, atol=1e-4)
+        np.testing.assert_allclose(e.attention, single.attention, atol=1e-5)
+        assert e.base_value == pytest.approx(single.base_value, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert"], indirect=True)
+def test_results_come_in_the_order_of_the_texts(clf):
+    X = ["good " * n + "bad" for n in (9, 1, 7, 3, 5, 2)]
+    expected = np.concatenate([clf.predict_proba([text]) for text in X])
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
+    assert [e.text for e in clf.explain(X)] == X
+    targets = [0, 1, 0, 1, 1, 0]
+    assert [e.target for e in clf.explain(X, target=targets)] == targets
+
+
+# --- What the methods say of one another.
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_methods_agree(fitted_on, n_classes, formulation):
+    clf = fitted_on("bert", n_classes, False, formulation=formulation)
+    X = texts_to_explain()[:8]
+    p, scores = clf.predict_proba(X), clf.decision_function(X)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert p.dtype == scores.dtype == clf.transform(X).dtype == np.float64
+    if n_classes == 2:
+        np.testing.assert_allclose(scores, np.log(p[:, 1] / p[:, 0]), atol=1e-10)
+    else:
+        np.testing.assert_allclose(scores, np.log(p), atol=1e-10)
+    np.testing.assert_array_equal(clf.predict(X), p.argmax(axis=1))
+    explanations = clf.explain(X)
+    assert [e.prediction for e in explanations] == clf.predict(X).tolist()
+    assert [e.target for e in explanations] == clf.predict(X).tolist()
+    for e, row in zip(explanations, p, strict=True):
+        assert list(e.probabilities) == list(range(n_classes))
+        np.testing.assert_allclose(list(e.probabilities.values()), row, atol=1e-7)
+        assert e.probability == e.probabilities[e.target]
+
+
+# --- "proto-lm".
+
+
+@pytest.fixture
+def published(fitted_on, kind, n_classes) -> ProtoLMClassifier:
+    return fitted_on(kind, n_classes, False, formulation="proto-lm")
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+@pytest.mark.parametrize("kind", ["bert", "gpt2"], indirect=True)
+def test_published_scores_are_sums_over_prototypes(published, n_classes):
+    X = texts_to_explain()
+    p, similarities = published.predict_proba(X), published.transform(X)
+    scores = np.empty((len(X), n_classes))
+    for c in range(n_classes):
+        for row, e in enumerate(published.explain(X, target=c)):
+            assert e.space == "score"
+            total = e.base_value + e.contributions.sum()
+            assert total == pytest.approx(e.score, rel=1e-9)
+            weights = published.prototypes_.weights[c]
+            np.testing.assert_allclose(
+                e.contributions, weights * e.similarities, rtol=1e-9
+            )
+            np.testing.assert_allclose(e.similarities, similarities[row], rtol=1e-6)
+            scores[row, c] = e.score
+    np.testing.assert_allclose(softmax(scores, axis=1), p, atol=1e-5)
+    for e, row in zip(published.explain(X), log_softmax(scores, axis=1), strict=True):
+        k = e.prediction
+        rivals = np.log(np.exp(np.delete(row, k)).sum())
+        assert e.log_odds == pytest.approx(row[k] - rivals, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert"], indirect=True)
+@pytest.mark.parametrize("n_classes", [2], indirect=True)
+def test_published_similarities_have_no_split_over_tokens(published):
+    [e] = published.explain(["the food was good"])
+    assert e.token_scores is None
+    assert e.word_scores is None
+    assert e.tokens == ("the", "food", "was", "good")
+    with pytest.raises(ValueError, match="no exact split over tokens"):
+        _ = e.token_similarities
+    with pytest.raises(ValueError, match="no exact split over tokens"):
+        e.alignment(0)
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_learned_vectors_have_no_split_over_pairs_of_tokens(fitted_on, formulation):
+    clf = fitted_on("bert", 2, False, formulation=formulation, projection=False)
+    [e] = clf.explain(["the food was good"])
+    with pytest.raises(ValueError, match=r"split over (pairs of )?tokens"):
+        e.alignment(0)
+    if formulation == "mixture":  # the other three statements hold
+        sums = e.token_similarities.sum(axis=0)
+        np.testing.assert_allclose(sums, e.similarities, atol=1e-4)
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-5)
+
+
+# --- Extremes.
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+@pytest.mark.parametrize("sharpness", [0.01, 200.0, 1e6])
+def test_extreme_confidence_stays_finite_and_exact(fitted_on, sharpness, formulation):
+    """Rounded probabilities of 1 have no log-odds, and a distance of 0 no inverse."""
+    clf = fitted_on("bert", 2, False, sharpness=sharpness, formulation=formulation)
+    if formulation == "mixture":  # κ = 3000, which no training would reach
+        clf._state.model.head.layer.log_concentration.fill_(8.0)
+    X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
+    assert np.isfinite(clf.predict_proba(X)).all()
+    log_odds = clf.decision_function(X)
+    assert np.isfinite(log_odds).all()
+    assert abs(log_odds).max() > 37, "no probability rounds to 1: this says nothing"
+    for e, expected in zip(clf.explain(X, target=1), log_odds, strict=True):
+        assert e.log_odds == pytest.approx(expected, rel=1e-5, abs=1e-4)
+        assert np.isfinite(e.contributions).all()
+        assert np.isfinite(e.base_value)
+        if formulation == "mixture":
+            assert e.contributions.sum() == pytest.approx(1)
+            size = abs(e.token_scores).sum() + abs(e.base_value)
+            total = e.base_value + e.token_scores.sum()
+            assert total == pytest.approx(e.log_odds, abs=1e-5 * max(size, 1))
+        else:
+            total = e.base_value + e.contributions.sum()
+            assert total == pytest.approx(e.score)
+
+
+# --- The real encoder.
+
+
+@pytest.mark.real
+def test_explanations_of_film_reviews_are_exact():
+    X, y = load_rotten_tomatoes(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(X))
+    train, test = order[:64], order[64:72]
+    clf = ProtoLMClassifier(n_prototypes=3, max_epochs=1, random_state=0)
+    clf.fit([X[i] for i in train], y[train])
+    new = [X[i] for i in test]
+    assert_exact(clf, new)
+    assert_exact(clf, new, 0)
+    alone = np.concatenate([clf.predict_proba([text]) for text in new])
+    np.testing.assert_allclose(clf.predict_proba(new), alone, atol=1e-5)
+    texts = list(clf.prototypes_.texts)
+    np.testing.assert_allclose(np.diag(clf.transform(texts)), 1, atol=1e-5)

@@ -1,0 +1,115 @@
+"""Where prototypes start."""
+
+import numpy as np
+import pytest
+import torch
+
+from skprotolm._initialization import kmeans_start, normal_start
+
+
+def start(vectors, codes, counts, *, weights=None, seed=0):
+    vectors = np.asarray(vectors, dtype=np.float32)
+    weights = np.ones(len(vectors)) if weights is None else np.asarray(weights)
+    return kmeans_start(vectors, np.asarray(codes), weights, counts, seed)
+
+
+def directions(*degrees):
+    radians = np.radians(degrees)
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+
+
+def degrees(vectors):
+    return np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
+
+
+# Three clusters of class 0 and one of class 1, in any order.
+ANGLES = [10, 200, 110, 12, 290, 112, 14, 202, 294, 114]
+CODES = [0, 1, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_centres_stand_class_after_class_in_the_middle_of_their_clusters():
+    centres = start(directions(*ANGLES), CODES, [3, 1])
+    assert centres.shape == (4, 2)
+    assert sorted(degrees(centres[:3])) == pytest.approx([12, 112, 292], abs=0.01)
+    assert degrees(centres[3:]) == pytest.approx([201], abs=0.01)
+
+
+def test_one_centre_is_the_mean_of_the_unit_vectors():
+    vectors = directions(*ANGLES) * np.arange(1, 11)[:, None]  # lengths mean nothing
+    centres = start(vectors, CODES, [1, 1])
+    for c in range(2):
+        unit = [
+            vector / np.linalg.norm(vector)
+            for vector, code in zip(vectors, CODES, strict=True)
+            if code == c
+        ]
+        np.testing.assert_allclose(centres[c], sum(unit) / len(unit), atol=1e-6)
+
+
+def test_weights_move_the_centres():
+    vectors, weights = directions(0, 90, 180), [3.0, 1.0, 1.0]
+    centres = start(vectors, [0, 0, 1], [1, 1], weights=weights)
+    np.testing.assert_allclose(centres[0], [0.75, 0.25], atol=1e-6)
+
+
+def test_other_classes_have_no_part_in_a_start():
+    one = start(directions(*ANGLES), CODES, [3, 1])
+    moved = np.array(ANGLES)
+    moved[[1, 7]] = [55, 57]  # the texts of class 1
+    other = start(directions(*moved), CODES, [3, 1])
+    np.testing.assert_array_equal(one[:3], other[:3])
+
+
+def test_as_many_centres_as_texts_are_the_texts():
+    vectors = directions(0, 80, 170, 250)
+    centres = start(vectors, [0, 0, 0, 1], [3, 1])
+    assert sorted(degrees(centres[:3])) == pytest.approx([0, 80, 170], abs=0.01)
+
+
+def test_texts_of_one_vector_give_coinciding_centres_and_no_warning():
+    centres = start(directions(30, 30, 30, 90), [0, 0, 0, 1], [3, 1])
+    np.testing.assert_allclose(degrees(centres), [30, 30, 30, 90], atol=0.01)
+
+
+def test_a_text_vector_of_length_zero_is_taken():
+    centres = start([[0, 0], [1, 0], [0, 1]], [0, 0, 1], [2, 1])
+    assert np.isfinite(centres).all()
+
+
+def test_the_seed_decides_alone():
+    rng = np.random.RandomState(1)
+    vectors, codes = rng.normal(size=(200, 8)), np.arange(200) % 2
+    before = np.random.get_state()[1].copy()
+    first, again, other = (
+        start(vectors, codes, [10, 10], seed=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vectors_keep_their_precision_and_stay_as_they_are(dtype):
+    vectors = directions(*ANGLES).astype(dtype) * 3
+    before = vectors.copy()
+    weights = np.ones(len(vectors))
+    centres = kmeans_start(vectors, np.array(CODES), weights, [3, 1], 0)
+    assert centres.dtype == dtype
+    np.testing.assert_array_equal(vectors, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_normal_start_is_standard_and_comes_from_torchs_generator(dtype):
+    like = torch.zeros(3, 50, dtype=dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = normal_start(200, like)
+        other = normal_start(200, like)
+        torch.manual_seed(0)
+        again = normal_start(200, like)
+    assert first.shape == (200, 50)
+    assert first.dtype == dtype
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert abs(float(first.mean())) < 0.05
+    assert abs(float(first.std()) - 1) < 0.05

@@ -1,0 +1,288 @@
+"""Any container of texts, or of pairs of texts, becomes the same plain list."""
+
+import enum
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skprotolm._inputs import as_texts
+
+TEXTS = ["the food was good", "", "café 😀 naïve", "  two\nlines ", "漢字 and [SEP]"]
+PAIRS = [("a question", "an answer"), ("", "one side"), ("😀 emoji", "")]
+FIRST, SECOND = ([pair[i] for pair in PAIRS] for i in range(2))
+
+STRING_DTYPE = getattr(getattr(np, "dtypes", None), "StringDType", None)
+needs_string_dtype = pytest.mark.skipif(
+    STRING_DTYPE is None, reason="NumPy 2 brought StringDType"
+)
+
+SINGLE = {
+    "list": list,
+    "tuple": tuple,
+    "list of np.str_": lambda texts: [np.str_(text) for text in texts],
+    "numpy U": np.array,
+    "numpy object": lambda texts: np.array(texts, dtype=object),
+    "numpy (n, 1)": lambda texts: np.array(texts)[:, None],
+    "numpy object (n, 1)": lambda texts: np.array(texts, dtype=object)[:, None],
+    "pandas Series of object": lambda texts: pd.Series(texts, dtype=object),
+    "pandas Series of str": pd.Series,
+    "pandas Series of string": lambda texts: pd.Series(texts, dtype="string"),
+    "pandas Series of category": lambda texts: pd.Series(texts, dtype="category"),
+    "pandas Series with an index": lambda texts: pd.Series(texts, index=[7] * 5),
+    "pandas DataFrame": lambda texts: pd.DataFrame({"text": texts}),
+    "polars Series": pl.Series,
+    "polars Series of Categorical": lambda texts: pl.Series(texts).cast(pl.Categorical),
+    "polars DataFrame": lambda texts: pl.DataFrame({"text": texts}),
+    "pyarrow Array": pa.array,
+    "pyarrow ChunkedArray": lambda texts: pa.chunked_array([texts[:2], texts[2:]]),
+    "pyarrow Table": lambda texts: pa.table({"text": texts}),
+}
+PAIRED = {
+    "list of 2-tuples": list,
+    "tuple of 2-tuples": tuple,
+    "numpy U (n, 2)": np.array,
+    "numpy object (n, 2)": lambda pairs: np.array(pairs, dtype=object),
+    "pandas DataFrame": pd.DataFrame,
+    "pandas DataFrame of category": lambda pairs: pd.DataFrame(pairs, dtype="category"),
+    "polars DataFrame": lambda pairs: pl.DataFrame({"a": FIRST, "b": SECOND}),
+    "pyarrow Table": lambda pairs: pa.table({"a": FIRST, "b": SECOND}),
+}
+CONTAINERS = [
+    *(pytest.param(make, TEXTS, id=f"texts in {n}") for n, make in SINGLE.items()),
+    *(pytest.param(make, PAIRS, id=f"pairs in {n}") for n, make in PAIRED.items()),
+    pytest.param(
+        lambda texts: np.array(texts, dtype=STRING_DTYPE()),
+        TEXTS,
+        id="texts in numpy StringDType",
+        marks=needs_string_dtype,
+    ),
+    pytest.param(
+        lambda pairs: np.array(pairs, dtype=STRING_DTYPE()),
+        PAIRS,
+        id="pairs in numpy StringDType",
+        marks=needs_string_dtype,
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), CONTAINERS)
+def test_every_container_gives_the_same_plain_strings(make, expected):
+    texts = as_texts(make(expected))
+    assert texts == expected
+    parts = [part for row in texts for part in (row if type(row) is tuple else [row])]
+    assert {type(part) for part in parts} == {str}
+
+
+@pytest.mark.parametrize(("make", "expected"), CONTAINERS)
+def test_the_container_is_not_changed_and_not_handed_out(make, expected):
+    X = make(expected)
+    before = pickle.dumps(X)
+    as_texts(X).clear()
+    assert pickle.dumps(X) == before
+
+
+@pytest.mark.parametrize(("X", "n_columns"), [(TEXTS, 1), (PAIRS, 2)])
+def test_what_the_estimator_was_fitted_on_passes(X, n_columns):
+    assert as_texts(X, n_columns=n_columns) == X
+
+
+def test_a_member_of_a_string_enumeration_is_the_text_that_it_holds():
+    """`str(member)` of a mixed-in enumeration is its name, "Topic.CARD"."""
+
+    class Topic(str, enum.Enum):
+        CARD = "lost card"
+
+    assert as_texts([Topic.CARD]) == ["lost card"]
+
+
+# Without surrogates, which are no text.
+_any_text = st.text(max_size=20)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.one_of(
+        st.lists(_any_text, min_size=1),
+        st.lists(st.tuples(_any_text, _any_text), min_size=1),
+    ),
+    make=st.sampled_from([list, tuple, lambda rows: np.array(rows, dtype=object)]),
+)
+def test_any_text_survives_the_door_unchanged(rows, make):
+    assert as_texts(make(rows)) == rows
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    texts=st.lists(_any_text, min_size=1),
+    make=st.sampled_from([pd.Series, pl.Series, pa.array]),
+)
+def test_any_text_survives_a_column_unchanged(texts, make):
+    assert as_texts(make(texts)) == texts
+
+
+MISSING = r"drop it or replace it with \"\""
+NOT_STR = r"convert it with str\(value\)"
+ONE_TEXT = r"pass \[text\]"
+SURROGATE = "mend it"
+
+# What is passed; the error; how it names the row or X, what arrived, what to do.
+REFUSED = {
+    "None": (["a", None], ValueError, "Row 1 of X", "None", MISSING),
+    "NaN": (["a", float("nan")], ValueError, "Row 1 of X", "nan", MISSING),
+    "NumPy's NaN": (["a", np.float32("nan")], ValueError, "Row 1", "nan", MISSING),
+    "pandas.NA": (["a", "b", pd.NA], ValueError, "Row 2 of X", "<NA>", MISSING),
+    "NaN in a Series": (pd.Series(["a", None]), ValueError, "Row 1", "", MISSING),
+    "NaN in a category": (
+        pd.Series(["a", None], dtype="category"),
+        ValueError,
+        "Row 1 of X",
+        "nan",
+        MISSING,
+    ),
+    "null in polars": (pl.Series(["a", None]), ValueError, "Row 1", "None", MISSING),
+    "null in pyarrow": (pa.array(["a", None]), ValueError, "Row 1", "None", MISSING),
+    "None in a pair": ([("a", "b"), ("c", None)], ValueError, "Row 1", "None", MISSING),
+    "NaN in a frame": (
+        pd.DataFrame({"a": ["x", "y"], "b": ["z", None]}),
+        ValueError,
+        "Row 1 of X",
+        "",
+        MISSING,
+    ),
+    "None in place of a pair": ([("a", "b"), None], ValueError, "Row 1", "None", ""),
+    "int": (["a", 3], TypeError, "Row 1 of X", r"3 \(int\)", NOT_STR),
+    "array of ints": (np.arange(3), TypeError, "Row 0", r"0 \(int\)", NOT_STR),
+    "array of floats": (np.ones((3, 1)), TypeError, "Row 0", "float", NOT_STR),
+    "int in a frame": (
+        pd.DataFrame({"a": ["x"], "b": [1]}),
+        TypeError,
+        "Row 0 of X",
+        r"1 \(int\)",
+        NOT_STR,
+    ),
+    "bytes": (["a", b"b"], TypeError, "Row 1 of X", "bytes", r"decode\('utf-8'\)"),
+    "array of bytes": (np.array([b"a"]), TypeError, "Row 0", "bytes", "decode"),
+    "nested lists": ([["a", "b"]], TypeError, "Row 0", r"\(list\)", "pairs .* tuples"),
+    "a nested list": (["a", ["b"]], TypeError, "Row 1", r"\['b'\]", "tuples"),
+    "bare string": ("good", ValueError, "X must", "a single str", ONE_TEXT),
+    "bare bytes": (b"good", ValueError, "X must", "a single bytes", ONE_TEXT),
+    "0-d array": (np.array("good"), ValueError, "X must", "single value", ONE_TEXT),
+    "empty list": ([], ValueError, "X", r"0 sample\(s\)", "minimum of 1"),
+    "empty Series": (pd.Series([], dtype=object), ValueError, "X", "0 sample", "1"),
+    "generator": (
+        (text for text in TEXTS),
+        TypeError,
+        "X must",
+        "got generator",
+        r"list\(X\)",
+    ),
+    "set": ({"a", "b"}, TypeError, "X must", "got set", r"list\(X\)"),
+    "dict": ({"text": TEXTS}, TypeError, "X must", "got dict", "column or frame"),
+    "None as a whole": (None, TypeError, "X must", "NoneType", "list"),
+    "frame of 3 columns": (
+        pd.DataFrame([["a", "b", "c"]]),
+        ValueError,
+        "X must",
+        r"\(1, 3\)",
+        r"choose them",
+    ),
+    "array of 3 columns": (
+        np.array([["a"] * 3] * 2),
+        ValueError,
+        "X must",
+        r"\(2, 3\)",
+        "choose them",
+    ),
+    "frame of no column": (
+        pd.DataFrame(index=[0, 1]),
+        ValueError,
+        "X must",
+        r"\(2, 0\)",
+        "columns",
+    ),
+    "3-d array": (np.full((2, 2, 2), "a"), ValueError, "X must", r"\(2, 2, 2\)", ""),
+    "text after pairs": (
+        [("a", "b"), "c"],
+        ValueError,
+        "Row 1 of X",
+        r"'c' \(str\)",
+        "2-tuples throughout",
+    ),
+    "pair after texts": (
+        ["a", ("b", "c")],
+        ValueError,
+        "Row 1 of X",
+        "tuple of 2",
+        "throughout",
+    ),
+    "3-tuple after pairs": (
+        [("a", "b"), ("c", "d", "e")],
+        ValueError,
+        "Row 1 of X",
+        r"\('c', 'd', 'e'\)",
+        "2-tuples throughout",
+    ),
+    "high surrogate": (["a", "\ud83d"], ValueError, "Row 1", "surrogate", SURROGATE),
+    "low surrogate": ([("a", "\udc00 b")], ValueError, "Row 0", "surrogate", SURROGATE),
+    "sparse matrix": (
+        scipy.sparse.csr_matrix(np.eye(2)),
+        TypeError,
+        "X must",
+        "sparse matrix",
+        "texts",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "where", "arrived", "remedy"), REFUSED.values(), ids=REFUSED
+)
+def test_a_wrong_input_is_named_with_its_row_and_its_remedy(
+    X, error, where, arrived, remedy
+):
+    with pytest.raises(error) as caught:
+        as_texts(X)
+    for pattern in (where, arrived, remedy):
+        assert re.search(pattern, str(caught.value)), (pattern, str(caught.value))
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "good \udc00 bye"])
+def test_the_remedy_for_surrogates_gives_a_text(text):
+    assert as_texts([text.encode("utf-8", "replace").decode()])
+
+
+@pytest.mark.parametrize("row", [(), ("a",), ("a", "b", "c")])
+def test_a_first_tuple_of_another_length_is_not_compared_with_itself(row):
+    """It said: "Row 0 of X is ('a',) (tuple), but row 0 is a tuple"."""
+    with pytest.raises(ValueError, match="Row 0 of X") as caught:
+        as_texts([row])
+    assert "but row 0" not in str(caught.value)
+    assert "2-tuples" in str(caught.value)
+
+
+def test_a_long_value_is_cut_in_the_message():
+    with pytest.raises(TypeError, match="Row 0 of X") as caught:
+        as_texts([list(range(10_000))])
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("X", "n_columns", "message"),
+    [
+        (PAIRS, 1, "X holds pairs of texts, but .* fitted on single texts"),
+        (TEXTS, 2, "X holds single texts, but .* fitted on pairs of texts"),
+        (pd.DataFrame(PAIRS), 1, "X holds pairs of texts"),
+        (pd.DataFrame({"text": TEXTS}), 2, "X holds single texts"),
+    ],
+)
+def test_pairs_and_texts_are_not_taken_for_each_other(X, n_columns, message):
+    with pytest.raises(ValueError, match=message):
+        as_texts(X, n_columns=n_columns)

@@ -1,0 +1,237 @@
+"""Every parameter is checked in `fit`, and a wrong one is named."""
+
+import inspect
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._formulations import FORMULATIONS
+from skprotolm._parameters import Settings, check_parameters, prototype_counts
+
+X = ["good food", "kind and good", "bad film", "dull and bad"]
+Y = ["pos", "pos", "neg", "neg"]
+NAMES = [name for name in inspect.signature(ProtoLMClassifier).parameters]
+INF, NAN = float("inf"), float("nan")
+
+COUNT = (r"an int of at least 1", [0, -1, 2.0, "3", True, None, NAN])
+POSITIVE = (r"a number in \(0, inf\)", [0, -1.0, INF, NAN, "1", None, True])
+NOT_NEGATIVE = (r"a number in \[0, inf\)", [-1e-9, INF, NAN, "1", None, True])
+SHARE = (r"a number in \[0, 1\)", [-0.1, 1, 1.5, NAN, "0", None, False])
+FLAG = (r"True or False", [0, 1, "yes", None])
+
+# What a parameter must be, in the message's words, and what it must not be.
+WRONG = {
+    "backbone": (r"a name, a folder or a SentenceTransformer", ["", None, 3, ["x"]]),
+    "n_prototypes": (
+        r"an int of at least 1, or a dict from each label to one",
+        [*COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
+    ),
+    "formulation": (r"'mixture' or 'proto-lm'", ["protolm", "", None, 1, ["mixture"]]),
+    "sharpness": POSITIVE,
+    "cohesion": SHARE,
+    "separation": SHARE,
+    "diversity": NOT_NEGATIVE,
+    "preservation": NOT_NEGATIVE,
+    "n_nearest": (
+        r"an int of at least 1, or a number in \(0, 1\]",
+        [0, 0.0, 1.5, -1, NAN, "0.5", None, True],
+    ),
+    "projection": FLAG,
+    "finetune": (r"'full' or 'head'", ["none", "Full", None, True]),
+    "max_epochs": (r"'auto', or an int of at least 1", [0, 1.5, "3", None, True]),
+    "batch_size": COUNT,
+    "learning_rate": POSITIVE,
+    "head_learning_rate": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "warmup_fraction": SHARE,
+    "max_length": (r"None, or an int of at least 1", [0, -5, 12.0, "64", True]),
+    "class_weight": (
+        r"None or 'balanced', or a dict from labels to weights",
+        ["even", 2.0, ["pos", 1]],
+    ),
+    "early_stopping": FLAG,
+    "validation_fraction": (r"a number in \(0, 1\)", [0, 1, 0.0, 1.0, NAN, "0.1"]),
+    "n_iter_no_change": COUNT,
+    "precision": (r"'auto' or 'fp32' or 'bf16'", ["fp16", "bfloat16", None, 32]),
+    "device": (r"'auto', a device name", [None, 0, ["cpu"], "quantum", "cuda:99"]),
+    "verbose": (r"an int of at least 0, or True or False", [-1, 1.0, "1", None]),
+}
+
+
+def test_every_parameter_but_the_seed_is_in_the_table_and_in_the_settings():
+    checked = [name for name in NAMES if name != "random_state"]
+    assert [field.name for field in fields(Settings)] == checked
+    assert list(WRONG) == checked
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "value"),
+    [
+        pytest.param(name, words, value, id=f"{name}={value!r}")
+        for name, (words, values) in WRONG.items()
+        for value in values
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_it_must_be_and_what_arrived(
+    name, words, value
+):
+    clf = ProtoLMClassifier(**{name: value})
+    with pytest.raises(ValueError, match=name) as caught:
+        clf.fit(X, Y)
+    message = str(caught.value)
+    if value not in ("quantum", "cuda:99"):
+        assert re.search(rf"'{name}' parameter of ProtoLMClassifier", message)
+        assert re.search(rf"must be {words}", message), message
+    assert repr(value) in message
+    assert not hasattr(clf, "classes_")
+
+
+@pytest.mark.parametrize("value", ["seven", -1, 0.5])
+def test_a_wrong_random_state_is_refused(value):
+    with pytest.raises(ValueError, match=r"[Ss]eed"):
+        ProtoLMClassifier(random_state=value).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("cohesion", "separation"), [(0.5, 0.5), (0.9, 0.2), (np.float32(0.75), 0.25)]
+)
+def test_cohesion_and_separation_leave_something_for_the_cross_entropy(
+    cohesion, separation
+):
+    clf = ProtoLMClassifier(cohesion=cohesion, separation=separation)
+    with pytest.raises(ValueError, match=r"'cohesion' and 'separation'.* less than 1"):
+        clf.fit(X, Y)
+
+
+def settings_of(**parameters):
+    return check_parameters(ProtoLMClassifier(**parameters), tuple(FORMULATIONS))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"backbone": Path("somewhere")},
+        {"n_prototypes": {"pos": 1, "neg": 4}},
+        {"cohesion": 0, "separation": 0, "diversity": 0, "preservation": 0},
+        {"cohesion": 0.5, "separation": 0.49},
+        {"n_nearest": 1},
+        {"n_nearest": 1.0},
+        {"n_nearest": 40},
+        {"weight_decay": 0, "warmup_fraction": 0},
+        {"class_weight": {"pos": 2}},
+        {"class_weight": "balanced"},
+        {"device": torch.device("cpu")},
+        {"verbose": True},
+        {"verbose": 2},
+    ],
+)
+def test_the_ends_of_every_range_are_allowed(parameters):
+    settings = settings_of(**parameters)
+    for name, value in parameters.items():
+        assert getattr(settings, name) == value
+
+
+# They are the same numbers in binary, so that the two fits must agree in every bit.
+PLAIN = {
+    "n_prototypes": 2,
+    "sharpness": 16.0,
+    "cohesion": 0.125,
+    "separation": 0.25,
+    "diversity": 0.125,
+    "preservation": 0.25,
+    "n_nearest": 0.5,
+    "projection": False,
+    "max_epochs": 1,
+    "batch_size": 4,
+    "learning_rate": 2**-10,
+    "head_learning_rate": 2**-8,
+    "weight_decay": 0.0,
+    "warmup_fraction": 0.25,
+    "max_length": 16,
+    "early_stopping": False,
+    "validation_fraction": 0.5,
+    "n_iter_no_change": 2,
+    "verbose": 0,
+}
+NUMPY = {
+    bool: np.bool_,
+    int: np.int64,
+    float: np.float32,  # unlike float64, no Python float
+}
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_numpy_scalars_mean_what_their_python_values_mean(formulation, tiny_folder):
+    """`n_nearest=np.float32(0.5)` was read as a count of 0, and the loss was NaN."""
+    scalars = {name: NUMPY[type(value)](value) for name, value in PLAIN.items()}
+    scalars["formulation"] = formulation
+    plain, numpy = (
+        ProtoLMClassifier(
+            str(tiny_folder), random_state=0, device="cpu", **{**PLAIN, **parameters}
+        ).fit(X, Y)
+        for parameters in ({"formulation": formulation}, scalars)
+    )
+    np.testing.assert_array_equal(numpy.predict_proba(X), plain.predict_proba(X))
+    assert numpy.get_params()["n_nearest"].dtype == np.float32  # left as it was given
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("formulation", "mixture"), ("finetune", "head"), ("precision", "fp32")],
+)
+def test_a_numpy_string_is_a_string(name, value):
+    """What a parameter grid in a NumPy array holds was refused, under its own name."""
+    grid = np.array([value])
+    assert getattr(settings_of(**{name: grid[0]}), name) == value
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"encode": 1}, torch.nn.Linear(1, 1), np.array("x")]
+)
+def test_a_backbone_of_another_kind_is_refused(backbone):
+    with pytest.raises(ValueError, match="'backbone' parameter"):
+        ProtoLMClassifier(backbone).fit(X, Y)
+
+
+def test_settings_cannot_be_changed():
+    settings = settings_of()
+    with pytest.raises(AttributeError):
+        settings.sharpness = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("n_prototypes", "message"),
+    [
+        ({"pos": 2}, r"n_prototypes must name every label.*missing: \['neg'\]"),
+        ({}, r"missing: \['neg', 'pos'\]"),
+        ({"pos": 2, "neg": 2, "other": 1}, r"n_prototypes.*unknown: \['other'\]"),
+        ({"pos": 2, "Neg": 2}, r"missing: \['neg'\], unknown: \['Neg'\]"),
+    ],
+)
+def test_a_dict_of_prototypes_names_every_label_and_no_other(n_prototypes, message):
+    with pytest.raises(ValueError, match=message):
+        ProtoLMClassifier(n_prototypes=n_prototypes).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("n_prototypes", "classes", "expected"),
+    [
+        (3, ["a", "b"], [3, 3]),
+        (np.int32(3), [0, 1, 2], [3, 3, 3]),
+        ({"b": 1, "a": 5}, ["a", "b"], [5, 1]),
+        ({np.int64(1): np.int64(2), 0: 4}, [0, 1], [4, 2]),
+        ({True: 2, False: 1}, [False, True], [1, 2]),
+    ],
+)
+def test_prototypes_are_counted_in_the_order_of_the_classes(
+    n_prototypes, classes, expected
+):
+    counts = prototype_counts(n_prototypes, classes)
+    assert counts == expected
+    assert {type(count) for count in counts} == {int}

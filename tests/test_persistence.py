@@ -1,0 +1,345 @@
+"""Pickles, joblib's files and copies: the same model, anywhere, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._persistence import pack, unpack
+from tests.conftest import make_texts
+from tests.tiny import KINDS, make_encoder
+
+# A tiny random encoder gives many texts nearly the same vector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+
+def by_joblib(compress: int) -> Callable[[Any], Any]:
+    def round_trip(estimator: Any) -> Any:
+        file = io.BytesIO()
+        joblib.dump(estimator, file, compress=compress)
+        file.seek(0)
+        return joblib.load(file)
+
+    return round_trip
+
+
+ROUND_TRIPS = {
+    "pickle": lambda estimator: pickle.loads(pickle.dumps(estimator)),
+    "pickle twice": lambda e: pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(e)))),
+    "joblib": by_joblib(0),
+    "joblib, compressed": by_joblib(3),
+    "cloudpickle": lambda e: cloudpickle.loads(cloudpickle.dumps(e)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+}
+
+
+@pytest.fixture(params=ROUND_TRIPS)
+def round_trip(request) -> Callable[[Any], Any]:
+    return ROUND_TRIPS[request.param]
+
+
+def assert_same(again: ProtoLMClassifier, clf: ProtoLMClassifier, X: Any) -> None:
+    for method in ("predict", "predict_proba", "decision_function", "transform"):
+        found, expected = getattr(again, method)(X), getattr(clf, method)(X)
+        np.testing.assert_array_equal(found, expected, err_msg=method)
+        assert found.dtype == expected.dtype
+    assert again.explain(X).to_dict() == clf.explain(X).to_dict()
+    assert again.prototypes_.to_dict() == clf.prototypes_.to_dict()
+    np.testing.assert_array_equal(again.prototypes_.vectors, clf.prototypes_.vectors)
+    assert again.history_ == clf.history_
+    assert again.n_iter_ == clf.n_iter_
+    assert again.classes_.tolist() == clf.classes_.tolist()
+    assert again.classes_.dtype == clf.classes_.dtype
+
+
+# --- Round trips.
+
+
+def test_an_unfitted_estimator_survives(round_trip):
+    clf = ProtoLMClassifier("a name", n_prototypes={"a": 1}, random_state=3)
+    again = round_trip(clf)
+    assert type(again) is ProtoLMClassifier
+    assert again.get_params() == clf.get_params()
+    assert vars(again).keys() == vars(clf).keys()
+
+
+def test_a_fitted_estimator_survives(round_trip, fitted, texts):
+    again = round_trip(fitted)
+    assert again.get_params() == fitted.get_params()
+    assert_same(again, fitted, texts[0][:6])
+    expected = fitted.explain(texts[0][:1])[0].alignment(0)
+    np.testing.assert_array_equal(again.explain(texts[0][:1])[0].alignment(0), expected)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"formulation": "proto-lm"},
+        {"projection": False},
+        {"precision": "bf16"},
+        {"max_length": 6},
+        {"finetune": "head", "sharpness": 17.5},
+        {"n_prototypes": {"neg": 1, "pos": 4}},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_every_kind_of_fit_survives(make_classifier, texts, parameters):
+    clf = make_classifier(**{"n_prototypes": 2, "max_epochs": 1, **parameters})
+    clf.fit(*texts)
+    assert_same(pickle.loads(pickle.dumps(clf)), clf, texts[0][:6])
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_encoder_survives(tmp_path, kind, pairs):
+    X, y = make_texts()
+    if pairs:
+        X = [(text, "so it was") for text in X]
+    clf = ProtoLMClassifier(
+        make_encoder(kind, tmp_path), n_prototypes=2, max_epochs=1, random_state=0
+    ).fit(X, y)
+    assert_same(pickle.loads(pickle.dumps(clf)), clf, X[:6])
+
+
+def test_double_precision_and_prompts_survive(tmp_path):
+    X, y = make_texts()
+    encoder = make_encoder("bert", tmp_path, dtype=torch.float64)
+    encoder.prompts, encoder.default_prompt_name = {"ask": "what a day: "}, "ask"
+    clf = ProtoLMClassifier(encoder, n_prototypes=2, max_epochs=1, random_state=0)
+    clf.fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert again.prototypes_.vectors.dtype == np.float64
+    assert_same(again, clf, [*X[:6], ""])
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], [0, 1], [False, True]], ids=str)
+def test_labels_survive(make_classifier, texts, labels):
+    X, y = texts
+    y = np.array(labels)[(y == "pos").astype(int)]
+    clf = make_classifier(n_prototypes=1, max_epochs=1).fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert again.predict(X).tolist() == clf.predict(X).tolist()
+    assert type(again.prototypes_[0].label) is type(labels[0])
+
+
+def test_a_pipeline_survives(make_classifier, texts):
+    X, y = texts
+    pipeline = make_pipeline(FunctionTransformer(), make_classifier(n_prototypes=1))
+    pipeline.fit(X, y)
+    again = pickle.loads(pickle.dumps(pipeline))
+    np.testing.assert_array_equal(again.predict_proba(X), pipeline.predict_proba(X))
+
+
+def test_what_was_loaded_can_be_fitted_again(make_classifier, texts):
+    X, y = texts
+    clf = make_classifier(n_prototypes=2).fit(X, y)
+    again = pickle.loads(pickle.dumps(clf)).fit(X[:30], y[:30])
+    expected = clone(clf).fit(X[:30], y[:30])
+    np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
+
+
+def test_the_same_model_is_the_same_file(fitted):
+    assert pickle.dumps(fitted) == pickle.dumps(fitted)
+    assert joblib.hash(fitted) == joblib.hash(fitted)
+
+
+def test_a_file_that_stays_on_disk_will_do(fitted, texts, tmp_path):
+    joblib.dump(fitted, tmp_path / "model")
+    assert_same(joblib.load(tmp_path / "model", mmap_mode="r"), fitted, texts[0][:6])
+
+
+# --- Elsewhere.
+
+ELSEWHERE = """
+import socket, sys
+
+def refuse(*args, **kwargs):
+    raise OSError("no network")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+
+import numpy as np
+import joblib, pickle
+
+folder = sys.argv[1]
+data = np.load(folder + "/expected.npz")
+with open(folder + "/model.pickle", "rb") as file:
+    models = {"pickle": pickle.load(file)}
+with open(folder + "/model.cloudpickle", "rb") as file:
+    models["cloudpickle"] = pickle.load(file)
+models["joblib"] = joblib.load(folder + "/model.joblib")
+for name, model in models.items():
+    X = data["X"].tolist()
+    np.testing.assert_array_equal(model.predict_proba(X), data["p"], err_msg=name)
+    np.testing.assert_array_equal(model.predict(X), data["predicted"], err_msg=name)
+    pairs = model.explain(X[:1])[0].alignment(0)
+    np.testing.assert_allclose(pairs, data["alignment"], atol=1e-6, err_msg=name)
+"""
+
+
+def test_a_new_process_without_network_or_backbone_predicts_the_same(
+    tmp_path, texts, fitted
+):
+    X, y = texts
+    home = tmp_path / "backbone"
+    make_encoder("bert", home)
+    clf = ProtoLMClassifier(str(home), n_prototypes=2, max_epochs=1, random_state=0)
+    clf.fit(X, y)
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps(clf))
+    (tmp_path / "model.cloudpickle").write_bytes(cloudpickle.dumps(clf))
+    joblib.dump(clf, tmp_path / "model.joblib", compress=3)
+    np.savez(
+        tmp_path / "expected.npz",
+        X=X,
+        p=clf.predict_proba(X),
+        predicted=clf.predict(X),
+        alignment=clf.explain(X[:1])[0].alignment(0),
+    )
+    home.rename(tmp_path / "moved")
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "empty"),
+        "OMP_NUM_THREADS": "1",  # another number of threads adds up in another order
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ELSEWHERE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "mps:1", "cpu", "auto"])
+def test_a_model_loads_where_its_device_is_not(fitted, texts, device):
+    state = unpack({**pack(fitted._state), "device": device})
+    again = copy.copy(fitted)
+    again._state = state
+    found = again.predict_proba(texts[0])
+    np.testing.assert_allclose(found, fitted.predict_proba(texts[0]), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_model_fitted_on_a_gpu_is_stored_without_it(make_classifier, texts):
+    clf = make_classifier(device="cuda", n_prototypes=2).fit(*texts)
+    again = unpack({**pack(clf._state), "device": "cpu"})
+    assert again.model.encoder.device.type == "cpu"
+    assert clf._state.model.encoder.device.type == "cuda"
+
+
+def test_a_file_of_a_later_format_says_what_to_do(fitted):
+    payload = {**pack(fitted._state), "protocol": 99}
+    payload["versions"] = {**payload["versions"], "skprotolm": "7.1"}
+    with pytest.raises(ValueError, match=r"skprotolm 7\.1.*Upgrade skprotolm"):
+        unpack(payload)
+
+
+# --- What is stored.
+
+
+def test_only_the_prototypes_texts_are_stored(make_classifier):
+    X = [f"secret{i:03} was {'good' if i % 2 else 'bad'} today" for i in range(60)]
+    clf = make_classifier(
+        n_prototypes=2, early_stopping=True, validation_fraction=0.2, max_epochs=1
+    )
+    clf.fit(np.array(X), [i % 2 for i in range(60)], sample_weight=np.ones(60))
+    stored = pickle.dumps(clf)
+    quoted = [i for i in range(60) if f"secret{i:03}".encode() in stored]
+    assert quoted == sorted(clf.prototypes_.train_indices.tolist())
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_nothing_of_the_training_is_stored(tmp_path, texts, kind):
+    make_encoder(kind, tmp_path)
+    clf = ProtoLMClassifier(str(tmp_path), n_prototypes=2, max_epochs=1, random_state=0)
+    stored = pickle.dumps(clf.fit(*texts))
+    for name in (b"AdamW", b"exp_avg", b"optimizer", b"LambdaLR", b"_rebuild_tensor"):
+        assert name not in stored
+    weights = sum(
+        t.numel() * t.element_size() for t in clf._state.model.state_dict().values()
+    )
+    tokenizer = (tmp_path / "tokenizer.json").stat().st_size
+    assert len(stored) < 1.1 * weights + tokenizer + 20_000
+
+
+def test_a_pickle_names_no_class_of_other_packages(fitted):
+    """Torch and transformers move their classes; a file must not depend on them."""
+    modules = set()
+
+    class Listener(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            modules.add(module.partition(".")[0])
+            return super().find_class(module, name)
+
+    Listener(io.BytesIO(pickle.dumps(fitted))).load()
+    assert modules <= {"skprotolm", "numpy"}
+
+
+def test_after_the_fit_no_gradient_is_kept(fitted):
+    parameters = list(fitted._state.model.parameters())
+    assert not any(p.requires_grad for p in parameters)
+    assert all(p.grad is None for p in parameters)
+    assert not fitted._state.model.training
+
+
+def test_storing_does_not_touch_the_live_model(round_trip, fitted, texts):
+    model = fitted._state.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    places = [t.data_ptr() for t in model.state_dict().values()]
+    modes = [module.training for module in model.modules()]
+    expected = fitted.predict_proba(texts[0])
+    round_trip(fitted).predict(texts[0])
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert [t.data_ptr() for t in model.state_dict().values()] == places
+    assert [module.training for module in model.modules()] == modes
+    np.testing.assert_array_equal(fitted.predict_proba(texts[0]), expected)
+
+
+def test_nothing_is_left_in_the_temporary_folder(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pickle.loads(pickle.dumps(fitted))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.real
+def test_a_stored_model_is_as_large_as_its_weights(tmp_path):
+    X, y = make_texts(16)
+    clf = ProtoLMClassifier(n_prototypes=2, max_epochs=1, random_state=0).fit(X, y)
+    stored = pickle.dumps(clf)
+    weights = sum(
+        t.numel() * t.element_size() for t in clf._state.model.state_dict().values()
+    )
+    assert 0.9 * weights < len(stored) < 1.1 * weights
+    again = pickle.loads(stored)
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    path = Path(tmp_path, "model.joblib")
+    joblib.dump(clf, path, compress=1)
+    assert path.stat().st_size < 1.1 * weights

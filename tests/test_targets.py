@@ -1,0 +1,272 @@
+"""Labels become class indices, and weights become weights of mean 1."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import scipy.sparse
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from skprotolm._targets import encode_targets
+
+
+def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
+    n_texts = len(y) if n_texts is None else n_texts
+    return encode_targets(y, n_texts, sample_weight, class_weight, "TheClassifier")
+
+
+WORDS = ["b", "a", "c", "b"]
+LABELS = {
+    "list of str": WORDS,
+    "tuple of str": tuple(WORDS),
+    "numpy U": np.array(WORDS),
+    "numpy object": np.array(WORDS, dtype=object),
+    "pandas str": pd.Series(WORDS),
+    "pandas object": pd.Series(WORDS, dtype=object),
+    "pandas string": pd.Series(WORDS, dtype="string"),
+    "pandas category": pd.Series(WORDS, dtype="category"),
+    "pandas Categorical": pd.Categorical(WORDS),
+    "pandas Index": pd.Index(WORDS),
+    "polars String": pl.Series(WORDS),
+    "polars Categorical": pl.Series(WORDS).cast(pl.Categorical),
+    "pyarrow string": pa.array(WORDS),
+    "empty string": ["", "x", "", "x"],
+    "list of int": [3, 1, -1, 3],
+    "numpy uint8": np.array([3, 0, 1, 3], dtype=np.uint8),
+    "pandas category of int": pd.Series([3, 1, -1, 3], dtype="category"),
+    "polars Int64": pl.Series([3, 1, -1, 3]),
+    "float without fraction": [3.0, 1.0, -1.0, 3.0],
+    "list of bool": [True, False, True, True],
+    "numpy bool": np.array([True, False, True, True]),
+    "pandas bool": pd.Series([True, False, True, True]),
+}
+
+
+@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
+def test_codes_point_at_the_sorted_labels(y):
+    targets = encode(y)
+    labels = np.asarray(y).tolist()
+    assert targets.classes.tolist() == sorted(set(labels))
+    assert [targets.classes.tolist()[code] for code in targets.codes] == labels
+    assert {type(label) for label in targets.classes.tolist()} == {
+        type(label) for label in labels
+    }
+    assert targets.codes.dtype == np.int64
+    assert targets.rows.tolist() == [0, 1, 2, 3]
+    assert targets.weights.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.skipif(
+    not hasattr(getattr(np, "dtypes", None), "StringDType"), reason="needs NumPy 2"
+)
+def test_numpy_strings_of_any_length_are_labels_as_they_are_texts():
+    """StringDType labels broke inside NumPy, in a message that named no cause."""
+    targets = encode(np.array(WORDS, dtype=np.dtypes.StringDType()))
+    assert targets.classes.tolist() == ["a", "b", "c"]
+
+
+def test_strings_of_python_and_of_numpy_are_one_kind_of_label():
+    """Labels of one object array were called mixed: "str, str_"."""
+    y = np.array([np.str_("a"), "b", np.str_("b")], dtype=object)
+    targets = encode(y)
+    assert targets.classes.tolist() == ["a", "b"]
+    assert targets.codes.tolist() == [0, 1, 1]
+
+
+def test_a_column_vector_is_read_with_scikit_learns_warning():
+    with pytest.warns(UserWarning, match="column-vector y was passed"):
+        targets = encode(np.array(WORDS)[:, None])
+    assert targets.codes.tolist() == [1, 0, 2, 1]
+
+
+@settings(deadline=None)
+@given(y=st.one_of(st.lists(st.integers(-5, 5)), st.lists(st.text("abü😀"))))
+def test_codes_and_classes_give_the_labels_back(y):
+    assume(len(set(y)) > 1)
+    targets = encode(y)
+    assert targets.classes[targets.codes].tolist() == y
+    assert targets.classes.tolist() == sorted(set(y))
+
+
+NAN = float("nan")
+REFUSED = {
+    "None": (None, ValueError, "TheClassifier requires y .* None"),
+    "None in a list": (["a", None, "b"], ValueError, "row 1 is None; drop that row"),
+    "NaN in an object array": (
+        np.array(["a", NAN, "b"], dtype=object),
+        ValueError,
+        "row 1 is nan; drop",
+    ),
+    "NaN in a Series": (pd.Series(["a", None, "b"]), ValueError, "row 1 .*drop"),
+    "NaN in a category": (
+        pd.Series(["a", None, "b"], dtype="category"),
+        ValueError,
+        "row 1 is nan; drop",
+    ),
+    "pandas.NA": (["a", pd.NA, "b"], ValueError, "row 1 is <NA>; drop"),
+    "NA in Int64": (pd.Series([1, None, 2], dtype="Int64"), ValueError, "row 1.*drop"),
+    "null in polars": (pl.Series(["a", None, "b"]), ValueError, "row 1 is None"),
+    "null in pyarrow": (pa.array(["a", None, "b"]), ValueError, "row 1 is None"),
+    "NaN among floats": ([1.0, NAN, 2.0], ValueError, r"NaN .*row 1\); drop"),
+    "infinity": ([1.0, 2.0, np.inf], ValueError, r"infinity .*row 2\); drop"),
+    "continuous": ([0.5, 1.5, 0.2], ValueError, "Unknown label type: continuous"),
+    "indicator matrix": (
+        np.array([[1, 0], [0, 1], [1, 1]]),
+        ValueError,
+        r"multilabel.*one label a text.*shape \(3, 2\)",
+    ),
+    "list of indicator rows": ([[1, 0], [0, 1], [1, 1]], ValueError, "one label a"),
+    "sparse indicator matrix": (
+        scipy.sparse.csr_matrix(np.array([[1, 0], [0, 1], [1, 1]])),
+        ValueError,
+        "multilabel.*one label a text",
+    ),
+    "two columns": (np.array([["a", "b"]] * 3), ValueError, r"\(3, 2\)"),
+    "one class": (["a", "a", "a"], ValueError, r"two classes, .*one class \('a'\)"),
+    "too many": (["a", "b", "a", "b"], ValueError, r"\[3, 4\]"),
+    "too few": (["a", "b"], ValueError, r"\[3, 2\]"),
+    "bytes": ([b"a", b"b", b"a"], TypeError, "bytes"),
+    "bare string": ("aba", ValueError, "array-like"),
+    "set": ({"a", "b", "c"}, ValueError, "array-like"),
+}
+
+
+@pytest.mark.parametrize(("y", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_wrong_labels_are_refused_and_named(y, error, message):
+    with pytest.raises(error, match=message):
+        encode(y, 3)
+
+
+def test_nan_in_a_list_of_strings_is_no_label():
+    """NumPy writes the NaN of such a list as "nan", which became a third class."""
+    with pytest.raises(ValueError, match="row 1 is nan; drop"):
+        encode(["a", NAN, "b"])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pytest.param([1, "a", 1], id="list"),
+        pytest.param([True, "a", True], id="list with bools"),
+        pytest.param(np.array([1, "a", 1], dtype=object), id="object array"),
+        pytest.param(pd.Series([1, "a", 1]), id="Series"),
+    ],
+)
+def test_labels_of_several_types_are_refused(y):
+    """A list of 1 and "a" was fitted as "1" and "a", which are other labels.
+
+    An object array of them was called continuous.
+    """
+    with pytest.raises(TypeError, match=r"y mixes labels of several types.*use one"):
+        encode(y)
+
+
+def test_label_sets_are_refused_in_words_about_y():
+    """NumPy's own complaint about an inhomogeneous shape named neither y nor labels."""
+    with pytest.raises(ValueError, match=r"\by\b|label"):
+        encode([["a"], ["b", "c"], ["a"]])
+
+
+@pytest.mark.parametrize("make", [list, np.array, pd.Series, pl.Series, tuple])
+def test_weights_are_normalised_to_a_mean_of_one(make):
+    targets = encode(["b", "a", "b"], sample_weight=make([1, 2, 3]))
+    np.testing.assert_allclose(targets.weights, [0.5, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("weight", [1, 1.0, 7.5, np.float32(2), [1, 1, 1], [4, 4, 4]])
+def test_equal_weights_are_no_weights(weight):
+    with_weights = encode(["b", "a", "b"], sample_weight=weight)
+    np.testing.assert_array_equal(with_weights.weights, [1, 1, 1])
+
+
+def test_texts_of_weight_zero_are_removed_before_anything_is_learned():
+    targets = encode(["c", "b", "a", "b", "a"], sample_weight=[0, 1, 2, 0, 3])
+    assert targets.classes.tolist() == ["a", "b"]  # nothing is left of "c"
+    assert targets.rows.tolist() == [1, 2, 4]
+    assert targets.codes.tolist() == [1, 0, 0]
+    np.testing.assert_allclose(targets.weights, [0.5, 1.0, 1.5])
+
+
+def test_a_class_of_weight_zero_is_a_class_that_is_not_there():
+    removed = encode(["a", "b", "c", "b"], class_weight={"a": 0})
+    assert removed.classes.tolist() == ["b", "c"]
+    assert removed.rows.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(removed.weights, [1, 1, 1])
+
+
+def test_removing_a_class_keeps_the_other_weights():
+    removed = encode(
+        ["a", "b", "c", "b"], sample_weight=[9, 1, 2, 3], class_weight={"a": 0, "c": 3}
+    )
+    np.testing.assert_allclose(removed.weights, np.array([1, 6, 3]) / (10 / 3))
+
+
+def test_sample_and_class_weights_are_multiplied():
+    targets = encode(["b", "a", "b"], sample_weight=[1, 2, 3], class_weight={"a": 5})
+    np.testing.assert_allclose(targets.weights, np.array([1, 10, 3]) / (14 / 3))
+
+
+def test_balanced_gives_every_class_the_same_total():
+    y = ["a"] * 5 + ["b"] * 2 + ["c"]
+    targets = encode(y, class_weight="balanced")
+    totals = np.bincount(targets.codes, weights=targets.weights)
+    np.testing.assert_allclose(totals, [8 / 3] * 3)
+
+
+def test_balanced_counts_only_texts_of_positive_weight():
+    y = ["a", "a", "a", "b"]
+    targets = encode(y, sample_weight=[0, 0, 1, 1], class_weight="balanced")
+    np.testing.assert_allclose(targets.weights, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("sample_weight", "message"),
+    [
+        ([0, 0, 0], "sample_weight are 0"),
+        (0.0, "sample_weight are 0"),
+        ([1, -1, 1], r"sample_weight must .* at least 0, got -1.0 in row 1"),
+        ([1, 1, NAN], "sample_weight must hold finite numbers.*got nan in row 2"),
+        ([1, np.inf, 1], "sample_weight must hold finite numbers.*got inf in row 1"),
+        ([1, None, 1], "sample_weight must hold finite numbers.*row 1"),
+        ([1, 1], r"sample_weight.shape == \(2,\), expected \(3,\)"),
+        ([[1], [1], [1]], "sample_weight must be 1D"),
+        ([1, 0, 1], r"one class \('b'\) among the texts of positive weight"),
+    ],
+)
+def test_wrong_sample_weights_are_refused_and_named(sample_weight, message):
+    with pytest.raises(ValueError, match=message):
+        encode(["b", "a", "b"], sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({"a": -1}, "class_weight must .* at least 0, got -1 for 'a'"),
+        ({"b": NAN}, "class_weight must hold finite numbers.*got nan for 'b'"),
+        ({"a": np.inf}, "class_weight must hold finite numbers.*got inf for 'a'"),
+        ({"a": 0, "b": 0}, "class_weight gives every text the weight 0"),
+        ({"a": 0}, r"one class \('b'\)"),
+        ({"a": 1, "z": 1}, r"\['b'\].* not in class_weight"),
+    ],
+)
+def test_wrong_class_weights_are_refused_and_named(class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        encode(["b", "a", "b"], class_weight=class_weight)
+
+
+@pytest.mark.parametrize("weight", ["heavy", None, [1]])
+def test_a_class_weight_that_is_no_number_is_named(weight):
+    """NumPy complained that "ufunc 'isfinite' not supported for the input types"."""
+    with pytest.raises((ValueError, TypeError), match=r"class_weight must .*'a'"):
+        encode(["b", "a", "b"], class_weight={"a": weight})
+
+
+@pytest.mark.parametrize("y", [WORDS, np.array(WORDS, dtype=object), pd.Series(WORDS)])
+def test_labels_and_weights_are_not_changed(y):
+    weights = np.array([0.0, 1.0, 2.0, 3.0])
+    before = list(y)
+    encode(y, sample_weight=weights, class_weight="balanced")
+    assert list(y) == before
+    assert weights.tolist() == [0, 1, 2, 3]
