@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -31,7 +31,7 @@ def _templates() -> jinja2.Environment:
 
 
 def explanations_html(
-    explanations: list[dict[str, Any]], *, page: bool, n_more: int
+    explanations: list[dict[str, Any]], *, page: bool, n_more: int = 0
 ) -> str:
     """Render explanations as a page, or as a snippet that may leave `n_more` out."""
     template = _templates().get_template("explanations.html")
@@ -72,45 +72,53 @@ def percent(share: float) -> str:
     return f"{written} %"
 
 
-def pieces(explanation: dict[str, Any]) -> list[tuple[str, float | None]]:
-    """Cut the text into words with their scores, and what lies between them.
+class Piece(NamedTuple):
+    """A part of a text: a word with its score, or what lies between two words."""
 
-    The pieces hold the whole text, also what was not read of it. Scores are shares
-    of the strongest; special tokens, which stand nowhere in the text, come last.
+    text: str
+    score: float | None
+    strength: float  # the score as a share of the text's strongest
+
+
+def pieces(explanation: dict[str, Any]) -> list[Piece]:
+    """Cut the text into words and what lies between them.
+
+    The pieces hold the whole text, also what was not read of it. Special tokens,
+    which stand nowhere in the text, come last.
     """
     text = explanation["text"]
     texts = [text] if isinstance(text, str) else list(text)
     scores = explanation["word_scores"] or []
     strongest = max(map(abs, scores), default=0.0) or 1.0
-    cut: list[tuple[str, float | None]] = []
-    special: list[tuple[str, float | None]] = []
+    cut: list[Piece] = []
+    special: list[Piece] = []
     at = (0, 0)
     words = zip(explanation["words"], explanation["word_offsets"], scores, strict=True)
     for word, (segment, start, end), score in words if scores else ():
+        piece = Piece(word, score, score / strongest)
         if end == start:
-            special.append((word, score / strongest))
+            special.append(piece)
             continue
         cut += _between(texts, at, (segment, start))
-        cut.append((word, score / strongest))
+        cut.append(piece)
         at = (segment, end)
     return cut + _between(texts, at, (len(texts) - 1, len(texts[-1]))) + special
 
 
 def _between(
     texts: list[str], begin: tuple[int, int], end: tuple[int, int]
-) -> list[tuple[str, float | None]]:
+) -> list[Piece]:
     """Return what stands between two places; the texts of a pair part at a bar."""
     if begin[0] == end[0]:
-        return [(texts[begin[0]][begin[1] : end[1]], None)]
-    return [(texts[0][begin[1] :], None), (" | ", None), (texts[1][: end[1]], None)]
+        between = texts[begin[0]][begin[1] : end[1]]
+    else:
+        between = f"{texts[0][begin[1] :]} | {texts[1][: end[1]]}"
+    return [Piece(between, None, 0.0)]
 
 
 def coloured(explanation: dict[str, Any]) -> str:
     """Paint words for a terminal: green speaks for the class, red against it."""
-    return "".join(
-        word if strength is None else _paint(word, strength)
-        for word, strength in pieces(explanation)
-    )
+    return "".join(_paint(piece.text, piece.strength) for piece in pieces(explanation))
 
 
 def _paint(word: str, strength: float) -> str:

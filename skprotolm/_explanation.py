@@ -357,7 +357,7 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        return explanations_html([self.to_dict()], page=False, n_more=0)
+        return explanations_html([self.to_dict()], page=False)
 
 
 class Explanations(Sequence[Explanation]):
@@ -415,7 +415,7 @@ class Explanations(Sequence[Explanation]):
 
     def to_html(self) -> str:
         """Return a self-contained HTML page with all explanations."""
-        return explanations_html(self.to_dict(), page=True, n_more=0)
+        return explanations_html(self.to_dict(), page=True)
 
     def save_html(self, path: str | PathLike[str]) -> None:
         """Write `to_html` to a file."""

@@ -42,7 +42,7 @@ def encode_targets(
     rows = np.flatnonzero(weights > 0)
     if rows.size == 0:
         raise ValueError(
-            "All values of sample_weight are 0, so nothing can be learned."
+            "All values of sample_weight are zero: nothing can be learned."
         )
     labels, weights = labels[rows], weights[rows]
     classes, codes = np.unique(labels, return_inverse=True)

@@ -88,7 +88,7 @@ class NumbersAsTexts(ProtoLMClassifier):
         n_iter_no_change: int = 2,
         batch_size: int = 512,
         learning_rate: float = 1e-2,
-        head_learning_rate: float = 1e-2,
+        head_learning_rate: float = 3e-2,
         class_weight: object = None,
         random_state: object = None,
     ):

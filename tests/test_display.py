@@ -138,6 +138,7 @@ def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any
         "attention": [1 / len(words)] * len(words),
         "token_scores": scores,
         "words": words,
+        "word_offsets": [[0, 0, 0]] * len(words),
         "word_scores": scores,
     }
 
@@ -304,23 +305,36 @@ def test_a_shortened_text_is_one_line_and_says_that_it_is_short(text, length):
     assert shown == whole or (shown.endswith("…") and whole.startswith(shown[:-1]))
 
 
+def scored(words: list[str], scores: list[float]) -> dict[str, Any]:
+    """Return what painting reads of an explanation of a text of these words."""
+    ends = [len(" ".join(words[: i + 1])) for i in range(len(words))]
+    return {
+        "text": " ".join(words),
+        "words": words,
+        "word_offsets": [
+            [0, end - len(word), end] for word, end in zip(words, ends, strict=True)
+        ],
+        "word_scores": scores,
+    }
+
+
 @unhurried
 @given(st.lists(st.tuples(st.text("ab<", min_size=1), st.floats(-5, 5)), max_size=8))
 def test_colours_change_no_word(pairs):
     words, scores = [word for word, _ in pairs], [score for _, score in pairs]
-    painted = coloured(words, scores)
+    painted = coloured(scored(words, scores))
     assert re.sub(r"\x1b\[[\d;]*m", "", painted) == " ".join(words)
 
 
 def test_the_strongest_words_are_the_deepest():
     strong, weak, none, against = coloured(
-        ["strong", "weak", "none", "against"], [4.0, 1.0, 0.01, -4.0]
+        scored(["strong", "weak", "none", "against"], [4.0, 1.0, 0.01, -4.0])
     ).split(" ")
     assert none == "none"
     shades = {re.search(r"48;5;(\d+)m", word)[1] for word in (strong, weak, against)}
     assert len(shades) == 3
-    assert coloured(["a", "b"], [0.0, 0.0]) == "a b"
-    assert coloured([], []) == ""
+    assert coloured(scored(["a", "b"], [0.0, 0.0])) == "a b"
+    assert coloured(scored([], [])) == ""
 
 
 # --- Frames.

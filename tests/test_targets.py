@@ -109,7 +109,7 @@ REFUSED = {
     "NA in Int64": (pd.Series([1, None, 2], dtype="Int64"), ValueError, "row 1.*drop"),
     "null in polars": (pl.Series(["a", None, "b"]), ValueError, "row 1 is None"),
     "null in pyarrow": (pa.array(["a", None, "b"]), ValueError, "row 1 is None"),
-    "NaN among floats": ([1.0, NAN, 2.0], ValueError, r"NaN .*row 1\); drop"),
+    "NaN among floats": ([1.0, NAN, 2.0], ValueError, r"NaN.*row 1 is nan; drop"),
     "infinity": ([1.0, 2.0, np.inf], ValueError, r"infinity .*row 2\); drop"),
     "continuous": ([0.5, 1.5, 0.2], ValueError, "Unknown label type: continuous"),
     "indicator matrix": (
@@ -224,8 +224,8 @@ def test_balanced_counts_only_texts_of_positive_weight():
 @pytest.mark.parametrize(
     ("sample_weight", "message"),
     [
-        ([0, 0, 0], "sample_weight are 0"),
-        (0.0, "sample_weight are 0"),
+        ([0, 0, 0], "sample_weight are zero"),
+        (0.0, "sample_weight are zero"),
         ([1, -1, 1], r"sample_weight must .* at least 0, got -1.0 in row 1"),
         ([1, 1, NAN], "sample_weight must hold finite numbers.*got nan in row 2"),
         ([1, np.inf, 1], "sample_weight must hold finite numbers.*got inf in row 1"),
