@@ -42,9 +42,9 @@ train.head()
 # %%
 # The pipeline
 # ------------
-# ``["review"]`` and not ``"review"``: a ColumnTransformer passes on tables only, and the
-# classifier takes a table of one column for what it is. Two epochs are few, so that this
-# page stays quick.
+# ``["review"]`` and not ``"review"``: a ColumnTransformer passes on tables only, and
+# the classifier takes a table of one column for a column. Two epochs are few, so that
+# this page stays quick.
 
 model = Pipeline(
     [
@@ -60,8 +60,8 @@ print(f"accuracy, two folds: {scores.round(3)}")
 # The grid search
 # ---------------
 # Every candidate is fitted once a fold, and the best one once more on all the texts
-# (``refit=True``, the default). ``n_jobs`` is left at one: each worker process would hold
-# an encoder and its optimiser.
+# (``refit=True``, the default). ``n_jobs`` is left at one: each worker process would
+# hold an encoder and its optimiser.
 
 search = GridSearchCV(model, {"clf__n_prototypes": [2, 10]}, cv=folds)
 search.fit(train, train["label"])
@@ -70,8 +70,8 @@ results[["param_clf__n_prototypes", "mean_test_score", "std_test_score"]]
 
 # %%
 # Two folds of 120 texts cannot tell candidates apart that differ by a few hundredths:
-# from one draw of 120 texts to another, an accuracy of 0.7 varies by about 0.04. A choice
-# that matters wants more texts and more folds.
+# from one draw of 120 texts to another, an accuracy of 0.7 has a standard deviation of
+# 0.04. A choice that matters wants more texts and more folds.
 
 print(search.best_params_)
 

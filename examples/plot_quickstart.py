@@ -54,7 +54,7 @@ print(f"accuracy: {clf.score(X_test, y_test):.3f}")
 # their sum, which is the probability; then the log-odds, as a sum over the words.
 
 explanations = clf.explain(X_test[:20], top_k=3)
-explanation = explanations[0]
+explanation = explanations[1]
 print(explanation)
 
 # %%
@@ -63,15 +63,13 @@ print(explanation)
 explanation
 
 # %%
-# The sums are exact: all shares together are 1, those of the predicted class are its
-# probability, and the words' scores and the base are its log-odds.
+# The sums hold up to rounding: all shares together are 1, those of the predicted class
+# are its probability, and the words' scores and the base are its log-odds.
 
 owned = clf.prototypes_.labels == explanation.target
 print(explanation.contributions.sum() - 1)
 print(explanation.contributions[owned].sum() - explanation.probability)
-print(
-    explanation.base_value + explanation.word_scores.sum() - explanation.log_odds,
-)
+print(explanation.base_value + explanation.word_scores.sum() - explanation.log_odds)
 
 # %%
 # Which words
@@ -95,12 +93,14 @@ plt.show()
 # %%
 # Look at the errors
 # ------------------
-# Where the model is wrong, the training texts that it leans on often say why.
+# Of the sentences that the model gets wrong, this is the one that it is surest of. The
+# training texts that it leans on often say why.
 
-predicted = clf.predict(X_test)
-wrong = np.flatnonzero(predicted != y_test)
-print(f"{len(wrong)} of {len(y_test)} are wrong; the first of them is {y_test[wrong[0]]}:")
-print(clf.explain([X_test[wrong[0]]])[0])
+probabilities = clf.predict_proba(X_test)
+wrong = np.flatnonzero(clf.classes_[probabilities.argmax(axis=1)] != y_test)
+surest = wrong[probabilities[wrong].max(axis=1).argmax()]
+print(f"{len(wrong)} of {len(y_test)} are wrong. This one is {y_test[surest]}:")
+print(clf.explain([X_test[surest]])[0])
 
 # %%
 # The prototypes

@@ -69,10 +69,7 @@ print(f"saved model        {path.stat().st_size / 1e6:.1f} MB")
 # %%
 # What is inside
 # --------------
-# Loading a pickle calls the functions that it names. These are all of them: nothing of
-# torch or transformers, so a new version of those may keep its classes elsewhere. But
-# anyone can write a file that names other functions. **Load only files that you
-# trust**, however few functions your own files name.
+# Loading a pickle calls what it names. This one names nothing of torch or transformers:
 
 import pickle
 import pickletools
@@ -88,6 +85,9 @@ for opcode, argument, _ in pickletools.genops(content):
 print("\n".join(sorted(called)))
 
 # %%
+# But anyone can write a file that names other things. **Load only files that you
+# trust.**
+#
 # The texts of the prototypes are in the file, word for word, and no other training text
 # is. Whoever gets the file can read them.
 

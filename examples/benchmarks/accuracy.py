@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ FIELDS = (
     "seed",
     "accuracy",
     "ece",
-    "fit_seconds",
     "distinct_texts",
     "own_class",
     "prototypes_for_90",
@@ -62,9 +60,7 @@ def run_one(name: str, task: Task, model: str, seed: int) -> dict[str, object]:
     """Fit one model and measure it on the test texts."""
     clf = ProtoLMClassifier(random_state=seed)
     fitted = LinearHeadClassifier(clf) if model == "linear" else clf
-    started = time.perf_counter()
     fitted.fit(task.X_train, task.y_train)
-    seconds = time.perf_counter() - started
     probabilities = fitted.predict_proba(task.X_test)
     right = fitted.classes_[probabilities.argmax(axis=1)] == task.y_test
     row: dict[str, object] = {
@@ -73,7 +69,6 @@ def run_one(name: str, task: Task, model: str, seed: int) -> dict[str, object]:
         "seed": seed,
         "accuracy": round(100 * right.mean(), 3),
         "ece": round(expected_calibration_error(probabilities.max(axis=1), right), 4),
-        "fit_seconds": round(seconds, 1),
     }
     return row if model == "linear" else row | describe_prototypes(clf, task)
 
