@@ -243,6 +243,21 @@ def test_early_stopping_gives_up(make_classifier, texts):
         assert max(scores[n - 2 : n]) > max(scores[: n - 2])
 
 
+@pytest.mark.parametrize("projection", [True, False])
+@pytest.mark.parametrize("patience", [1, 3])
+def test_early_stopping_waits_for_as_many_epochs_as_it_is_told(
+    make_classifier, texts, projection, patience
+):
+    still = {"learning_rate": 1e-30, "head_learning_rate": 1e-30}
+    clf = make_classifier(
+        **{**EARLY, **still},
+        projection=projection,
+        max_epochs=9,
+        n_iter_no_change=patience,
+    ).fit(*texts)
+    assert clf.n_iter_ == patience + projection  # and one more, tied
+
+
 def test_early_stopping_ends_with_a_tied_epoch(make_classifier, texts):
     clf = make_classifier(**EARLY, max_epochs=30, n_iter_no_change=1).fit(*texts)
     assert clf.n_iter_ < 30
