@@ -174,6 +174,8 @@ def main() -> None:
     arguments = parser.parse_args()
     task = load_task("sst2", arguments.data)
     X, y = task.X_train[: arguments.texts], task.y_train[: arguments.texts]
+    # Enough for 500 distinct texts in each class.
+    X_many, y_many = task.X_train[:1200], task.y_train[:1200]
     print(
         f"{provenance()} {len(X)} sentences of SST-2, seed {SEED}, "
         f"{torch.get_num_threads()} threads.\n"
@@ -182,7 +184,7 @@ def main() -> None:
     with seeded(SEED, resolve_device("auto")):
         measure_training(X, y, arguments.repeats)
     measure_prediction(X, y, arguments.repeats)
-    measure_prototypes(X, y, max(1, arguments.repeats // 2))
+    measure_prototypes(X_many, y_many, max(1, arguments.repeats // 2))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def provenance() -> str:
     """Say, in Markdown, what printed a table: command, versions, machine."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     command = f"python examples/benchmarks/{Path(sys.argv[0]).name} "
-    command += " ".join(a for a in sys.argv[1:] if "/" not in a)
+    command += " ".join("FOLDER" if "/" in a else a for a in sys.argv[1:])
     return (
         f"Printed by `{command.strip()}` with {versions}, Python "
         f"{platform.python_version()} on {platform.machine()}."
