@@ -28,7 +28,7 @@ X_train, X_test, y_train, y_test = train_test_split(
     stratify=labels,
     random_state=0,
 )
-X_train[0], y_train[0]
+print(f"{y_train[0]}: {X_train[0]}")
 
 # %%
 # Fit
@@ -36,8 +36,7 @@ X_train[0], y_train[0]
 # Three epochs are short for 800 texts: the default, ``max_epochs="auto"``, makes six of
 # them here and takes twice the time.
 
-clf = ProtoLMClassifier(max_epochs=3, random_state=0)
-clf.fit(X_train, y_train)
+clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X_train, y_train)
 
 # %%
 # What it is worth
@@ -54,7 +53,7 @@ print(f"accuracy: {clf.score(X_test, y_test):.3f}")
 # their sum, which is the probability; then the log-odds, as a sum over the words.
 
 explanations = clf.explain(X_test[:20], top_k=3)
-explanation = explanations[1]
+explanation = explanations[8]
 print(explanation)
 
 # %%
@@ -107,6 +106,15 @@ print(clf.explain([X_test[surest]])[0])
 # --------------
 # All that the model can quote. Purity and usage tell how each fits in: the share of its
 # own class among the ten nearest other training texts, and how many of the other
-# training texts have it as their nearest prototype.
+# training texts have it as their nearest prototype. Look at the lowest purities first:
+# texts of the other class stand around them. It may be a mixed review, or a wrong
+# label.
+
+table = clf.prototypes_.to_frame().sort_values("purity")
+for row in table.head(3).itertuples():
+    print(f"purity {row.purity:.1f}, usage {row.usage}, {row.label}: {row.text}")
+
+# %%
+# In a notebook, all of them show as a table.
 
 clf.prototypes_

@@ -28,6 +28,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 clf = ProtoLMClassifier(n_prototypes=5, max_epochs=2, random_state=0)
 clf.fit(X_train, y_train)
+print(f"{len(clf.prototypes_)} prototypes")
 
 # %%
 # Dump and load

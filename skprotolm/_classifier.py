@@ -434,9 +434,8 @@ class ProtoLMClassifier(
             If a target is no label of ``classes_``.
         """
         state, texts = self._ready(X)
-        if top_k is not None and (
-            not isinstance(top_k, (int, np.integer)) or top_k < 1
-        ):
+        is_count = isinstance(top_k, (int, np.integer)) and not isinstance(top_k, bool)
+        if top_k is not None and not (is_count and top_k >= 1):
             raise ValueError(
                 f"top_k must be None or an int of at least 1, got {top_k!r}."
             )

@@ -306,6 +306,11 @@ def _require_transformer(model: Any) -> None:
             f"The backbone's tokenizer, {type(first.tokenizer).__name__}, cannot tell "
             f"which characters a token stands for; a fast tokenizer is needed."
         )
+    if len(first.tokenizer) <= len(first.tokenizer.all_special_tokens):
+        raise ValueError(
+            "The backbone's tokenizer knows no words, only special tokens: its files "
+            "are missing from the backbone's folder."
+        )
 
 
 def _as_trainable(model: Any) -> Any:

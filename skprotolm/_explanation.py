@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
@@ -13,10 +13,8 @@ import numpy as np
 
 from skprotolm._display import as_frame, coloured, explanations_html, percent, shorten
 from skprotolm._prototypes import Prototypes, Text
+from skprotolm._words import Words, merge_tokens
 
-# A word is a run between spaces, or one ideograph or kana, where no spaces are.
-_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
 _LISTED = 3  # prototypes that a printed explanation lists, unless top_k says
 _PRINTED = 5  # explanations that a printed sequence holds
 _RENDERED = 50  # explanations that a notebook cell shows
@@ -167,29 +165,35 @@ class Explanation:
             return 0.0
         return float(np.sort(self.contributions)[::-1][self.top_k :].sum())
 
+    @cached_property
+    def _words(self) -> Words:
+        return merge_tokens(self._texts, self.segments, self.offsets)
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return (self.text,) if isinstance(self.text, str) else self.text
+
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the text; of a pair, those of both texts one after the other."""
-        texts = (self.text,) if isinstance(self.text, str) else self.text
-        spans, owners = self._words()
+        spans, owners = self._words
+        firsts = np.unique(owners, return_index=True)[1].tolist()
         return tuple(
-            texts[segment][start:end] if end > start else self.tokens[t]
-            for (segment, start, end), t in zip(
-                spans, np.unique(owners, return_index=True)[1], strict=True
-            )
+            self._texts[segment][start:end] if end > start else self.tokens[t]
+            for (segment, start, end), t in zip(spans, firsts, strict=True)
         )
 
     @property
     def word_offsets(self) -> np.ndarray:
         """(W, 3): segment, begin and end of each word, in characters of its text."""
-        return np.array(self._words()[0], dtype=np.int64).reshape(-1, 3)
+        return np.array(self._words.spans, dtype=np.int64).reshape(-1, 3)
 
     @property
     def word_scores(self) -> np.ndarray | None:
         """The sum of the token scores of each word, in the order of `words`."""
         if self.token_scores is None:
             return None
-        return np.bincount(self._words()[1], self.token_scores)
+        return np.bincount(self._words.owners, self.token_scores)
 
     @property
     def token_similarities(self) -> np.ndarray:
@@ -255,34 +259,6 @@ class Explanation:
             if isinstance(value, np.ndarray)
         }
         return replace(self, **arrays)
-
-    def _words(self) -> tuple[list[tuple[int, int, int]], np.ndarray]:
-        """Return the words that tokens stand for, as spans, and each token's word.
-
-        A span is (segment, start, end). A token that stands for several words joins
-        them; a special token stands for none and has an empty span of its own.
-        """
-        texts = (self.text,) if isinstance(self.text, str) else self.text
-        found = [[m.span() for m in _WORD.finditer(text)] for text in texts]
-        words: list[tuple[int, int, int]] = []
-        owners = np.empty(len(self.tokens), dtype=np.int64)
-        for t, (segment, (start, end)) in enumerate(
-            zip(self.segments.tolist(), self.offsets.tolist(), strict=True)
-        ):
-            is_blank = not texts[segment][start:end].strip()
-            # A token of nothing but space belongs to the word behind it.
-            reach = len(texts[segment]) if is_blank and end > start else end
-            touched = [w for w in found[segment] if w[0] < reach and w[1] > start]
-            touched = touched[:1] if is_blank else touched
-            span = (segment, start, end)
-            if touched:
-                span = (segment, touched[0][0], touched[-1][1])
-            if words and touched and words[-1][0] == segment and words[-1][2] > span[1]:
-                words[-1] = (segment, words[-1][1], max(words[-1][2], span[2]))
-            else:
-                words.append(span)
-            owners[t] = len(words) - 1
-        return words, owners
 
     def to_dict(self) -> dict[str, Any]:
         """Return the explanation as plain Python objects.

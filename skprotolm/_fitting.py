@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,20 +18,17 @@ from skprotolm._head import (
     InverseDistanceLayer,
     MixtureLayer,
     PrototypeHead,
+    PrototypeLayer,
     TokenAttention,
 )
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._planning import Plan
-from skprotolm._projection import assign, survey
+from skprotolm._projection import assign, count_coincident, survey
 from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import has_bf16, memory_errors
 from skprotolm._state import FittedState
 from skprotolm._training import Tie, Trainer, TrainingSet, raise_diverged
 from skprotolm.exceptions import DuplicatePrototypesWarning
-
-# Prototypes of one class nearer than this quote texts that the model cannot tell
-# apart.
-_DUPLICATE_COSINE = 0.995
 
 
 class Hooks(NamedTuple):
@@ -188,10 +184,9 @@ class _Fit:
         return self.hooks.epoch_end(self._snapshot)
 
     def _snapshot(self) -> FittedState:
-        """Return a copy of the model as it is now, which training does not touch."""
-        state = self._state(None)
-        model = copy.deepcopy(state.model).eval().requires_grad_(False)
-        return replace(state, model=model)
+        """Return what the fit would give if it stopped here; training goes on."""
+        self._require_assigned()
+        return self._finished(copy.deepcopy(self.model))
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
@@ -229,11 +224,15 @@ class _Fit:
             self.model, self.training.take(self.assigned), vectors[self.assigned]
         )
 
+    def _require_assigned(self) -> None:
+        if self.trainer.tie is None:
+            self._assign()
+
     def _assign(self) -> Tensor:
         """Find the prototypes' texts, and what stands around them."""
+        if self.vectors is None:
+            self.vectors = self._text_vectors(self.training)
         vectors = self.vectors
-        if vectors is None:
-            vectors = self._text_vectors(self.training)
         layer = self.model.head.layer
         with torch.no_grad():
             space = layer.compare(vectors).numpy()
@@ -246,26 +245,37 @@ class _Fit:
         return vectors
 
     def _finish(self) -> FittedState:
-        """Put the prototypes on their texts as the final encoder sees them, in fp32."""
-        if self.trainer.tie is None:
-            self._assign()
-        self.model.eval().requires_grad_(False).zero_grad(set_to_none=True)
+        """Return the trained model with its prototypes, and look at these once."""
+        self._require_assigned()
+        state = self._finished(self.model)
+        self._warn_of_duplicates()
+        return state
+
+    def _finished(self, model: ProtoLM) -> FittedState:
+        """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
+        model.eval().requires_grad_(False).zero_grad(set_to_none=True)
         assert self.assigned is not None
-        layer = self.model.head.layer
+        layer = model.head.layer
         if self.settings.projection:
             vectors = text_vectors(
-                self.model,
+                model,
                 self.training.take(self.assigned),
                 self.settings.batch_size,
                 bf16=False,
             )
             self._require_finite(vectors)
             layer.vectors.copy_(vectors)
-        self._warn_of_duplicates()
-        return self._state(self._prototypes(self.assigned))
+        return FittedState(
+            model=model,
+            classes=self.plan.targets.classes,
+            prototypes=self._prototypes(layer, self.assigned),
+            n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
+            batch_size=self.settings.batch_size,
+            bf16=self.predict_bf16,
+            device=str(self.settings.device),
+        )
 
-    def _prototypes(self, assigned: np.ndarray) -> Prototypes:
-        layer = self.model.head.layer
+    def _prototypes(self, layer: PrototypeLayer, assigned: np.ndarray) -> Prototypes:
         rows = self.plan.training[assigned]  # of the texts of positive weight
         priors = weights = None
         if isinstance(layer, MixtureLayer):
@@ -286,29 +296,16 @@ class _Fit:
 
     def _warn_of_duplicates(self) -> None:
         layer = self.model.head.layer
-        unit = torch.nn.functional.normalize(layer.vectors, dim=1)
-        same_class = layer.owner[:, None] == layer.owner[None, :]
-        near = ((unit @ unit.T > _DUPLICATE_COSINE) & same_class).triu(diagonal=1)
-        if near.any():
+        vectors = layer.compare(layer.vectors).cpu().numpy()
+        count = count_coincident(vectors, layer.owner.cpu().numpy())
+        if count:
             warnings.warn(
-                f"{int(near.any(dim=0).sum())} of {len(near)} prototypes nearly "
-                f"coincide with another one of their class (cosine above "
-                f"{_DUPLICATE_COSINE}); fewer prototypes, or more preservation or "
-                f"diversity, keeps them apart.",
+                f"{count} of {len(vectors)} prototypes nearly coincide with another "
+                f"one of their class, which the model cannot tell apart; fewer "
+                f"prototypes, or more preservation or diversity, keep them apart.",
                 DuplicatePrototypesWarning,
                 stacklevel=7,
             )
-
-    def _state(self, prototypes: Prototypes | None) -> FittedState:
-        return FittedState(
-            model=self.model,
-            classes=self.plan.targets.classes,
-            prototypes=prototypes,
-            n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
-            batch_size=self.settings.batch_size,
-            bf16=self.predict_bf16,
-            device=str(self.settings.device),
-        )
 
 
 class _Best:

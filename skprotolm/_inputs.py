@@ -55,7 +55,7 @@ def _rows(X: Any) -> list[Any]:
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise TypeError("X must hold texts, got a sparse matrix of numbers.")
     if hasattr(X, "__array__") or hasattr(X, "__dataframe__"):
-        return _array_rows(np.asarray(X, dtype=object))
+        return _array_rows(np.asarray(unmasked(X), dtype=object))
     if isinstance(X, Sequence):  # lazy columns of data set libraries
         return list(X)
     raise TypeError(
@@ -131,6 +131,15 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def unmasked(values: Any) -> Any:
+    """Put None where a masked array hides a value, which NumPy would hand out."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    plain = np.array(values.data, dtype=object)
+    plain[np.ma.getmaskarray(values)] = None
+    return plain
 
 
 def is_missing(value: Any) -> bool:

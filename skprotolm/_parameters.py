@@ -85,11 +85,14 @@ def _either(*rules: Rule) -> Rule:
 def _is_encoder_or_name(value: Any) -> bool:
     if isinstance(value, (str, PathLike)):
         return str(value) != ""
-    return hasattr(value, "encode") and hasattr(value, "tokenizer")
+    # By name, so that no torch is loaded to check a number.
+    return any(base.__name__ == "SentenceTransformer" for base in type(value).__mro__)
 
 
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
 _NOT_NEGATIVE = _number("[0, inf)", lambda v: v >= 0)
+# Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷.
+_SHARPNESS = _number("(0, 1e6]", lambda v: 0 < v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 _FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
@@ -107,7 +110,7 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         ),
         "n_prototypes": _either(_COUNT, by_label),
         "formulation": _one_of(*formulations),
-        "sharpness": _POSITIVE,
+        "sharpness": _SHARPNESS,
         "cohesion": _SHARE,
         "separation": _SHARE,
         "diversity": _NOT_NEGATIVE,
@@ -154,7 +157,16 @@ def check_parameters(estimator: Any, formulations: tuple[str, ...]) -> Settings:
             f"1, since the cross-entropy gets the rest; got {values['cohesion']} + "
             f"{values['separation']}."
         )
-    return Settings(**values)
+    return Settings(**{name: _plain(value) for name, value in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Turn numbers of any library into Python's, which torch computes with."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:

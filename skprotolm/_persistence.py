@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copyreg
 from dataclasses import fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,15 +42,13 @@ def pack(state: FittedState) -> dict[str, Any]:
     prototypes = state.prototypes
     return {
         "protocol": _PROTOCOL,
-        "versions": {name: version(name) for name in _RECORDED},
+        "versions": {name: _version(name) for name in _RECORDED},
         "encoder": _files(encoder),
         "max_length": encoder.max_length,
         "layer": {"kind": type(head.layer).__name__, "options": head.layer.options()},
         "head": {name: t.cpu().numpy() for name, t in head.state_dict().items()},
         "classes": state.classes,
-        "prototypes": None
-        if prototypes is None
-        else {f.name: getattr(prototypes, f.name) for f in fields(Prototypes)},
+        "prototypes": {f.name: getattr(prototypes, f.name) for f in fields(Prototypes)},
         "n_columns": state.n_columns,
         "batch_size": state.batch_size,
         "bf16": state.bf16,
@@ -72,16 +70,22 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         encoder = _encoder(payload["encoder"], payload["max_length"])
         head = _head(payload, encoder.dtype)
     model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
-    prototypes = payload["prototypes"]
     return FittedState(
         model=model,
         classes=payload["classes"],
-        prototypes=None if prototypes is None else Prototypes(**prototypes),
+        prototypes=Prototypes(**payload["prototypes"]),
         n_columns=payload["n_columns"],
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],
     )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # imported from a source tree that is not installed
+        return "unknown"
 
 
 def _files(encoder: TextEncoder) -> dict[str, bytes]:

@@ -107,7 +107,6 @@ class _Facts:
     ) -> Explanation:
         """Return the explanation of the batch's text `b`, row `row` of all."""
         state, account = self.state, self.account
-        assert state.prototypes is not None
         assert tokenized.offsets is not None
         assert tokenized.segments is not None
         own = tokenized.own[row]

@@ -20,7 +20,7 @@ class FittedState:
 
     model: ProtoLM
     classes: np.ndarray  # (C,)
-    prototypes: Prototypes | None  # None only while training still goes on
+    prototypes: Prototypes
     n_columns: int  # 1, or 2 for pairs of texts
     batch_size: int
     bf16: bool  # whether prediction runs in bfloat16

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skprotolm._inputs import is_missing
+from skprotolm._inputs import is_missing, unmasked
 
 
 class Targets(NamedTuple):
@@ -74,7 +74,7 @@ def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
     if isinstance(y, (list, tuple)):
         # As objects first: NumPy would write the 1 of [1, "a"] as "1".
         _check_objects(y)
-    labels = y if hasattr(y, "toarray") else np.asarray(y)
+    labels = y if hasattr(y, "toarray") else np.asarray(unmasked(y))
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"Unknown label type: multilabel or multioutput. y must hold one label a "
@@ -115,7 +115,7 @@ def _check_objects(labels: Any) -> None:
                 f"label a text."
             )
         if not isinstance(label, (list, tuple, np.ndarray)):
-            kinds.add("str" if isinstance(label, str) else "number")
+            kinds.add(_kind(label, row))
     lengths = {np.size(label) for label in labels}
     if len(lengths) > 1:
         raise ValueError(
@@ -129,25 +129,40 @@ def _check_objects(labels: Any) -> None:
         )
 
 
-def _check_floats(labels: np.ndarray) -> None:
+def _kind(label: Any, row: int) -> str:
+    """Return what one label is; only kinds that sort as labels do are let in."""
+    if isinstance(label, str):
+        return "str"
+    if not isinstance(label, (Real, np.bool_)):
+        raise ValueError(
+            f"Unknown label type: row {row} of y is {label!r}, of type "
+            f"{type(label).__name__}; y must hold labels of type str, int or bool."
+        )
+    if not isinstance(label, (Integral, np.bool_)):
+        _check_floats(np.array([float(label)]), first_row=row)
+    return "number"
+
+
+def _check_floats(labels: np.ndarray, first_row: int = 0) -> None:
     bad = np.flatnonzero(~np.isfinite(labels))
     if bad.size:
         raise ValueError(
             f"Input y contains {'NaN' if np.isnan(labels[bad[0]]) else 'infinity'} "
-            f"(first at row {bad[0]}); drop those rows of X and y."
+            f"(first at row {first_row + bad[0]}); drop those rows of X and y."
         )
     fractions = np.flatnonzero(labels != np.floor(labels))
     if fractions.size:
         raise ValueError(
             f"Unknown label type: continuous. y must hold labels, got "
-            f"{labels[fractions[0]]} in row {fractions[0]}, which is a measurement."
+            f"{labels[fractions[0]]} in row {first_row + fractions[0]}, which is a "
+            f"measurement."
         )
 
 
 def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n_texts)
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = _as_numbers(sample_weight)
     if weights.ndim == 0:
         weights = np.full(n_texts, float(weights))
     if weights.ndim != 1:
@@ -165,7 +180,23 @@ def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
             f"sample_weight must hold finite numbers of at least 0, got "
             f"{weights[bad[0]]} in row {bad[0]}."
         )
-    return weights
+    # Only ratios count, and the sum of numbers up to 1 does not overflow.
+    return weights / (weights.max() or 1.0)
+
+
+def _as_numbers(sample_weight: Any) -> np.ndarray:
+    if hasattr(sample_weight, "toarray"):
+        raise TypeError(
+            "sample_weight must be an array-like of numbers, got a sparse matrix; "
+            "convert it with sample_weight.toarray().ravel()."
+        )
+    try:
+        return np.asarray(unmasked(sample_weight), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"sample_weight must be one number a text, or a single one; it cannot be "
+            f"read as an array of numbers: {error}."
+        ) from error
 
 
 def _check_class_weight(class_weight: Any) -> None:

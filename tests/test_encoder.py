@@ -537,6 +537,15 @@ def test_a_slow_tokenizer_is_refused(tmp_path):
         load_encoder(tmp_path, None)
 
 
+def test_a_folder_without_the_tokenizers_files_is_refused(tmp_path):
+    """It was loaded with a tokenizer that turned every text into [UNK]."""
+    make_encoder("bert", tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (tmp_path / name).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"tokenizer"):
+        load_encoder(tmp_path, None)
+
+
 def test_a_first_module_that_gives_no_token_vectors_is_refused(tiny_bert):
     static = modules.StaticEmbedding(tiny_bert.tokenizer, embedding_dim=8)
     backbone = SentenceTransformer(modules=[static], device="cpu")

@@ -195,7 +195,7 @@ def test_top_k_shortens_the_list_and_says_what_is_left(explained, formulation, t
         np.testing.assert_array_equal(short.contributions, full.contributions)
 
 
-@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
 def test_a_top_k_that_is_no_number_of_prototypes_is_refused(fitted, top_k):
     with pytest.raises(ValueError, match=r"top_k must be None or an int of at least 1"):
         fitted.explain(["good"], top_k=top_k)

@@ -158,6 +158,13 @@ REFUSED = {
         MISSING,
     ),
     "None in place of a pair": ([("a", "b"), None], ValueError, "Row 1", "None", ""),
+    "a masked text": (
+        np.ma.array(["a", "b"], mask=[False, True]),
+        ValueError,
+        "Row 1 of X",
+        "None",
+        MISSING,
+    ),
     "int": (["a", 3], TypeError, "Row 1 of X", r"3 \(int\)", NOT_STR),
     "array of ints": (np.arange(3), TypeError, "Row 0", r"0 \(int\)", NOT_STR),
     "array of floats": (np.ones((3, 1)), TypeError, "Row 0", "float", NOT_STR),

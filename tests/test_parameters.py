@@ -3,6 +3,7 @@
 import inspect
 import re
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ WRONG = {
         [*COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
     ),
     "formulation": (r"'mixture' or 'proto-lm'", ["protolm", "", None, 1, ["mixture"]]),
-    "sharpness": POSITIVE,
+    "sharpness": (r"a number in \(0, 1e6\]", [*POSITIVE[1], 1e300]),
     "cohesion": SHARE,
     "separation": SHARE,
     "diversity": NOT_NEGATIVE,
@@ -181,6 +182,25 @@ def test_numpy_scalars_mean_what_their_python_values_mean(formulation, tiny_fold
     assert numpy.get_params()["n_nearest"].dtype == np.float32  # left as it was given
 
 
+def test_a_fraction_is_the_number_that_it_stands_for(tiny_folder):
+    """It passed the checks, and failed in the first step of training."""
+    given = {"learning_rate": Fraction(1, 1024), "cohesion": Fraction(1, 8)}
+    settings = settings_of(**given)
+    assert (settings.learning_rate, settings.cohesion) == (2**-10, 0.125)
+    assert type(settings.learning_rate) is float
+    clf = ProtoLMClassifier(str(tiny_folder), n_prototypes=1, max_epochs=1, **given)
+    assert clf.fit(X, Y).get_params()["cohesion"] == Fraction(1, 8)
+
+
+class LooksLikeAnEncoder:
+    """What has the methods of a SentenceTransformer, and is none."""
+
+    tokenizer = None
+
+    def encode(self, texts):
+        return texts
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("formulation", "mixture"), ("finetune", "head"), ("precision", "fp32")],
@@ -192,7 +212,8 @@ def test_a_numpy_string_is_a_string(name, value):
 
 
 @pytest.mark.parametrize(
-    "backbone", [{"encode": 1}, torch.nn.Linear(1, 1), np.array("x")]
+    "backbone",
+    [{"encode": 1}, torch.nn.Linear(1, 1), np.array("x"), LooksLikeAnEncoder()],
 )
 def test_a_backbone_of_another_kind_is_refused(backbone):
     with pytest.raises(ValueError, match="'backbone' parameter"):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,18 @@ def test_a_model_fitted_on_a_gpu_is_stored_without_it(make_classifier, texts):
     again = unpack({**pack(clf._state), "device": "cpu"})
     assert again.model.encoder.device.type == "cpu"
     assert clf._state.model.encoder.device.type == "cuda"
+
+
+def test_a_source_tree_that_was_never_installed_stores_models(fitted, monkeypatch):
+    """The package itself can be imported so, but had no version to write down."""
+
+    def version(name: str) -> str:
+        if name == "skprotolm":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("skprotolm._persistence.version", version)
+    assert pickle.loads(pickle.dumps(fitted)).n_iter_ == fitted.n_iter_
 
 
 def test_a_file_of_a_later_format_says_what_to_do(fitted):

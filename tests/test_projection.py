@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._projection import assign, find_candidates, survey
+from skprotolm._projection import assign, count_coincident, find_candidates, survey
 
 # Candidates
 
@@ -207,3 +207,28 @@ def test_every_text_uses_one_prototype_however_many_texts_there_are():
     assigned = np.array([3, 4, 10_001, 19_998])
     found = survey(assigned, vectors, codes, candidates)
     assert found.usage.sum() == n - len(assigned)
+
+
+# --- Prototypes that nearly coincide.
+
+
+def test_prototypes_of_one_class_coincide_where_their_distance_is_small():
+    vectors = np.array([[1, 0], [1, 0.05], [1, 0.3], [1, 0.01], [1, 0]])
+    owner = np.array([0, 0, 0, 0, 1])
+    assert count_coincident(vectors, owner) == 2  # the second and the fourth
+
+
+def test_one_direction_is_not_one_place():
+    """Cosines were looked at under "proto-lm" too, which compares distances."""
+    vectors = np.array([[1.0, 0.0], [3.0, 0.0], [3.1, 0.0]])
+    assert count_coincident(vectors, np.zeros(3, dtype=int)) == 1
+
+
+def test_coincidence_does_not_depend_on_the_scale():
+    rng = np.random.RandomState(0)
+    vectors = rng.normal(size=(20, 3))
+    owner = rng.randint(2, size=20)
+    vectors[10:] = vectors[:10] + 0.05 * rng.normal(size=(10, 3))
+    count = count_coincident(vectors, owner)
+    assert 0 < count < 10
+    assert count_coincident(1000 * vectors, owner) == count

@@ -1,5 +1,7 @@
 """Labels become class indices, and weights become weights of mean 1."""
 
+import enum
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -139,6 +141,13 @@ def test_wrong_labels_are_refused_and_named(y, error, message):
         encode(y, 3)
 
 
+def test_a_masked_label_is_no_label():
+    """The value behind the mask was read."""
+    y = np.ma.array([1, 2, 1, 2], mask=[False, True, False, False])
+    with pytest.raises(ValueError, match="y contains NaN: row 1 is None"):
+        encode(y)
+
+
 def test_nan_in_a_list_of_strings_is_no_label():
     """NumPy writes the NaN of such a list as "nan", which became a third class."""
     with pytest.raises(ValueError, match="row 1 is nan; drop"):
@@ -161,6 +170,26 @@ def test_labels_of_several_types_are_refused(y):
     """
     with pytest.raises(TypeError, match=r"y mixes labels of several types.*use one"):
         encode(y)
+
+
+@pytest.mark.parametrize("make", [np.array, pd.Series, list], ids=lambda m: m.__name__)
+def test_measurements_are_no_labels_in_an_object_column_either(make):
+    """Only an array of floats was looked at, and 0.5 and 1.5 became two classes."""
+    numbers = [0.5, 1.5, 0.25, 0.5]
+    y = numbers if make is list else make(numbers, dtype=object)
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        encode(y)
+
+
+def test_labels_without_an_order_are_refused_in_words_about_y():
+    """The sort of NumPy said that '<' is not supported between its instances."""
+
+    class Topic(enum.Enum):
+        CARD = 1
+        FOOD = 2
+
+    with pytest.raises((ValueError, TypeError), match=r"\by\b.*(str|label)"):
+        encode([Topic.CARD, Topic.FOOD, Topic.CARD])
 
 
 def test_label_sets_are_refused_in_words_about_y():
@@ -233,11 +262,24 @@ def test_balanced_counts_only_texts_of_positive_weight():
         ([1, 1], r"sample_weight.shape == \(2,\), expected \(3,\)"),
         ([[1], [1], [1]], "sample_weight must be 1D"),
         ([1, 0, 1], r"one class \('b'\) among the texts of positive weight"),
+        (["1", "x", "2"], "sample_weight must be one number a text.*'x'"),
+        (np.ma.array([1.0, 2, 3], mask=[0, 1, 0]), "sample_weight must hold.*row 1"),
     ],
 )
 def test_wrong_sample_weights_are_refused_and_named(sample_weight, message):
     with pytest.raises(ValueError, match=message):
         encode(["b", "a", "b"], sample_weight=sample_weight)
+
+
+def test_a_sparse_matrix_of_weights_is_refused_with_a_remedy():
+    with pytest.raises(TypeError, match=r"sample_weight.*toarray\(\)"):
+        encode(["b", "a"], sample_weight=scipy.sparse.csr_matrix([[1.0, 2.0]]))
+
+
+def test_weights_of_any_size_are_normalised():
+    """The sum of the largest was infinite, and every weight became 0."""
+    targets = encode(["b", "a", "b"], sample_weight=[1e308, 1.5e308, 0.5e308])
+    np.testing.assert_allclose(targets.weights, [1, 1.5, 0.5])
 
 
 @pytest.mark.parametrize(

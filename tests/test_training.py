@@ -571,6 +571,36 @@ def test_a_callback_that_looks_on_changes_nothing(make_classifier, texts, fitted
 
 
 @pytest.mark.usefixtures("callbacks")
+def test_what_a_callback_is_given_names_its_features(make_classifier, texts):
+    """Its prototypes were None, so that frames of features failed within an epoch."""
+    X, y = texts
+    watcher = Watcher()
+    make_classifier().set_callbacks(watcher).fit(X, y)
+    for estimator in watcher.estimators:
+        names = estimator.get_feature_names_out()
+        assert len(names) == estimator.transform(X[:1]).shape[1]
+
+
+@pytest.mark.usefixtures("callbacks")
+@pytest.mark.parametrize("projection", [True, False])
+def test_what_a_callback_is_given_is_what_a_stop_would_give(
+    make_classifier, texts, projection
+):
+    X, y = texts
+    parameters = {"max_epochs": 3, "projection": projection}
+    watcher = Watcher()
+    make_classifier(**parameters).set_callbacks(watcher).fit(X, y)
+    for n_epochs in (1, 2):
+        stopped = make_classifier(**parameters)
+        stopped.set_callbacks(Watcher(stop_after=n_epochs)).fit(X, y)
+        given = watcher.estimators[n_epochs - 1]
+        np.testing.assert_array_equal(given.predict_proba(X), stopped.predict_proba(X))
+        assert given.prototypes_.texts == stopped.prototypes_.texts
+        shares = given.explain(X[:1])[0].contributions
+        np.testing.assert_allclose(shares.sum(), 1, atol=1e-6)
+
+
+@pytest.mark.usefixtures("callbacks")
 def test_what_a_callback_was_given_stays_as_it_was(make_classifier, texts):
     """It was the model under training itself, which went on changing."""
     X, y = texts

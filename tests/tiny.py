@@ -195,8 +195,14 @@ def _no_type_ids() -> Any:
     return _wordpiece(model_input_names=["input_ids", "attention_mask"])
 
 
+def _with_type_ids() -> Any:
+    return _wordpiece(
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+    )
+
+
 _TOKENIZERS = {
-    "bert": _wordpiece,
+    "bert": _with_type_ids,
     "distilbert": _no_type_ids,
     "mpnet": _no_type_ids,
     "roberta": _roberta_tokenizer,

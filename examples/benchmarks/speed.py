@@ -174,8 +174,8 @@ def main() -> None:
     arguments = parser.parse_args()
     task = load_task("sst2", arguments.data)
     X, y = task.X_train[: arguments.texts], task.y_train[: arguments.texts]
-    # Enough for 500 distinct texts in each class.
-    X_many, y_many = task.X_train[:1200], task.y_train[:1200]
+    # 500 prototypes a class are to be a part of the texts, not most of them.
+    X_many, y_many = task.X_train[:4000], task.y_train[:4000]
     print(
         f"{provenance()} {len(X)} sentences of SST-2, seed {SEED}, "
         f"{torch.get_num_threads()} threads.\n"

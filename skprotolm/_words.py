@@ -1,0 +1,62 @@
+"""Tokens to the words of the text they stand in, by character offsets."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# A word is a run between spaces, or one ideograph or kana, where no spaces are.
+_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
+
+
+class Words(NamedTuple):
+    """The words that tokens stand for."""
+
+    spans: list[tuple[int, int, int]]  # W of (segment, start, end)
+    owners: np.ndarray  # (T,) int64, the word of each token
+
+
+def merge_tokens(
+    texts: Sequence[str], segments: np.ndarray, offsets: np.ndarray
+) -> Words:
+    """Find each token's word.
+
+    A token that stands for several words joins them; a special token stands for none
+    and has an empty span of its own.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        One text, or the two of a pair.
+    segments : ndarray of shape (T,)
+        Which of the texts each token stands in.
+    offsets : ndarray of shape (T, 2)
+        Where it begins and ends there.
+    """
+    found = [[match.span() for match in _WORD.finditer(text)] for text in texts]
+    spans: list[tuple[int, int, int]] = []
+    owners = np.empty(len(segments), dtype=np.int64)
+    for t, (segment, (start, end)) in enumerate(
+        zip(segments.tolist(), offsets.tolist(), strict=True)
+    ):
+        words = found[segment]
+        is_blank = not texts[segment][start:end].strip()
+        # A token of nothing but space belongs to the word behind it.
+        reach = len(texts[segment]) if is_blank and end > start else end
+        first = bisect_right(words, start, key=lambda word: word[1])
+        last = bisect_left(words, reach, key=lambda word: word[0])
+        touched = words[first : first + 1 if is_blank else last] if first < last else []
+        span = (segment, start, end)
+        if touched:
+            span = (segment, touched[0][0], touched[-1][1])
+        if spans and touched and spans[-1][0] == segment and spans[-1][2] > span[1]:
+            spans[-1] = (segment, spans[-1][1], max(spans[-1][2], span[2]))
+        else:
+            spans.append(span)
+        owners[t] = len(spans) - 1
+    return Words(spans, owners)
