@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from skprotolm._display import as_frame, coloured, explanations_html, percent, shorten
-from skprotolm._prototypes import Prototypes, Text
+from skprotolm._json import dump_records, load_records
+from skprotolm._prototypes import Text
 from skprotolm._words import Words, merge_tokens
 
 _LISTED = 3  # prototypes that a printed explanation lists, unless top_k says
@@ -52,7 +53,7 @@ class Splitter:
     def __init__(
         self,
         token_similarities: Callable[[Text], np.ndarray],
-        alignment: Callable[[Text, Text], np.ndarray],
+        alignment: Callable[[Text, int], np.ndarray],
     ):
         self.token_similarities = token_similarities
         self.alignment = alignment
@@ -106,8 +107,14 @@ class Explanation:
         The share α of each token in the text vector; they sum to 1.
     token_scores : ndarray of shape (T,), float64, or None
         The part of the log-odds that each token accounts for.
+    token_method : {"decomposition", "relevance", "occlusion"} or None
+        How token scores were found; None where there are none.
     top_k : int or None
         How many prototypes are listed; None for all.
+    prototype_labels : ndarray of shape (M,)
+        The class of each prototype.
+    prototype_texts : tuple of str, or of (str, str)
+        The training text of each prototype.
     """
 
     text: Text
@@ -126,8 +133,10 @@ class Explanation:
     segments: np.ndarray
     attention: np.ndarray
     token_scores: np.ndarray | None
+    token_method: str | None
     top_k: int | None
-    _prototypes: Prototypes
+    prototype_labels: np.ndarray
+    prototype_texts: tuple[Text, ...]
     # Recomputes token vectors on demand; they would fill memory if they were kept.
     _splitter: Splitter | None = field(default=None)
 
@@ -146,12 +155,12 @@ class Explanation:
     def prototypes(self) -> tuple[Contribution, ...]:
         """The prototypes by falling contribution, at most `top_k`."""
         order = np.argsort(-self.contributions, kind="stable")[: self.top_k]
-        labels = self._prototypes.labels[order].tolist()
+        labels = self.prototype_labels[order].tolist()
         return tuple(
             Contribution(
                 index=int(j),
                 label=label,
-                text=self._prototypes.texts[j],
+                text=self.prototype_texts[j],
                 similarity=float(self.similarities[j]),
                 contribution=float(self.contributions[j]),
             )
@@ -225,13 +234,8 @@ class Explanation:
         IndexError
             If there is no such prototype.
         """
-        j = range(len(self._prototypes))[index]
-        if not self._prototypes.projected:
-            raise ValueError(
-                "Prototypes of a fit with projection=False are not training texts, so "
-                "their cosines have no split over pairs of tokens."
-            )
-        return self._split().alignment(self.text, self._prototypes.texts[j])
+        j = range(len(self.prototype_texts))[index]
+        return self._split().alignment(self.text, j)
 
     def _split(self) -> Splitter:
         if self.space == "score":
@@ -246,8 +250,13 @@ class Explanation:
             )
         return self._splitter
 
+    def _record(self) -> dict[str, Any]:
+        """Return the fields, without what belongs to the model."""
+        names = (f.name for f in fields(self) if not f.name.startswith("_"))
+        return {name: getattr(self, name) for name in names}
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_splitter": None}  # the model is not ours to store
+        return {**self._record(), "_splitter": None}  # the model is not ours to store
 
     def __copy__(self) -> Explanation:
         return replace(self)
@@ -255,7 +264,7 @@ class Explanation:
     def __deepcopy__(self, memo: dict[int, Any]) -> Explanation:
         arrays: dict[str, Any] = {
             name: value.copy()
-            for name, value in self.__dict__.items()
+            for name, value in self._record().items()
             if isinstance(value, np.ndarray)
         }
         return replace(self, **arrays)
@@ -296,6 +305,10 @@ class Explanation:
             "word_offsets": self.word_offsets.tolist(),
             "word_scores": _as_list(scores),
         }
+
+    def to_json(self) -> str:
+        """Return the explanation as JSON, without loss; see `Explanations.to_json`."""
+        return Explanations([self]).to_json()
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame, one row a listed prototype."""
@@ -361,6 +374,34 @@ class Explanations(Sequence[Explanation]):
     def to_dict(self) -> list[dict[str, Any]]:
         """Return one plain dict a text; see `Explanation.to_dict`."""
         return [explanation.to_dict() for explanation in self]
+
+    def to_json(self) -> str:
+        """Return all explanations as JSON, without loss.
+
+        Every prototype is written, whatever `top_k` lists. `from_json` gives the
+        explanations back; `token_similarities` and `alignment` need the model, and
+        are not there then.
+        """
+        return dump_records([explanation._record() for explanation in self])
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Explanations:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str or bytes
+
+        Returns
+        -------
+        Explanations
+
+        Raises
+        ------
+        ValueError
+            If it is no JSON, or other JSON, or from a later version.
+        """
+        return cls([Explanation(**record) for record in load_records(text)])
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame, one row a text and listed prototype.
@@ -430,7 +471,7 @@ def _share_lines(explanation: Explanation) -> list[str]:
         lines.append(
             f"  {percent(explanation.remainder):>8}  {n_others} other prototypes"
         )
-    owned = explanation._prototypes.labels == explanation.target
+    owned = explanation.prototype_labels == explanation.target
     shares = np.sort(explanation.contributions[owned])[::-1]
     listed = " + ".join(f"{100 * share:.1f}" for share in shares[:_LISTED])
     rest = shares[_LISTED:].sum()

@@ -47,7 +47,7 @@ def explain(
     tokenized = state.model.encoder.tokenize(texts, with_offsets=True)
     splitter = Splitter(
         lambda text: _split_tokens(state, text),
-        lambda text, other: _split_pairs(state, text, other),
+        lambda text, j: _split_pairs(state, text, j),
     )
     found: dict[int, Explanation] = {}
     for encoded in _encoded(state, tokenized):
@@ -135,8 +135,10 @@ class _Facts:
             token_scores=None
             if token_scores is None
             else token_scores[b, : len(own)].numpy()[own],
+            token_method="decomposition" if mixture else None,
             top_k=top_k,
-            _prototypes=state.prototypes,
+            prototype_labels=state.prototypes.labels,
+            prototype_texts=state.prototypes.texts,
             _splitter=splitter,
         )
 
@@ -170,7 +172,13 @@ def _split_tokens(state: FittedState, text: Text) -> np.ndarray:
         return _decomposition.token_similarities(attention, h, prototypes).numpy()
 
 
-def _split_pairs(state: FittedState, text: Text, other: Text) -> np.ndarray:
+def _split_pairs(state: FittedState, text: Text, j: int) -> np.ndarray:
+    if not state.prototypes.projected:
+        raise ValueError(
+            "Prototypes of a fit with projection=False are not training texts, so "
+            "their cosines have no split over pairs of tokens."
+        )
+    other = state.prototypes.texts[j]
     with torch.inference_mode():
         split = _decomposition.alignment(*_one(state, text), *_one(state, other))
         return split.numpy()
