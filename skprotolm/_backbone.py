@@ -76,20 +76,39 @@ def _check_packaged_weights(weights: Path) -> None:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     candidates = [name] if "/" in name else [f"{_ORGANISATION}/{name}", name]
     for candidate in candidates:
         try:
-            return Path(snapshot_download(candidate, local_files_only=True))
-        except LocalEntryNotFoundError:
-            continue
+            folder = _cached(candidate)
         except HFValidationError as error:
             raise BackboneNotFoundError(_advice(name, "is no folder here")) from error
+        if folder is not None:
+            return folder
     for candidate in candidates:
         if _hub_has(candidate, name):
             return Path(snapshot_download(candidate, ignore_patterns=_OTHER_FORMATS))
     raise BackboneNotFoundError(_advice(name, "is no folder here and not on the hub"))
+
+
+def _cached(candidate: str) -> Path | None:
+    """Return the snapshot that was downloaded before, if it is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        # The patterns of the download, without which the hub's client misses the
+        # files that were left out on purpose.
+        folder = snapshot_download(
+            candidate, local_files_only=True, ignore_patterns=_OTHER_FORMATS
+        )
+    except LocalEntryNotFoundError:
+        return None
+    # Other programs fetch single files, such as the configuration alone.
+    files = Path(folder).rglob("*")
+    is_whole = any(file.suffix in (".safetensors", ".bin") for file in files)
+    return Path(folder) if is_whole else None
 
 
 def _hub_has(candidate: str, name: str) -> bool:

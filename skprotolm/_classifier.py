@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -28,10 +27,10 @@ from skprotolm._inputs import Texts, as_texts
 from skprotolm._parameters import check_parameters
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
-from skprotolm._runtime import infer_seed, seeded
+from skprotolm._runtime import infer_seed, seeded, warn
 from skprotolm._state import FittedState
 from skprotolm._targets import encode_targets
-from skprotolm.exceptions import FitInterruptedWarning
+from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -270,7 +269,7 @@ class ProtoLMClassifier(
         settings = check_parameters(self, tuple(FORMULATIONS))
         texts = as_texts(X)
         targets = encode_targets(
-            y, len(texts), sample_weight, self.class_weight, type(self).__name__
+            y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
         seed = infer_seed(self.random_state)
         plan = plan_fit(texts, targets, settings, seed)
@@ -287,14 +286,28 @@ class ProtoLMClassifier(
                 **data,
             )
         if outcome.interrupted:
-            warnings.warn(
-                f"Training was interrupted after {self.n_iter_} of {plan.n_epochs} "
-                f"whole epochs; the state it had reached is kept and can be used.",
-                FitInterruptedWarning,
-                stacklevel=3,  # scikit-learn's callbacks wrap fit
-            )
-            raise KeyboardInterrupt
+            self._raise_interrupt(plan.n_epochs)
+        self._warn_of_coincident(outcome.n_coincident)
         return self
+
+    def _raise_interrupt(self, n_epochs: int) -> NoReturn:
+        try:
+            warn(
+                f"Training was interrupted after {self.n_iter_} of {n_epochs} whole "
+                f"epochs; the state it had reached is kept and can be used.",
+                FitInterruptedWarning,
+            )
+        finally:  # where warnings are errors, too
+            raise KeyboardInterrupt
+
+    def _warn_of_coincident(self, count: int) -> None:
+        if count:
+            warn(
+                f"{count} of {len(self.prototypes_)} prototypes nearly coincide with "
+                f"another one of their class, which the model cannot tell apart; fewer "
+                f"prototypes, or more preservation or diversity, keep them apart.",
+                DuplicatePrototypesWarning,
+            )
 
     def _adopt(self, outcome: Outcome) -> None:
         """Take over what a fit gave, in one statement."""
@@ -405,7 +418,8 @@ class ProtoLMClassifier(
         ndarray of shape (n, M), float64
             Cosines; 1/(distance + ε) under ``formulation="proto-lm"``.
         """
-        return _prediction.similarities(*self._ready(X))
+        outputs = _prediction.head_outputs(*self._ready(X))
+        return outputs.similarities.numpy()
 
     def explain(
         self, X: Any, *, target: Any = None, top_k: int | None = None
@@ -462,7 +476,7 @@ class ProtoLMClassifier(
         return np.array([positions[label] for label in labels.tolist()])
 
     def _scores(self, X: Any) -> np.ndarray:
-        return _prediction.scores(*self._ready(X))
+        return _prediction.head_outputs(*self._ready(X)).scores.numpy()
 
     def _ready(self, X: Any) -> tuple[FittedState, Texts]:
         """Return the fitted state and the checked texts."""

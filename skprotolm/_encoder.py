@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from skprotolm._backbone import resolve_backbone
 from skprotolm._inputs import Texts
-from skprotolm._runtime import autocast
+from skprotolm._runtime import autocast, warn
 from skprotolm.exceptions import TextTruncatedWarning
 
 _CHUNK = 1024  # texts tokenised at once, which bounds the memory of the encodings
@@ -78,12 +77,7 @@ class TokenBatch(dict[str, Tensor]):
 
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
-        return TokenBatch(
-            {
-                name: tensor.to(device, non_blocking=True)
-                for name, tensor in self.items()
-            }
-        )
+        return TokenBatch({name: tensor.to(device) for name, tensor in self.items()})
 
 
 class TextEncoder(nn.Module):
@@ -139,11 +133,10 @@ class TextEncoder(nn.Module):
                 n_cut += bool(encoding.overflowing)
                 columns.append(self._arrays(encoding, with_offsets))
         if n_cut:
-            warnings.warn(
+            warn(
                 f"{n_cut} of {len(texts)} texts are longer than max_length="
                 f"{self.max_length} tokens; what comes after was not read.",
                 TextTruncatedWarning,
-                stacklevel=5,
             )
         ids, type_ids, own, offsets, segments = map(list, zip(*columns, strict=True))
         if not with_offsets:

@@ -204,11 +204,11 @@ class Explanation:
             return None
         return np.bincount(self._words.owners, self.token_scores)
 
-    @property
+    @cached_property
     def token_similarities(self) -> np.ndarray:
         """(T, M): the part of each prototype's cosine that each token accounts for.
 
-        Computed when asked for, by one forward pass over the text.
+        Computed when first asked for, by one forward pass over the text.
         """
         return self._split().token_similarities(self.text)
 

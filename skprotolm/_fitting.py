@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,7 +27,6 @@ from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import has_bf16, memory_errors
 from skprotolm._state import FittedState
 from skprotolm._training import Tie, Trainer, TrainingSet, raise_diverged
-from skprotolm.exceptions import DuplicatePrototypesWarning
 
 
 class Hooks(NamedTuple):
@@ -53,6 +51,7 @@ class Outcome(NamedTuple):
     state: FittedState
     history: list[dict[str, float]]
     interrupted: bool
+    n_coincident: int  # prototypes that nearly coincide with another one
 
 
 def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
@@ -87,6 +86,7 @@ class _Fit:
         self.validation = tokenized.take(plan.validation)
         self.codes = plan.targets.codes[plan.training]
         weights = plan.targets.weights[plan.training]
+        weights = weights / weights.mean()  # again, without the held-out texts
         attention = TokenAttention(encoder.hidden_size).to(
             encoder.device, encoder.dtype
         )
@@ -146,30 +146,30 @@ class _Fit:
                 if self.trainer.n_steps_taken == 0:  # nothing was learned
                     raise
                 interrupted = True
-        return Outcome(self._finish(), self.history, interrupted)
+        self._require_assigned()
+        state = self._finished(self.model)
+        return Outcome(state, self.history, interrupted, self._count_coincident())
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train freely, then one more epoch with the prototypes tied to texts."""
-        n_free = self.plan.n_epochs - bool(self.settings.projection)
+        stopped = self._run_phase(bar, self.plan.n_epochs - self.settings.projection)
+        if self.settings.projection and not stopped:
+            self._tie()
+            self.trainer.start_last_epoch()
+            self._run_phase(bar, 1)
+
+    def _run_phase(self, bar: tqdm, n_epochs: int) -> bool:
+        """Train for some epochs, keep the best; return whether a callback says stop."""
         best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
-        for _ in range(n_free):
-            if self._run_epoch(bar):
-                best.restore()
-                return
+        stopped = False
+        for _ in range(n_epochs):
+            stopped = self._run_epoch(bar)
             best.offer(self.history[-1].get("validation_score"))
-            if best.age >= self.settings.n_iter_no_change:
+            if stopped or best.age >= self.settings.n_iter_no_change:
                 break
         if best.restore():
             self.vectors = None
-        if self.settings.projection:
-            self._tie()
-            self.trainer.start_last_epoch()
-            best = _Best(
-                self.model, self._validate(), enabled=self.settings.early_stopping
-            )
-            self._run_epoch(bar)
-            best.offer(self.history[-1].get("validation_score"))
-            best.restore()
+        return stopped
 
     def _run_epoch(self, bar: tqdm) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
@@ -244,13 +244,6 @@ class _Fit:
         )
         return vectors
 
-    def _finish(self) -> FittedState:
-        """Return the trained model with its prototypes, and look at these once."""
-        self._require_assigned()
-        state = self._finished(self.model)
-        self._warn_of_duplicates()
-        return state
-
     def _finished(self, model: ProtoLM) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
@@ -277,14 +270,15 @@ class _Fit:
 
     def _prototypes(self, layer: PrototypeLayer, assigned: np.ndarray) -> Prototypes:
         rows = self.plan.training[assigned]  # of the texts of positive weight
+        exact = layer.exact()
         priors = weights = None
-        if isinstance(layer, MixtureLayer):
-            priors = layer.log_priors(layer.vectors.double()).exp().cpu().numpy()
-        elif isinstance(layer, InverseDistanceLayer):
-            weights = layer.weights.double().cpu().numpy()
+        if isinstance(exact, MixtureLayer):
+            priors = exact.log_priors(exact.vectors).exp().numpy()
+        elif isinstance(exact, InverseDistanceLayer):
+            weights = exact.weights.numpy()
         return Prototypes(
             vectors=layer.vectors.cpu().numpy().copy(),
-            labels=self.plan.targets.classes[layer.owner.cpu().numpy()],
+            labels=self.plan.targets.classes[exact.owner.numpy()],
             texts=tuple(self.plan.texts[i] for i in rows),
             train_indices=self.plan.targets.rows[rows],
             priors=priors,
@@ -294,18 +288,10 @@ class _Fit:
             projected=bool(self.settings.projection),
         )
 
-    def _warn_of_duplicates(self) -> None:
+    def _count_coincident(self) -> int:
         layer = self.model.head.layer
         vectors = layer.compare(layer.vectors).cpu().numpy()
-        count = count_coincident(vectors, layer.owner.cpu().numpy())
-        if count:
-            warnings.warn(
-                f"{count} of {len(vectors)} prototypes nearly coincide with another "
-                f"one of their class, which the model cannot tell apart; fewer "
-                f"prototypes, or more preservation or diversity, keep them apart.",
-                DuplicatePrototypesWarning,
-                stacklevel=7,
-            )
+        return count_coincident(vectors, layer.owner.cpu().numpy())
 
 
 class _Best:

@@ -6,6 +6,7 @@ most prototypes that any class has.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -69,6 +70,10 @@ class PrototypeLayer(nn.Module, ABC):
     def compare(self, vectors: Tensor) -> Tensor:
         """Map text vectors to where Euclidean distance is this layer's distance."""
         return vectors
+
+    def exact(self) -> PrototypeLayer:
+        """Return a copy in float64 on the CPU, where the sums are those promised."""
+        return copy.deepcopy(self).cpu().double().requires_grad_(False)
 
     @abstractmethod
     def forward(self, s: Tensor) -> LayerOutput:

@@ -161,11 +161,13 @@ def check_parameters(estimator: Any, formulations: tuple[str, ...]) -> Settings:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numbers of any library into Python's, which torch computes with."""
+    """Turn numbers and mappings of any library into Python's own."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, Integral):
         return int(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     return float(value) if isinstance(value, Real) else value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from skprotolm._inputs import Texts
 from skprotolm._parameters import Settings, prototype_counts
 from skprotolm._projection import Candidates, find_candidates
-from skprotolm._runtime import resolve_device
+from skprotolm._runtime import resolve_device, warn
 from skprotolm._targets import Targets
 from skprotolm.exceptions import FewerPrototypesWarning
 
@@ -95,12 +94,11 @@ def _feasible_counts(
     short = [i for i in range(len(classes)) if there[i] < wanted[i]]
     if short:
         named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
-        warnings.warn(
+        warn(
             f"{len(short)} of {len(classes)} classes have fewer distinct texts of "
             f"their own than n_prototypes and get as many prototypes as texts: {named}"
             f"{', …' if len(short) > 5 else ''}.",
             FewerPrototypesWarning,
-            stacklevel=5,
         )
     return [min(pair) for pair in zip(wanted, there, strict=True)]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from skprotolm import _decomposition
 from skprotolm._encoder import TokenizedTexts
 from skprotolm._explanation import Explanation, Explanations, Splitter
+from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
 from skprotolm._model import Encoded, encode, in_order
 from skprotolm._prototypes import Text
@@ -18,26 +19,18 @@ from skprotolm._runtime import memory_errors
 from skprotolm._state import FittedState
 
 
-def scores(state: FittedState, texts: Texts) -> np.ndarray:
-    """Return the classes' scores z (n, C), float64; their softmax is the prediction."""
-    layer = state.model.head.layer
+def head_outputs(state: FittedState, texts: Texts) -> LayerOutput:
+    """Return what the prototype layer says of each text, in float64."""
     with torch.inference_mode():
         batches = [
-            (encoded.rows, layer(encoded.s.cpu().double()).scores)
+            (encoded.rows, state.layer(encoded.s.cpu().double()))
             for encoded in _encoded(state, state.model.encoder.tokenize(texts))
         ]
-    return in_order(batches).numpy()
-
-
-def similarities(state: FittedState, texts: Texts) -> np.ndarray:
-    """Return the similarity of each text to each prototype, (n, M), float64."""
-    layer = state.model.head.layer
-    with torch.inference_mode():
-        batches = [
-            (encoded.rows, layer(encoded.s.cpu().double()).similarities)
-            for encoded in _encoded(state, state.model.encoder.tokenize(texts))
-        ]
-    return in_order(batches).numpy()
+    rows, outputs = zip(*batches, strict=True)
+    columns = zip(*outputs, strict=True)
+    return LayerOutput(
+        *(in_order(list(zip(rows, column, strict=True))) for column in columns)
+    )
 
 
 def explain(
@@ -53,7 +46,7 @@ def explain(
     for encoded in _encoded(state, tokenized):
         chosen = None if targets is None else torch.from_numpy(targets[encoded.rows])
         with torch.inference_mode():
-            account = _decomposition.account(state.model.head.layer, encoded, chosen)
+            account = _decomposition.account(state.layer, encoded, chosen)
         facts = _Facts(state, encoded, account, chosen)
         for b, row in enumerate(encoded.rows):
             found[row] = facts.explanation(
@@ -167,9 +160,9 @@ def _one(state: FittedState, text: Text) -> tuple[Tensor, Tensor]:
 
 def _split_tokens(state: FittedState, text: Text) -> np.ndarray:
     attention, h = _one(state, text)
-    prototypes = state.model.head.layer.vectors.cpu()
     with torch.inference_mode():
-        return _decomposition.token_similarities(attention, h, prototypes).numpy()
+        vectors = state.layer.vectors
+        return _decomposition.token_similarities(attention, h, vectors).numpy()
 
 
 def _split_pairs(state: FittedState, text: Text, j: int) -> np.ndarray:

@@ -32,7 +32,7 @@ class Prototype:
     prior : float or None
         Its weight π inside its class; priors of a class sum to 1. None under
         ``formulation="proto-lm"``.
-    weights : ndarray of shape (n_classes,) or None
+    weights : tuple of n_classes floats, or None
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
         Share of its own class among its nearest other training texts, at most ten;
@@ -46,7 +46,7 @@ class Prototype:
     text: Text
     train_index: int
     prior: float | None
-    weights: np.ndarray | None
+    weights: tuple[float, ...] | None
     purity: float | None
     usage: int
 
@@ -95,6 +95,11 @@ class Prototypes(Sequence[Prototype]):
     usages: np.ndarray
     projected: bool
 
+    def __post_init__(self) -> None:
+        for value in self.__dict__.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)  # copies of the estimator share it
+
     @property
     def shape(self) -> tuple[int, int]:
         """(M, H), the shape of ``vectors``."""
@@ -119,7 +124,9 @@ class Prototypes(Sequence[Prototype]):
             text=self.texts[j],
             train_index=int(self.train_indices[j]),
             prior=None if self.priors is None else float(self.priors[j]),
-            weights=None if self.weights is None else self.weights[:, j].copy(),
+            weights=None
+            if self.weights is None
+            else tuple(self.weights[:, j].tolist()),
             purity=None if np.isnan(purity) else purity,
             usage=int(self.usages[j]),
         )
@@ -141,7 +148,7 @@ class Prototypes(Sequence[Prototype]):
                 "text": p.text,
                 "train_index": p.train_index,
                 "prior": p.prior,
-                "weights": None if p.weights is None else p.weights.tolist(),
+                "weights": None if p.weights is None else list(p.weights),
                 "purity": p.purity,
                 "usage": p.usage,
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -91,6 +93,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             torch.default_generator.set_state(cpu_state)
             if library:
                 library.set_rng_state(device_state, *place)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the user's own line, outside this package and scikit-learn."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("skprotolm", "sklearn", "joblib")
 
 
 @contextmanager

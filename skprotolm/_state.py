@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from skprotolm._head import PrototypeLayer
 from skprotolm._model import ProtoLM
 from skprotolm._prototypes import Prototypes
 
@@ -25,6 +27,14 @@ class FittedState:
     batch_size: int
     bf16: bool  # whether prediction runs in bfloat16
     device: str  # as asked for: "auto" is decided anew where the state is loaded
+
+    @cached_property
+    def layer(self) -> PrototypeLayer:
+        """The prototype layer in float64 on the CPU, with which texts are scored."""
+        return self.model.head.layer.exact()
+
+    def __post_init__(self) -> None:
+        self.classes.setflags(write=False)  # copies share it
 
     def __copy__(self) -> FittedState:
         return self

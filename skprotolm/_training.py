@@ -185,7 +185,7 @@ class Trainer:
         s, output = head(h, batch["own"])
         some = torch.from_numpy(rows)
         codes, weights, pretrained = (
-            values[some].to(encoder.device, non_blocking=True)
+            values[some].to(encoder.device)
             for values in (self.data.codes, self.data.weights, self.data.pretrained)
         )
         step = Step(s, output, codes, weights, pretrained)

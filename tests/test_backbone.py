@@ -101,6 +101,7 @@ def _download(cache, name):
     snapshot = folder / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"weights")
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("0" * 40)
     return snapshot
@@ -119,6 +120,29 @@ def test_what_was_downloaded_before_is_found_without_the_network(
 ):
     snapshot = _download(hub_cache, name)
     assert resolve_backbone(asked) == snapshot
+
+
+def test_what_was_left_out_of_a_download_is_not_missed(hub_cache):
+    """The client's list of the repository's files named weights in other formats.
+
+    The look-up did not leave them out as the download had, found the snapshot
+    incomplete, and asked the network.
+    """
+    snapshot = _download(hub_cache, "some/encoder")
+    files = ["config.json", "model.safetensors", "onnx/model.onnx"]
+    listing = {path: {"size": 2, "blob_id": "0" * 40} for path in files}
+    known = {"format_version": 1, "files": listing}
+    folder = snapshot.parents[1] / "trees"
+    folder.mkdir()
+    (folder / f"{snapshot.name}.json").write_text(json.dumps(known))
+    assert resolve_backbone("some/encoder") == snapshot
+
+
+def test_a_configuration_alone_is_no_model(hub_cache):
+    """It was taken for the model, which then could not be loaded."""
+    (_download(hub_cache, "some/encoder") / "model.safetensors").unlink()
+    with pytest.raises(BackboneNotFoundError, match="hub"):
+        resolve_backbone("some/encoder")
 
 
 @pytest.mark.usefixtures("hub_cache")

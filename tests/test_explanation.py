@@ -468,7 +468,8 @@ def test_prototypes_have_priors_or_weights(make_classifier, texts, formulation):
             assert p.weights is None
         else:
             assert p.prior is None
-            assert p.weights.shape == (2,)
+            assert len(p.weights) == 2
+            assert p in set(prototypes)  # it can be compared and hashed
             own = int(p.label == "pos")
             assert p.weights[own] > p.weights[1 - own]  # near 1 and −0.5
     assert json.loads(json.dumps(prototypes.to_dict())) == prototypes.to_dict()

@@ -20,6 +20,7 @@ import torch
 import transformers.utils.logging as transformers_logging
 
 from skprotolm import ProtoLMClassifier
+from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -265,6 +266,28 @@ def test_what_comes_out_is_the_caller_s_own(fitted, texts):
     ):
         array[...] = array.flat[0]
     np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+
+
+def test_what_copies_share_cannot_be_written_to(fitted):
+    """A label that was changed in one estimator changed in its copies."""
+    copied = copy.deepcopy(fitted)
+    assert copied.prototypes_ is fitted.prototypes_
+    for array in (fitted.classes_, fitted.prototypes_.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = "x"
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("method", ["fit", "predict", "transform", "explain"])
+def test_a_warning_points_at_the_user_s_own_line(method, make_classifier, texts):
+    """Its place was a number that was right for some methods only."""
+    X, y = texts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clf = make_classifier(max_length=5).fit(X, y)
+    with pytest.warns(TextTruncatedWarning) as caught:
+        getattr(clf, method)(X, *([y] if method == "fit" else []))
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 # --- The encoder.

@@ -5,6 +5,7 @@ import re
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -218,6 +219,13 @@ def test_a_numpy_string_is_a_string(name, value):
 def test_a_backbone_of_another_kind_is_refused(backbone):
     with pytest.raises(ValueError, match="'backbone' parameter"):
         ProtoLMClassifier(backbone).fit(X, Y)
+
+
+def test_any_mapping_gives_class_weights(tiny_folder):
+    """scikit-learn takes none but dicts, and said so in words of its own."""
+    weights = MappingProxyType({label: 2.0 for label in np.unique(Y).tolist()})
+    clf = ProtoLMClassifier(str(tiny_folder), class_weight=weights, n_prototypes=1)
+    assert clf.set_params(max_epochs=1).fit(X, Y).class_weight is weights
 
 
 def test_settings_cannot_be_changed():

@@ -69,7 +69,6 @@ def test_autocast_computes_in_bfloat16_only_where_it_is_asked_to():
 
 
 def test_bfloat16_is_a_question_of_the_hardware():
-    assert has_bf16(CPU) in (True, False)
     assert has_bf16(torch.device("meta")) is False
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from skprotolm._training import Tie, TrainingSet
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FewerPrototypesWarning,
@@ -230,6 +233,55 @@ def test_early_stopping_keeps_the_best_epoch(make_classifier, seed):
     assert scores[stored] == max(scores)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_callback_s_stop_keeps_the_best_epoch_too(make_classifier, seed):
+    """The epoch that it stopped in was not compared with the best before it."""
+    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
+    X, y = make_texts(40, seed=seed)
+    y = np.where(np.random.RandomState(seed).rand(40) < 0.3, y[::-1], y)  # noisy
+
+    def fit(*callbacks: Any) -> Any:
+        clf = make_classifier(
+            **EARLY,
+            projection=False,
+            max_epochs=7,
+            n_iter_no_change=7,
+            random_state=seed,
+        )
+        return clf.set_callbacks(*callbacks).fit(X, y)
+
+    scores = [epoch["validation_score"] for epoch in fit(Watcher()).history_]
+    for n_epochs in (1 + int(np.argmax(scores)), 7):
+        snapshots = Snapshots()
+        clf = fit(Watcher(stop_after=n_epochs), snapshots)
+        assert clf.n_iter_ == n_epochs
+        final = weights_of(clf)
+        kept = [pickle.loads(model).model.state_dict() for model in snapshots.models]
+        [stored] = [
+            n
+            for n, weights in enumerate(kept)
+            if all(torch.equal(final[name], weights[name]) for name in final)
+        ]
+        assert scores[stored] == max(scores[:n_epochs])
+
+
+def test_weights_have_the_mean_one_over_what_is_trained_on(
+    make_classifier, texts, monkeypatch
+):
+    """They had it over the held-out texts too."""
+    X, y = texts
+    seen = []
+    monkeypatch.setattr(
+        "skprotolm._fitting.TrainingSet",
+        lambda *parts: seen.append(parts) or TrainingSet(*parts),
+    )
+    weights = np.random.RandomState(0).uniform(0.1, 5, len(X))
+    make_classifier(**EARLY).fit(X, y, sample_weight=weights)
+    [(_, _, trained, _)] = seen
+    assert len(trained) < len(X)
+    assert float(trained.mean()) == pytest.approx(1)
+
+
 def test_early_stopping_gives_up(make_classifier, texts):
     X, y = texts
     y = np.random.RandomState(0).permutation(y)  # nothing to be learned
@@ -261,7 +313,7 @@ def test_early_stopping_waits_for_as_many_epochs_as_it_is_told(
 def test_early_stopping_ends_with_a_tied_epoch(make_classifier, texts):
     clf = make_classifier(**EARLY, max_epochs=30, n_iter_no_change=1).fit(*texts)
     assert clf.n_iter_ < 30
-    assert "diversity" not in clf.history_[-1]
+    assert clf.prototypes_.projected
     assert all(0 <= epoch["validation_score"] <= 1 for epoch in clf.history_)
     # The schedule is moved on to its last epoch, so that the rate ends low.
     assert clf.history_[-1]["learning_rate"] < 0.1 * EARLY["learning_rate"]
@@ -371,6 +423,17 @@ def test_texts_that_the_encoder_cannot_tell_apart_are_warned_of(make_classifier)
     assert np.linalg.norm(np.diff(clf.prototypes_.vectors[2:], axis=0)) < 1e-5
 
 
+def test_a_warning_that_is_an_error_costs_nothing_that_was_learned(make_classifier):
+    """It was raised before the model was kept."""
+    X, y = ["good food", "Good Food", "bad film", "the card was lost"], [1, 1, 0, 0]
+    clf = make_classifier(n_prototypes=2, max_epochs=1, batch_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DuplicatePrototypesWarning)
+        with pytest.raises(DuplicatePrototypesWarning):
+            clf.fit(X, y)
+    assert clf.predict(X).shape == (4,)
+
+
 def test_fewer_texts_than_prototypes_are_warned_of(make_classifier, texts):
     X, y = texts
     few = [0, 2, 4, 6, 8, 1, 3]  # five of "pos", two of "neg"
@@ -410,6 +473,56 @@ def test_priors_of_a_class_sum_to_one(fitted):
     for label in fitted.classes_:
         assert priors[labels == label].sum() == pytest.approx(1)
         assert (priors[labels == label] > 0).all()
+
+
+# --- Tied prototypes.
+
+
+def test_tied_prototypes_are_encoded_again_one_after_the_other(fitted):
+    model = copy.deepcopy(fitted._state.model)
+    layer = model.head.layer
+    texts = model.encoder.tokenize(list(fitted.prototypes_.texts))
+    M = len(texts)
+    far = torch.full_like(layer.vectors, 9.0)
+    tie = Tie(model, texts, far)
+    model.train()
+    torch.testing.assert_close(layer.vectors.detach(), far)
+    wanted = torch.from_numpy(fitted.prototypes_.vectors.copy())
+
+    def moved(n_texts: int) -> list[int]:
+        layer.vectors.copy_(far)
+        tie.refresh(n_texts, 2, bf16=False)
+        rows = (layer.vectors != far).any(dim=1)
+        torch.testing.assert_close(layer.vectors[rows], wanted[rows])
+        return torch.nonzero(rows).flatten().tolist()
+
+    assert M == 6
+    assert moved(4) == [0, 1, 2, 3]
+    assert moved(4) == [0, 1, 4, 5]  # the last two, and round to the first
+    assert moved(1) == [2]
+    assert moved(100) == [0, 1, 2, 3, 4, 5]
+    assert model.training
+
+
+def test_tied_prototypes_follow_the_encoder_every_fifty_steps(
+    make_classifier, texts, monkeypatch
+):
+    X, y = texts
+    calls = []
+    original = Tie.refresh
+    monkeypatch.setattr(
+        Tie,
+        "refresh",
+        lambda tie, n, *args, **options: (
+            calls.append(n) or original(tie, n, *args, **options)
+        ),
+    )
+    X, y = [f"{text} again {i}" for i in range(3) for text in X], np.tile(y, 3)
+    make_classifier(batch_size=1, max_epochs=2, n_prototypes=2).fit(X, y)
+    # 144 steps: after 50 and after 100, of the last epoch alone; together at most
+    # 15 % of the epoch's texts.
+    assert len(calls) == 2
+    assert 1 <= calls[0] <= 0.15 * 144 / 2
 
 
 # --- Interruption and failure.
