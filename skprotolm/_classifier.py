@@ -115,7 +115,8 @@ class ProtoLMClassifier(
         Weights of the classes, as in scikit-learn; multiplied with `sample_weight`.
     early_stopping : bool, default=False
         Hold out texts and stop when their accuracy no longer rises; the best
-        epoch's weights are kept.
+        epoch's weights are kept. A fit that is interrupted keeps those it had
+        reached.
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
@@ -128,7 +129,8 @@ class ProtoLMClassifier(
         Where to compute; "auto" takes CUDA or MPS where they are.
     random_state : int, RandomState instance or None, default=None
         Seed of everything that is random in `fit`. The same seed, device and number
-        of threads give bit-identical results.
+        of threads give bit-identical results; on CUDA, where torch is told to be
+        deterministic (``torch.use_deterministic_algorithms``).
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -258,10 +260,13 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError, TypeError
-            If a parameter, a text, a label or a weight is not usable; nothing was
-            trained then.
+            If a parameter, a text, a label or a weight is not usable, before
+            anything is trained; or if training diverges. An earlier fit is left as
+            it was.
         BackboneNotFoundError
             If the backbone is neither a folder, nor installed, nor on the hub.
+        MemoryError
+            If the device's memory does not suffice.
         KeyboardInterrupt
             If the fit is interrupted. What was learned by then is kept, and the
             estimator can be used.
@@ -364,6 +369,14 @@ class ProtoLMClassifier(
         -------
         ndarray of shape (n,)
             Labels from ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError, TypeError
+            If X holds no texts, or texts where the estimator was fitted on pairs;
+            the message names the row.
         """
         scores = self._scores(X)
         return self.classes_[scores.argmax(axis=1)]
@@ -380,6 +393,11 @@ class ProtoLMClassifier(
         -------
         ndarray of shape (n, C), float64
             Columns in the order of ``classes_``; rows sum to 1.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
         """
         return softmax(self._scores(X), axis=1)
 
@@ -396,6 +414,11 @@ class ProtoLMClassifier(
         ndarray of shape (n,) or (n, C), float64
             Log-odds of ``classes_[1]`` where there are two classes, else the
             logarithms of `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
         """
         scores = self._scores(X)
         if len(self.classes_) == 2:
@@ -417,6 +440,11 @@ class ProtoLMClassifier(
         -------
         ndarray of shape (n, M), float64
             Cosines; 1/(distance + ε) under ``formulation="proto-lm"``.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
         """
         outputs = _prediction.head_outputs(*self._ready(X))
         return outputs.similarities.numpy()
@@ -445,7 +473,9 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError
-            If a target is no label of ``classes_``.
+            If a target is no label of ``classes_``, or `top_k` no count.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
         """
         state, texts = self._ready(X)
         is_count = isinstance(top_k, (int, np.integer)) and not isinstance(top_k, bool)
