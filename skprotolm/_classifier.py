@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from skprotolm import (
     _persistence,  # noqa: F401, registers how states are pickled
     _prediction,
+    _steering,
 )
 from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
@@ -29,7 +31,7 @@ from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import infer_seed, seeded, warn
 from skprotolm._state import FittedState
-from skprotolm._targets import encode_targets
+from skprotolm._targets import class_codes, encode_targets
 from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
 
 if TYPE_CHECKING:
@@ -283,13 +285,13 @@ class ProtoLMClassifier(
         root = self._begin_callbacks(plan, data)
         with seeded(seed, plan.device):
             outcome = run_fit(plan, seed, self._hooks(root, data))
-        self._adopt(outcome)
         if root is not None:
             root.call_on_fit_task_end(
                 estimator=self,
                 reconstruction_attributes=lambda: _attributes(outcome.state),
                 **data,
             )
+        self._adopt(outcome)
         if outcome.interrupted:
             self._raise_interrupt(plan.n_epochs)
         self._warn_of_coincident(outcome.n_coincident)
@@ -378,8 +380,10 @@ class ProtoLMClassifier(
             If X holds no texts, or texts where the estimator was fitted on pairs;
             the message names the row.
         """
-        scores = self._scores(X)
-        return self.classes_[scores.argmax(axis=1)]
+        # One state throughout: another thread may fit the estimator anew meanwhile.
+        state, texts = self._ready(X)
+        scores = _prediction.head_outputs(state, texts).scores
+        return state.classes[scores.argmax(dim=1).numpy()]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.
@@ -421,7 +425,7 @@ class ProtoLMClassifier(
             As in `predict`.
         """
         scores = self._scores(X)
-        if len(self.classes_) == 2:
+        if scores.shape[1] == 2:
             return scores[:, 1] - scores[:, 0]
         return log_softmax(scores, axis=1)
 
@@ -483,35 +487,202 @@ class ProtoLMClassifier(
             raise ValueError(
                 f"top_k must be None or an int of at least 1, got {top_k!r}."
             )
-        codes = None if target is None else self._target_codes(target, len(texts))
+        codes = None
+        if target is not None:
+            codes = class_codes(state.classes, "target", target, len(texts))
         return _prediction.explain(state, texts, codes, top_k)
 
-    def _target_codes(self, target: Any, n_texts: int) -> np.ndarray:
-        """Return the class index of each text's target."""
-        labels = np.asarray(target)
-        if labels.ndim == 0:
-            labels = np.full(n_texts, labels.item(), dtype=labels.dtype)
-        if labels.shape != (n_texts,):
-            raise ValueError(
-                f"target must be one label, or one a text ({n_texts}), got an array of "
-                f"shape {labels.shape}."
+    def novelty_score(self, X: Any) -> np.ndarray:
+        """Return how unlike all prototypes each text is.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1]; under
+            ``formulation="proto-lm"`` the distance to the nearest prototype. High
+            where no prototype is like the text.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+        """
+        return _prediction.novelty(*self._ready(X))
+
+    def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
+        """Take prototypes out of the model.
+
+        Under "mixture" each takes its term out of its class's sum: the score z of the
+        class changes by (κ/λ)·log(1 − its share inside the class), and no other score.
+
+        Parameters
+        ----------
+        indices : int or sequence of int
+            Positions in ``prototypes_``.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed.
+
+        Raises
+        ------
+        IndexError, TypeError
+            If there is no such prototype.
+        ValueError
+            If a class would have none left. Nothing is changed then.
+        """
+        return self._edit(_steering.remove(self._fitted_state(), indices))
+
+    def relabel_prototypes(self, labels: dict[int, Any]) -> ProtoLMClassifier:
+        """Give prototypes to other classes.
+
+        Under "mixture" a prototype keeps its prior; under "proto-lm" its output
+        weights of the two classes change places.
+
+        Parameters
+        ----------
+        labels : dict of int -> label
+            The new label of each, by its position in ``prototypes_``.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed.
+
+        Raises
+        ------
+        IndexError, TypeError
+            If there is no such prototype.
+        ValueError
+            If a label is none of ``classes_``, or a class would have no prototype
+            left. Nothing is changed then.
+        """
+        return self._edit(_steering.relabel(self._fitted_state(), labels))
+
+    def add_prototypes(self, texts: Any, labels: Any) -> ProtoLMClassifier:
+        """Put prototypes on more texts, behind those that are there.
+
+        Each gets the mean prior (under "proto-lm": the mean output weights) of its
+        class.
+
+        Parameters
+        ----------
+        texts : container of str, length n
+            As X in `fit`.
+        labels : array-like of shape (n,)
+            One label of ``classes_`` a text.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a text or label is not usable, or a text is a prototype already.
+            Nothing is changed then.
+        """
+        return self._edit(_steering.add(self._fitted_state(), texts, labels))
+
+    def prune_prototypes(
+        self, *, min_usage: int = 1, min_purity: float = 0.0
+    ) -> ProtoLMClassifier:
+        """Take out prototypes that are hardly used, or impure.
+
+        Looks at ``usage`` and ``purity``, which are facts of the fit; added
+        prototypes, which have neither, stay. A class that would have none left keeps
+        its most used one.
+
+        Parameters
+        ----------
+        min_usage : int, default=1
+            Training texts, besides its own, that must have a prototype as their
+            nearest.
+        min_purity : float, default=0.0
+            Lowest purity that is kept.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed if there was something to prune.
+        """
+        return self._edit(_steering.prune(self._fitted_state(), min_usage, min_purity))
+
+    def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
+        """Replace the texts that prototypes quote, for good.
+
+        The vectors stay, so nothing changes but what is shown; `alignment` with such a
+        prototype is an error. The old texts are gone from the estimator, from what can
+        be undone, and from files that are saved afterwards.
+
+        Parameters
+        ----------
+        texts : dict of int -> str (or (str, str))
+            What to show instead, by position in ``prototypes_``.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            If there is no such prototype, or a text is not usable.
+        """
+        return self._edit(_steering.redact(self._fitted_state(), texts))
+
+    def undo_edit(self) -> ProtoLMClassifier:
+        """Take the last edit of the prototypes back, bit for bit.
+
+        Redactions stay; the last of the other edits is taken back.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself, changed.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to undo.
+        """
+        return self._edit(_steering.undo_last(self._fitted_state()))
+
+    @property
+    def edits_(self) -> list[dict[str, Any]]:
+        """The edits since `fit`, in their order.
+
+        Each has ``action``, and for each prototype ``indices`` (its position then),
+        ``train_indices`` and ``labels``; a relabelling has ``new_labels`` too.
+        """
+        if "_state" not in self.__dict__:
+            raise AttributeError(
+                f"This {type(self).__name__} has no attribute 'edits_' before fit."
             )
-        positions = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in labels.tolist() if label not in positions]
-        if unknown:
-            raise ValueError(
-                f"target must hold labels of classes_, got {unknown[0]!r}; the classes "
-                f"are {self.classes_.tolist()[:10]}."
-            )
-        return np.array([positions[label] for label in labels.tolist()])
+        return [copy.deepcopy(edit) for edit in self._state.edits]
+
+    def _edit(self, state: FittedState) -> ProtoLMClassifier:
+        self.__dict__.update(_attributes(state))
+        return self
+
+    def _fitted_state(self) -> FittedState:
+        check_is_fitted(self)
+        return self._state
 
     def _scores(self, X: Any) -> np.ndarray:
         return _prediction.head_outputs(*self._ready(X)).scores.numpy()
 
     def _ready(self, X: Any) -> tuple[FittedState, Texts]:
         """Return the fitted state and the checked texts."""
-        check_is_fitted(self)
-        state: FittedState = self._state
+        state = self._fitted_state()
         return state, as_texts(X, n_columns=state.n_columns)
 
     @property

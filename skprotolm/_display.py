@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jinja2
 
 from skprotolm.exceptions import MissingExtraError
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab, new line
 _RESET = "\x1b[0m"
 # Pale to strong, from the 256-colour cube, readable under black letters.
 _FOR = (194, 157, 120, 83)
@@ -58,8 +60,13 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
 def shorten(text: Any, length: int = 90) -> str:
     """Put a text, or a pair of texts, on one line of at most `length` characters."""
     line = " | ".join(text) if isinstance(text, tuple) else str(text)
-    line = " ".join(line.split())
+    line = printable(" ".join(line.split()))
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal would obey."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def percent(share: float) -> str:
@@ -122,6 +129,7 @@ def coloured(explanation: dict[str, Any]) -> str:
 
 
 def _paint(word: str, strength: float) -> str:
+    word = printable(word)
     if abs(strength) < 0.1:
         return word
     palette = _FOR if strength > 0 else _AGAINST

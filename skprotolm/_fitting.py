@@ -14,17 +14,15 @@ from tqdm.auto import tqdm
 from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
 from skprotolm._formulations import FORMULATIONS, Start
 from skprotolm._head import (
-    InverseDistanceLayer,
     MixtureLayer,
     PrototypeHead,
-    PrototypeLayer,
     TokenAttention,
 )
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._planning import Plan
 from skprotolm._projection import assign, count_coincident, survey
-from skprotolm._prototypes import Prototypes
-from skprotolm._runtime import has_bf16, memory_errors
+from skprotolm._prototypes import Quotes
+from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
 from skprotolm._state import FittedState
 from skprotolm._training import Tie, Trainer, TrainingSet, raise_diverged
 
@@ -58,7 +56,7 @@ def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
     """Load, start, train, tie and finish; the caller has seeded torch."""
     settings = plan.settings
     # The caller may have switched gradients off for the lines around `fit`.
-    with torch.inference_mode(False), torch.enable_grad():
+    with undisturbed(), torch.inference_mode(False), torch.enable_grad():
         encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
         if settings.finetune == "head":
             encoder.requires_grad_(False)
@@ -173,7 +171,8 @@ class _Fit:
 
     def _run_epoch(self, bar: tqdm) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
-        self.hooks.epoch_begin()
+        with kept_generators(self.plan.device):
+            self.hooks.epoch_begin()
         self.vectors = None
         figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
         if self.settings.early_stopping:
@@ -181,7 +180,8 @@ class _Fit:
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
-        return self.hooks.epoch_end(self._snapshot)
+        with kept_generators(self.plan.device):
+            return self.hooks.epoch_end(self._snapshot)
 
     def _snapshot(self) -> FittedState:
         """Return what the fit would give if it stopped here; training goes on."""
@@ -258,34 +258,26 @@ class _Fit:
             )
             self._require_finite(vectors)
             layer.vectors.copy_(vectors)
+        if isinstance(layer, MixtureLayer):
+            layer.fix_priors()
         return FittedState(
             model=model,
             classes=self.plan.targets.classes,
-            prototypes=self._prototypes(layer, self.assigned),
+            quotes=self._quotes(self.assigned),
             n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
             batch_size=self.settings.batch_size,
             bf16=self.predict_bf16,
             device=str(self.settings.device),
         )
 
-    def _prototypes(self, layer: PrototypeLayer, assigned: np.ndarray) -> Prototypes:
+    def _quotes(self, assigned: np.ndarray) -> Quotes:
         rows = self.plan.training[assigned]  # of the texts of positive weight
-        exact = layer.exact()
-        priors = weights = None
-        if isinstance(exact, MixtureLayer):
-            priors = exact.log_priors(exact.vectors).exp().numpy()
-        elif isinstance(exact, InverseDistanceLayer):
-            weights = exact.weights.numpy()
-        return Prototypes(
-            vectors=layer.vectors.cpu().numpy().copy(),
-            labels=self.plan.targets.classes[exact.owner.numpy()],
+        return Quotes(
             texts=tuple(self.plan.texts[i] for i in rows),
             train_indices=self.plan.targets.rows[rows],
-            priors=priors,
-            weights=weights,
             purities=self.surroundings.purity,
             usages=self.surroundings.usage,
-            projected=bool(self.settings.projection),
+            projected=np.full(len(rows), self.settings.projection),
         )
 
     def _count_coincident(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,10 @@ class TokenAttention(nn.Module):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.project = nn.Linear(hidden_size, _ATTENTION_SIZE)
-        self.score = nn.Linear(_ATTENTION_SIZE, 1, bias=False)
+        # Whatever torch's default is, which would draw other numbers.
+        fp32 = torch.float32
+        self.project = nn.Linear(hidden_size, _ATTENTION_SIZE, dtype=fp32)
+        self.score = nn.Linear(_ATTENTION_SIZE, 1, bias=False, dtype=fp32)
         nn.init.zeros_(self.score.weight)  # untrained, it is the mean of own tokens
 
     def forward(self, h: Tensor, own: Tensor) -> Tensor:
@@ -56,6 +58,7 @@ class PrototypeLayer(nn.Module, ABC):
     """M vectors, each owned by one class. Subclasses turn nearness into scores."""
 
     owner: Tensor
+    per_prototype: str  # the parameter with one number, or column, a prototype
 
     def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
         super().__init__()
@@ -63,7 +66,7 @@ class PrototypeLayer(nn.Module, ABC):
         self.vectors = nn.Parameter(vectors.clone())
         self.register_buffer("owner", owner)
 
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """Return what the constructor takes besides vectors, owners and classes."""
         return {}
 
@@ -74,6 +77,33 @@ class PrototypeLayer(nn.Module, ABC):
     def exact(self) -> PrototypeLayer:
         """Return a copy in float64 on the CPU, where the sums are those promised."""
         return copy.deepcopy(self).cpu().double().requires_grad_(False)
+
+    @property
+    def values(self) -> Tensor:
+        """The parameter that has one number, or column, a prototype."""
+        return getattr(self, self.per_prototype)
+
+    def edited(self, vectors: Tensor, owner: Tensor, values: Tensor) -> PrototypeLayer:
+        """Return a layer of other prototypes, whose classes' parameters are these."""
+        layer = type(self)(vectors, owner, self.n_classes, **self.options())
+        with torch.no_grad():
+            for name, parameter in layer.named_parameters():
+                if name != "vectors":
+                    mine = name == self.per_prototype
+                    parameter.copy_(values if mine else getattr(self, name))
+        return layer.eval().requires_grad_(False)
+
+    @abstractmethod
+    def describe(self) -> dict[str, Tensor]:
+        """Return what is told of the prototypes besides vectors and classes."""
+
+    @abstractmethod
+    def values_of_new(self, code: int) -> Tensor:
+        """Return the number, or column, that a new prototype of a class gets."""
+
+    @abstractmethod
+    def novelty(self, s: Tensor) -> Tensor:
+        """Return how far text vectors (B, H) are from all prototypes, (B,)."""
 
     @abstractmethod
     def forward(self, s: Tensor) -> LayerOutput:
@@ -92,12 +122,19 @@ class MixtureLayer(PrototypeLayer):
 
     members: Tensor
     places: Tensor
+    per_prototype = "prior_logits"
 
     def __init__(
-        self, vectors: Tensor, owner: Tensor, n_classes: int, sharpness: float
+        self,
+        vectors: Tensor,
+        owner: Tensor,
+        n_classes: int,
+        sharpness: float,
+        fixed_priors: bool = False,
     ):
         super().__init__(vectors, owner, n_classes)
         self.sharpness = float(sharpness)
+        self.fixed_priors = fixed_priors
         self.prior_logits = nn.Parameter(vectors.new_zeros(len(owner)))
         self.bias = nn.Parameter(vectors.new_zeros(n_classes))
         start = math.log(_START_CONCENTRATION + math.log(n_classes - 1))
@@ -106,9 +143,29 @@ class MixtureLayer(PrototypeLayer):
         self.register_buffer("members", members)
         self.register_buffer("places", places)
 
-    def options(self) -> dict[str, float]:
-        """Return the sharpness λ."""
-        return {"sharpness": self.sharpness}
+    def options(self) -> dict[str, Any]:
+        """Return the sharpness λ, and whether priors are no longer normalised."""
+        return {"sharpness": self.sharpness, "fixed_priors": self.fixed_priors}
+
+    def fix_priors(self) -> None:
+        """Take the priors as they are, so that removing one leaves the others alone."""
+        self.prior_logits.copy_(self.log_priors(self.prior_logits))
+        self.fixed_priors = True
+
+    def describe(self) -> dict[str, Tensor]:
+        """Return the priors (M,)."""
+        return {"priors": self.log_priors(self.vectors).exp()}
+
+    def values_of_new(self, code: int) -> Tensor:
+        """Return the logarithm of the class's mean prior."""
+        mine = self.log_priors(self.vectors)[self.owner == code]
+        return torch.logsumexp(mine, dim=0) - math.log(len(mine))
+
+    def novelty(self, s: Tensor) -> Tensor:
+        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), in [−1, 1]."""
+        log_terms = self.log_terms(self.similarities(s))
+        mean = torch.logsumexp(log_terms, dim=1) - math.log(self.n_classes)
+        return -mean / self.sharpness
 
     def compare(self, vectors: Tensor) -> Tensor:
         """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
@@ -119,7 +176,9 @@ class MixtureLayer(PrototypeLayer):
         return self.log_concentration.to(like).exp()
 
     def log_priors(self, like: Tensor) -> Tensor:
-        """Return log π_j (M,): a softmax inside each class."""
+        """Return log π_j (M,): a softmax inside each class, until they are fixed."""
+        if self.fixed_priors:
+            return self.prior_logits.to(like)
         by_class = self.by_class(self.prior_logits.to(like), -torch.inf)  # (C, N)
         return torch.log_softmax(by_class, dim=-1).flatten()[
             self.places.to(like.device)
@@ -162,11 +221,25 @@ class InverseDistanceLayer(PrototypeLayer):
     on the own class and −0.5 elsewhere.
     """
 
+    per_prototype = "weights"
+
     def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
         super().__init__(vectors, owner, n_classes)
         own = F.one_hot(owner, n_classes).T.to(vectors)
         self.weights = nn.Parameter(1.5 * own - 0.5)  # (C, M)
         self.bias = nn.Parameter(vectors.new_zeros(n_classes))
+
+    def describe(self) -> dict[str, Tensor]:
+        """Return the output weights (C, M)."""
+        return {"weights": self.weights}
+
+    def values_of_new(self, code: int) -> Tensor:
+        """Return the mean output weights (C,) of the class's prototypes."""
+        return self.weights[:, self.owner == code].mean(dim=1)
+
+    def novelty(self, s: Tensor) -> Tensor:
+        """Return the distance to the nearest prototype."""
+        return self(s).squared_distances.amin(dim=1).sqrt()
 
     def forward(self, s: Tensor) -> LayerOutput:
         """Score text vectors (B, H)."""

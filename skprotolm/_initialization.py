@@ -50,4 +50,4 @@ def kmeans_start(
 
 def normal_start(n_prototypes: int, like: Tensor) -> Tensor:
     """Return points from a standard normal distribution, as published."""
-    return torch.randn(n_prototypes, like.shape[1]).to(like)
+    return torch.randn(n_prototypes, like.shape[1], dtype=torch.float32).to(like)

@@ -94,7 +94,7 @@ def _checked(row: Any, number: int, paired: bool) -> Any:
 
 def _checked_text(value: Any, number: int) -> str:
     if isinstance(value, str):
-        if not _is_encodable(value):
+        if not is_encodable(value):
             raise ValueError(
                 f"Row {number} of X holds half of a surrogate pair, which is no text; "
                 f"mend it, for example with text.encode('utf-8', 'replace').decode()."
@@ -123,7 +123,7 @@ def _checked_text(value: Any, number: int) -> str:
     )
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     if text.isascii():
         return True
     try:

@@ -58,7 +58,10 @@ def dump_records(records: Sequence[dict[str, Any]]) -> str:
 
 def load_records(text: str | bytes) -> list[dict[str, Any]]:
     """Read the fields of explanations from what `dump_records` wrote."""
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The text is no JSON, or was cut off: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(
             "This JSON holds no explanations; pass what Explanations.to_json returned."

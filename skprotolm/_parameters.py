@@ -65,7 +65,10 @@ def _number(interval: str, inside: Callable[[float], bool]) -> Rule:
     def allows(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        return math.isfinite(value) and inside(float(value))
+        try:
+            return math.isfinite(value) and inside(float(value))
+        except OverflowError:  # an int or a fraction beyond all floats
+            return False
 
     return Rule(f"a number in {interval}", allows)
 

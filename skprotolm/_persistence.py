@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from skprotolm._encoder import TextEncoder, load_folder, save_folder
 from skprotolm._head import (
@@ -27,9 +28,9 @@ from skprotolm._head import (
     TokenAttention,
 )
 from skprotolm._model import ProtoLM
-from skprotolm._prototypes import Prototypes
-from skprotolm._runtime import resolve_device, seeded
-from skprotolm._state import FittedState
+from skprotolm._prototypes import Quotes
+from skprotolm._runtime import resolve_device, seeded, undisturbed
+from skprotolm._state import FittedState, Undo
 
 _PROTOCOL = 1
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
@@ -39,20 +40,24 @@ _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 def pack(state: FittedState) -> dict[str, Any]:
     """Turn a state into bytes, arrays and plain values."""
     encoder, head = state.model.encoder, state.model.head
-    prototypes = state.prototypes
     return {
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
         "encoder": _files(encoder),
         "max_length": encoder.max_length,
-        "layer": {"kind": type(head.layer).__name__, "options": head.layer.options()},
-        "head": {name: t.cpu().numpy() for name, t in head.state_dict().items()},
+        "attention": _arrays(head.attention),
+        "layer": _pack_layer(head.layer),
+        "quotes": _pack_quotes(state.quotes),
         "classes": state.classes,
-        "prototypes": {f.name: getattr(prototypes, f.name) for f in fields(Prototypes)},
         "n_columns": state.n_columns,
         "batch_size": state.batch_size,
         "bf16": state.bf16,
         "device": state.device,
+        "edits": state.edits,
+        "undo": [
+            (_pack_layer(undo.layer), _pack_quotes(undo.quotes), undo.edit)
+            for undo in state.undo
+        ],
     }
 
 
@@ -66,18 +71,26 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         )
     device = _available(payload["device"])
     # Modules are built with random weights before the stored ones are put in.
-    with seeded(0, torch.device("cpu")):
+    with undisturbed(), seeded(0, torch.device("cpu")):
         encoder = _encoder(payload["encoder"], payload["max_length"])
-        head = _head(payload, encoder.dtype)
+        layer = _layer(payload["layer"])
+        attention = TokenAttention(layer.vectors.shape[1]).to(encoder.dtype)
+    attention.load_state_dict(_tensors(payload["attention"]))
+    head = PrototypeHead(attention, layer)
     model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
     return FittedState(
         model=model,
         classes=payload["classes"],
-        prototypes=Prototypes(**payload["prototypes"]),
+        quotes=Quotes(**payload["quotes"]),
         n_columns=payload["n_columns"],
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],
+        edits=payload["edits"],
+        undo=tuple(
+            Undo(_layer(layer).to(device), Quotes(**quotes), edit)
+            for layer, quotes, edit in payload["undo"]
+        ),
     )
 
 
@@ -107,18 +120,34 @@ def _encoder(files: dict[str, bytes], max_length: int) -> TextEncoder:
         return TextEncoder(load_folder(Path(folder)), max_length)
 
 
-def _head(payload: dict[str, Any], dtype: torch.dtype) -> PrototypeHead:
-    tensors = {
-        name: torch.from_numpy(np.array(a)) for name, a in payload["head"].items()
+def _pack_layer(layer: PrototypeLayer) -> dict[str, Any]:
+    return {
+        "kind": type(layer).__name__,
+        "n_classes": layer.n_classes,
+        "options": layer.options(),
+        "arrays": _arrays(layer),
     }
-    vectors, owner = tensors["layer.vectors"], tensors["layer.owner"]
-    kind, options = payload["layer"]["kind"], payload["layer"]["options"]
-    layer: PrototypeLayer = _LAYERS[kind](
-        vectors, owner, len(payload["classes"]), **options
+
+
+def _layer(packed: dict[str, Any]) -> PrototypeLayer:
+    tensors = _tensors(packed["arrays"])
+    layer: PrototypeLayer = _LAYERS[packed["kind"]](
+        tensors["vectors"], tensors["owner"], packed["n_classes"], **packed["options"]
     )
-    head = PrototypeHead(TokenAttention(vectors.shape[1]), layer).to(dtype)
-    head.load_state_dict(tensors)
-    return head
+    layer.load_state_dict(tensors)
+    return layer.eval().requires_grad_(False)
+
+
+def _pack_quotes(quotes: Quotes) -> dict[str, Any]:
+    return {field.name: getattr(quotes, field.name) for field in fields(Quotes)}
+
+
+def _arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: t.cpu().numpy() for name, t in module.state_dict().items()}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
 
 
 def _available(device: str) -> torch.device:

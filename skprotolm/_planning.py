@@ -40,7 +40,9 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
     device = resolve_device(settings.device)
     used = [texts[i] for i in targets.rows]
     rng = np.random.RandomState(seed)
-    training, validation = _split(targets, settings, rng)
+    codes = targets.codes
+    own = np.isin(np.arange(len(used)), find_candidates(used, codes).rows)
+    training, validation = _split(targets, settings, rng, own)
     codes = targets.codes[training]
     candidates = find_candidates([used[i] for i in training], codes)
     counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
@@ -59,15 +61,18 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
 
 
 def _split(
-    targets: Targets, settings: Settings, rng: np.random.RandomState
+    targets: Targets, settings: Settings, rng: np.random.RandomState, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out the same share of every class; a class of one text stays in training."""
+    """Hold out the same share of every class, but no class's last text of its own."""
     everything = np.arange(len(targets.codes))
     if not settings.early_stopping:
         return everything, everything[:0]
     held_out = []
     for code in range(len(targets.classes)):
         mine = rng.permutation(np.flatnonzero(targets.codes == code))
+        # The first text that no other class has can be a prototype; it goes last.
+        kept = mine[own[mine]][:1]
+        mine = np.append(mine[mine != kept] if kept.size else mine, kept)
         n_out = max(1, round(settings.validation_fraction * len(mine)))
         held_out.append(mine[: min(n_out, len(mine) - 1)])
     validation = np.sort(np.concatenate(held_out))
@@ -107,5 +112,5 @@ def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
     """Return the number of epochs; "auto" gives 3, or what makes 150 steps."""
     if max_epochs != "auto":
         return int(max_epochs)
-    steps = math.ceil(n_texts / batch_size)
+    steps = -(-n_texts // batch_size)
     return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))

@@ -15,10 +15,11 @@ from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
 from skprotolm._model import Encoded, encode, in_order
 from skprotolm._prototypes import Text
-from skprotolm._runtime import memory_errors
+from skprotolm._runtime import memory_errors, undisturbed
 from skprotolm._state import FittedState
 
 
+@undisturbed()
 def head_outputs(state: FittedState, texts: Texts) -> LayerOutput:
     """Return what the prototype layer says of each text, in float64."""
     with torch.inference_mode():
@@ -33,6 +34,18 @@ def head_outputs(state: FittedState, texts: Texts) -> LayerOutput:
     )
 
 
+@undisturbed()
+def novelty(state: FittedState, texts: Texts) -> np.ndarray:
+    """Return how unlike all prototypes each text is, (n,)."""
+    with torch.inference_mode():
+        batches = [
+            (encoded.rows, state.layer.novelty(encoded.s.cpu().double()))
+            for encoded in _encoded(state, state.model.encoder.tokenize(texts))
+        ]
+    return in_order(batches).numpy()
+
+
+@undisturbed()
 def explain(
     state: FittedState, texts: Texts, targets: np.ndarray | None, top_k: int | None
 ) -> Explanations:
@@ -158,6 +171,7 @@ def _one(state: FittedState, text: Text) -> tuple[Tensor, Tensor]:
     return encoded.attention[0][own].cpu(), encoded.h[0][own].cpu()
 
 
+@undisturbed()
 def _split_tokens(state: FittedState, text: Text) -> np.ndarray:
     attention, h = _one(state, text)
     with torch.inference_mode():
@@ -165,13 +179,15 @@ def _split_tokens(state: FittedState, text: Text) -> np.ndarray:
         return _decomposition.token_similarities(attention, h, vectors).numpy()
 
 
+@undisturbed()
 def _split_pairs(state: FittedState, text: Text, j: int) -> np.ndarray:
-    if not state.prototypes.projected:
+    if not state.quotes.projected[j]:
         raise ValueError(
-            "Prototypes of a fit with projection=False are not training texts, so "
-            "their cosines have no split over pairs of tokens."
+            f"Prototype {j} is not the vector of the text that it shows (a fit with "
+            f"projection=False, or a redacted text), so its cosine has no split over "
+            f"pairs of tokens."
         )
-    other = state.prototypes.texts[j]
+    other = state.quotes.texts[j]
     with torch.inference_mode():
         split = _decomposition.alignment(*_one(state, text), *_one(state, other))
         return split.numpy()

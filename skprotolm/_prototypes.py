@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, overload
 
 import numpy as np
@@ -13,6 +13,42 @@ from skprotolm._display import as_frame, prototypes_html, shorten
 Text = str | tuple[str, str]
 
 _SHOWN = 20  # prototypes that print lists
+
+
+@dataclass(frozen=True, eq=False)
+class Quotes:
+    """The texts that prototypes quote, and what is known of them: one entry each."""
+
+    texts: tuple[Text, ...]
+    train_indices: np.ndarray  # (M,) rows of X in `fit`, -1 for an added prototype
+    purities: np.ndarray  # (M,), NaN where it is not known
+    usages: np.ndarray  # (M,), -1 where it is not known
+    projected: np.ndarray  # (M,) whether the vector is that of the text
+
+    def take(self, rows: np.ndarray) -> Quotes:
+        """Return the entries of some prototypes."""
+        return Quotes(
+            tuple(self.texts[i] for i in rows.tolist()),
+            *(getattr(self, f.name)[rows] for f in fields(self)[1:]),
+        )
+
+    def added(self, texts: Sequence[Text]) -> Quotes:
+        """Return the entries with those of new texts behind them."""
+        n = len(texts)
+        return Quotes(
+            (*self.texts, *texts),
+            np.append(self.train_indices, np.full(n, -1)),
+            np.append(self.purities, np.full(n, np.nan)),
+            np.append(self.usages, np.full(n, -1)),
+            np.append(self.projected, np.full(n, True)),
+        )
+
+    def redacted(self, texts: Mapping[int, Text]) -> Quotes:
+        """Return the entries with other texts, which the vectors are not those of."""
+        projected = self.projected.copy()
+        projected[list(texts)] = False
+        shown = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
+        return replace(self, texts=shown, projected=projected)
 
 
 @dataclass(frozen=True)
@@ -27,8 +63,8 @@ class Prototype:
         The class that owns it.
     text : str or (str, str)
         The training text it stands on; with ``projection=False``, the nearest one.
-    train_index : int
-        That text's row in the X of `fit`.
+    train_index : int or None
+        That text's row in the X of `fit`; None for an added prototype.
     prior : float or None
         Its weight π inside its class; priors of a class sum to 1. None under
         ``formulation="proto-lm"``.
@@ -36,24 +72,31 @@ class Prototype:
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
         Share of its own class among its nearest other training texts, at most ten;
-        None where there is none to look at.
-    usage : int
-        How many other training texts have it as their nearest prototype.
+        None where there is none to look at, and for an added prototype.
+    usage : int or None
+        How many other training texts have it as their nearest prototype; None for an
+        added one. Purity and usage are facts of the fit.
+    projected : bool
+        Whether the prototype's vector is that of its text: not with
+        ``projection=False``, nor behind a redacted text.
     """
 
     index: int
     label: Any
     text: Text
-    train_index: int
+    train_index: int | None
     prior: float | None
     weights: tuple[float, ...] | None
     purity: float | None
-    usage: int
+    usage: int | None
+    projected: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prototypes(Sequence[Prototype]):
-    """All prototypes of a fit, class after class: a sequence of `Prototype`.
+    """All prototypes of a model: a sequence of `Prototype`.
+
+    After a fit they stand class after class; added ones stand at the end.
 
     ``numpy.asarray(prototypes)`` is ``prototypes.vectors``, and ``prototypes.shape``
     its shape, so code that expects an array of prototypes works.
@@ -67,16 +110,17 @@ class Prototypes(Sequence[Prototype]):
     texts : tuple of str, or of (str, str)
         The training text of each.
     train_indices : ndarray of shape (M,), int64
-        The row of each text in the X of `fit`.
+        The row of each text in the X of `fit`; -1 for added prototypes.
     priors : ndarray of shape (M,), float64, or None
         Weights π; None under ``formulation="proto-lm"``.
     weights : ndarray of shape (C, M), float64, or None
         Output weights under ``formulation="proto-lm"``.
     purities : ndarray of shape (M,), float64
-        NaN where there is no other text to look at.
+        NaN where there is no other text to look at, and for added prototypes.
     usages : ndarray of shape (M,), int64
-    projected : bool
-        Whether each vector *is* its text's vector (``projection=True``).
+        -1 for added prototypes.
+    projected : ndarray of shape (M,), bool
+        Whether each vector *is* its text's vector.
 
     Examples
     --------
@@ -93,7 +137,7 @@ class Prototypes(Sequence[Prototype]):
     weights: np.ndarray | None
     purities: np.ndarray
     usages: np.ndarray
-    projected: bool
+    projected: np.ndarray
 
     def __post_init__(self) -> None:
         for value in self.__dict__.values():
@@ -117,18 +161,20 @@ class Prototypes(Sequence[Prototype]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         j = range(len(self))[index]
-        purity = float(self.purities[j])
+        purity, usage = float(self.purities[j]), int(self.usages[j])
+        train_index = int(self.train_indices[j])
         return Prototype(
             index=j,
             label=self.labels[j : j + 1].tolist()[0],
             text=self.texts[j],
-            train_index=int(self.train_indices[j]),
+            train_index=None if train_index < 0 else train_index,
             prior=None if self.priors is None else float(self.priors[j]),
             weights=None
             if self.weights is None
             else tuple(self.weights[:, j].tolist()),
             purity=None if np.isnan(purity) else purity,
-            usage=int(self.usages[j]),
+            usage=None if usage < 0 else usage,
+            projected=bool(self.projected[j]),
         )
 
     def __iter__(self) -> Iterator[Prototype]:
@@ -151,6 +197,7 @@ class Prototypes(Sequence[Prototype]):
                 "weights": None if p.weights is None else list(p.weights),
                 "purity": p.purity,
                 "usage": p.usage,
+                "projected": p.projected,
             }
             for p in self
         ]

@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -65,34 +65,61 @@ def autocast(device: torch.device, enabled: bool) -> Any:
     """Return the scope in which an encoder runs: bfloat16 autocast, or none."""
     if not enabled:
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    # Casts of weights are not kept: inside a caller's autocast they would outlive a
+    # step of the optimiser, and no weight is used twice in a pass.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Compute as if the caller had set no autocast and no default device."""
+    with ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def infer_seed(random_state: Any) -> int:
     """Draw the one seed of a fit, as scikit-learn reads ``random_state``."""
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    try:
+        generator = check_random_state(random_state)
+    except ValueError as error:
+        raise ValueError(
+            f"random_state must be None, an int in [0, 2**32 - 1] or a RandomState; "
+            f"it is no seed: {error}."
+        ) from error
+    return int(generator.randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch on the CPU and on `device`; put both generators back at the end."""
-    with _GENERATOR_LOCK:
-        cpu_state = torch.default_generator.get_state()
-        library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
-        place = (device,) if device.type == "cuda" else ()
-        device_state = library.get_rng_state(*place) if library else None
-        try:
-            torch.default_generator.manual_seed(seed)
-            if device.type == "cuda":
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            elif library:
-                library.manual_seed(seed)
-            yield
-        finally:
-            torch.default_generator.set_state(cpu_state)
-            if library:
-                library.set_rng_state(device_state, *place)
+    with _GENERATOR_LOCK, kept_generators(device):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Put torch's generators back at the end, whatever was drawn meanwhile."""
+    cpu_state = torch.default_generator.get_state()
+    library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+    place = (device,) if device.type == "cuda" else ()
+    device_state = library.get_rng_state(*place) if library else None
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(cpu_state)
+        if library:
+            library.set_rng_state(device_state, *place)
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -106,7 +133,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("skprotolm", "sklearn", "joblib")
+    return module.partition(".")[0] in ("skprotolm", "sklearn", "contextlib")
 
 
 @contextmanager

@@ -10,7 +10,10 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skprotolm._inputs import is_missing, unmasked
+from skprotolm._inputs import is_encodable, is_missing, unmasked
+
+# Weights this many times smaller than the largest vanish in fp32, and count as 0.
+_NEGLIGIBLE = 1e-30
 
 
 class Targets(NamedTuple):
@@ -47,22 +50,63 @@ def encode_targets(
     labels, weights = labels[rows], weights[rows]
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        found = repr(classes.tolist()[0])
+        found = repr(classes.tolist()[0])[:60]
         raise ValueError(
             f"y must hold at least two classes, got only one class ({found}) among the "
             f"texts of positive weight. Classifier can't train when only one class is "
             f"present."
         )
     _check_class_weight(class_weight)
-    weights = weights * compute_sample_weight(class_weight, labels)
-    if not weights.sum() > 0:
+    weights = weights * _scaled(compute_sample_weight(class_weight, labels))
+    if not weights.any():
         raise ValueError("class_weight gives every text the weight 0.")
-    kept = np.flatnonzero(weights > 0)
+    weights = _scaled(weights)
+    kept = np.flatnonzero(weights)
     if kept.size < rows.size:  # a class of weight 0 is a class that is not there
         everywhere = np.zeros(n_texts)
         everywhere[rows[kept]] = weights[kept]
         return encode_targets(y, n_texts, everywhere, None, name)
     return Targets(classes, codes.astype(np.int64), weights / weights.mean(), rows)
+
+
+def class_codes(
+    classes: np.ndarray, name: str, labels: Any, n_texts: int | None = None
+) -> np.ndarray:
+    """Return the class index of each label, or of one label for all texts.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (C,)
+        The labels that there are.
+    name : str
+        What the labels are called, for messages.
+    labels : label, or array-like of shape (n,)
+    n_texts : int, default=None
+        How many there must be; a single label then serves all texts.
+    """
+    is_one = isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")
+    if is_one and n_texts is None:
+        raise ValueError(f"{name} must be a list of labels, got {labels!r}.")
+    given = [labels] * (n_texts or 0) if is_one else [*labels]
+    if n_texts is not None and len(given) != n_texts:
+        raise ValueError(
+            f"{name} must be one label, or one a text ({n_texts}), got {len(given)}."
+        )
+    known = {label: code for code, label in enumerate(classes.tolist())}
+    codes = [_code(label, known) for label in given]
+    if None in codes:
+        raise ValueError(
+            f"{name} must hold labels of classes_, got "
+            f"{given[codes.index(None)]!r}; the classes are {classes.tolist()[:10]}."
+        )
+    return np.array(codes, dtype=np.int64)
+
+
+def _code(label: Any, known: dict[Any, int]) -> int | None:
+    try:
+        return known.get(_plain(label))
+    except TypeError:  # a list or a dict, which is no label
+        return None
 
 
 def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
@@ -71,16 +115,7 @@ def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     if isinstance(y, (str, bytes, set, dict)):
         raise ValueError(f"y must be an array-like of labels, got {type(y).__name__}.")
-    if isinstance(y, (list, tuple)):
-        # As objects first: NumPy would write the 1 of [1, "a"] as "1".
-        _check_objects(y)
-    labels = y if hasattr(y, "toarray") else np.asarray(unmasked(y))
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
-            f"Unknown label type: multilabel or multioutput. y must hold one label a "
-            f"text, got a matrix of shape {labels.shape}."
-        )
-    labels = column_or_1d(labels, warn=True)
+    labels = _as_column(y)
     if len(labels) != n_texts:
         raise ValueError(
             f"X and y must have one entry a text each. Found input variables with "
@@ -88,10 +123,7 @@ def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
         )
     if labels.dtype.kind == "f":
         _check_floats(labels)
-    elif labels.dtype.kind in "OT":
-        _check_objects(labels)
-        labels = labels.astype(object)
-    elif labels.dtype.kind not in "biuU":
+    elif labels.dtype.kind not in "biuUO":
         raise TypeError(
             f"y must hold labels of type str, int or bool, got {labels.dtype.name}; "
             f"convert them, for example with y.astype(str)."
@@ -99,8 +131,37 @@ def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
     return labels
 
 
-def _check_objects(labels: Any) -> None:
-    """Refuse missing labels, collections, and several kinds of label at once."""
+def _as_column(y: Any) -> np.ndarray:
+    if isinstance(y, (list, tuple)):
+        # As objects first: NumPy would write the 1 of [1, "a"] as "1".
+        kind = _check_objects(y)
+        # Of numbers as they are: NumPy makes floats of integers beyond 63 bits.
+        y = np.array(_plain_labels(y, kind)) if kind else y
+    labels = y if hasattr(y, "toarray") else np.asarray(unmasked(y))
+    if labels.ndim == 0:
+        raise ValueError(
+            f"y must be an array-like of labels, got {type(y).__name__}; use list(y) "
+            f"for other collections."
+        )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(
+            f"Unknown label type: multilabel or multioutput. y must hold one label a "
+            f"text, got a matrix of shape {labels.shape}."
+        )
+    if labels.dtype.kind == "c":
+        raise ValueError(
+            "Unknown label type: complex. y must hold labels, got complex numbers."
+        )
+    labels = column_or_1d(labels, warn=True)
+    if labels.dtype.kind not in "OT":
+        return labels
+    kind = _check_objects(labels)
+    dtype = object if kind == "str" else None
+    return np.array(_plain_labels(labels, kind), dtype=dtype)
+
+
+def _check_objects(labels: Any) -> str | None:
+    """Refuse what is no label, and several kinds of label at once; return the kind."""
     kinds = set()
     for row, label in enumerate(labels):
         if is_missing(label):
@@ -127,20 +188,57 @@ def _check_objects(labels: Any) -> None:
             "y mixes labels of several types, str and numbers; use one type, for "
             "example str."
         )
+    return kinds.pop() if kinds else None
 
 
 def _kind(label: Any, row: int) -> str:
     """Return what one label is; only kinds that sort as labels do are let in."""
     if isinstance(label, str):
+        if not is_encodable(label) or label.endswith("\0"):
+            raise ValueError(
+                f"Row {row} of y is {label!r}, which holds half of a surrogate pair or "
+                f"ends with NUL; neither can be stored as a label."
+            )
         return "str"
     if not isinstance(label, (Real, np.bool_)):
         raise ValueError(
             f"Unknown label type: row {row} of y is {label!r}, of type "
             f"{type(label).__name__}; y must hold labels of type str, int or bool."
         )
-    if not isinstance(label, (Integral, np.bool_)):
-        _check_floats(np.array([float(label)]), first_row=row)
+    if isinstance(label, (Integral, np.bool_)):
+        if not -(2**63) <= int(label) < 2**63:
+            raise ValueError(
+                f"Row {row} of y is {label}, which needs more than 64 bits; use str."
+            )
+    else:
+        _check_floats(np.array([_as_float(label)]), first_row=row)
     return "number"
+
+
+def _as_float(label: Any) -> float:
+    try:
+        return float(label)
+    except OverflowError:
+        return math.inf
+
+
+def _plain_labels(labels: Any, kind: str | None) -> list[Any]:
+    """Return labels as Python's own: bools if all are, else ints, else floats."""
+    plain = [_plain(label) for label in labels]
+    if kind != "number" or all(isinstance(label, bool) for label in plain):
+        return plain
+    if all(isinstance(label, int) for label in plain):
+        return [int(label) for label in plain]
+    return [float(label) for label in plain]
+
+
+def _plain(label: Any) -> Any:
+    """Turn a label of any library, or of an enumeration, into what it holds."""
+    if isinstance(label, str):
+        return str.__str__(label)
+    if isinstance(label, (bool, np.bool_)):
+        return bool(label)
+    return int(label) if isinstance(label, Integral) else label
 
 
 def _check_floats(labels: np.ndarray, first_row: int = 0) -> None:
@@ -180,8 +278,13 @@ def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
             f"sample_weight must hold finite numbers of at least 0, got "
             f"{weights[bad[0]]} in row {bad[0]}."
         )
-    # Only ratios count, and the sum of numbers up to 1 does not overflow.
-    return weights / (weights.max() or 1.0)
+    return _scaled(weights)
+
+
+def _scaled(weights: np.ndarray) -> np.ndarray:
+    """Divide by the maximum; only ratios count, and sums do not overflow then."""
+    scaled = weights / (weights.max() or 1.0)
+    return np.where(scaled < _NEGLIGIBLE, 0.0, scaled)
 
 
 def _as_numbers(sample_weight: Any) -> np.ndarray:
@@ -191,19 +294,23 @@ def _as_numbers(sample_weight: Any) -> np.ndarray:
             "convert it with sample_weight.toarray().ravel()."
         )
     try:
-        return np.asarray(unmasked(sample_weight), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"sample_weight must be one number a text, or a single one; it cannot be "
-            f"read as an array of numbers: {error}."
-        ) from error
+        given = np.asarray(unmasked(sample_weight))
+        if given.dtype.kind in "biufO":
+            return given.astype(np.float64)
+        reason = f"its type is {given.dtype.name}"
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = str(error)
+    raise ValueError(
+        f"sample_weight must be one number a text, or a single one; it cannot be "
+        f"read as numbers: {reason}."
+    )
 
 
 def _check_class_weight(class_weight: Any) -> None:
     if not isinstance(class_weight, dict):
         return
     for label, weight in class_weight.items():
-        is_number = isinstance(weight, Real) and math.isfinite(weight)
+        is_number = isinstance(weight, Real) and math.isfinite(_as_float(weight))
         if not is_number or weight < 0:
             raise ValueError(
                 f"class_weight must hold finite numbers of at least 0, got {weight!r} "

@@ -214,5 +214,6 @@ def raise_diverged(settings: Settings) -> NoReturn:
     raise ValueError(
         f"Training diverged: the loss or the weights are no longer finite. Use a "
         f"smaller learning_rate (now {settings.learning_rate}) or head_learning_rate "
-        f"(now {settings.head_learning_rate})."
+        f"(now {settings.head_learning_rate}), or less diversity, preservation or "
+        f"weight_decay, if these were raised."
     )

@@ -38,6 +38,7 @@ ROOMS = [
     "_state",
     "_fitting",
     "_persistence",
+    "_steering",
     "_prediction",
     "_classifier",
     "datasets",

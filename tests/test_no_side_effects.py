@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import os
@@ -288,6 +289,43 @@ def test_a_warning_points_at_the_user_s_own_line(method, make_classifier, texts)
     with pytest.warns(TextTruncatedWarning) as caught:
         getattr(clf, method)(X, *([y] if method == "fit" else []))
     assert {warning.filename for warning in caught} == {__file__}
+
+
+# --- What the caller has set for lines of its own.
+
+
+@contextlib.contextmanager
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SCOPES = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "default device": lambda: torch.device("meta"),
+    "default dtype": double_by_default,
+    "inference mode": torch.inference_mode,
+}
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
+def test_the_caller_s_scopes_change_nothing(scope, make_classifier, texts, fitted):
+    """Probabilities moved, and explanations no longer added up."""
+    X, y = texts
+    expected = fitted.predict_proba(X)
+    [explained] = fitted.explain(X[:1])
+    with scope():
+        np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+        [e] = fitted.explain(X[:1])
+        np.testing.assert_array_equal(e.token_scores, explained.token_scores)
+        np.testing.assert_array_equal(e.alignment(0), explained.alignment(0))
+        loaded = pickle.loads(pickle.dumps(fitted))
+        again = make_classifier().fit(X, y)
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
 # --- The encoder.

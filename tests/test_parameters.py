@@ -95,8 +95,14 @@ def test_a_wrong_parameter_is_named_with_what_it_must_be_and_what_arrived(
 
 @pytest.mark.parametrize("value", ["seven", -1, 0.5])
 def test_a_wrong_random_state_is_refused(value):
-    with pytest.raises(ValueError, match=r"[Ss]eed"):
+    with pytest.raises(ValueError, match=r"random_state must be"):
         ProtoLMClassifier(random_state=value).fit(X, Y)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "sharpness", "weight_decay"])
+def test_a_number_beyond_all_floats_is_refused_as_others_are(name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
+        ProtoLMClassifier(**{name: 10**400}).fit(X, Y)
 
 
 @pytest.mark.parametrize(

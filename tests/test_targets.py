@@ -11,7 +11,7 @@ import scipy.sparse
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._targets import encode_targets
+from skprotolm._targets import class_codes, encode_targets
 
 
 def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
@@ -192,6 +192,54 @@ def test_labels_without_an_order_are_refused_in_words_about_y():
         encode([Topic.CARD, Topic.FOOD, Topic.CARD])
 
 
+class Tone(str, enum.Enum):
+    """Labels that are strings, and print as something else."""
+
+    GOOD = "positive"
+    BAD = "negative"
+
+
+@pytest.mark.parametrize("make", [np.array, pd.Series, list], ids=lambda m: m.__name__)
+def test_members_of_a_string_enumeration_are_the_strings_that_they_hold(make):
+    """NumPy wrote "Tone.GOOD" and cut it, so that classes could merge."""
+    members = [Tone.GOOD, Tone.BAD, Tone.GOOD]
+    y = members if make is list else make(members, dtype=object)
+    targets = encode(y)
+    assert targets.classes.tolist() == ["negative", "positive"]
+    assert {type(label) for label in targets.classes.tolist()} == {str}
+    assert class_codes(targets.classes, "target", Tone.GOOD, 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("label", ["a\0", "a\ud800"])
+def test_labels_that_numpy_or_files_would_change_are_refused(label):
+    """A trailing NUL was dropped, so that two classes became one."""
+    with pytest.raises(ValueError, match=r"Row 1 of y is 'a\\"):
+        encode(["a", label, "b"])
+
+
+@pytest.mark.parametrize("y", [[2**63, 1], [-1, 2**63 + 1, 2**63]])
+def test_integers_beyond_64_bits_are_refused(y):
+    """They became floats, so that neighbours were one class."""
+    with pytest.raises(ValueError, match=r"more than 64 bits; use str"):
+        encode(y)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"), [([0, 1], "i"), ([True, False], "b"), ([1.0, 2.0], "f")]
+)
+def test_numbers_in_an_object_column_are_numbers(labels, kind):
+    """No scorer of scikit-learn takes objects for classes."""
+    classes = encode(np.array(labels, dtype=object)).classes
+    assert classes.dtype.kind == kind
+
+
+def test_other_collections_are_named_with_a_remedy():
+    with pytest.raises(ValueError, match=r"got generator; use list\(y\)"):
+        encode_targets((label for label in "ab"), 2, None, None, "clf")
+    with pytest.raises(ValueError, match="y must hold labels, got complex"):
+        encode(np.array([1j, 2]))
+
+
 def test_label_sets_are_refused_in_words_about_y():
     """NumPy's own complaint about an inhomogeneous shape named neither y nor labels."""
     with pytest.raises(ValueError, match=r"\by\b|label"):
@@ -262,7 +310,9 @@ def test_balanced_counts_only_texts_of_positive_weight():
         ([1, 1], r"sample_weight.shape == \(2,\), expected \(3,\)"),
         ([[1], [1], [1]], "sample_weight must be 1D"),
         ([1, 0, 1], r"one class \('b'\) among the texts of positive weight"),
-        (["1", "x", "2"], "sample_weight must be one number a text.*'x'"),
+        (["1", "x", "2"], "sample_weight must be one number a text.*str"),
+        (np.array([1, 2j, 3]), "sample_weight must be one number a text.*complex"),
+        ([10**400, 1, 1], "sample_weight must be one number a text"),
         (np.ma.array([1.0, 2, 3], mask=[0, 1, 0]), "sample_weight must hold.*row 1"),
     ],
 )
@@ -274,6 +324,21 @@ def test_wrong_sample_weights_are_refused_and_named(sample_weight, message):
 def test_a_sparse_matrix_of_weights_is_refused_with_a_remedy():
     with pytest.raises(TypeError, match=r"sample_weight.*toarray\(\)"):
         encode(["b", "a"], sample_weight=scipy.sparse.csr_matrix([[1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("tiny", [1e-50, 5e-324])
+def test_weights_too_small_for_single_precision_count_as_zero(tiny):
+    """k-means, and then the training, complained in words about other things."""
+    y = ["a", "b", "b", "a"]
+    targets = encode(y, sample_weight=[1, 1, tiny, 1])
+    assert targets.rows.tolist() == [0, 1, 3]
+    with pytest.raises(ValueError, match=r"one class \('b'\)"):
+        encode(y, class_weight={"a": tiny, "b": 1})
+
+
+def test_class_weights_of_any_size_are_normalised():
+    targets = encode(["a", "b"], class_weight={"a": 1e308, "b": 0.5e308})
+    np.testing.assert_allclose(targets.weights, [4 / 3, 2 / 3])
 
 
 def test_weights_of_any_size_are_normalised():

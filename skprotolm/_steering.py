@@ -1,0 +1,207 @@
+"""Edits of a fitted model's prototypes: a state and an edit to a new state.
+
+Nothing is trained. Under the mixture, priors are not renormalised: taking a prototype
+out takes its term out of its class's sum, and texts that did not use it keep their
+scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+
+from skprotolm._head import PrototypeLayer
+from skprotolm._inputs import Texts, as_texts
+from skprotolm._model import text_vectors
+from skprotolm._prototypes import Quotes
+from skprotolm._runtime import undisturbed
+from skprotolm._state import FittedState, Undo
+from skprotolm._targets import class_codes
+
+
+@undisturbed()
+def remove(state: FittedState, indices: Any) -> FittedState:
+    """Take prototypes out."""
+    rows = _positions(state, indices)
+    kept = np.setdiff1d(np.arange(len(state.quotes.texts)), rows)
+    _require_classes(state, state.layer.owner.numpy()[kept], "removed")
+    return _without(state, rows, kept, "remove")
+
+
+@undisturbed()
+def prune(state: FittedState, min_usage: int, min_purity: float) -> FittedState:
+    """Take out what is hardly used or impure, but no class's last prototype."""
+    quotes, owner = state.quotes, state.layer.owner.numpy()
+    known = quotes.usages >= 0  # added prototypes have no usage, and stay
+    poor = known & ((quotes.usages < min_usage) | (quotes.purities < min_purity))
+    for code in np.unique(owner):
+        mine = np.flatnonzero(owner == code)
+        if poor[mine].all():
+            poor[mine[quotes.usages[mine].argmax()]] = False
+    rows = np.flatnonzero(poor)
+    if rows.size == 0:
+        return state
+    return _without(state, rows, np.flatnonzero(~poor), "prune")
+
+
+@undisturbed()
+def relabel(state: FittedState, labels: Any) -> FittedState:
+    """Give prototypes to other classes, with the priors that they have."""
+    if not isinstance(labels, Mapping):
+        raise TypeError(
+            f"labels must be a dict from a prototype's index to its new label, got "
+            f"{type(labels).__name__}."
+        )
+    rows = _positions(state, list(labels))
+    codes = class_codes(state.classes, "labels", list(labels.values()))
+    layer = state.model.head.layer
+    owner, values = layer.owner.clone(), layer.values.clone()
+    for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+        if values.ndim == 2:  # output weights: the two classes change places
+            places = [int(owner[row]), code]
+            values[places, row] = values[places[::-1], row]
+        owner[row] = code
+    _require_classes(state, owner.cpu().numpy(), "relabelled")
+    edited = layer.edited(layer.vectors, owner, values)
+    edit = _edit("relabel", state, rows)
+    edit["new_labels"] = state.classes[codes].tolist()
+    return _edited(state, edited, state.quotes, edit)
+
+
+@undisturbed()
+def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
+    """Put prototypes on more texts; each gets its class's mean prior."""
+    checked = as_texts(texts, n_columns=state.n_columns)
+    codes = class_codes(state.classes, "labels", labels)
+    if len(codes) != len(checked):
+        raise ValueError(
+            f"labels must hold one label a text, got {len(codes)} labels for "
+            f"{len(checked)} texts."
+        )
+    _require_new(state, checked)
+    encoder, layer = state.model.encoder, state.model.head.layer
+    vectors = text_vectors(
+        state.model, encoder.tokenize(checked), state.batch_size, bf16=False
+    )
+    columns = [layer.values_of_new(code) for code in codes.tolist()]
+    edited = layer.edited(
+        torch.cat([layer.vectors, vectors.to(layer.vectors)]),
+        torch.cat([layer.owner, torch.from_numpy(codes).to(layer.owner)]),
+        torch.cat([layer.values, torch.stack(columns, dim=-1)], dim=-1),
+    )
+    M = len(layer.owner)
+    edit = {
+        "action": "add",
+        "indices": list(range(M, M + len(checked))),
+        "train_indices": [None] * len(checked),
+        "labels": state.classes[codes].tolist(),
+    }
+    return _edited(state, edited, state.quotes.added(checked), edit)
+
+
+def redact(state: FittedState, texts: Any) -> FittedState:
+    """Replace what prototypes quote, here and in all that could be undone."""
+    if not isinstance(texts, Mapping):
+        raise TypeError(
+            f"texts must be a dict from a prototype's index to its new text, got "
+            f"{type(texts).__name__}."
+        )
+    rows = _positions(state, list(texts))
+    shown = as_texts(list(texts.values()), n_columns=state.n_columns)
+    old = {state.quotes.texts[j]: new for j, new in zip(rows, shown, strict=True)}
+    undo = tuple(undo._replace(quotes=_purged(undo.quotes, old)) for undo in state.undo)
+    edit = _edit("redact", state, rows)
+    return replace(
+        state,
+        quotes=_purged(state.quotes, old),
+        undo=undo,
+        edits=(*state.edits, edit),
+    )
+
+
+def undo_last(state: FittedState) -> FittedState:
+    """Take the last edit back, other than redactions, which leave nothing to undo."""
+    if not state.undo:
+        raise ValueError("There is no edit to undo; redactions cannot be undone.")
+    last = state.undo[-1]
+    edits = tuple(edit for edit in state.edits if edit is not last.edit)
+    return state.with_prototypes(
+        last.layer, last.quotes, edits=edits, undo=state.undo[:-1]
+    )
+
+
+def _positions(state: FittedState, indices: Any) -> np.ndarray:
+    """Check the indices of prototypes; each may be named once."""
+    given = [indices] if isinstance(indices, Integral) else list(indices)
+    M = len(state.quotes.texts)
+    for index in given:
+        if not isinstance(index, Integral) or isinstance(index, bool):
+            raise TypeError(f"A prototype's index must be an int, got {index!r}.")
+        if not 0 <= int(index) < M:
+            raise IndexError(f"There is no prototype {index}: they are 0 to {M - 1}.")
+    if not given:
+        raise ValueError("No prototype is named; give the index of one at least.")
+    if len(set(given)) < len(given):
+        raise ValueError(f"A prototype is named twice in {given}.")
+    return np.array(given, dtype=np.int64)
+
+
+def _require_classes(state: FittedState, owner: np.ndarray, done: str) -> None:
+    left = np.bincount(owner, minlength=len(state.classes))
+    if (left == 0).any():
+        label = state.classes[left.argmin() : left.argmin() + 1].tolist()[0]
+        raise ValueError(
+            f"The class {label!r} would have no prototype left if these were {done}, "
+            f"and no score; add one to it first."
+        )
+
+
+def _require_new(state: FittedState, texts: Texts) -> None:
+    there: dict[Any, int] = {text: j for j, text in enumerate(state.quotes.texts)}
+    for row, text in enumerate(texts):
+        if text in there:
+            raise ValueError(
+                f"Row {row} of texts is the text of prototype {there[text]} already."
+            )
+        there[text] = len(there)
+
+
+def _without(
+    state: FittedState, rows: np.ndarray, kept: np.ndarray, action: str
+) -> FittedState:
+    layer = state.model.head.layer
+    at = torch.from_numpy(kept).to(layer.owner.device)
+    edited = layer.edited(layer.vectors[at], layer.owner[at], layer.values[..., at])
+    quotes = state.quotes.take(kept)
+    return _edited(state, edited, quotes, _edit(action, state, rows))
+
+
+def _edited(
+    state: FittedState, layer: PrototypeLayer, quotes: Quotes, edit: dict[str, Any]
+) -> FittedState:
+    undo = Undo(state.model.head.layer, state.quotes, edit)
+    layer = layer.to(state.model.encoder.device)
+    return state.with_prototypes(
+        layer, quotes, edits=(*state.edits, edit), undo=(*state.undo, undo)
+    )
+
+
+def _edit(action: str, state: FittedState, rows: np.ndarray) -> dict[str, Any]:
+    """Record an edit, without texts, which may have to be redacted later."""
+    prototypes = [state.prototypes[int(j)] for j in rows]
+    return {
+        "action": action,
+        "indices": rows.tolist(),
+        "train_indices": [p.train_index for p in prototypes],
+        "labels": [p.label for p in prototypes],
+    }
+
+
+def _purged(quotes: Quotes, new: dict[Any, Any]) -> Quotes:
+    found = {j: new[text] for j, text in enumerate(quotes.texts) if text in new}
+    return quotes.redacted(found)

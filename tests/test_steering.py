@@ -1,0 +1,386 @@
+"""Prototypes are removed, relabelled, added, pruned and redacted; edits are undone."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skprotolm import ProtoLMClassifier
+from tests.conftest import make_texts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+FORMULATIONS = ["mixture", "proto-lm"]
+NEW = ["a warm day with great food", "the service was kind"]
+X, Y = make_texts()
+
+
+@pytest.fixture(scope="module", params=FORMULATIONS)
+def model(request, make_classifier) -> ProtoLMClassifier:
+    """A fitted classifier of each formulation; tests edit copies of it."""
+    return make_classifier(formulation=request.param).fit(X, Y)
+
+
+@pytest.fixture
+def clf(model) -> ProtoLMClassifier:
+    return copy.deepcopy(model)
+
+
+@pytest.fixture(scope="module")
+def mixture(make_classifier) -> ProtoLMClassifier:
+    return make_classifier().fit(X, Y)
+
+
+EDITS = {
+    "remove": lambda clf: clf.remove_prototypes([0, 4]),
+    "relabel": lambda clf: clf.relabel_prototypes({1: "pos"}),
+    "add": lambda clf: clf.add_prototypes(NEW, ["pos", "pos"]),
+    "prune": lambda clf: clf.prune_prototypes(min_usage=9),
+}
+
+
+def log_scores(clf: ProtoLMClassifier) -> np.ndarray:
+    """Return the classes' scores z, from what the state computes."""
+    from skprotolm._prediction import head_outputs
+
+    return head_outputs(clf._state, X).scores.numpy()
+
+
+# --- What edits do.
+
+
+@pytest.mark.parametrize("indices", [[1], [0, 4], np.array([2, 3]), 5])
+def test_removing_changes_a_score_by_the_share_and_no_other(mixture, indices):
+    """z_c changes by (κ/λ)·log(1 − share inside the class); priors stay as they are."""
+    clf = copy.deepcopy(mixture)
+    before, explained = log_scores(clf), clf.explain(X)
+    gone = np.atleast_1d(indices)
+    kept = np.setdiff1d(np.arange(6), gone)
+    priors = clf.prototypes_.priors
+    scale = clf._state.layer.concentration(clf._state.layer.vectors).item() / 30
+    assert clf.remove_prototypes(indices) is clf
+    np.testing.assert_allclose(clf.prototypes_.priors, priors[kept], rtol=1e-6)
+    after = log_scores(clf)
+    labels = mixture.prototypes_.labels
+    for row, e in enumerate(explained):
+        for code, label in enumerate(clf.classes_):
+            share = e.contributions[gone][labels[gone] == label].sum()
+            inside = share / e.probabilities[label]
+            expected = before[row, code] + scale * np.log1p(-inside)
+            assert after[row, code] == pytest.approx(expected, abs=1e-6)
+
+
+def test_removing_takes_the_term_out_of_the_published_sum(make_classifier):
+    clf = make_classifier(formulation="proto-lm").fit(X, Y)
+    before, explained = log_scores(clf), clf.explain(X, target="pos")
+    clf.remove_prototypes(2)
+    for row, e in enumerate(explained):
+        expected = before[row, 1] - e.contributions[2]
+        assert log_scores(clf)[row, 1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_relabelled_prototypes_count_for_their_new_class(clf):
+    priors = clf.prototypes_.priors
+    clf.relabel_prototypes({1: "pos"})
+    assert clf.prototypes_.labels.tolist() == ["neg", "pos", "neg"] + ["pos"] * 3
+    if priors is not None:
+        np.testing.assert_allclose(clf.prototypes_.priors, priors, rtol=1e-6)
+    text = clf.prototypes_[1].text
+    [e] = clf.explain([text])
+    assert e.prototypes[0].index == 1 or e.space == "score"
+    assert e.prediction == "pos"
+
+
+def test_relabelling_there_and_back_changes_nothing(clf):
+    expected = clf.predict_proba(X)
+    clf.relabel_prototypes({1: "pos"}).relabel_prototypes({1: "neg"})
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+def test_added_prototypes_stand_on_their_texts(clf):
+    priors = clf.prototypes_.priors
+    clf.add_prototypes(NEW, ["pos", "neg"])
+    assert len(clf.prototypes_) == 8
+    added = clf.prototypes_[6:]
+    assert [p.text for p in added] == NEW
+    assert [p.label for p in added] == ["pos", "neg"]
+    assert {(p.train_index, p.purity, p.usage) for p in added} == {(None, None, None)}
+    if priors is not None:
+        assert added[0].prior == pytest.approx(priors[3:].mean(), rel=1e-5)
+    best = clf.transform(NEW).argmax(axis=1)
+    assert best.tolist() == [6, 7]
+    if priors is not None:
+        [e] = clf.explain([NEW[0]])
+        np.testing.assert_allclose(e.alignment(6).sum(), 1, atol=1e-4)
+
+
+def test_explanations_stay_exact_after_edits(mixture):
+    clf = copy.deepcopy(mixture)
+    clf.remove_prototypes(0).add_prototypes(NEW, ["neg", "pos"])
+    clf.relabel_prototypes({0: "pos"})
+    for e in clf.explain(X):
+        owned = clf.prototypes_.labels == e.target
+        assert e.contributions.sum() == pytest.approx(1, abs=1e-9)
+        assert e.contributions[owned].sum() == pytest.approx(e.probability, abs=1e-9)
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-5)
+
+
+def test_pruning_takes_out_what_is_hardly_used_and_leaves_each_class_one(clf):
+    usages, labels = clf.prototypes_.usages, clf.prototypes_.labels
+    clf.prune_prototypes(min_usage=9)
+    left = [p.usage for p in clf.prototypes_]
+    for label in ("neg", "pos"):
+        mine = usages[labels == label]
+        wanted = [n for n in mine if n >= 9] or [mine.max()]
+        found = [p.usage for p in clf.prototypes_ if p.label == label]
+        assert found == wanted
+    assert len(left) < 6, "nothing was pruned, so this says nothing"
+
+
+def test_pruning_by_purity_keeps_added_prototypes(clf):
+    clf.add_prototypes(NEW, ["pos", "neg"]).prune_prototypes(min_purity=1.1)
+    assert [p.text for p in clf.prototypes_] == NEW
+
+
+def test_pruning_nothing_is_no_edit(clf):
+    clf.prune_prototypes(min_usage=0)
+    assert clf.edits_ == []
+
+
+# --- Undo, and what is kept.
+
+
+@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("store", [False, True])
+def test_an_edit_is_undone_bit_for_bit(clf, name, store):
+    expected = clf.predict_proba(X)
+    before = clf.prototypes_.to_dict()
+    EDITS[name](clf)
+    assert not np.array_equal(clf.predict_proba(X), expected)
+    if store:
+        clf = pickle.loads(pickle.dumps(clf))
+    assert clf.undo_edit() is clf
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+    assert clf.prototypes_.to_dict() == before
+    assert clf.edits_ == []
+
+
+def test_edits_are_undone_in_turn(clf):
+    seen = [clf.predict_proba(X)]
+    for edit in EDITS.values():
+        seen.append(edit(clf).predict_proba(X))
+    assert [edit["action"] for edit in clf.edits_] == list(EDITS)
+    for expected in seen[-2::-1]:
+        np.testing.assert_array_equal(clf.undo_edit().predict_proba(X), expected)
+    with pytest.raises(ValueError, match="no edit to undo"):
+        clf.undo_edit()
+
+
+def test_edits_say_what_was_changed(clf):
+    indices = clf.prototypes_.train_indices.tolist()
+    clf.remove_prototypes([3, 1]).relabel_prototypes({0: "pos"})
+    clf.add_prototypes(NEW[:1], ["neg"])
+    assert clf.edits_ == [
+        {
+            "action": "remove",
+            "indices": [3, 1],
+            "train_indices": [indices[3], indices[1]],
+            "labels": ["pos", "neg"],
+        },
+        {
+            "action": "relabel",
+            "indices": [0],
+            "train_indices": [indices[0]],
+            "labels": ["neg"],
+            "new_labels": ["pos"],
+        },
+        {"action": "add", "indices": [4], "train_indices": [None], "labels": ["neg"]},
+    ]
+    clf.edits_[0]["action"] = "nothing"
+    assert clf.edits_[0]["action"] == "remove"
+
+
+def test_edits_are_kept_by_pickle(clf):
+    for edit in EDITS.values():
+        edit(clf)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    assert again.edits_ == clf.edits_
+    assert again.prototypes_.to_dict() == clf.prototypes_.to_dict()
+
+
+def test_copies_are_edited_alone(model):
+    expected = model.predict_proba(X)
+    copied = copy.deepcopy(model)
+    for edit in EDITS.values():
+        edit(copied)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    assert model.edits_ == []
+
+
+def test_a_fit_begins_without_edits(clf):
+    clf.remove_prototypes(0).fit(X, Y)
+    assert clf.edits_ == []
+    assert len(clf.prototypes_) == 6
+
+
+# --- Redaction.
+
+
+def test_a_redacted_text_is_gone_from_everything(clf):
+    expected = clf.predict_proba(X)
+    secret = clf.prototypes_[1].text
+    clf.remove_prototypes(0)
+    clf.redact_prototypes({0: "[a patient's note]"})
+    assert clf.prototypes_[0].text == "[a patient's note]"
+    assert secret.encode() not in pickle.dumps(clf)
+    clf.undo_edit()  # of the removal
+    assert clf.prototypes_[1].text == "[a patient's note]"
+    assert secret.encode() not in pickle.dumps(clf)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+    assert [edit["action"] for edit in clf.edits_] == ["redact"]
+    with pytest.raises(ValueError, match="redactions cannot be undone"):
+        clf.undo_edit()
+
+
+def test_a_redacted_text_has_no_alignment(mixture):
+    clf = copy.deepcopy(mixture).redact_prototypes({1: "[gone]"})
+    assert not clf.prototypes_[1].projected
+    [e] = clf.explain(X[:1])
+    assert "[gone]" in [p.text for p in e.prototypes]
+    with pytest.raises(ValueError, match="Prototype 1 is not the vector of the text"):
+        e.alignment(1)
+    e.alignment(0)
+
+
+# --- What is refused changes nothing.
+
+
+WRONG: dict[str, tuple[Any, type[Exception], str]] = {
+    "no such index": (
+        lambda clf: clf.remove_prototypes(6),
+        IndexError,
+        "no prototype 6: they are 0 to 5",
+    ),
+    "a negative index": (lambda clf: clf.remove_prototypes(-1), IndexError, "-1"),
+    "no index": (lambda clf: clf.remove_prototypes([]), ValueError, "one at least"),
+    "an index twice": (lambda clf: clf.remove_prototypes([1, 1]), ValueError, "twice"),
+    "a bool": (lambda clf: clf.remove_prototypes([True]), TypeError, "must be an int"),
+    "a string": (lambda clf: clf.remove_prototypes("1"), TypeError, "must be an int"),
+    "a class removed": (
+        lambda clf: clf.remove_prototypes([0, 1, 2]),
+        ValueError,
+        "'neg' would have no prototype left",
+    ),
+    "a class relabelled": (
+        lambda clf: clf.relabel_prototypes({3: "neg", 4: "neg", 5: "neg"}),
+        ValueError,
+        "'pos' would have no prototype left",
+    ),
+    "an unknown label": (
+        lambda clf: clf.relabel_prototypes({0: "odd"}),
+        ValueError,
+        r"labels must hold labels of classes_, got 'odd'",
+    ),
+    "labels that are no dict": (
+        lambda clf: clf.relabel_prototypes([0]),
+        TypeError,
+        "must be a dict",
+    ),
+    "a text of no class": (
+        lambda clf: clf.add_prototypes(NEW, ["pos", "odd"]),
+        ValueError,
+        "got 'odd'",
+    ),
+    "fewer labels than texts": (
+        lambda clf: clf.add_prototypes(NEW, ["pos"]),
+        ValueError,
+        "1 labels for 2 texts",
+    ),
+    "one label": (
+        lambda clf: clf.add_prototypes(NEW, "pos"),
+        ValueError,
+        "must be a list of labels",
+    ),
+    "a bare text": (
+        lambda clf: clf.add_prototypes("good", ["pos"]),
+        ValueError,
+        "single str",
+    ),
+    "a pair": (
+        lambda clf: clf.add_prototypes([("a", "b")], ["pos"]),
+        ValueError,
+        "fitted on single texts",
+    ),
+    "a prototype again": (
+        lambda clf: clf.add_prototypes([clf.prototypes_[2].text], ["neg"]),
+        ValueError,
+        "Row 0 of texts is the text of prototype 2 already",
+    ),
+    "a text twice": (
+        lambda clf: clf.add_prototypes(["x", "x"], ["neg", "neg"]),
+        ValueError,
+        "Row 1 of texts",
+    ),
+    "a missing text": (
+        lambda clf: clf.redact_prototypes({0: None}),
+        ValueError,
+        "Row 0",
+    ),
+    "texts that are no dict": (
+        lambda clf: clf.redact_prototypes(["gone"]),
+        TypeError,
+        "must be a dict",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "error", "message"), WRONG.values(), ids=WRONG)
+def test_a_bad_edit_is_refused_and_changes_nothing(clf, edit, error, message):
+    expected, prototypes = clf.predict_proba(X), clf.prototypes_
+    with pytest.raises(error, match=message):
+        edit(clf)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+    assert clf.prototypes_ is prototypes
+    assert clf.edits_ == []
+
+
+def test_an_estimator_that_is_not_fitted_has_nothing_to_edit():
+    from sklearn.exceptions import NotFittedError
+
+    clf = ProtoLMClassifier()
+    with pytest.raises(NotFittedError):
+        clf.remove_prototypes(0)
+    assert not hasattr(clf, "edits_")
+
+
+# --- Novelty.
+
+
+def test_novelty_is_that_of_the_formula(mixture):
+    clf = mixture
+    cosines, priors = clf.transform(X), clf.prototypes_.priors
+    for cosine, found in zip(cosines, clf.novelty_score(X), strict=True):
+        total = sum(
+            prior * np.exp(30 * c) for prior, c in zip(priors, cosine, strict=True)
+        )
+        assert found == pytest.approx(-np.log(total / 2) / 30, abs=1e-9)
+        assert -1 <= found <= 1
+
+
+def test_the_published_novelty_is_the_distance_to_the_nearest(make_classifier):
+    clf = make_classifier(formulation="proto-lm").fit(X, Y)
+    expected = 1 / clf.transform(X).max(axis=1) - 1e-4
+    np.testing.assert_allclose(clf.novelty_score(X), expected, atol=1e-6)
+
+
+def test_a_prototype_is_less_novel_than_anything_else(clf):
+    prototypes = clf.novelty_score(list(clf.prototypes_.texts))
+    assert prototypes.max() <= np.quantile(clf.novelty_score(X), 0.5)
