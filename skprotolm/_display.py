@@ -60,7 +60,7 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
 def shorten(text: Any, length: int = 90) -> str:
     """Put a text, or a pair of texts, on one line of at most `length` characters."""
     line = " | ".join(text) if isinstance(text, tuple) else str(text)
-    line = printable(" ".join(line.split()))
+    line = " ".join(line.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

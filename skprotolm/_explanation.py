@@ -11,7 +11,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, coloured, explanations_html, percent, shorten
+from skprotolm._display import (
+    as_frame,
+    coloured,
+    explanations_html,
+    percent,
+    printable,
+    shorten,
+)
 from skprotolm._json import dump_records, load_records
 from skprotolm._prototypes import Text
 from skprotolm._words import Words, merge_tokens
@@ -328,19 +335,19 @@ class Explanation:
             against it.
         """
         shown = replace(self, top_k=self.top_k or _LISTED)
-        text = coloured(self.to_dict()) if color else shorten(self.text, 300)
-        lines = [text, f"{self.target}: {percent(self.probability)}"]
+        text = coloured(self.to_dict()) if color else printable(shorten(self.text, 300))
+        lines = [f"{self.target}: {percent(self.probability)}"]
         if self.space == "probability":
             lines += _share_lines(shown)
         else:
             lines += _score_lines(shown)
-        return "\n".join(lines)
+        return "\n".join([text, *map(printable, lines)])
 
     def __str__(self) -> str:
         return self.to_text()
 
     def __repr__(self) -> str:
-        return (
+        return printable(
             f"<Explanation of {shorten(self.text, 40)!r}: {self.target} "
             f"{percent(self.probability)}>"
         )

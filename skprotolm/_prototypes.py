@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, prototypes_html, shorten
+from skprotolm._display import as_frame, printable, prototypes_html, shorten
 
 Text = str | tuple[str, str]
 
@@ -219,7 +219,7 @@ class Prototypes(Sequence[Prototype]):
         ]
         if len(self) > _SHOWN:
             lines.append(f"  … and {len(self) - _SHOWN} more")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         return prototypes_html(self.to_dict())

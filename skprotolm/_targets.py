@@ -84,6 +84,8 @@ def class_codes(
     n_texts : int, default=None
         How many there must be; a single label then serves all texts.
     """
+    if isinstance(labels, np.ndarray) and labels.ndim == 0:
+        labels = labels.item()
     is_one = isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")
     if is_one and n_texts is None:
         raise ValueError(f"{name} must be a list of labels, got {labels!r}.")

@@ -344,3 +344,15 @@ def test_a_frame_without_pandas_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         as_frame([{"a": 1}])
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_a_terminal_is_told_nothing_by_a_text(fitted, color):
+    """A text could clear the screen, or paint what stands after it."""
+    hostile = "good \x1b[2J food\x9b1m \r bad"
+    [e] = fitted.explain([hostile])
+    shown = e.to_text(color=color) + repr(e)
+    assert "\x1b[2J" not in shown
+    assert "\x9b" not in shown
+    assert "\r" not in shown
+    assert "good" in shown

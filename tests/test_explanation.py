@@ -241,7 +241,7 @@ def test_any_class_can_be_explained(fitted):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("good", "'good'"), (0, "0"), (["pos"], r"\(1,\)"), (["pos", "no"], "'no'")],
+    [("good", "'good'"), (0, "0"), (["pos"], r"\(2\), got 1"), (["pos", "no"], "'no'")],
 )
 def test_a_target_that_is_no_class_is_refused(fitted, target, message):
     with pytest.raises(ValueError, match=f"target must .*{message}"):
