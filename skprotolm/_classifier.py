@@ -18,6 +18,7 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted
 
 from skprotolm import (
+    _explaining,
     _persistence,  # noqa: F401, registers how states are pickled
     _prediction,
     _steering,
@@ -454,7 +455,12 @@ class ProtoLMClassifier(
         return outputs.similarities.numpy()
 
     def explain(
-        self, X: Any, *, target: Any = None, top_k: int | None = None
+        self,
+        X: Any,
+        *,
+        target: Any = None,
+        top_k: int | None = None,
+        token_method: str = "auto",
     ) -> Explanations:
         """Explain the prediction of each text, exactly.
 
@@ -468,6 +474,13 @@ class ProtoLMClassifier(
         top_k : int, default=None
             How many prototypes an explanation lists; by default all. The others'
             sum is its ``remainder``.
+        token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
+                default="auto"
+            How tokens are scored. "decomposition" is the exact accounting and costs
+            nothing more, but exists under "mixture" only; "relevance" holds the
+            encoder's nonlinearities constant and takes one backward pass;
+            "occlusion" leaves out one word after the other, a pass each. "auto" is
+            "decomposition", and "relevance" under "proto-lm".
 
         Returns
         -------
@@ -477,7 +490,8 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError
-            If a target is no label of ``classes_``, or `top_k` no count.
+            If a target is no label of ``classes_``, `top_k` no count, or
+            `token_method` not there for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
@@ -490,7 +504,7 @@ class ProtoLMClassifier(
         codes = None
         if target is not None:
             codes = class_codes(state.classes, "target", target, len(texts))
-        return _prediction.explain(state, texts, codes, top_k)
+        return _explaining.explain(state, texts, codes, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return how unlike all prototypes each text is.

@@ -20,11 +20,12 @@ class Account(NamedTuple):
     """Where the probabilities of B texts come from."""
 
     log_probabilities: Tensor  # (B, C)
+    log_odds: Tensor  # (B,): of the target
     similarities: Tensor  # (B, M)
     contributions: Tensor  # (B, M): shares, or w_cj·a_j of the target class
     base_values: Tensor  # (B,): of the log-odds, or of the target's score
-    totals: Tensor  # (B,): the target's log-odds, or its score
-    token_scores: Tensor | None  # (B, T), or None where no exact split exists
+    scores: Tensor  # (B,): the target's z
+    pull: Tensor  # (B, H): what α_t h_t is multiplied with to give token scores
 
 
 def account(layer: PrototypeLayer, encoded: Encoded, targets: Tensor | None) -> Account:
@@ -49,11 +50,9 @@ def _account_mixture(
     log_inside = log_terms - log_sums[:, owner]  # log r, a share of its class's sum
     inside = log_inside.exp()
 
-    rivals = scores.clone()
-    rivals[rows, k] = -torch.inf
-    log_rivals = torch.logsumexp(rivals, dim=1)
-    q = (rivals - log_rivals[:, None]).exp()  # (B, C), 0 at the target
-    log_odds = scores[rows, k] - log_rivals
+    rivals = scores.scatter(1, k[:, None], -torch.inf)
+    q = torch.softmax(rivals, dim=1)  # (B, C), 0 at the target
+    odds = log_odds(scores, k)
 
     scale = layer.concentration(s) / layer.sharpness
     divergence = (inside * (log_inside - layer.log_priors(s))).nan_to_num()
@@ -64,24 +63,49 @@ def _account_mixture(
     signs = torch.where(owner[None, :] == k[:, None], 1.0, -q[:, owner])
     pull = (signs * inside) @ F.normalize(layer.vectors.to(s), dim=1)  # (B, H)
     pull = pull * (layer.concentration(s) / s.norm(dim=1).clamp_min(1e-300))[:, None]
-    weighted = encoded.attention.cpu().double()[..., None] * encoded.h.cpu().double()
-    token_scores = torch.einsum("bth,bh->bt", weighted, pull)
     shares = (log_p[:, owner] + log_inside).exp()
-    return Account(log_p, cosines, shares, base, log_odds, token_scores)
+    return Account(log_p, odds, cosines, shares, base, scores[rows, k], pull)
 
 
 def _account_distances(
     layer: InverseDistanceLayer, encoded: Encoded, targets: Tensor | None
 ) -> Account:
     s = encoded.s.cpu().double()
-    similarities, _, scores = layer(s)
-    log_p = torch.log_softmax(scores, dim=1)
-    k = log_p.argmax(dim=1) if targets is None else targets
+    with torch.inference_mode(False), torch.enable_grad():
+        point = s.clone().requires_grad_()
+        similarities, _, scores = layer(point)
+        log_p = torch.log_softmax(scores, dim=1)
+        k = log_p.argmax(dim=1) if targets is None else targets
+        odds = log_odds(scores, k)
+        (pull,) = torch.autograd.grad(odds.sum(), point)  # linear at the text
+    similarities = similarities.detach()
     contributions = layer.weights.to(s)[k] * similarities
-    totals = scores[torch.arange(len(s)), k]
     return Account(
-        log_p, similarities, contributions, layer.bias.to(s)[k], totals, None
+        log_p.detach(),
+        odds.detach(),
+        similarities,
+        contributions,
+        base_values=layer.bias.to(s)[k],
+        scores=scores.detach()[torch.arange(len(s)), k],
+        pull=pull,
     )
+
+
+def log_odds(scores: Tensor, k: Tensor) -> Tensor:
+    """Return log p_k − log(1 − p_k) from scores (B, C)."""
+    rivals = scores.scatter(1, k[:, None], -torch.inf)
+    return scores.gather(1, k[:, None])[:, 0] - torch.logsumexp(rivals, dim=1)
+
+
+def token_scores(encoded: Encoded, pull: Tensor) -> Tensor:
+    """Split the log-odds over tokens: α_t·(h_t·pull), (B, T).
+
+    With r_j a share of the target class's sum, r′_j one of the others', this is
+    κ α_t h_t·(Σ_j r_j p̂_j − Σ_j r′_j p̂_j)/‖s‖. What is left of the log-odds is the
+    base, b_k − (κ/λ)·KL_k − Σ_{c≠k} q_c (b_c − (κ/λ)·KL_c − log q_c).
+    """
+    weighted = encoded.attention.cpu().double()[..., None] * encoded.h.cpu().double()
+    return torch.einsum("bth,bh->bt", weighted, pull)
 
 
 def token_similarities(attention: Tensor, h: Tensor, prototypes: Tensor) -> Tensor:

@@ -124,15 +124,17 @@ class TextEncoder(nn.Module):
         config = self.transformer.auto_model.config
         return int(config.get_text_config().hidden_size)
 
-    def tokenize(self, texts: Texts, *, with_offsets: bool = False) -> TokenizedTexts:
-        """Turn texts into token ids; warn once if any had to be cut."""
+    def tokenize(
+        self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
+    ) -> TokenizedTexts:
+        """Turn texts into token ids; warn once if any had to be cut, unless quiet."""
         columns: list[tuple[Any, ...]] = []
         n_cut = 0
         for start in range(0, len(texts), _CHUNK):
             for encoding in self._encode(texts[start : start + _CHUNK]):
                 n_cut += bool(encoding.overflowing)
                 columns.append(self._arrays(encoding, with_offsets))
-        if n_cut:
+        if n_cut and not quiet:
             warn(
                 f"{n_cut} of {len(texts)} texts are longer than max_length="
                 f"{self.max_length} tokens; what comes after was not read.",

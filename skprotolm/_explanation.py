@@ -308,6 +308,7 @@ class Explanation:
             "segments": self.segments.tolist(),
             "attention": self.attention.tolist(),
             "token_scores": _as_list(self.token_scores),
+            "token_method": self.token_method,
             "words": list(self.words),
             "word_offsets": self.word_offsets.tolist(),
             "word_scores": _as_list(scores),

@@ -59,6 +59,7 @@ class PrototypeLayer(nn.Module, ABC):
 
     owner: Tensor
     per_prototype: str  # the parameter with one number, or column, a prototype
+    space: str  # what contributions are parts of: "probability", or "score"
 
     def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
         super().__init__()
@@ -76,7 +77,8 @@ class PrototypeLayer(nn.Module, ABC):
 
     def exact(self) -> PrototypeLayer:
         """Return a copy in float64 on the CPU, where the sums are those promised."""
-        return copy.deepcopy(self).cpu().double().requires_grad_(False)
+        with torch.inference_mode(False):  # or it could serve no gradient
+            return copy.deepcopy(self).cpu().double().requires_grad_(False)
 
     @property
     def values(self) -> Tensor:
@@ -123,6 +125,7 @@ class MixtureLayer(PrototypeLayer):
     members: Tensor
     places: Tensor
     per_prototype = "prior_logits"
+    space = "probability"
 
     def __init__(
         self,
@@ -222,6 +225,7 @@ class InverseDistanceLayer(PrototypeLayer):
     """
 
     per_prototype = "weights"
+    space = "score"
 
     def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
         super().__init__(vectors, owner, n_classes)

@@ -71,7 +71,11 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         )
     device = _available(payload["device"])
     # Modules are built with random weights before the stored ones are put in.
-    with undisturbed(), seeded(0, torch.device("cpu")):
+    with (
+        undisturbed(),
+        torch.inference_mode(False),
+        seeded(0, torch.device("cpu")),
+    ):
         encoder = _encoder(payload["encoder"], payload["max_length"])
         layer = _layer(payload["layer"])
         attention = TokenAttention(layer.vectors.shape[1]).to(encoder.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from skprotolm._head import PrototypeHead, PrototypeLayer
 from skprotolm._model import ProtoLM
 from skprotolm._prototypes import Prototypes, Quotes
+from skprotolm._relevance import LinearEncoder
 
 
 class Undo(NamedTuple):
@@ -45,6 +46,11 @@ class FittedState:
     def layer(self) -> PrototypeLayer:
         """The prototype layer in float64 on the CPU, with which texts are scored."""
         return self.model.head.layer.exact()
+
+    @cached_property
+    def linear_encoder(self) -> LinearEncoder:
+        """The view of the encoder that relevance reads."""
+        return LinearEncoder(self.model.encoder)
 
     @cached_property
     def prototypes(self) -> Prototypes:

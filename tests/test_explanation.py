@@ -289,7 +289,7 @@ def test_an_explanation_outlives_a_refit(make_classifier, texts):
 KEYS = {
     "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
     "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
-    "attention", "token_scores", "words", "word_offsets", "word_scores",
+    "attention", "token_scores", "token_method", "words", "word_offsets", "word_scores",
 }  # fmt: skip
 
 

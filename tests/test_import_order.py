@@ -30,6 +30,7 @@ ROOMS = [
     "_model",
     "_training",
     "_decomposition",
+    "_relevance",
     "_display",
     "_prototypes",
     "_words",
@@ -40,6 +41,7 @@ ROOMS = [
     "_persistence",
     "_steering",
     "_prediction",
+    "_explaining",
     "_classifier",
     "datasets",
 ]

@@ -1,0 +1,165 @@
+"""Token relevance: the encoder made linear at a text, and summed over its tokens.
+
+With its attention probabilities, the standard deviations of its norms and the ratios
+act(x)/x of its activations held constant, an encoder is a linear function of its
+embeddings, up to biases. The same linear function of a text's token vectors that the
+decomposition reads is then a sum over the embeddings of its tokens, gradient times
+input, which one backward pass gives (compare Ali et al. 2022, "XAI for Transformers";
+Modarressi et al. 2023, "DecompX").
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skprotolm._encoder import TextEncoder, TokenBatch
+
+# Of each architecture, the modules that give queries and keys, whose constancy is
+# that of the attention probabilities; "fused" ones give values in their last third.
+_QUERIES_AND_KEYS = {
+    "bert": ("query", "key"),
+    "roberta": ("query", "key"),
+    "xlm-roberta": ("query", "key"),
+    "camembert": ("query", "key"),
+    "electra": ("query", "key"),
+    "distilbert": ("q_lin", "k_lin"),
+    "mpnet": ("q", "k"),
+    "llama": ("q_proj", "k_proj"),
+    "mistral": ("q_proj", "k_proj"),
+    "qwen2": ("q_proj", "k_proj"),
+    "qwen3": ("q_proj", "k_proj"),
+}
+_FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn"}
+_ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
+# Layers with one of these multiply an activation with a second projection.
+_GATES = ("gate_proj", "Wi")
+
+
+def is_known(encoder: TextEncoder) -> bool:
+    """Whether relevance can be computed for the encoder's architecture."""
+    return _kind(encoder) in _QUERIES_AND_KEYS or _kind(encoder) in _FUSED
+
+
+def _kind(encoder: TextEncoder) -> str:
+    return encoder.transformer.auto_model.config.model_type
+
+
+class LinearEncoder:
+    """A private view of an encoder that is linear in its embeddings.
+
+    It shares the weights and nothing else: hooks are registered on a copy of the
+    modules, so that the encoder itself is never changed. One thread uses it at a time.
+    """
+
+    def __init__(self, encoder: TextEncoder):
+        kind = _kind(encoder)
+        if not is_known(encoder):
+            known = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
+            raise ValueError(
+                f"token_method='relevance' does not know the architecture {kind!r}; it "
+                f"knows {known}. Use 'decomposition' or 'occlusion'."
+            )
+        self.transformer = _share(encoder.transformer)
+        self.lock = threading.Lock()
+        self._embedded: Tensor | None = None
+        model = self.transformer.auto_model
+        embeddings = getattr(model, "embeddings", None) or model.get_input_embeddings()
+        embeddings.register_forward_hook(self._catch)
+        inside = set(embeddings.modules())
+        for name, module in model.named_modules():
+            if module not in inside:
+                _linearize(module, name.rpartition(".")[2], kind, model, name)
+
+    def _catch(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        self._embedded = output.detach().requires_grad_()
+        return self._embedded
+
+    @contextmanager
+    def run(self, batch: TokenBatch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give token vectors (B, T, H) with their graph, and the embeddings."""
+        features = {name: tensor for name, tensor in batch.items() if name != "own"}
+        with self.lock, torch.inference_mode(False), torch.enable_grad():
+            # Not the batch's own tensors, which may be bound to inference mode.
+            features = {name: tensor.clone() for name, tensor in features.items()}
+            h = self.transformer(features)["token_embeddings"]
+            assert self._embedded is not None
+            try:
+                yield h, self._embedded
+            finally:
+                self._embedded = None
+
+
+def relevance(h: Tensor, embedded: Tensor, attention: Tensor, pull: Tensor) -> Tensor:
+    """Return what each token adds to Σ_t α_t h_t·pull, (B, T).
+
+    Parameters
+    ----------
+    h : Tensor of shape (B, T, H)
+        Token vectors, with the graph of `LinearEncoder.run`.
+    embedded : Tensor of shape (B, T, E)
+    attention : Tensor of shape (B, T)
+    pull : Tensor of shape (B, H)
+    """
+    weights = attention.to(h)[..., None] * pull.to(h)[:, None, :]
+    (gradient,) = torch.autograd.grad(h, embedded, weights)
+    return (gradient * embedded.detach()).sum(dim=-1)
+
+
+def _share(transformer: Any) -> Any:
+    """Copy the modules of a transformer, but not the tensors or the tokenizer."""
+    kept = [*transformer.parameters(), *transformer.buffers(), transformer.tokenizer]
+    processor = getattr(transformer, "processor", None)
+    memo = {id(thing): thing for thing in chain(kept, [processor])}
+    return copy.deepcopy(transformer, memo).eval()
+
+
+def _linearize(
+    module: nn.Module, own_name: str, kind: str, model: nn.Module, name: str
+) -> None:
+    """Register the hook that holds a module's part of the nonlinearity constant."""
+    if own_name in _QUERIES_AND_KEYS.get(kind, ()):
+        module.register_forward_hook(_hold)
+    elif own_name == _FUSED.get(kind):
+        module.register_forward_hook(_hold_queries_and_keys)
+    elif isinstance(module, nn.LayerNorm):
+        module.register_forward_hook(_hold_deviation)
+    elif type(module).__name__.endswith("RMSNorm"):
+        module.register_forward_hook(_hold_ratio)
+    elif type(module).__module__ in _ACTIVATIONS:
+        layer = model.get_submodule(name.rpartition(".")[0])
+        gated = any(hasattr(layer, gate) for gate in _GATES)
+        module.register_forward_hook(_hold if gated else _hold_ratio)
+
+
+def _hold(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    return output.detach()
+
+
+def _hold_queries_and_keys(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    at = 2 * output.shape[-1] // 3
+    return torch.cat([output[..., :at].detach(), output[..., at:]], dim=-1)
+
+
+def _hold_ratio(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    """x·(f(x)/x), the second factor a constant; both are 0 where x is."""
+    x = args[0]
+    there = x.detach()
+    ratio = torch.where(there == 0, 0, output.detach() / there)
+    return x * ratio
+
+
+def _hold_deviation(module: Any, args: Any, output: Tensor) -> Tensor:
+    centred = args[0] - args[0].mean(dim=-1, keepdim=True)
+    variance = centred.detach().square().mean(dim=-1, keepdim=True)
+    scaled = centred * torch.rsqrt(variance + module.eps)
+    if module.weight is not None:
+        scaled = scaled * module.weight
+    return scaled if module.bias is None else scaled + module.bias
