@@ -77,13 +77,15 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def interleave(repeats: int, **runs: Callable[[], object]) -> dict[str, list[float]]:
-    """Time calls in turn, after one round that does not count."""
+def interleave(
+    repeats: int, *, warm_up: bool = True, **runs: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Time calls in turn; short ones after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm_up):
         for name, run in runs.items():
             taken = timed(run)
-            if repeat:
+            if repeat >= warm_up:
                 seconds[name].append(taken)
     return seconds
 
@@ -121,7 +123,8 @@ def measure_training(X: list[str], y: np.ndarray, repeats: int) -> None:
     )
     row("training steps", "≥ 0.95", ratios(steps["bare"], steps["ours"]))
     whole = interleave(
-        max(1, repeats // 2),
+        max(2, repeats // 2),
+        warm_up=False,
         bare=lambda: [bare.epoch(np.random.RandomState(i)) for i in range(3)],
         ours=lambda: clf.fit(X, y),
     )
@@ -160,7 +163,10 @@ def measure_prototypes(X: list[str], y: np.ndarray, repeats: int) -> None:
         for n in (5, 500)
     )
     seconds = interleave(
-        repeats, few=lambda: few.fit(X, y), many=lambda: many.fit(X, y)
+        max(2, repeats // 2),
+        warm_up=False,
+        few=lambda: few.fit(X, y),
+        many=lambda: many.fit(X, y),
     )
     row("500 prototypes a class / 5", "≤ 1.1", ratios(seconds["many"], seconds["few"]))
 
@@ -184,7 +190,7 @@ def main() -> None:
     with seeded(SEED, resolve_device("auto")):
         measure_training(X, y, arguments.repeats)
     measure_prediction(X, y, arguments.repeats)
-    measure_prototypes(X_many, y_many, max(1, arguments.repeats // 2))
+    measure_prototypes(X_many, y_many, arguments.repeats)
 
 
 if __name__ == "__main__":
