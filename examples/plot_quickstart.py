@@ -48,9 +48,9 @@ print(f"accuracy: {clf.score(X_test, y_test):.3f}")
 # %%
 # Why?
 # ----
-# An explanation is about one text. Printed, it lists the training texts that carry the
-# prediction, each with its share; then the shares of the predicted class once more, and
-# their sum, which is the probability; then the log-odds, as a sum over the words.
+# An explanation is about one text. Printed, it lists training texts of the predicted
+# class, each with its share, and their sum, which is the probability; then what speaks
+# against it; then the log-odds, as a sum over the words.
 
 explanations = clf.explain(X_test[:20], top_k=3)
 explanation = explanations[8]

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skprotolm import datasets, exceptions
+    from skprotolm import datasets, exceptions, metrics
     from skprotolm._classifier import ProtoLMClassifier
-    from skprotolm._explanation import Explanation, Explanations
+    from skprotolm._explanation import Explanation, Explanations, WordAlignment
     from skprotolm._prototypes import Prototype, Prototypes
 
 try:
@@ -23,10 +23,11 @@ _HOME = {
     "ProtoLMClassifier": "_classifier",
     "Explanation": "_explanation",
     "Explanations": "_explanation",
+    "WordAlignment": "_explanation",
     "Prototype": "_prototypes",
     "Prototypes": "_prototypes",
 }
-_SUBMODULES = ("datasets", "exceptions")
+_SUBMODULES = ("datasets", "exceptions", "metrics")
 
 __all__ = [
     "Explanation",
@@ -34,8 +35,10 @@ __all__ = [
     "ProtoLMClassifier",
     "Prototype",
     "Prototypes",
+    "WordAlignment",
     "datasets",
     "exceptions",
+    "metrics",
 ]
 
 

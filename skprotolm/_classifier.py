@@ -32,7 +32,7 @@ from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._runtime import infer_seed, seeded, warn
 from skprotolm._state import FittedState
-from skprotolm._targets import class_codes, encode_targets
+from skprotolm._targets import Targets, class_codes, encode_targets
 from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
 
 if TYPE_CHECKING:
@@ -279,6 +279,7 @@ class ProtoLMClassifier(
         targets = encode_targets(
             y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
+        _refuse_labels_in(texts, targets)
         seed = infer_seed(self.random_state)
         plan = plan_fit(texts, targets, settings, seed)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -712,6 +713,20 @@ class ProtoLMClassifier(
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
+    """Notice a frame of texts and labels, which reads as pairs that give all away."""
+    labels = targets.classes[targets.codes].tolist()
+    for side in (0, 1):
+        if all(
+            isinstance(texts[row], tuple) and texts[row][side] == str(label)
+            for row, label in zip(targets.rows.tolist(), labels, strict=True)
+        ):
+            raise ValueError(
+                f"Column {side} of X holds the labels y themselves. Two columns are "
+                f"pairs of texts; pass the column of texts alone."
+            )
 
 
 def _attributes(state: FittedState) -> dict[str, Any]:

@@ -1,20 +1,14 @@
-"""Plain dicts to what people read: escaped HTML, terminal text, data frames."""
+"""Plain dicts to what people read: escaped HTML and data frames."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jinja2
 
 from skprotolm.exceptions import MissingExtraError
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab, new line
-_RESET = "\x1b[0m"
-# Pale to strong, from the 256-colour cube, readable under black letters.
-_FOR = (194, 157, 120, 83)
-_AGAINST = (224, 217, 210, 203)
 
 
 @lru_cache(maxsize=1)
@@ -29,6 +23,7 @@ def _templates() -> jinja2.Environment:
     environment.filters["shorten"] = shorten
     environment.filters["percent"] = percent
     environment.filters["pieces"] = pieces
+    environment.filters["match_pieces"] = match_pieces
     return environment
 
 
@@ -37,7 +32,8 @@ def explanations_html(
 ) -> str:
     """Render explanations as a page, or as a snippet that may leave `n_more` out."""
     template = _templates().get_template("explanations.html")
-    return template.render(explanations=explanations, page=page, n_more=n_more)
+    shown = [{"matches": [], **explanation} for explanation in explanations]
+    return template.render(explanations=shown, page=page, n_more=n_more)
 
 
 def prototypes_html(prototypes: list[dict[str, Any]]) -> str:
@@ -64,11 +60,6 @@ def shorten(text: Any, length: int = 90) -> str:
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
-def printable(text: str) -> str:
-    """Replace control characters, which a terminal would obey."""
-    return _CONTROL.sub("\ufffd", text)
-
-
 def percent(share: float) -> str:
     """Write a share as a percentage, never as a 0 % or 100 % that it is not."""
     written = f"{100 * share:.1f}"
@@ -85,31 +76,55 @@ class Piece(NamedTuple):
     text: str
     score: float | None
     strength: float  # the score as a share of the text's strongest
+    word: int | None = None  # its number
 
 
 def pieces(explanation: dict[str, Any]) -> list[Piece]:
-    """Cut the text into words and what lies between them.
+    """Cut the text into words with their scores and what lies between them.
 
     The pieces hold the whole text, also what was not read of it. Special tokens,
     which stand nowhere in the text, come last.
     """
-    text = explanation["text"]
+    scores = explanation["word_scores"]
+    if not scores:
+        return cut(explanation["text"], [], [], [])
+    words, offsets = explanation["words"], explanation["word_offsets"]
+    return cut(explanation["text"], words, offsets, scores)
+
+
+def cut(
+    text: Any, words: Sequence[str], offsets: Any, scores: Sequence[float]
+) -> list[Piece]:
+    """Cut a text, or a pair of texts, at the places of its words."""
     texts = [text] if isinstance(text, str) else list(text)
-    scores = explanation["word_scores"] or []
     strongest = max(map(abs, scores), default=0.0) or 1.0
-    cut: list[Piece] = []
+    found: list[Piece] = []
     special: list[Piece] = []
     at = (0, 0)
-    words = zip(explanation["words"], explanation["word_offsets"], scores, strict=True)
-    for word, (segment, start, end), score in words if scores else ():
-        piece = Piece(word, score, score / strongest)
+    scored = zip(words, offsets, scores, strict=True)
+    for number, (word, (segment, start, end), score) in enumerate(scored):
+        piece = Piece(word, score, score / strongest, number)
         if end == start:
             special.append(piece)
             continue
-        cut += _between(texts, at, (segment, start))
-        cut.append(piece)
+        found += _between(texts, at, (segment, start))
+        found.append(piece)
         at = (segment, end)
-    return cut + _between(texts, at, (len(texts) - 1, len(texts[-1]))) + special
+    return found + _between(texts, at, (len(texts) - 1, len(texts[-1]))) + special
+
+
+def match_pieces(
+    explanation: dict[str, Any], match: dict[str, Any]
+) -> tuple[list[Piece], list[Piece]]:
+    """Cut both texts of an alignment, each word with its best match."""
+    matrix = match["matrix"]
+    mine = [max(row) for row in matrix]
+    theirs = [max(column) for column in zip(*matrix, strict=True)]
+    words, offsets = explanation["words"], explanation["word_offsets"]
+    return (
+        cut(explanation["text"], words, offsets, mine),
+        cut(match["text"], match["words"], match["offsets"], theirs),
+    )
 
 
 def _between(
@@ -121,17 +136,3 @@ def _between(
     else:
         between = f"{texts[0][begin[1] :]} | {texts[1][: end[1]]}"
     return [Piece(between, None, 0.0)]
-
-
-def coloured(explanation: dict[str, Any]) -> str:
-    """Paint words for a terminal: green speaks for the class, red against it."""
-    return "".join(_paint(piece.text, piece.strength) for piece in pieces(explanation))
-
-
-def _paint(word: str, strength: float) -> str:
-    word = printable(word)
-    if abs(strength) < 0.1:
-        return word
-    palette = _FOR if strength > 0 else _AGAINST
-    shade = palette[min(int(abs(strength) * len(palette)), len(palette) - 1)]
-    return f"\x1b[30;48;5;{shade}m{word}{_RESET}"

@@ -20,6 +20,7 @@ from skprotolm._prototypes import Text
 from skprotolm._relevance import is_known, relevance
 from skprotolm._runtime import undisturbed
 from skprotolm._state import FittedState
+from skprotolm._words import replace_words
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
 _AT_ONCE = 1024  # texts with a word left out that are held in memory
@@ -48,6 +49,7 @@ def explain(
     splitter = Splitter(
         lambda text: _split_tokens(state, text),
         lambda text, j: _split_pairs(state, text, j),
+        lambda j: _places(state, j),
     )
     found: dict[int, Explanation] = {}
     for batch in _accounts(state, tokenized, targets, method):
@@ -121,7 +123,9 @@ def _occlude_group(
     state: FittedState, explanations: list[Explanation]
 ) -> list[Explanation]:
     texts: Any = [
-        _without(e.text, span) for e in explanations for span in e.word_offsets.tolist()
+        replace_words(e.text, [span])
+        for e in explanations
+        for span in e.word_offsets.tolist()
     ]
     if not texts:
         return explanations
@@ -135,15 +139,6 @@ def _occlude_group(
         _with_word_scores(e, e.log_odds - part)
         for e, part in zip(explanations, parts, strict=True)
     ]
-
-
-def _without(text: Text, span: list[int]) -> Text:
-    """Leave a word out of a text, or out of its text of a pair."""
-    segment, start, end = span
-    if isinstance(text, str):
-        return text[:start] + text[end:]
-    cut = text[segment][:start] + text[segment][end:]
-    return (cut, text[1]) if segment == 0 else (text[0], cut)
 
 
 def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
@@ -247,6 +242,16 @@ def _one(state: FittedState, text: Text) -> tuple[Tensor, Tensor]:
     encoded = next(encoded_batches(state, tokenized))
     own = encoded.batch["own"][0]
     return encoded.attention[0][own].cpu(), encoded.h[0][own].cpu()
+
+
+def _places(state: FittedState, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return in which text, and where in it, the own tokens of a prototype stand."""
+    text: Any = [state.quotes.texts[j]]
+    tokenized = state.model.encoder.tokenize(text, with_offsets=True, quiet=True)
+    assert tokenized.segments is not None
+    assert tokenized.offsets is not None
+    own = tokenized.own[0]
+    return tokenized.segments[0][own], tokenized.offsets[0][own]
 
 
 @undisturbed()

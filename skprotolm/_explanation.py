@@ -7,24 +7,18 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import (
-    as_frame,
-    coloured,
-    explanations_html,
-    percent,
-    printable,
-    shorten,
-)
+from skprotolm._display import as_frame, explanations_html, percent, shorten
 from skprotolm._json import dump_records, load_records
 from skprotolm._prototypes import Text
+from skprotolm._terminal import explanation_text, printable
 from skprotolm._words import Words, merge_tokens
 
-_LISTED = 3  # prototypes that a printed explanation lists, unless top_k says
 _PRINTED = 5  # explanations that a printed sequence holds
+_SHOWN = 5  # prototypes that HTML lists, unless top_k says
 _RENDERED = 50  # explanations that a notebook cell shows
 
 
@@ -54,16 +48,31 @@ class Contribution:
     contribution: float
 
 
-class Splitter:
+class Splitter(NamedTuple):
     """What an explanation needs of its model to split similarities over tokens."""
 
-    def __init__(
-        self,
-        token_similarities: Callable[[Text], np.ndarray],
-        alignment: Callable[[Text, int], np.ndarray],
-    ):
-        self.token_similarities = token_similarities
-        self.alignment = alignment
+    token_similarities: Callable[[Text], np.ndarray]  # (T, M)
+    alignment: Callable[[Text, int], np.ndarray]  # (T, U)
+    places: Callable[[int], tuple[np.ndarray, np.ndarray]]  # of a prototype's U tokens
+
+
+class WordAlignment(NamedTuple):
+    """Which words of a text match which words of a prototype's text.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (W, V), float64
+        How much the match of each word of the text explained with each word of the
+        prototype's text adds to their cosine.
+    words : tuple of str, length V
+        The words of the prototype's text.
+    offsets : ndarray of shape (V, 3), int64
+        Segment, begin and end of each, in characters of the prototype's text.
+    """
+
+    matrix: np.ndarray
+    words: tuple[str, ...]
+    offsets: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -241,8 +250,62 @@ class Explanation:
         IndexError
             If there is no such prototype.
         """
-        j = range(len(self.prototype_texts))[index]
-        return self._split().alignment(self.text, j)
+        return self._split().alignment(self.text, self._position(index))
+
+    def _position(self, index: int) -> int:
+        M = len(self.prototype_texts)
+        if not 0 <= index < M:
+            raise IndexError(
+                f"There is no prototype {index}: positions in prototypes_ are 0 to "
+                f"{M - 1}."
+            )
+        return int(index)
+
+    def word_alignment(self, index: int) -> WordAlignment:
+        """Split the cosine to a prototype over pairs of words.
+
+        Parameters
+        ----------
+        index : int
+            The prototype's position in ``prototypes_``.
+
+        Returns
+        -------
+        WordAlignment
+
+        Raises
+        ------
+        ValueError, IndexError
+            As in `alignment`.
+        """
+        pairs = self.alignment(index)
+        j = self._position(index)
+        text = self.prototype_texts[j]
+        texts = (text,) if isinstance(text, str) else text
+        spans, owners = merge_tokens(texts, *self._split().places(j))
+        matrix = np.zeros((len(self._words.spans), len(spans)))
+        np.add.at(matrix, (self._words.owners[:, None], owners[None, :]), pairs)
+        words = tuple(texts[segment][start:end] for segment, start, end in spans)
+        return WordAlignment(matrix, words, np.array(spans).reshape(-1, 3))
+
+    def _matches(self, n_alignments: int) -> list[dict[str, Any]]:
+        """Return the word alignments of the first prototypes that have one."""
+        found = []
+        for p in self.prototypes[:n_alignments]:
+            try:
+                matrix, words, offsets = self.word_alignment(p.index)
+            except ValueError:  # no model, no text, or no split
+                continue
+            found.append(
+                {
+                    "index": p.index,
+                    "text": p.text,
+                    "matrix": matrix.round(5).tolist(),
+                    "words": words,
+                    "offsets": offsets.tolist(),
+                }
+            )
+        return found
 
     def _split(self) -> Splitter:
         if self.space == "score":
@@ -322,9 +385,9 @@ class Explanation:
         """Return a pandas DataFrame, one row a listed prototype."""
         return Explanations([self]).to_frame()
 
-    def to_html(self) -> str:
-        """Return a self-contained HTML page."""
-        return Explanations([self]).to_html()
+    def to_html(self, *, n_alignments: int = 3) -> str:
+        """Return a self-contained HTML page; see `Explanations.to_html`."""
+        return Explanations([self]).to_html(n_alignments=n_alignments)
 
     def to_text(self, *, color: bool = False) -> str:
         """Return the explanation as lines of text.
@@ -335,14 +398,11 @@ class Explanation:
             Paint the words for a terminal: green speaks for the target, red
             against it.
         """
-        shown = replace(self, top_k=self.top_k or _LISTED)
-        text = coloured(self.to_dict()) if color else printable(shorten(self.text, 300))
-        lines = [f"{self.target}: {percent(self.probability)}"]
-        if self.space == "probability":
-            lines += _share_lines(shown)
-        else:
-            lines += _score_lines(shown)
-        return "\n".join([text, *map(printable, lines)])
+        return explanation_text(self, color=color)
+
+    def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
+        """Write `to_html` to a file; see `Explanations.save_html`."""
+        Explanations([self]).save_html(path, n_alignments=n_alignments)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -354,7 +414,7 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        return explanations_html([self.to_dict()], page=False)
+        return Explanations([self])._repr_html_()
 
 
 class Explanations(Sequence[Explanation]):
@@ -430,6 +490,7 @@ class Explanations(Sequence[Explanation]):
                     "prototype": p.index,
                     "prototype_label": p.label,
                     "prototype_text": p.text,
+                    "of_target": p.label == explanation.target,
                     "similarity": p.similarity,
                     "contribution": p.contribution,
                 }
@@ -438,19 +499,34 @@ class Explanations(Sequence[Explanation]):
             ]
         )
 
-    def to_html(self) -> str:
-        """Return a self-contained HTML page with all explanations."""
-        return explanations_html(self.to_dict(), page=True)
+    def to_text(self, *, color: bool = False) -> str:
+        """Return all explanations as lines of text; see `Explanation.to_text`."""
+        return "\n\n".join(e.to_text(color=color) for e in self)
 
-    def save_html(self, path: str | PathLike[str]) -> None:
+    def to_html(self, *, n_alignments: int = 3) -> str:
+        """Return a self-contained HTML page with all explanations.
+
+        Parameters
+        ----------
+        n_alignments : int, default=3
+            Of how many of an explanation's first prototypes it shows which words match,
+            where alignments are to be had. Each takes two passes through the encoder.
+        """
+        records = [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in self]
+        return explanations_html(records, page=True)
+
+    def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
         """Write `to_html` to a file.
 
         Parameters
         ----------
         path : str or path
             The file to write; one that is there is replaced.
+        n_alignments : int, default=3
+            As in `to_html`.
         """
-        Path(path).write_text(self.to_html(), encoding="utf-8")
+        page = self.to_html(n_alignments=n_alignments)
+        Path(path).write_text(page, encoding="utf-8")
 
     def __str__(self) -> str:
         parts = [str(explanation) for explanation in self[:_PRINTED]]
@@ -462,51 +538,9 @@ class Explanations(Sequence[Explanation]):
         return f"<Explanations of {len(self)} texts>"
 
     def _repr_html_(self) -> str:
-        shown = self[:_RENDERED]
-        n_more = len(self) - len(shown)
-        return explanations_html(shown.to_dict(), page=False, n_more=n_more)
-
-
-def _share_lines(explanation: Explanation) -> list[str]:
-    """List the shares, then the sum that makes the probability."""
-    lines = [
-        f"  {percent(p.contribution):>8}  because it reads like the {p.label} text "
-        f'"{shorten(p.text, 70)}" (cosine {p.similarity:.2f})'
-        for p in explanation.prototypes
-    ]
-    if explanation.remainder > 0:
-        n_others = len(explanation.contributions) - len(explanation.prototypes)
-        lines.append(
-            f"  {percent(explanation.remainder):>8}  {n_others} other prototypes"
-        )
-    owned = explanation.prototype_labels == explanation.target
-    shares = np.sort(explanation.contributions[owned])[::-1]
-    listed = " + ".join(f"{100 * share:.1f}" for share in shares[:_LISTED])
-    rest = shares[_LISTED:].sum()
-    others = f" + {100 * rest:.1f}" if len(shares) > _LISTED else ""
-    lines.append(
-        f"  {explanation.target}: {listed}{others} = {percent(explanation.probability)}"
-    )
-    assert explanation.token_scores is not None
-    lines.append(
-        f"  log-odds: {explanation.base_value:+.2f} (base) "
-        f"{explanation.token_scores.sum():+.2f} (words) = {explanation.log_odds:+.2f}"
-    )
-    return lines
-
-
-def _score_lines(explanation: Explanation) -> list[str]:
-    lines = [
-        f"  {p.contribution:+8.3f}  from the {p.label} text "
-        f'"{shorten(p.text, 70)}" (similarity {p.similarity:.3f})'
-        for p in explanation.prototypes
-    ]
-    if explanation.remainder:
-        n_others = len(explanation.contributions) - len(explanation.prototypes)
-        lines.append(f"  {explanation.remainder:+8.3f}  {n_others} other prototypes")
-    lines.append(f"  {explanation.base_value:+8.3f}  bias of the class")
-    lines.append(f"  {explanation.score:+8.3f}  score of {explanation.target}")
-    return lines
+        shown = [replace(e, top_k=e.top_k or _SHOWN) for e in self[:_RENDERED]]
+        records = [e.to_dict() for e in shown]
+        return explanations_html(records, page=False, n_more=len(self) - len(shown))
 
 
 def _as_list(values: np.ndarray | None) -> list[float] | None:

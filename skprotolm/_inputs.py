@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,16 @@ def _rows(X: Any) -> list[Any]:
         return list(X)
     raise TypeError(
         f"X must be a list, tuple, array, column or frame of texts, got "
-        f"{type(X).__name__}; use list(X) for other collections."
+        f"{type(X).__name__}; {_remedy(X)}."
     )
+
+
+def _remedy(X: Any) -> str:
+    if isinstance(X, Mapping):
+        return "pass one of its columns"
+    if hasattr(X, "__iter__"):
+        return "use list(X) for other collections"
+    return "pass [text] to handle one text"
 
 
 def _array_rows(array: np.ndarray) -> list[Any]:
@@ -114,12 +122,12 @@ def _checked_text(value: Any, number: int) -> str:
             f"Row {number} of X is a tuple of {len(value)}, but row 0 is a text; rows "
             f"are texts throughout, or 2-tuples of texts throughout."
         )
-    hint = (
-        "; pairs of texts are tuples" if isinstance(value, (list, np.ndarray)) else ""
-    )
+    remedy = "convert it with str(value) if that is meant"
+    if isinstance(value, (list, np.ndarray)):
+        remedy = "pairs of texts are tuples: [tuple(row) for row in X]"
     raise TypeError(
-        f"Row {number} of X is {_shown(value)}, not a str{hint}. The argument must be "
-        f"a string: convert it with str(value) if that is meant."
+        f"Row {number} of X is {_shown(value)}, not a str. The argument must be a "
+        f"string; {remedy}."
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, printable, prototypes_html, shorten
+from skprotolm._display import as_frame, prototypes_html, shorten
+from skprotolm._terminal import printable
 
 Text = str | tuple[str, str]
 

@@ -255,7 +255,7 @@ def _check_floats(labels: np.ndarray, first_row: int = 0) -> None:
         raise ValueError(
             f"Unknown label type: continuous. y must hold labels, got "
             f"{labels[fractions[0]]} in row {first_row + fractions[0]}, which is a "
-            f"measurement."
+            f"measurement; if it is a label, use y.astype(str)."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,3 +60,23 @@ def merge_tokens(
             spans.append(span)
         owners[t] = len(spans) - 1
     return Words(spans, owners)
+
+
+def replace_words(
+    text: str | tuple[str, str], spans: Iterable[Sequence[int]], put: str = ""
+) -> str | tuple[str, str]:
+    """Return a text, or a pair of texts, with other characters in place of some words.
+
+    Parameters
+    ----------
+    text : str or (str, str)
+    spans : iterable of (segment, start, end)
+        The words, none over another.
+    put : str, default=""
+        What stands in place of each; by default nothing, so that it is left out.
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    # From the end, so that the places of the others hold.
+    for segment, start, end in sorted(map(tuple, spans), reverse=True):
+        texts[segment] = texts[segment][:start] + put + texts[segment][end:]
+    return texts[0] if isinstance(text, str) else (texts[0], texts[1])

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm._display import (
     as_frame,
-    coloured,
     explanations_html,
     percent,
     prototypes_html,
     shorten,
 )
+from skprotolm._terminal import coloured
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -35,9 +37,10 @@ VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
     "html", "head", "meta", "title", "style", "body", "main", "div", "article", "h1",
     "h2", "p", "span", "table", "caption", "thead", "tbody", "tr", "th", "td",
+    "details", "summary", "script",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
-ATTRIBUTES |= {"name", "content"}
+ATTRIBUTES |= {"name", "content", "data-side", "data-word", "tabindex", "type"}
 
 
 class Page(HTMLParser):
@@ -50,6 +53,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.words: list[str] = []
         self.styles: list[str] = []
+        self.scripts: list[str] = []
         self.feed(html)
         self.close()
 
@@ -65,6 +69,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "style":
             self.styles.append(data)
+        elif self.open and self.open[-1] == "script":
+            self.scripts.append(data)
         else:
             self.words.append(data)
 
@@ -80,6 +86,9 @@ def assert_harmless(html: str) -> Page:
     assert page.open == [], "elements are left open"
     assert set(page.tags) <= KNOWN
     assert {name for name, _ in page.attributes} <= ATTRIBUTES
+    for script in page.scripts:  # numbers, or the one that stands in the template
+        if not script.strip().startswith('"use strict"'):
+            assert np.isfinite(np.array(json.loads(script))).all()
     styles = [*page.styles, *(v or "" for n, v in page.attributes if n == "style")]
     assert not re.search(r"url\(|@import|expression\(|</", " ".join(styles))
     return page
@@ -141,6 +150,29 @@ def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any
         "word_offsets": [[0, 0, 0]] * len(words),
         "word_scores": scores,
     }
+
+
+def with_match(record: dict[str, Any]) -> dict[str, Any]:
+    """Add what is shown of an alignment with a text like the one explained."""
+    n = len(record["words"])
+    match = {
+        "index": 0,
+        "text": record["text"],
+        "matrix": [[0.1 * (i - j) for j in range(n)] for i in range(n)],
+        "words": record["words"],
+        "offsets": record["word_offsets"],
+    }
+    return {**record, "matches": [match]}
+
+
+@unhurried
+@given(texts, labels)
+def test_no_text_in_an_alignment_becomes_an_element(text, label):
+    found = assert_harmless(
+        explanations_html([with_match(plain(text, label))], page=True)
+    )
+    assert found.tags.count("details") == 1
+    assert found.tags.count("script") == 2
 
 
 def squeezed(value: Any) -> str:

@@ -342,25 +342,43 @@ def test_a_frame_has_a_row_for_every_text_and_prototype(fitted):
 # --- What is printed.
 
 
-def test_an_explanation_prints_its_shares_and_their_sum(explanation):
+def shares_of(shown: str) -> tuple[list[float], float]:
+    """Return the shares that a print lists for the target, and the sum it names."""
+    percents = re.findall(r"^ +(= |< )?([\d.]+) %  ", shown, flags=re.MULTILINE)
+    at = [sign for sign, _ in percents].index("= ")
+    return [float(number) for _, number in percents[:at]], float(percents[at][1])
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 2, 5])
+@pytest.mark.parametrize("target", ["pos", "neg"])
+def test_the_lines_that_are_printed_sum_to_the_probability(fitted, top_k, target):
+    """The sum named shares of prototypes that stood in no line above it."""
+    for e in fitted.explain(make_texts(6)[0], top_k=top_k, target=target):
+        listed, total = shares_of(str(e))
+        assert len(listed) == min(top_k or 3, 3) + (top_k in (1, 2))
+        assert sum(listed) == pytest.approx(total, abs=0.06 * len(listed))
+        assert total == pytest.approx(100 * e.probability, abs=0.06)
+
+
+def test_an_explanation_prints_what_speaks_for_it_and_against_it(explanation):
     shown = str(explanation)
     assert explanation.text in shown
     assert f"{explanation.target}: {100 * explanation.probability:.1f} %" in shown
-    first = explanation.prototypes[0]
-    assert f"{100 * first.contribution:.1f} %" in shown
-    assert first.text in shown
-    assert "3 other prototypes" in shown  # of six, three are listed
+    own = [p for p in explanation.prototypes if p.label == explanation.target]
+    for p in own:
+        assert f'because it reads like the {p.label} text "{p.text}"' in shown
+    other = next(p for p in explanation.prototypes if p.label != explanation.target)
+    assert f'although it reads like the {other.label} text "{other.text}"' in shown
+    assert "2 more texts of other classes" in shown
     assert f"{explanation.log_odds:+.2f}" in shown
-    [added] = re.findall(rf"{explanation.target}: (.* \+ .*) = ([\d.]+) %", shown)
-    assert sum(map(float, added[0].split(" + "))) == pytest.approx(
-        float(added[1]), abs=0.21
-    )
+    strongest = int(np.argmax(np.abs(explanation.word_scores)))
+    score = explanation.word_scores[strongest]
+    assert f"words: {explanation.words[strongest]} {score:+.2f}" in shown
 
 
-def test_top_k_says_how_many_prototypes_are_printed(fitted):
-    [e] = fitted.explain(["the food was good"], top_k=5)
-    assert str(e).count("because it reads like") == 5
-    assert "1 other prototypes" in str(e)
+def test_another_target_is_told_from_the_prediction(fitted):
+    for e in fitted.explain(make_texts(4)[0], target="neg"):
+        assert ("(predicted is pos)" in str(e)) == (e.prediction == "pos")
 
 
 def test_a_published_explanation_prints_its_score(explained):

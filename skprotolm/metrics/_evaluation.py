@@ -1,0 +1,112 @@
+"""All measures of a classifier's explanations in one frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from skprotolm._display import as_frame
+from skprotolm._inputs import as_texts
+from skprotolm.metrics._faithfulness import (
+    comprehensiveness,
+    prototype_comprehensiveness,
+    prototype_sufficiency,
+    sufficiency,
+)
+from skprotolm.metrics._simulatability import simulatability
+
+
+def evaluate_explanations(
+    clf: Any,
+    X: Any,
+    *,
+    token_method: str = "auto",
+    k: int = 3,
+    n_resamples: int = 999,
+    random_state: Any = 0,
+) -> Any:
+    """Measure a classifier's explanations, each beside its random baseline.
+
+    Parameters
+    ----------
+    clf : ProtoLMClassifier
+        A fitted classifier.
+    X : container of str, length n
+        Texts that it was not trained on, two or more.
+    token_method : str, default="auto"
+        How words are scored; see `ProtoLMClassifier.explain`.
+    k : int, default=3
+        Prototypes that are dropped, kept, or shown to the student.
+    n_resamples : int, default=999
+        Bootstrap resamples of the texts.
+    random_state : int, default=0
+        Seed of baselines, folds and resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a measure: ``measure``, ``protocol``, ``removal``, ``value``, and the
+        ends of its 95 % interval ``low`` and ``high``, and the mean ``baseline``.
+
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
+    texts = as_texts(X)
+    rows = []
+
+    def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
+        low, high = _interval(values, n_resamples, random_state)
+        rows.append(
+            {
+                "measure": measure,
+                "protocol": protocol,
+                "removal": removal,
+                "value": float(np.mean(values)),
+                "low": low,
+                "high": high,
+                "baseline": float(np.mean(base)),
+            }
+        )
+
+    for word_measure in (comprehensiveness, sufficiency):
+        for protocol in ("eraser", "ferret"):
+            for removal in ("delete", "mask"):
+                options: dict[str, Any] = {"protocol": protocol, "removal": removal}
+                values = word_measure(clf, texts, token_method=token_method, **options)
+                base = word_measure(
+                    clf, texts, "random", random_state=random_state, **options
+                )
+                add(word_measure.__name__, protocol, removal, values, base)
+    for measure in (prototype_comprehensiveness, prototype_sufficiency):
+        values = measure(clf, texts, k=k)
+        base = measure(clf, texts, k=k, ranking="random", random_state=random_state)
+        add(measure.__name__, f"{k} prototypes", "remove", values, base)
+    found = simulatability(clf, texts, k=k, random_state=random_state)
+    add(
+        "simulatability",
+        f"{k} prototypes",
+        "",
+        found.from_prototypes.astype(float),
+        found.from_text,
+    )
+    return as_frame(rows)
+
+
+def _interval(
+    values: np.ndarray, n_resamples: int, random_state: Any
+) -> tuple[float, float]:
+    if np.ptp(values) == 0:  # nothing to resample
+        return float(values[0]), float(values[0])
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=n_resamples,
+        method="percentile",
+        rng=np.random.default_rng(random_state),
+    )
+    interval = found.confidence_interval
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,83 @@
+"""Simulatability: whether explanations help to foresee what the model says."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+
+class Simulatability(NamedTuple):
+    """How well a student foresees a model's decisions on texts it was not shown.
+
+    Attributes
+    ----------
+    from_text : ndarray of shape (n,), bool
+        Which decisions it foresees from the texts alone.
+    from_prototypes : ndarray of shape (n,), bool
+        Which it foresees from the texts of the prototypes that explanations list.
+    """
+
+    from_text: np.ndarray
+    from_prototypes: np.ndarray
+
+    @property
+    def gain(self) -> float:
+        """The accuracy that the prototypes add."""
+        return float(self.from_prototypes.mean() - self.from_text.mean())
+
+
+def simulatability(
+    clf: Any, X: Any, *, k: int = 3, n_splits: int = 5, random_state: Any = None
+) -> Simulatability:
+    """Measure by proxy whether prototypes help to foresee the model's decisions.
+
+    A simple student (bag of words, logistic regression) learns the model's decisions,
+    once from the texts alone, once from the texts of the k prototypes that carry most
+    of each, whose labels it is not told; it is asked about texts of the folds that it
+    did not learn from (compare Pruthi et al. 2022, "Evaluating Explanations: How Much
+    Do Explanations from the Teacher Aid Students?").
+
+    Parameters
+    ----------
+    clf : ProtoLMClassifier
+        A fitted classifier.
+    X : container of str, length n
+        Texts that it was not trained on.
+    k : int, default=3
+        Prototypes a text.
+    n_splits : int, default=5
+        Folds.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the folds.
+
+    Returns
+    -------
+    Simulatability
+
+    Raises
+    ------
+    ValueError
+        If the decisions on X are fewer than `n_splits` of any class.
+    """
+    explanations = clf.explain(X, top_k=k)
+    decisions = np.array([e.prediction for e in explanations])
+    texts = [_flat(e.text) for e in explanations]
+    quoted = [" ".join(_flat(p.text) for p in e.prototypes) for e in explanations]
+    folds = StratifiedKFold(n_splits, shuffle=True, random_state=random_state)
+    split = list(folds.split(np.zeros(len(texts)), decisions))
+    student = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
+    return Simulatability(
+        *(
+            cross_val_predict(student, source, decisions, cv=split) == decisions
+            for source in (texts, quoted)
+        )
+    )
+
+
+def _flat(text: str | tuple[str, str]) -> str:
+    return text if isinstance(text, str) else " ".join(text)

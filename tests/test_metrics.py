@@ -1,0 +1,157 @@
+"""Measures of explanations are those of plain loops, and rank what they should."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+from skprotolm import ProtoLMClassifier
+from skprotolm.metrics import (
+    comprehensiveness,
+    evaluate_explanations,
+    prototype_comprehensiveness,
+    prototype_sufficiency,
+    simulatability,
+    sufficiency,
+)
+from tests.conftest import make_texts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+X, Y = make_texts()
+ERASER = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+
+@pytest.fixture(scope="module")
+def clf(make_classifier) -> ProtoLMClassifier:
+    return make_classifier(max_epochs=4).fit(X, Y)
+
+
+def probability(clf: ProtoLMClassifier, text: str, label: str) -> float:
+    return clf.predict_proba([text])[0][clf.classes_.tolist().index(label)]
+
+
+@pytest.mark.parametrize("put", ["", "…"])
+@pytest.mark.parametrize("protocol", ["eraser", "ferret"])
+def test_measures_of_words_are_those_of_loops(clf, protocol, put):
+    fractions = ERASER if protocol == "eraser" else np.arange(1, 11) / 10
+    options = {"protocol": protocol, "removal": "mask" if put else "delete"}
+    found = comprehensiveness(clf, X[:6], **options)
+    alone = sufficiency(clf, X[:6], **options)
+    for row, e in enumerate(clf.explain(X[:6])):
+        words, scores = list(e.words), e.word_scores
+        order = sorted(range(len(words)), key=lambda w: -scores[w])
+        falls, rests = [], []
+        for fraction in fractions:
+            top = order[: math.ceil(round(fraction * len(words), 9))]
+            if protocol == "ferret":
+                top = [w for w in top if scores[w] > 0]
+            # The texts have single spaces, of which those of a word's sides stay.
+            without = " ".join(put if w in top else t for w, t in enumerate(words))
+            only = " ".join(t if w in top else put for w, t in enumerate(words))
+            falls.append(e.probability - probability(clf, without, e.prediction))
+            rests.append(e.probability - probability(clf, only, e.prediction))
+        assert found[row] == pytest.approx(np.mean(falls), abs=1e-6)
+        assert alone[row] == pytest.approx(np.mean(rests), abs=1e-6)
+
+
+def test_given_scores_are_used(clf):
+    explanations = clf.explain(X, token_method="occlusion")
+    scores = [e.word_scores for e in explanations]
+    np.testing.assert_array_equal(
+        comprehensiveness(clf, X, scores),
+        comprehensiveness(clf, X, token_method="occlusion"),
+    )
+    opposite = [-s for s in scores]
+    assert comprehensiveness(clf, X, scores).mean() > (
+        comprehensiveness(clf, X, opposite).mean()
+    )
+
+
+def test_occlusion_is_better_than_chance(clf):
+    options = {"random_state": 0}
+    method = {"token_method": "occlusion"}
+    random = comprehensiveness(clf, X, "random", **options).mean()
+    assert comprehensiveness(clf, X, **method).mean() > random
+    random = sufficiency(clf, X, "random", **options).mean()
+    assert sufficiency(clf, X, **method).mean() < random
+
+
+def test_random_rankings_are_those_of_the_seed(clf):
+    one, same, other = (
+        comprehensiveness(clf, X, "random", random_state=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_pairs_and_empty_texts_are_measured(make_classifier):
+    pairs = list(zip(X, X[::-1], strict=True))
+    clf = make_classifier(max_epochs=1).fit(pairs, Y)
+    assert np.isfinite(comprehensiveness(clf, [*pairs[:3], ("", "good")])).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "aopc"}, "protocol must be 'eraser' or 'ferret', got 'aopc'"),
+        ({"removal": "drop"}, "removal must be 'delete' or 'mask'"),
+        ({"word_scores": "shap"}, "word_scores must be 'random', got 'shap'"),
+        ({"word_scores": [[1.0]]}, "an array a text, got 1 for 2"),
+        ({"word_scores": [[1.0], [1.0]]}, r"Row 0 of word_scores must hold 6 numbers"),
+    ],
+)
+def test_wrong_options_are_refused(clf, options, message):
+    for measure in (comprehensiveness, sufficiency):
+        with pytest.raises(ValueError, match=message):
+            measure(clf, X[:2], **options)
+
+
+@pytest.mark.parametrize("k", [1, 2, 50])
+def test_measures_of_prototypes_are_those_of_edits(clf, k):
+    dropped = prototype_comprehensiveness(clf, X[:6], k=k)
+    kept = prototype_sufficiency(clf, X[:6], k=k)
+    for row, e in enumerate(clf.explain(X[:6])):
+        mine = [p.index for p in e.prototypes if p.label == e.prediction]
+        for gone, found in (
+            (mine[: min(k, len(mine) - 1)], dropped),
+            (mine[k:], kept),
+        ):
+            edited = copy.deepcopy(clf)
+            if gone:
+                edited.remove_prototypes(gone)
+            left = probability(edited, X[row], e.prediction)
+            assert found[row] == pytest.approx(e.probability - left, abs=1e-6)
+    assert clf.edits_ == []
+
+
+def test_the_largest_shares_count_for_more_than_random_ones(clf):
+    random = {"ranking": "random", "random_state": 0}
+    top = prototype_comprehensiveness(clf, X, k=1).mean()
+    assert top > prototype_comprehensiveness(clf, X, k=1, **random).mean()
+    rest = prototype_sufficiency(clf, X, k=1).mean()
+    assert rest < prototype_sufficiency(clf, X, k=1, **random).mean()
+
+
+def test_a_student_foresees_decisions_from_prototypes(clf):
+    found = simulatability(clf, X, k=1, random_state=0)
+    assert found.from_text.shape == found.from_prototypes.shape == (len(X),)
+    # One prototype stands for one label, so its text says what is decided.
+    assert found.from_prototypes.mean() > 0.9
+    expected = found.from_prototypes.mean() - found.from_text.mean()
+    assert found.gain == pytest.approx(expected)
+
+
+def test_everything_is_told_in_one_frame(clf):
+    frame = evaluate_explanations(clf, X[:20], n_resamples=50)
+    again = evaluate_explanations(clf, X[:20], n_resamples=50)
+    assert frame.equals(again)
+    assert len(frame) == 11
+    assert (frame["low"] <= frame["value"]).all()
+    assert (frame["value"] <= frame["high"]).all()
+    assert frame.notna().all(axis=None)
