@@ -192,8 +192,9 @@ REFUSED = {
         r"list\(X\)",
     ),
     "set": ({"a", "b"}, TypeError, "X must", "got set", r"list\(X\)"),
-    "dict": ({"text": TEXTS}, TypeError, "X must", "got dict", "column or frame"),
-    "None as a whole": (None, TypeError, "X must", "NoneType", "list"),
+    "dict": ({"text": TEXTS}, TypeError, "X must", "got dict", "one of its columns"),
+    "number": (3, TypeError, "X must", "got int", ONE_TEXT),
+    "None as a whole": (None, TypeError, "X must", "NoneType", ONE_TEXT),
     "frame of 3 columns": (
         pd.DataFrame([["a", "b", "c"]]),
         ValueError,

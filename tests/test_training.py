@@ -444,6 +444,18 @@ def test_a_warning_that_is_an_error_costs_nothing_that_was_learned(make_classifi
     assert clf.predict(X).shape == (4,)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_frame_of_texts_and_labels_is_no_frame_of_pairs(make_classifier, texts, swap):
+    """It trained on the label, and scored 1.0."""
+    X, y = texts
+    columns = [X, y.tolist()][:: -1 if swap else 1]
+    pairs = list(zip(*columns, strict=True))
+    with pytest.raises(
+        ValueError, match=f"Column {0 if swap else 1} of X holds the la"
+    ):
+        make_classifier().fit(pairs, y)
+
+
 def test_fewer_texts_than_prototypes_are_warned_of(make_classifier, texts):
     X, y = texts
     few = [0, 2, 4, 6, 8, 1, 3]  # five of "pos", two of "neg"
