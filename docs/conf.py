@@ -42,7 +42,8 @@ numpydoc_validation_checks = {
     "RT03",  # as is every returned value
 }
 numpydoc_validation_exclude = {
-    r"\.(Prototype|Explanation)s?$",  # users read their attributes, and build none
+    # Users read the attributes of these, and build none.
+    r"\.(Prototypes?|Explanations?|WordAlignment|Simulatability)$",
     r"\.__\w+__$",
 }
 

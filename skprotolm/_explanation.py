@@ -56,7 +56,8 @@ class Splitter(NamedTuple):
     places: Callable[[int], tuple[np.ndarray, np.ndarray]]  # of a prototype's U tokens
 
 
-class WordAlignment(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class WordAlignment:
     """Which words of a text match which words of a prototype's text.
 
     Attributes
@@ -272,6 +273,7 @@ class Explanation:
         Returns
         -------
         WordAlignment
+            The matrix (W, V), and the V words of the prototype's text.
 
         Raises
         ------
@@ -293,16 +295,16 @@ class Explanation:
         found = []
         for p in self.prototypes[:n_alignments]:
             try:
-                matrix, words, offsets = self.word_alignment(p.index)
+                match = self.word_alignment(p.index)
             except ValueError:  # no model, no text, or no split
                 continue
             found.append(
                 {
                     "index": p.index,
                     "text": p.text,
-                    "matrix": matrix.round(5).tolist(),
-                    "words": words,
-                    "offsets": offsets.tolist(),
+                    "matrix": match.matrix.round(5).tolist(),
+                    "words": match.words,
+                    "offsets": match.offsets.tolist(),
                 }
             )
         return found
@@ -386,7 +388,13 @@ class Explanation:
         return Explanations([self]).to_frame()
 
     def to_html(self, *, n_alignments: int = 3) -> str:
-        """Return a self-contained HTML page; see `Explanations.to_html`."""
+        """Return a self-contained HTML page.
+
+        Parameters
+        ----------
+        n_alignments : int, default=3
+            As in `Explanations.to_html`.
+        """
         return Explanations([self]).to_html(n_alignments=n_alignments)
 
     def to_text(self, *, color: bool = False) -> str:
@@ -401,7 +409,15 @@ class Explanation:
         return explanation_text(self, color=color)
 
     def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
-        """Write `to_html` to a file; see `Explanations.save_html`."""
+        """Write `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write; one that is there is replaced.
+        n_alignments : int, default=3
+            As in `Explanations.to_html`.
+        """
         Explanations([self]).save_html(path, n_alignments=n_alignments)
 
     def __str__(self) -> str:
@@ -459,10 +475,12 @@ class Explanations(Sequence[Explanation]):
         Parameters
         ----------
         text : str or bytes
+            The JSON.
 
         Returns
         -------
         Explanations
+            The explanations, without their model.
 
         Raises
         ------
@@ -500,11 +518,19 @@ class Explanations(Sequence[Explanation]):
         )
 
     def to_text(self, *, color: bool = False) -> str:
-        """Return all explanations as lines of text; see `Explanation.to_text`."""
+        """Return all explanations as lines of text.
+
+        Parameters
+        ----------
+        color : bool, default=False
+            As in `Explanation.to_text`.
+        """
         return "\n\n".join(e.to_text(color=color) for e in self)
 
     def to_html(self, *, n_alignments: int = 3) -> str:
         """Return a self-contained HTML page with all explanations.
+
+        It lists five prototypes a text, unless `top_k` of `explain` said how many.
 
         Parameters
         ----------
@@ -512,7 +538,8 @@ class Explanations(Sequence[Explanation]):
             Of how many of an explanation's first prototypes it shows which words match,
             where alignments are to be had. Each takes two passes through the encoder.
         """
-        records = [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in self]
+        shown = [replace(e, top_k=e.top_k or _SHOWN) for e in self]
+        records = [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in shown]
         return explanations_html(records, page=True)
 
     def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:

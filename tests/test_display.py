@@ -298,7 +298,7 @@ def test_a_page_is_saved_as_it_is(fitted, tmp_path):
 
 def test_texts_say_their_direction_themselves(fitted):
     found = assert_harmless(fitted.explain(["שלום good"]).to_html())
-    n_texts = 1 + 5 + 3 * 2  # five prototypes are listed, three aligned with the text
+    n_texts = 1 + 5 + 3 * 2  # five prototypes are listed, three aligned with it
     assert found.attributes.count(("dir", "auto")) == n_texts
 
 

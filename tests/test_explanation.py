@@ -531,7 +531,8 @@ def test_word_alignments_are_sums_of_token_alignments(explained, kind):
     [e] = explained(kind, ["a lovely, honest film today"])
     for p in e.prototypes:
         pairs = e.alignment(p.index)
-        matrix, words, offsets = e.word_alignment(p.index)
+        found = e.word_alignment(p.index)
+        matrix, words, offsets = found.matrix, found.words, found.offsets
         assert matrix.shape == (len(e.words), len(words))
         assert words == tuple(p.text[a:b] for _, a, b in offsets)
         assert "".join(words) == "".join(p.text.split())

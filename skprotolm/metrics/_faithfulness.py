@@ -102,8 +102,20 @@ def sufficiency(
 
     Parameters
     ----------
-    clf, X, word_scores, token_method, protocol, removal, random_state
+    clf : ProtoLMClassifier
+        A fitted classifier.
+    X : container of str, length n
+        Texts, as in `ProtoLMClassifier.fit`.
+    word_scores : sequence of ndarray, "random" or None, default=None
         As in `comprehensiveness`.
+    token_method : str, default="auto"
+        Passed to `ProtoLMClassifier.explain`.
+    protocol : {"eraser", "ferret"}, default="eraser"
+        As in `comprehensiveness`.
+    removal : {"delete", "mask"}, default="delete"
+        Leave the other words out, or put "…" in their place.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random ranking.
 
     Returns
     -------
@@ -250,9 +262,16 @@ def prototype_sufficiency(
 
     Parameters
     ----------
-    clf, X, k, ranking, random_state
-        As in `prototype_comprehensiveness`; `k` prototypes of the predicted class are
-        kept.
+    clf : ProtoLMClassifier
+        A fitted classifier.
+    X : container of str, length n
+        Texts, as in `ProtoLMClassifier.fit`.
+    k : int, default=3
+        How many prototypes of the predicted class are kept.
+    ranking : {"share", "random"}, default="share"
+        As in `prototype_comprehensiveness`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random choice.
 
     Returns
     -------

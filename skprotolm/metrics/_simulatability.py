@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -11,7 +12,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 
-class Simulatability(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Simulatability:
     """How well a student foresees a model's decisions on texts it was not shown.
 
     Attributes
@@ -58,6 +60,7 @@ def simulatability(
     Returns
     -------
     Simulatability
+        Which decisions the student foresees, from texts and from prototypes.
 
     Raises
     ------
