@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 
 from skprotolm.exceptions import MissingExtraError
 
@@ -51,6 +52,25 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
             "to_frame needs pandas, which is not installed: pip install pandas."
         ) from error
     return pd.DataFrame.from_records(records)
+
+
+def as_shap(
+    words: list[tuple[str, ...]], scores: list[Any], base_values: list[float]
+) -> Any:
+    """Return a shap.Explanation of several texts, one value a word."""
+    try:
+        import shap
+    except ImportError as error:
+        raise MissingExtraError(
+            "to_shap needs shap, which is not installed: pip install shap."
+        ) from error
+    columns = []
+    for rows in (scores, [np.array(row, dtype=object) for row in words]):
+        column = np.empty(len(rows), dtype=object)  # of arrays of several lengths
+        column[:] = rows
+        columns.append(column)
+    values, data = columns
+    return shap.Explanation(values, base_values=np.array(base_values), data=data)
 
 
 def shorten(text: Any, length: int = 90) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, explanations_html, percent, shorten
+from skprotolm._display import as_frame, as_shap, explanations_html, percent, shorten
 from skprotolm._json import dump_records, load_records
 from skprotolm._prototypes import Text
 from skprotolm._terminal import explanation_text, printable
@@ -516,6 +516,36 @@ class Explanations(Sequence[Explanation]):
                 for p in explanation.prototypes
             ]
         )
+
+    def to_shap(self) -> Any:
+        """Return a `shap.Explanation` of the words, for SHAP's plots.
+
+        Its values are the word scores and its base values what these leave of the
+        target's log-odds, text by text.
+
+        Returns
+        -------
+        shap.Explanation
+            One row a text.
+
+        Raises
+        ------
+        MissingExtraError
+            If shap is not installed.
+        ValueError
+            If a text's tokens have no scores.
+        """
+        scores, rest = [], []
+        for row, e in enumerate(self):
+            found = e.word_scores
+            if found is None:
+                raise ValueError(
+                    f"Explanation {row} has no word scores; explain with "
+                    f"token_method='relevance' or 'occlusion'."
+                )
+            scores.append(found)
+            rest.append(e.log_odds - float(found.sum()))
+        return as_shap([e.words for e in self], scores, rest)
 
     def to_text(self, *, color: bool = False) -> str:
         """Return all explanations as lines of text.

