@@ -53,7 +53,8 @@ def main() -> None:
 
     explanations = clf.explain(X_test[:N_REPORTED], top_k=3)
     print("\nWhy? Green words speak for the label, red ones against it.\n")
-    print(explanations[0].to_text(color=True))
+    shown = next(e for e in explanations if e.text.isascii())  # some are not English
+    print(shown.to_text(color=True))
     explanations.save_html(REPORT)
     print(f"\n{len(explanations)} explained reviews: {REPORT}")
 
