@@ -13,6 +13,7 @@ import numpy as np
 
 from skprotolm._display import as_frame, as_shap, explanations_html, percent, shorten
 from skprotolm._json import dump_records, load_records
+from skprotolm._plots import plot_explanation
 from skprotolm._prototypes import Text
 from skprotolm._terminal import explanation_text, printable
 from skprotolm._words import Words, merge_tokens
@@ -396,6 +397,22 @@ class Explanation:
             As in `Explanations.to_html`.
         """
         return Explanations([self]).to_html(n_alignments=n_alignments)
+
+    def plot(self) -> Any:
+        """Draw the words' scores and the prototypes' contributions.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Two panels of bars; green ones speak for the target, red and hatched ones
+            against it, or belong to other classes.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        return plot_explanation(self)
 
     def to_text(self, *, color: bool = False) -> str:
         """Return the explanation as lines of text.

@@ -424,3 +424,31 @@ def test_shap_is_asked_for_by_name(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "shap", None)
     with pytest.raises(MissingExtraError, match="pip install shap"):
         fitted.explain(["good"]).to_shap()
+
+
+# --- Figures.
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+@pytest.mark.parametrize("text", ["the food was $good$ today", "", "שלום 😀"])
+@pytest.mark.filterwarnings("ignore:Glyph")  # of the letters that the font lacks
+def test_a_plot_has_a_bar_a_word_and_a_prototype(
+    make_classifier, texts, formulation, text
+):
+    pytest.importorskip("matplotlib")
+    X, y = texts
+    clf = make_classifier(formulation=formulation).fit(X, y)
+    [e] = clf.explain([text], top_k=4)
+    figure = e.plot()
+    words, prototypes = figure.axes
+    widths = [bar.get_width() for bar in words.patches]
+    np.testing.assert_allclose(widths, e.word_scores)
+    widths = [bar.get_width() for bar in prototypes.patches]
+    np.testing.assert_allclose(widths, [p.contribution for p in e.prototypes])
+    figure.canvas.draw()  # a formula that is none would fail here
+
+
+def test_matplotlib_is_asked_for_by_name(fitted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match="pip install matplotlib"):
+        fitted.explain(["good"])[0].plot()
