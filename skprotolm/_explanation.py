@@ -535,7 +535,7 @@ class Explanations(Sequence[Explanation]):
         )
 
     def to_shap(self) -> Any:
-        """Return a `shap.Explanation` of the words, for SHAP's plots.
+        """Return a ``shap.Explanation`` of the words, for SHAP's plots.
 
         Its values are the word scores and its base values what these leave of the
         target's log-odds, text by text.

@@ -231,9 +231,10 @@ def run_task(name: str, data: Path, n_texts: int) -> None:
     first, last = (list(rows.values())[i][0]["comprehensiveness"] for i in (0, -1))
     for title, (found, cost) in rows.items():
         way = (found["comprehensiveness"] - first).mean() / (last - first).mean()
+        cost_shown = f"{cost:.1f} ×" if cost > 0.1 else "–"
         print(
             f"| {title} | {interval(found['comprehensiveness'])} | "
-            f"{interval(found['sufficiency'])} | {100 * way:.0f} % | {cost:.1f} × |",
+            f"{interval(found['sufficiency'])} | {100 * way:.0f} % | {cost_shown} |",
             flush=True,
         )
 
