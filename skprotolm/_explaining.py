@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from skprotolm._state import FittedState
 from skprotolm._words import replace_words
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
+_REMEMBERED = 64  # texts whose token vectors are kept for alignments
 _AT_ONCE = 1024  # texts with a word left out that are held in memory
 
 
@@ -46,11 +48,7 @@ def explain(
     """Account for every text; `targets` (n,) are class indices."""
     method = _method(state, token_method)
     tokenized = state.model.encoder.tokenize(texts, with_offsets=True)
-    splitter = Splitter(
-        lambda text: _split_tokens(state, text),
-        lambda text, j: _split_pairs(state, text, j),
-        lambda j: _places(state, j),
-    )
+    splitter = _splitter(state)
     found: dict[int, Explanation] = {}
     for batch in _accounts(state, tokenized, targets, method):
         facts = _Facts(state, batch, method)
@@ -236,41 +234,64 @@ class _Facts:
         )
 
 
-def _one(state: FittedState, text: Text) -> tuple[Tensor, Tensor]:
-    """Return the attention (T,) and vectors (T, H) of one text's own tokens."""
-    tokenized = state.model.encoder.tokenize([text], quiet=True)  # type: ignore[arg-type]
-    encoded = next(encoded_batches(state, tokenized))
-    own = encoded.batch["own"][0]
-    return encoded.attention[0][own].cpu(), encoded.h[0][own].cpu()
+class _Tokens(NamedTuple):
+    """The own tokens of one text."""
+
+    attention: Tensor  # (T,)
+    h: Tensor  # (T, H)
+    segments: np.ndarray  # (T,)
+    offsets: np.ndarray  # (T, 2)
 
 
-def _places(state: FittedState, j: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return in which text, and where in it, the own tokens of a prototype stand."""
-    text: Any = [state.quotes.texts[j]]
-    tokenized = state.model.encoder.tokenize(text, with_offsets=True, quiet=True)
+def _splitter(state: FittedState) -> Splitter:
+    """Split similarities on demand; the texts of one call are encoded once."""
+    tokens = lru_cache(maxsize=_REMEMBERED)(lambda text: _tokens_of(state, text))
+
+    def quoted(j: int) -> Text:
+        if not state.quotes.projected[j]:
+            raise ValueError(
+                f"Prototype {j} is not the vector of the text that it shows (a fit "
+                f"with projection=False, or a redacted text), so its cosine has no "
+                f"split over pairs of tokens."
+            )
+        return state.quotes.texts[j]
+
+    @undisturbed()
+    def similarities(text: Text) -> np.ndarray:
+        mine = tokens(text)
+        with torch.inference_mode():
+            vectors = state.layer.vectors
+            return _decomposition.token_similarities(
+                mine.attention, mine.h, vectors
+            ).numpy()
+
+    @undisturbed()
+    def alignment(text: Text, j: int) -> np.ndarray:
+        mine, theirs = tokens(text), tokens(quoted(j))
+        with torch.inference_mode():
+            return _decomposition.alignment(
+                mine.attention, mine.h, theirs.attention, theirs.h
+            ).numpy()
+
+    @undisturbed()
+    def places(j: int) -> tuple[np.ndarray, np.ndarray]:
+        theirs = tokens(quoted(j))
+        return theirs.segments, theirs.offsets
+
+    return Splitter(similarities, alignment, places)
+
+
+def _tokens_of(state: FittedState, text: Text) -> _Tokens:
+    one: Any = [text]
+    tokenized = state.model.encoder.tokenize(one, with_offsets=True, quiet=True)
     assert tokenized.segments is not None
     assert tokenized.offsets is not None
+    encoded = next(encoded_batches(state, tokenized))
     own = tokenized.own[0]
-    return tokenized.segments[0][own], tokenized.offsets[0][own]
-
-
-@undisturbed()
-def _split_tokens(state: FittedState, text: Text) -> np.ndarray:
-    attention, h = _one(state, text)
-    with torch.inference_mode():
-        vectors = state.layer.vectors
-        return _decomposition.token_similarities(attention, h, vectors).numpy()
-
-
-@undisturbed()
-def _split_pairs(state: FittedState, text: Text, j: int) -> np.ndarray:
-    if not state.quotes.projected[j]:
-        raise ValueError(
-            f"Prototype {j} is not the vector of the text that it shows (a fit with "
-            f"projection=False, or a redacted text), so its cosine has no split over "
-            f"pairs of tokens."
-        )
-    other = state.quotes.texts[j]
-    with torch.inference_mode():
-        split = _decomposition.alignment(*_one(state, text), *_one(state, other))
-        return split.numpy()
+    at = torch.from_numpy(np.flatnonzero(own))
+    return _Tokens(
+        encoded.attention[0].cpu()[at],
+        encoded.h[0].cpu()[at],
+        tokenized.segments[0][own],
+        tokenized.offsets[0][own],
+    )

@@ -40,11 +40,11 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
     device = resolve_device(settings.device)
     used = [texts[i] for i in targets.rows]
     rng = np.random.RandomState(seed)
-    codes = targets.codes
-    own = np.isin(np.arange(len(used)), find_candidates(used, codes).rows)
-    training, validation = _split(targets, settings, rng, own)
-    codes = targets.codes[training]
-    candidates = find_candidates([used[i] for i in training], codes)
+    candidates = find_candidates(used, targets.codes)
+    training, validation = _split(targets, settings, rng, candidates.rows)
+    if validation.size:  # a text may be a class's own once others are held out
+        codes = targets.codes[training]
+        candidates = find_candidates([used[i] for i in training], codes)
     counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
     n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
     return Plan(
@@ -71,7 +71,7 @@ def _split(
     for code in range(len(targets.classes)):
         mine = rng.permutation(np.flatnonzero(targets.codes == code))
         # The first text that no other class has can be a prototype; it goes last.
-        kept = mine[own[mine]][:1]
+        kept = mine[np.isin(mine, own)][:1]
         mine = np.append(mine[mine != kept] if kept.size else mine, kept)
         n_out = max(1, round(settings.validation_fraction * len(mine)))
         held_out.append(mine[: min(n_out, len(mine) - 1)])

@@ -52,11 +52,7 @@ def prune(state: FittedState, min_usage: int, min_purity: float) -> FittedState:
 @undisturbed()
 def relabel(state: FittedState, labels: Any) -> FittedState:
     """Give prototypes to other classes, with the priors that they have."""
-    if not isinstance(labels, Mapping):
-        raise TypeError(
-            f"labels must be a dict from a prototype's index to its new label, got "
-            f"{type(labels).__name__}."
-        )
+    _require_mapping("labels", labels)
     rows = _positions(state, list(labels))
     codes = class_codes(state.classes, "labels", list(labels.values()))
     layer = state.model.head.layer
@@ -106,11 +102,7 @@ def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
 
 def redact(state: FittedState, texts: Any) -> FittedState:
     """Replace what prototypes quote, here and in all that could be undone."""
-    if not isinstance(texts, Mapping):
-        raise TypeError(
-            f"texts must be a dict from a prototype's index to its new text, got "
-            f"{type(texts).__name__}."
-        )
+    _require_mapping("texts", texts)
     rows = _positions(state, list(texts))
     shown = as_texts(list(texts.values()), n_columns=state.n_columns)
     old = {state.quotes.texts[j]: new for j, new in zip(rows, shown, strict=True)}
@@ -149,6 +141,14 @@ def _positions(state: FittedState, indices: Any) -> np.ndarray:
     if len(set(given)) < len(given):
         raise ValueError(f"A prototype is named twice in {given}.")
     return np.array(given, dtype=np.int64)
+
+
+def _require_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{name} must be a dict from a prototype's index to its new one, got "
+            f"{type(value).__name__}."
+        )
 
 
 def _require_classes(state: FittedState, owner: np.ndarray, done: str) -> None:

@@ -547,3 +547,20 @@ def test_a_prototype_that_is_not_there_has_no_alignment(explanation, index):
     for split in (explanation.alignment, explanation.word_alignment):
         with pytest.raises(IndexError, match=rf"no prototype {index}: .* 0 to 5"):
             split(index)
+
+
+def test_alignments_encode_each_text_once(fitted, monkeypatch):
+    """The text explained was encoded anew for each prototype, which was cut twice."""
+    [e] = fitted.explain(["the food was good"])
+    encoder = type(fitted._state.model.encoder)
+    calls = {"forward": 0, "tokenize": 0}
+    for name in calls:
+        original = getattr(encoder, name)
+
+        def counted(self, *args, _original=original, _name=name, **options):
+            calls[_name] += 1
+            return _original(self, *args, **options)
+
+        monkeypatch.setattr(encoder, name, counted)
+    e.to_html(n_alignments=3)
+    assert calls == {"forward": 4, "tokenize": 4}

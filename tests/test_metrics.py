@@ -155,3 +155,17 @@ def test_everything_is_told_in_one_frame(clf):
     assert (frame["low"] <= frame["value"]).all()
     assert (frame["value"] <= frame["high"]).all()
     assert frame.notna().all(axis=None)
+
+
+def test_words_are_scored_once(clf, monkeypatch):
+    """Occlusion, which takes a pass a word, was done for every measure."""
+    methods = []
+    original = ProtoLMClassifier.explain
+
+    def explain(self, X, **options):
+        methods.append(options.get("token_method"))
+        return original(self, X, **options)
+
+    monkeypatch.setattr(ProtoLMClassifier, "explain", explain)
+    evaluate_explanations(clf, X[:20], token_method="occlusion", n_resamples=50)
+    assert methods.count("occlusion") == 1

@@ -56,6 +56,8 @@ def evaluate_explanations(
         If pandas is not installed.
     """
     texts = as_texts(X)
+    explanations = clf.explain(texts, token_method=token_method)
+    scores = [e.word_scores for e in explanations]  # once: occlusion takes long
     rows = []
 
     def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
@@ -76,7 +78,7 @@ def evaluate_explanations(
         for protocol in ("eraser", "ferret"):
             for removal in ("delete", "mask"):
                 options: dict[str, Any] = {"protocol": protocol, "removal": removal}
-                values = word_measure(clf, texts, token_method=token_method, **options)
+                values = word_measure(clf, texts, scores, **options)
                 base = word_measure(
                     clf, texts, "random", random_state=random_state, **options
                 )

@@ -301,6 +301,7 @@ def _measure_prototypes(
         edited = copy.deepcopy(clf)
         if gone.size:
             edited.remove_prototypes(gone.tolist())
-        left = edited.explain([e.text], target=e.prediction)[0].probability
-        drops.append(e.probabilities[e.prediction] - left)
+        code = e.classes.tolist().index(e.prediction)
+        left = edited.predict_proba([e.text])[0, code]
+        drops.append(e.class_probabilities[code] - left)
     return np.array(drops)
