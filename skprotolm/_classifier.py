@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from numbers import Real
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -21,8 +23,10 @@ from skprotolm import (
     _explaining,
     _persistence,  # noqa: F401, registers how states are pickled
     _prediction,
+    _report,
     _steering,
 )
+from skprotolm._display import report_html
 from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
@@ -30,9 +34,10 @@ from skprotolm._inputs import Texts, as_texts
 from skprotolm._parameters import check_parameters
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
+from skprotolm._report import Corpus
 from skprotolm._runtime import infer_seed, seeded, warn
 from skprotolm._state import FittedState
-from skprotolm._targets import Targets, class_codes, encode_targets
+from skprotolm._targets import Targets, class_codes, encode_targets, one_code_each
 from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
 
 if TYPE_CHECKING:
@@ -507,6 +512,61 @@ class ProtoLMClassifier(
             codes = class_codes(state.classes, "target", target, len(texts))
         return _explaining.explain(state, texts, codes, top_k, token_method)
 
+    def report(
+        self,
+        X: Any,
+        y: Any,
+        path: str | PathLike[str],
+        *,
+        X_train: Any = None,
+        y_train: Any = None,
+    ) -> None:
+        """Write one HTML file that shows the model, its prototypes and its mistakes.
+
+        The file loads nothing from elsewhere. It holds accuracy with its interval,
+        confusions, calibration, a map, a card for every prototype, the mistakes in
+        which the model was surest, and texts whose label their neighbours contradict,
+        with a search and filters.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            Texts to judge the model by, which it was not trained on.
+        y : array-like of shape (n,)
+            Their labels, of ``classes_``.
+        path : str or path
+            The file to write; one that is there is replaced.
+        X_train, y_train : container of str and array-like of length m, default=None
+            The training texts with their labels, to be shown on the map and around
+            the prototypes, and searched for doubtful labels. The model does not keep
+            them; without them X takes their place there.
+
+        Raises
+        ------
+        ValueError
+            If y holds other labels, or not one a text, or one of `X_train` and
+            `y_train` is missing. Nothing is written then.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> clf.report(
+        ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
+        ... )  # doctest: +SKIP
+        """
+        state, texts = self._ready(X)
+        judged = Corpus(texts, one_code_each(state.classes, "y", y, len(texts)))
+        if (X_train is None) != (y_train is None):
+            raise ValueError("X_train and y_train go together; pass both, or neither.")
+        reference = None
+        if X_train is not None:
+            texts = as_texts(X_train, n_columns=state.n_columns)
+            codes = one_code_each(state.classes, "y_train", y_train, len(texts))
+            reference = Corpus(texts, codes)
+        page = report_html(_report.build(state, judged, reference))
+        Path(path).write_text(page, encoding="utf-8")
+
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return how unlike all prototypes each text is.
 
@@ -528,6 +588,49 @@ class ProtoLMClassifier(
             As in `predict`.
         """
         return _prediction.novelty(*self._ready(X))
+
+    def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
+        """Return the novelty that at most a share of texts like X exceeds.
+
+        A text of higher `novelty_score` is one to pass on to a person.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            Texts of the kind that should be answered, which the estimator was *not*
+            trained on: its training texts are less novel to it than new ones.
+        rate : float, default=0.05
+            Share of texts like these that may be refused. It takes 1/rate − 1 texts
+            or more.
+
+        Returns
+        -------
+        float
+            The k-th smallest of the n novelty scores, k = ⌈(n + 1)(1 − rate)⌉: one
+            more text of the same kind exceeds it with a probability of at most
+            `rate` (split conformal prediction [1]_).
+
+        Raises
+        ------
+        ValueError
+            If `rate` does not lie between 0 and 1, or X holds too few texts for it.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+
+        References
+        ----------
+        .. [1] Vovk, Gammerman and Shafer. "Algorithmic Learning in a Random World".
+           Springer, 2005.
+
+        Examples
+        --------
+        >>> limit = clf.novelty_threshold(X_held_out)  # doctest: +SKIP
+        >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
+        """
+        is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+        if not (is_number and 0 < rate < 1):
+            raise ValueError(f"rate must lie between 0 and 1, got {rate!r}.")
+        return _prediction.threshold(self.novelty_score(X), float(rate))
 
     def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
         """Take prototypes out of the model.

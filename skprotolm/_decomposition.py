@@ -28,18 +28,18 @@ class Account(NamedTuple):
     pull: Tensor  # (B, H): what α_t h_t is multiplied with to give token scores
 
 
-def account(layer: PrototypeLayer, encoded: Encoded, targets: Tensor | None) -> Account:
-    """Account for one batch; `targets` (B,) are classes, by default the predicted."""
+def account(layer: PrototypeLayer, s: Tensor, targets: Tensor | None = None) -> Account:
+    """Account for text vectors (B, H), float64 on the CPU.
+
+    `targets` (B,) are classes, by default those predicted.
+    """
     if isinstance(layer, MixtureLayer):
-        return _account_mixture(layer, encoded, targets)
+        return _account_mixture(layer, s, targets)
     assert isinstance(layer, InverseDistanceLayer)
-    return _account_distances(layer, encoded, targets)
+    return _account_distances(layer, s, targets)
 
 
-def _account_mixture(
-    layer: MixtureLayer, encoded: Encoded, targets: Tensor | None
-) -> Account:
-    s = encoded.s.cpu().double()
+def _account_mixture(layer: MixtureLayer, s: Tensor, targets: Tensor | None) -> Account:
     rows = torch.arange(len(s))
     owner = layer.owner.cpu()
     cosines = layer.similarities(s)
@@ -68,9 +68,8 @@ def _account_mixture(
 
 
 def _account_distances(
-    layer: InverseDistanceLayer, encoded: Encoded, targets: Tensor | None
+    layer: InverseDistanceLayer, s: Tensor, targets: Tensor | None
 ) -> Account:
-    s = encoded.s.cpu().double()
     with torch.inference_mode(False), torch.enable_grad():
         point = s.clone().requires_grad_()
         similarities, _, scores = layer(point)

@@ -37,10 +37,15 @@ def explanations_html(
     return template.render(explanations=shown, page=page, n_more=n_more)
 
 
-def prototypes_html(prototypes: list[dict[str, Any]]) -> str:
-    """Render prototypes as a table."""
+def prototypes_html(prototypes: list[dict[str, Any]], *, n_more: int = 0) -> str:
+    """Render prototypes as a table of cards that may leave `n_more` out."""
     template = _templates().get_template("prototypes.html")
-    return template.render(prototypes=prototypes)
+    return template.render(prototypes=prototypes, n_more=n_more)
+
+
+def report_html(report: dict[str, Any]) -> str:
+    """Render a report as a page."""
+    return _templates().get_template("report.html").render(r=report)
 
 
 def as_frame(records: list[dict[str, Any]]) -> Any:

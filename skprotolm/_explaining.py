@@ -16,7 +16,7 @@ from skprotolm._encoder import TokenizedTexts
 from skprotolm._explanation import Explanation, Explanations, Splitter
 from skprotolm._inputs import Texts
 from skprotolm._model import Encoded
-from skprotolm._prediction import encoded_batches, head_outputs
+from skprotolm._prediction import head_outputs
 from skprotolm._prototypes import Text
 from skprotolm._relevance import is_known, relevance
 from skprotolm._runtime import undisturbed
@@ -89,10 +89,11 @@ def _accounts(
     method: str | None,
 ) -> Iterator[_Batch]:
     """Account for batches of texts, and score their tokens."""
-    for encoded in encoded_batches(state, tokenized):
+    for encoded in state.encode(tokenized):
         chosen = None if targets is None else torch.from_numpy(targets[encoded.rows])
         with torch.inference_mode():
-            account = _decomposition.account(state.layer, encoded, chosen)
+            s = encoded.s.cpu().double()
+            account = _decomposition.account(state.layer, s, chosen)
         scores = None
         if method == "decomposition":
             with torch.inference_mode():
@@ -286,7 +287,7 @@ def _tokens_of(state: FittedState, text: Text) -> _Tokens:
     tokenized = state.model.encoder.tokenize(one, with_offsets=True, quiet=True)
     assert tokenized.segments is not None
     assert tokenized.offsets is not None
-    encoded = next(encoded_batches(state, tokenized))
+    encoded = next(state.encode(tokenized))
     own = tokenized.own[0]
     at = torch.from_numpy(np.flatnonzero(own))
     return _Tokens(

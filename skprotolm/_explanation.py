@@ -585,9 +585,7 @@ class Explanations(Sequence[Explanation]):
             Of how many of an explanation's first prototypes it shows which words match,
             where alignments are to be had. Each takes two passes through the encoder.
         """
-        shown = [replace(e, top_k=e.top_k or _SHOWN) for e in self]
-        records = [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in shown]
-        return explanations_html(records, page=True)
+        return explanations_html(page_records(self, n_alignments), page=True)
 
     def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
         """Write `to_html` to a file.
@@ -615,6 +613,12 @@ class Explanations(Sequence[Explanation]):
         shown = [replace(e, top_k=e.top_k or _SHOWN) for e in self[:_RENDERED]]
         records = [e.to_dict() for e in shown]
         return explanations_html(records, page=False, n_more=len(self) - len(shown))
+
+
+def page_records(explanations: Explanations, n_alignments: int) -> list[dict[str, Any]]:
+    """Return what a page shows of each explanation, word alignments included."""
+    shown = [replace(e, top_k=e.top_k or _SHOWN) for e in explanations]
+    return [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in shown]
 
 
 def _as_list(values: np.ndarray | None) -> list[float] | None:

@@ -1,10 +1,13 @@
-"""Explanations as matplotlib figures."""
+"""Explanations and prototypes as matplotlib figures, and places on a map."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
 from skprotolm._display import percent, shorten
 from skprotolm.exceptions import MissingExtraError
@@ -13,21 +16,18 @@ _FOR, _AGAINST = "#2a8f4f", "#c8443c"
 _ROW = 0.28  # inches a bar takes
 _LISTED = 5  # prototypes, unless top_k says
 _QUOTE_LENGTH = 60
+_MARKERS = "osD^vPX*"  # told apart without colours
+_LEGEND = 12  # classes that a legend lists
+_PERPLEXITY = 30.0  # of t-SNE: about how many neighbours count
+_FEWEST = 5  # vectors that t-SNE takes
 
 
 def plot_explanation(e: Any) -> Any:
     """Draw the scores of an explanation's words, and its prototypes' contributions."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "plot needs matplotlib, which is not installed: pip install matplotlib."
-        ) from error
     listed = e.prototypes[: e.top_k or _LISTED]
     n_words = 0 if e.word_scores is None else len(e.words)
     rows = [n_words or 1, len(listed)]
-    # Not pyplot's, which would keep the figure alive and needs a backend.
-    figure = Figure(figsize=(8, 1.8 + _ROW * sum(rows)), layout="constrained")
+    figure = _figure(8, 1.8 + _ROW * sum(rows))
     words, prototypes = figure.subplots(2, 1, height_ratios=rows)
     figure.suptitle(f"{e.target}: {percent(e.probability)}")
     if n_words:
@@ -43,13 +43,71 @@ def plot_explanation(e: Any) -> Any:
     return figure
 
 
+def places(vectors: np.ndarray) -> np.ndarray:
+    """Return a place in the plane for each of n vectors (n, H), (n, 2).
+
+    By t-SNE from the principal components (van der Maaten and Hinton 2008), so the
+    same vectors get the same places.
+    """
+    components = PCA(min(2, *vectors.shape)).fit_transform(vectors)
+    components = np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
+    scale = components[:, 0].std()
+    if len(vectors) < _FEWEST or scale < 1e-9:  # too few, or all the same
+        return components
+    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
+    start = (1e-4 * components / scale).astype(np.float32)
+    return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(
+        vectors.astype(np.float32)
+    )
+
+
+def plot_map(vectors: np.ndarray, owners: Sequence[Any], labels: Sequence[Any]) -> Any:
+    """Draw prototypes, whose vectors come first, and texts, with labels or None."""
+    figure = _figure(8, 6)
+    axes = figure.subplots()
+    axes.set(xticks=[], yticks=[], title="Prototypes by their numbers in prototypes_")
+    at = places(vectors)
+    M = len(owners)
+    classes = list(dict.fromkeys([*owners, *labels]))
+    for number, label in enumerate(classes):
+        color = f"C{number % 10}" if label is not None else "0.6"
+        marker = _MARKERS[number % len(_MARKERS)]
+        mine = np.array([owner == label for owner in owners])
+        its = np.array([given == label for given in labels], dtype=bool)
+        axes.scatter(*at[M:][its].T, s=12, c=color, marker=marker, alpha=0.4)
+        name = "no label given" if label is None else _plain(label)
+        axes.scatter(
+            *at[:M][mine].T, s=90, c=color, marker=marker, edgecolor="k", label=name
+        )
+    for j in range(M):
+        axes.annotate(str(j), at[j], xytext=(5, 5), textcoords="offset points")
+    if len(classes) <= _LEGEND:
+        axes.legend()
+    return figure
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "plot needs matplotlib, which is not installed: pip install matplotlib."
+        ) from error
+    # Not pyplot's, which would keep the figure alive and needs a backend.
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _plain(text: Any) -> str:
+    """Write a text for matplotlib, to which a "$" opens a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def _bars(axes: Any, names: Any, values: np.ndarray, speaks_for: Any) -> None:
-    places = np.arange(len(values))
+    rows = np.arange(len(values))
     colors = [_FOR if mine else _AGAINST for mine in speaks_for]
     # Hatched, so that colours are not all that tells the two apart.
     hatches = ["" if mine else "//" for mine in speaks_for]
-    axes.barh(places, values, color=colors, hatch=hatches, edgecolor="white")
+    axes.barh(rows, values, color=colors, hatch=hatches, edgecolor="white")
     axes.axvline(0, color="black", linewidth=0.8)
-    # A "$" in a text is no formula.
-    axes.set_yticks(places, [str(name).replace("$", r"\$") for name in names])
+    axes.set_yticks(rows, [_plain(name) for name in names])
     axes.invert_yaxis()

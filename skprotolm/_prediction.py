@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
 import numpy as np
-import torch
 
-from skprotolm._encoder import TokenizedTexts
 from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
-from skprotolm._model import Encoded, encode, in_order
-from skprotolm._runtime import memory_errors, undisturbed
 from skprotolm._state import FittedState
 
 
-@undisturbed()
 def head_outputs(
     state: FittedState, texts: Texts, *, quiet: bool = False
 ) -> LayerOutput:
     """Return what the prototype layer says of each text, in float64."""
-    tokenized = state.model.encoder.tokenize(texts, quiet=quiet)
-    with torch.inference_mode():
-        batches = [
-            (encoded.rows, state.layer(encoded.s.cpu().double()))
-            for encoded in encoded_batches(state, tokenized)
-        ]
-    rows, outputs = zip(*batches, strict=True)
-    columns = zip(*outputs, strict=True)
-    return LayerOutput(
-        *(in_order(list(zip(rows, column, strict=True))) for column in columns)
-    )
+    return LayerOutput(*state.read(texts, state.layer, quiet=quiet))
 
 
-@undisturbed()
 def novelty(state: FittedState, texts: Texts) -> np.ndarray:
     """Return how unlike all prototypes each text is, (n,)."""
-    with torch.inference_mode():
-        batches = [
-            (encoded.rows, state.layer.novelty(encoded.s.cpu().double()))
-            for encoded in encoded_batches(state, state.model.encoder.tokenize(texts))
-        ]
-    return in_order(batches).numpy()
+    [found] = state.read(texts, lambda s: (state.layer.novelty(s),))
+    return found.numpy()
 
 
-def encoded_batches(state: FittedState, tokenized: TokenizedTexts) -> Iterator[Encoded]:
-    model = state.model
-    with memory_errors(state.batch_size, model.encoder.max_length):
-        yield from encode(
-            model.encoder,
-            model.head.attention,
-            tokenized,
-            state.batch_size,
-            bf16=state.bf16,
+def threshold(scores: np.ndarray, rate: float) -> float:
+    """Return what at most a share `rate` of texts like these exceeds.
+
+    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
+    exchangeable score with a probability of at most `rate` (split conformal
+    prediction; Vovk, Gammerman and Shafer 2005).
+    """
+    # One half more or less of a rank is rounding's, not the rate's.
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    if rank > len(scores):
+        raise ValueError(
+            f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
+            f"got {len(scores)}; pass more of them, or a higher rate."
         )
+    return float(np.sort(scores)[max(rank, 1) - 1])

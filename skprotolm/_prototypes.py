@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from skprotolm._display import as_frame, prototypes_html, shorten
+from skprotolm._plots import plot_map
 from skprotolm._terminal import printable
 
 Text = str | tuple[str, str]
 
 _SHOWN = 20  # prototypes that print lists
+_RENDERED = 100  # prototypes that a notebook cell shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,28 @@ class Quotes:
         projected[list(texts)] = False
         shown = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
         return replace(self, texts=shown, projected=projected)
+
+
+class Reader(NamedTuple):
+    """What prototypes need of their model to be compared with texts."""
+
+    similarities: Callable[[Any], np.ndarray]  # texts to (n, M)
+    vectors: Callable[[Any], np.ndarray]  # texts to (n, H), where distance is Euclidean
+
+
+class Nearest(NamedTuple):
+    """The prototypes that are nearest to each of n texts, the nearest first.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (n, k), int64
+        Positions in ``prototypes_``.
+    similarities : ndarray of shape (n, k), float64
+        As `ProtoLMClassifier.transform` gives them.
+    """
+
+    indices: np.ndarray
+    similarities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -139,6 +163,16 @@ class Prototypes(Sequence[Prototype]):
     purities: np.ndarray
     usages: np.ndarray
     projected: np.ndarray
+    _reader: Reader | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_reader": None}  # the model is not ours to store
+
+    def __copy__(self) -> Prototypes:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Prototypes:
+        return self
 
     def __post_init__(self) -> None:
         for value in self.__dict__.values():
@@ -186,6 +220,90 @@ class Prototypes(Sequence[Prototype]):
             return np.asarray(self.vectors, dtype=dtype)
         return np.array(self.vectors, dtype=dtype)
 
+    def nearest(self, texts: Any, k: int = 1) -> Nearest:
+        """Find the prototypes that are most similar to each text.
+
+        Parameters
+        ----------
+        texts : container of str, length n
+            As X in `ProtoLMClassifier.fit`.
+        k : int, default=1
+            How many a text, at most M.
+
+        Returns
+        -------
+        Nearest
+            ``indices`` and ``similarities``, both of shape (n, k).
+
+        Raises
+        ------
+        ValueError
+            If `k` is no such count, or the prototypes were stored without their
+            model.
+
+        Examples
+        --------
+        >>> found = clf.prototypes_.nearest(["a lovely meal"], k=2)  # doctest: +SKIP
+        >>> [clf.prototypes_[j].text for j in found.indices[0]]  # doctest: +SKIP
+        ['the food was wonderful', 'a kind and patient waiter']
+        """
+        is_count = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+        if not (is_count and 1 <= k <= len(self)):
+            raise ValueError(f"k must be an int from 1 to {len(self)}, got {k!r}.")
+        similarities = self._read().similarities(texts)
+        indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+        return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))
+
+    def plot(self, texts: Any = None, labels: Any = None) -> Any:
+        """Draw a map of the prototypes, and of texts among them.
+
+        The places are those of t-SNE [1]_: near neighbours stay near, but the
+        distances between groups and their sizes say little.
+
+        Parameters
+        ----------
+        texts : container of str, length n, default=None
+            Texts to draw as small marks.
+        labels : array-like of shape (n,), default=None
+            Their labels; by default they are drawn without one.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            It belongs to the caller; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If labels come without texts or in another number, or `texts` cannot be
+            read, since the prototypes were stored without their model.
+        MissingExtraError
+            If matplotlib is not installed.
+
+        References
+        ----------
+        .. [1] van der Maaten and Hinton. "Visualizing Data using t-SNE". Journal of
+           Machine Learning Research 9, 2008.
+        """
+        vectors, owners = self.vectors, list(self.labels.tolist())
+        if self.priors is not None:
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        marks = vectors[:0] if texts is None else self._read().vectors(texts)
+        given = [None] * len(marks) if labels is None else np.asarray(labels).tolist()
+        if len(given) != len(marks):
+            raise ValueError(
+                f"labels must be one a text ({len(marks)}), got {len(given)}."
+            )
+        return plot_map(np.concatenate([vectors, marks]), owners, given)
+
+    def _read(self) -> Reader:
+        if self._reader is None:
+            raise ValueError(
+                "These prototypes were stored without their model; take them from "
+                "the estimator's prototypes_ to compare texts with them."
+            )
+        return self._reader
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Return one plain dict a prototype, without the vectors."""
         return [
@@ -223,4 +341,5 @@ class Prototypes(Sequence[Prototype]):
         return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
-        return prototypes_html(self.to_dict())
+        shown = self.to_dict()[:_RENDERED]
+        return prototypes_html(shown, n_more=len(self) - len(shown))

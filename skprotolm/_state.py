@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from skprotolm._encoder import TokenizedTexts
 from skprotolm._head import PrototypeHead, PrototypeLayer
-from skprotolm._model import ProtoLM
-from skprotolm._prototypes import Prototypes, Quotes
+from skprotolm._inputs import Texts, as_texts
+from skprotolm._model import Encoded, ProtoLM, encode, in_order
+from skprotolm._prototypes import Prototypes, Quotes, Reader
 from skprotolm._relevance import LinearEncoder
+from skprotolm._runtime import memory_errors, undisturbed
 
 
 class Undo(NamedTuple):
@@ -62,7 +68,58 @@ class FittedState:
             priors=told.get("priors"),
             weights=told.get("weights"),
             **vars(self.quotes),
+            _reader=Reader(self._similarities, self._map_vectors),
         )
+
+    def _similarities(self, X: Any) -> np.ndarray:
+        texts = as_texts(X, n_columns=self.n_columns)
+        return self.read(texts, self.layer)[0].numpy()
+
+    def _map_vectors(self, X: Any) -> np.ndarray:
+        texts = as_texts(X, n_columns=self.n_columns)
+        return self.read(texts, lambda s: (self.layer.compare(s),))[0].numpy()
+
+    def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
+        """Run texts up to their vectors, in batches by length."""
+        model = self.model
+        with memory_errors(self.batch_size, model.encoder.max_length):
+            yield from encode(
+                model.encoder,
+                model.head.attention,
+                tokenized,
+                self.batch_size,
+                bf16=self.bf16,
+            )
+
+    @undisturbed()
+    def read(
+        self,
+        texts: Texts,
+        of: Callable[[Tensor], Sequence[Tensor]],
+        *,
+        quiet: bool = False,
+    ) -> list[Tensor]:
+        """Return what a function gives of the text vectors, in the texts' order.
+
+        Parameters
+        ----------
+        texts : list of str or of (str, str), length n
+        of : callable
+            From text vectors (B, H), float64 on the CPU, to tensors of B rows.
+        quiet : bool, default=False
+            Do not warn of texts that are cut.
+        """
+        tokenized = self.model.encoder.tokenize(texts, quiet=quiet)
+        with torch.inference_mode():
+            batches = [
+                (encoded.rows, of(encoded.s.cpu().double()))
+                for encoded in self.encode(tokenized)
+            ]
+        rows, found = zip(*batches, strict=True)
+        return [
+            in_order(list(zip(rows, column, strict=True)))
+            for column in zip(*found, strict=True)
+        ]
 
     def with_prototypes(
         self, layer: PrototypeLayer, quotes: Quotes, **changes: Any

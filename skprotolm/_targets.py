@@ -104,6 +104,21 @@ def class_codes(
     return np.array(codes, dtype=np.int64)
 
 
+def one_code_each(
+    classes: np.ndarray, name: str, labels: Any, n_texts: int
+) -> np.ndarray:
+    """Return the class index of each label, one a text; a single label is refused."""
+    labels = unmasked(labels)
+    if not isinstance(labels, (list, tuple)):
+        labels = np.asarray(labels, dtype=object)
+        if labels.ndim == 2 and labels.shape[1] == 1:  # a frame of one column
+            labels = labels[:, 0]
+    if np.ndim(labels) == 0 or len(labels) != n_texts:
+        found = "a single value" if np.ndim(labels) == 0 else len(labels)
+        raise ValueError(f"{name} must be one label a text ({n_texts}), got {found}.")
+    return class_codes(classes, name, labels)
+
+
 def _code(label: Any, known: dict[Any, int]) -> int | None:
     try:
         return known.get(_plain(label))

@@ -1,19 +1,22 @@
-"""Pages of explanations in a real browser: they work, and nothing of a text runs."""
+"""Pages and reports in a real browser: they work, and nothing of a text runs."""
 
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skprotolm import Explanations
+from tests.conftest import make_texts
 
 BROWSER = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])),
@@ -30,7 +33,9 @@ HOSTILE = (
 )
 
 
-def browse(page: str, script: str, folder: Path) -> tuple[Any, str]:
+def browse(
+    page: str, script: str, folder: Path, options: Sequence[str] = ()
+) -> tuple[Any, str]:
     """Open a page, run a script in it, and return its result and the console."""
     result = "document.body.insertAdjacentHTML('beforeend', '<pre id=result></pre>');"
     result += "document.getElementById('result').textContent = JSON.stringify(found);"
@@ -46,6 +51,7 @@ def browse(page: str, script: str, folder: Path) -> tuple[Any, str]:
             "--enable-logging=stderr",
             f"--user-data-dir={folder / 'profile'}",
             "--virtual-time-budget=2000",
+            *options,
             "--dump-dom",
             file.as_uri(),
         ],
@@ -133,3 +139,166 @@ def test_any_text_has_a_page(fitted, text, tmp_path):
     )
     assert console == ""
     assert found == text.strip()
+
+
+# --- The report.
+
+
+@pytest.fixture(scope="module")
+def report(make_classifier, tmp_path_factory) -> str:
+    """A report of texts one of which would run a script, with mistakes in it."""
+    X, y = make_texts(40)
+    X[0] = HOSTILE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # to a tiny tokenizer it is long
+        clf = make_classifier(max_epochs=1).fit(X, y)
+        clf.add_prototypes([HOSTILE + " again"], ["pos"])
+        path = tmp_path_factory.mktemp("report") / "report.html"
+        clf.report(X, y[::-1], path, X_train=X, y_train=y)
+    return path.read_text(encoding="utf-8")
+
+
+FILTER = """
+    const bar = document.querySelector(".report-bar").elements;
+    const told = () => document.querySelector("output").textContent;
+    const items = [...document.querySelectorAll(".report-item")];
+    const shown = () => items.filter(e => e.checkVisibility()).length;
+    const dimmed = () => document.querySelectorAll(".report-mark.dim").length;
+    const change = (name, value) => {
+        bar[name].value = value;
+        bar[name].dispatchEvent(new Event("input", {bubbles: true}));
+        bar[name].dispatchEvent(new Event("change", {bubbles: true}));
+        return [shown(), dimmed(), told()];
+    };
+    const first = [shown(), dimmed(), told()];
+    const word = change("text", "AGAIN");
+    const nothing = change("text", "no such word");
+    change("text", "");
+    const code = change("code", "0");
+    const codes = new Set(items.filter(e => e.checkVisibility())
+        .flatMap(e => [e.dataset.code, e.dataset.also]));
+    const back = change("code", "");
+    change("order", "wrong");
+    const cards = [...document.querySelectorAll("#prototypes article")];
+    const wrong = cards.map(e => Number(e.dataset.wrong));
+    return {first, word, nothing, code, has0: codes.has("0"), back, wrong,
+            n: items.length, marks: document.querySelectorAll(".report-mark").length};
+"""
+
+
+def test_the_report_searches_filters_and_sorts(report, tmp_path):
+    found, console = browse(report, FILTER, tmp_path)
+    assert console == ""
+    n, marks = found["n"], found["marks"]
+    assert found["first"] == found["back"] == [n, 0, ""]
+    assert 1 <= found["word"][0] < n
+    assert found["word"][2] == f"{found['word'][0]} of {n} cards shown"
+    assert found["nothing"] == [0, marks, f"0 of {n} cards shown"]
+    assert 0 < found["code"][0] < n
+    assert 0 < found["code"][1] < marks
+    assert found["has0"]
+    assert found["wrong"] == sorted(found["wrong"], reverse=True)
+    assert len(found["wrong"]) == 7
+
+
+OPEN = """
+    const box = document.querySelector("#mistakes .skprotolm-match");
+    box.querySelector("summary").click();
+    box.querySelector("[data-side=text]").dispatchEvent(new Event("mouseenter"));
+    const around = document.querySelector("#prototypes details");
+    around.querySelector("summary").click();
+    const card = document.getElementById("prototype-6");
+    card.hidden = true;
+    document.querySelector("[data-prototype='6']")
+        .dispatchEvent(new Event("click", {bubbles: true}));
+    return {open: box.open,
+            chosen: document.querySelectorAll(".skprotolm-chosen").length,
+            around: around.open && around.querySelectorAll("li").length,
+            hidden: card.hidden, title: document.title, images: document.images.length,
+            text: card.querySelector("p").textContent};
+"""
+
+
+def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
+    found, console = browse(report, OPEN, tmp_path)
+    assert console == ""
+    assert found["open"]
+    assert found["chosen"] == 1
+    assert found["around"] == 3
+    assert not found["hidden"]
+    assert found["title"] == "Report of a ProtoLMClassifier"
+    assert found["images"] == 0
+    assert found["text"] == HOSTILE + " again"
+
+
+# Contrast as in the Web Content Accessibility Guidelines 2.1, 1.4.3.
+ACCESSIBLE = """
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const levels = all("h1, h2, h3, h4").map(e => Number(e.tagName[1]));
+    const canvas = document.createElement("canvas").getContext(
+        "2d", {willReadFrequently: true});
+    const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = (c) => {
+        const [r, g, b] = c.map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (e) => {
+        const layers = [];
+        for (; e; e = e.parentElement) {
+            const [r, g, b, a] = rgb(getComputedStyle(e).backgroundColor);
+            layers.push([[r, g, b], a / 255]);
+            if (a === 255) break;
+        }
+        return layers.reverse().reduce(
+            (under, [c, a]) => c.map((v, i) => a * v + (1 - a) * under[i]),
+            [255, 255, 255]);
+    };
+    const contrast = (e) => {
+        const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    };
+    const written = all("body *").filter(e => !e.closest("svg, script, style")
+        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
+    const fields = all("input, select");
+    return {levels, lang: document.documentElement.lang,
+            unlabelled: fields.filter(e => !e.labels.length).length,
+            fields: fields.length,
+            unnamed: all("svg").filter(e => !e.getAttribute("aria-label")
+                && e.getAttribute("aria-hidden") !== "true").length,
+            headless: all("section").filter(e => !e.querySelector("h2")).length,
+            tables: all("table").filter(e => !e.querySelector("caption")
+                && !e.getAttribute("aria-labelledby")).length,
+            broken: all("a").filter(e => !document.querySelector(
+                e.getAttribute("href"))).length,
+            wide: document.documentElement.scrollWidth - innerWidth,
+            dark: light(behind(document.body)) < 0.5,
+            faint: written.map(e => [contrast(e), e.tagName, e.className])
+                .filter(([c]) => c < 4.5)};
+"""
+DARK = ["--blink-settings=preferredColorScheme=0"]
+
+
+@pytest.mark.parametrize("options", [[], DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [500, 1280])  # no narrower window can be had
+def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
+    options = [*options, f"--window-size={width},900"]
+    found, console = browse(report, ACCESSIBLE, tmp_path, options)
+    assert console == ""
+    levels = found["levels"]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    # No heading skips a level on the way down.
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert found["lang"] == "en"
+    assert found["fields"] == 3
+    assert found["dark"] == (options[:1] == DARK)
+    assert found["wide"] <= 0, "the page is wider than its window"
+    problems = ("unlabelled", "unnamed", "headless", "tables", "broken")
+    assert {name: found[name] for name in problems} == dict.fromkeys(problems, 0)
+    assert found["faint"] == []

@@ -36,8 +36,8 @@ unhurried = settings(deadline=None)  # a busy machine fails no test
 VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
     "html", "head", "meta", "title", "style", "body", "main", "div", "article", "h1",
-    "h2", "p", "span", "table", "caption", "thead", "tbody", "tr", "th", "td",
-    "details", "summary", "script",
+    "h2", "h3", "dl", "dt", "dd", "p", "span", "table", "caption", "thead", "tbody",
+    "tr", "th", "td", "details", "summary", "script",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
 ATTRIBUTES |= {"name", "content", "data-side", "data-word", "tabindex", "type"}
@@ -203,8 +203,10 @@ def test_no_text_of_a_pair_becomes_an_element(first, second):
 @given(texts, labels)
 def test_no_text_of_a_prototype_becomes_an_element(text, label):
     prototype = {"index": 0, "label": label, "text": text, "purity": None, "usage": 3}
-    found = assert_harmless(prototypes_html([prototype] * 2))
-    assert found.tags.count("tr") == 3
+    prototype |= {"prior": 0.5, "train_index": None, "projected": True}
+    found = assert_harmless(prototypes_html([prototype] * 2, n_more=3))
+    assert found.tags.count("article") == 2
+    assert "3moreprototypes" in found.text
     assert squeezed(text) in found.text
     assert squeezed(label) in found.text
 

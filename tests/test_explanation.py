@@ -520,7 +520,7 @@ def test_prototypes_print_their_texts(make_classifier):
     assert shown.startswith("24 prototypes of 2 classes")
     assert shown.count("good day") == 20
     assert shown.endswith("… and 4 more")
-    assert clf.prototypes_._repr_html_().count("<tr>") == 25
+    assert clf.prototypes_._repr_html_().count("<article") == 24
 
 
 # --- Words of two texts.
@@ -564,3 +564,74 @@ def test_alignments_encode_each_text_once(fitted, monkeypatch):
         monkeypatch.setattr(encoder, name, counted)
     e.to_html(n_alignments=3)
     assert calls == {"forward": 4, "tokenize": 4}
+
+
+def test_nearest_finds_the_most_similar_prototypes(fitted):
+    X = ["the food was good", "a dull card"]
+    found = fitted.prototypes_.nearest(X, k=3)
+    similarities = fitted.transform(X)
+    expected = np.sort(similarities, axis=1)[:, ::-1][:, :3]
+    np.testing.assert_array_equal(found.similarities, expected)
+    np.testing.assert_array_equal(
+        np.take_along_axis(similarities, found.indices, axis=1), expected
+    )
+    [[own]] = fitted.prototypes_.nearest([fitted.prototypes_.texts[4]]).indices
+    assert fitted.prototypes_.vectors[own] == pytest.approx(
+        fitted.prototypes_.vectors[4], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("k", [0, 7, 1.0, True, None])
+def test_nearest_refuses_what_is_no_count(fitted, k):
+    with pytest.raises(ValueError, match="k must be an int from 1 to 6"):
+        fitted.prototypes_.nearest(["good"], k=k)
+
+
+def test_stored_prototypes_are_told_from_those_of_a_model(fitted):
+    stored = pickle.loads(pickle.dumps(fitted.prototypes_))
+    assert stored.texts == fitted.prototypes_.texts
+    np.testing.assert_array_equal(stored.vectors, fitted.prototypes_.vectors)
+    with pytest.raises(ValueError, match="stored without their model"):
+        stored.nearest(["good"])
+    assert copy.deepcopy(fitted.prototypes_).nearest(["good"]).indices.shape == (1, 1)
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation):
+    pytest.importorskip("matplotlib")
+    X, y = texts
+    clf = make_classifier(max_epochs=1, formulation=formulation).fit(X, y)
+    [axes] = clf.prototypes_.plot(X, y).axes
+    drawn = sum(len(marks.get_offsets()) for marks in axes.collections)
+    assert drawn == len(X) + 6
+    assert [t.get_text() for t in axes.texts] == list("012345")
+    named = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert named == ["neg", "pos"]
+    alone = clf.prototypes_.plot().axes[0]
+    assert sum(len(marks.get_offsets()) for marks in alone.collections) == 6
+    unlabelled = clf.prototypes_.plot(X[:3]).axes[0]
+    named = [t.get_text() for t in unlabelled.get_legend().get_texts()]
+    assert named == ["neg", "pos", "no label given"]
+    with pytest.raises(ValueError, match=r"one a text \(48\), got 3"):
+        clf.prototypes_.plot(X, y[:3])
+    with pytest.raises(ValueError, match="one a text"):
+        clf.prototypes_.plot(labels=y)
+
+
+def test_the_threshold_is_exceeded_by_no_more_than_the_rate(fitted):
+    X, _ = make_texts(40, seed=5)
+    scores = np.sort(fitted.novelty_score(X))
+    assert fitted.novelty_threshold(X, rate=0.1) == scores[36]  # ⌈41·0.9⌉ = 37
+    assert fitted.novelty_threshold(X, rate=0.5) == scores[20]
+    assert fitted.novelty_threshold(X[:19]) == fitted.novelty_score(X[:19]).max()
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, "0.1", None, True, float("nan")])
+def test_a_threshold_needs_a_rate(fitted, rate):
+    with pytest.raises(ValueError, match="rate must lie between 0 and 1"):
+        fitted.novelty_threshold(["good"] * 20, rate=rate)
+
+
+def test_a_threshold_needs_enough_texts(fitted):
+    with pytest.raises(ValueError, match="needs at least 19 texts, got 18"):
+        fitted.novelty_threshold(["good"] * 18)

@@ -44,6 +44,7 @@ ROOMS = [
     "_steering",
     "_prediction",
     "_explaining",
+    "_report",
     "_classifier",
     "datasets",
     "metrics",

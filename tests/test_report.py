@@ -1,0 +1,271 @@
+"""The report: its figures are right, its page shows them, and bad input writes none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, precision_score, recall_score
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._report import Corpus, build, contradicted
+from tests.conftest import make_texts
+from tests.test_display import HOSTILE, Page, squeezed
+
+# A tiny random encoder gives many texts nearly the same vector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[list[str], np.ndarray]:
+    """Texts with two labels wrong, so that there are mistakes to tell of."""
+    X, y = make_texts(40, seed=1)
+    y = y.copy()
+    y[[0, 1]] = y[[1, 0]]
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def report(fitted: ProtoLMClassifier, judged, texts) -> dict[str, Any]:
+    """What a report of the fitted classifier holds."""
+    corpora = []
+    for X, y in (judged, texts):
+        corpora.append(Corpus(X, np.searchsorted(fitted.classes_, y)))
+    return build(fitted._state, *corpora)
+
+
+def test_figures_at_a_glance(report, fitted, judged):
+    X, y = judged
+    glance = report["glance"]
+    assert glance["accuracy"] == fitted.score(X, y)
+    assert 0 <= glance["low"] < glance["accuracy"] <= glance["high"] <= 1
+    assert glance["majority"] == 0.5
+    assert (glance["n"], glance["n_training"], glance["n_prototypes"]) == (40, 48, 6)
+
+
+def test_classes_and_confusions_agree_with_scikit_learn(report, fitted, judged):
+    X, y = judged
+    predicted = fitted.predict(X)
+    assert report["confusion"]["matrix"] == confusion_matrix(y, predicted).tolist()
+    told = report["classes"]
+    assert [c["label"] for c in told] == fitted.classes_.tolist()
+    recall = recall_score(y, predicted, average=None)
+    assert [c["recall"] for c in told] == pytest.approx(recall.tolist())
+    precision = precision_score(y, predicted, average=None)
+    assert [c["precision"] for c in told] == pytest.approx(precision.tolist())
+    for pair in report["confusion"]["pairs"]:
+        at = report["confusion"]["matrix"][pair["true"]][pair["predicted"]]
+        assert pair["n"] == at > 0
+        assert pair["true"] != pair["predicted"]
+
+
+def test_calibration_is_that_of_the_predictions(report, fitted, judged):
+    X, y = judged
+    p = fitted.predict_proba(X)
+    confidence, right = p.max(axis=1), fitted.predict(X) == y
+    bins = report["calibration"]["bins"]
+    assert sum(b["n"] for b in bins) == len(X)
+    error = 0.0
+    for b in bins:
+        inside = (confidence >= b["low"]) & (confidence < b["high"] + (b["high"] == 1))
+        assert b["n"] == inside.sum()
+        assert b["confidence"] == pytest.approx(confidence[inside].mean())
+        assert b["accuracy"] == pytest.approx(right[inside].mean())
+        error += abs(confidence[inside].mean() - right[inside].mean()) * inside.mean()
+    assert report["calibration"]["error"] == pytest.approx(error)
+
+
+def test_every_prototype_has_a_card_with_what_it_decides(report, fitted, judged):
+    X, y = judged
+    cards = report["prototypes"]
+    assert [c["text"] for c in cards] == list(fitted.prototypes_.texts)
+    explanations = fitted.explain(X)
+    deciders = [
+        next(p.index for p in e.prototypes if p.label == e.prediction)
+        for e in explanations
+    ]
+    wrong = fitted.predict(X) != y
+    for card in cards:
+        mine = np.array(deciders) == card["index"]
+        assert card["n_decided"] == mine.sum()
+        assert card["n_wrong"] == (mine & wrong).sum()
+        for quote in card["decided"]:
+            assert deciders[quote["row"]] == card["index"]
+            assert quote["right"] == (not wrong[quote["row"]])
+        shown = [q["contribution"] for q in card["decided"]]
+        assert shown == sorted(shown, reverse=True)
+
+
+def test_the_texts_around_a_prototype_are_its_nearest(report, fitted, texts):
+    X, _ = texts
+    similarities = fitted.transform(X)
+    for card in report["prototypes"]:
+        order = np.argsort(-similarities[:, card["index"]], kind="stable")
+        expected = [row for row in order if X[row] != card["text"]][:3]
+        found = [similarities[q["row"], card["index"]] for q in card["nearest"]]
+        assert card["text"] not in [q["text"] for q in card["nearest"]]
+        best = similarities[expected, card["index"]]
+        assert found == pytest.approx(best.tolist(), abs=1e-9)
+
+
+def test_mistakes_are_told_surest_first(report, fitted, judged):
+    X, y = judged
+    mistakes = report["mistakes"]
+    rows = [m["row"] for m in mistakes]
+    assert set(rows) == set(np.flatnonzero(fitted.predict(X) != y).tolist())
+    p = fitted.predict_proba(X)
+    of_truth = [p[m["row"], m["truth"]] for m in mistakes]
+    assert of_truth == sorted(of_truth)
+    for m in mistakes:
+        assert m["text"] == X[m["row"]]
+        assert fitted.classes_[m["truth"]] == y[m["row"]]
+        assert m["prediction"] == fitted.classes_[m["code"]]
+        assert m["matches"], "no alignment to look at"
+
+
+def two_clusters() -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return forty texts, their classes, and vectors near one of two corners."""
+    codes = np.arange(40) % 2
+    noise = 0.1 * np.random.RandomState(0).randn(40, 3)
+    return [f"text {i}" for i in range(40)], codes, np.eye(3)[codes] + noise
+
+
+def test_labels_that_fit_are_not_doubted():
+    X, codes, vectors = two_clusters()
+    assert contradicted(Corpus(X, codes), vectors, 2) == []
+
+
+def test_a_planted_wrong_label_is_doubted():
+    X, codes, vectors = two_clusters()
+    codes[7] = 0
+    [found] = contradicted(Corpus(X, codes), vectors, 2)
+    assert (found["row"], found["code"], found["majority"]) == (7, 0, 1)
+    assert found["share"] == 1.0
+    assert {codes[q["row"]] for q in found["nearest"]} == {1}
+    assert 7 not in [q["row"] for q in found["nearest"]]
+
+
+def test_twins_do_not_vouch_for_each_other():
+    """Copies of a text under the same wrong label would outvote its neighbours."""
+    X, codes, vectors = two_clusters()
+    X[7] = X[9] = X[11] = "the same"
+    vectors[[9, 11]] = vectors[7]
+    codes[[7, 9, 11]] = 0
+    found = contradicted(Corpus(X, codes), vectors, 2)
+    assert [t["row"] for t in found] == [7, 9, 11]
+    assert {t["share"] for t in found} == {1.0}
+
+
+def test_a_text_under_two_labels_is_evidence():
+    X, codes, vectors = two_clusters()
+    X[7] = X[9]
+    vectors[7] = vectors[9]
+    codes[7] = 0
+    [found] = contradicted(Corpus(X, codes), vectors, 2)
+    assert found["row"] == 7
+    assert 9 in [q["row"] for q in found["nearest"]]
+
+
+def test_the_map_places_prototypes_and_texts(report, fitted, texts):
+    marks = report["map"]
+    numbers = [m["prototype"] for m in marks if m["prototype"] is not None]
+    assert numbers == list(range(6))
+    assert len(marks) == 6 + len(texts[0])
+    assert all(0 <= m[axis] <= 1 for m in marks for axis in "xy")
+    at = np.array([[m["x"], m["y"]] for m in marks[:6]])
+    assert len(np.unique(at, axis=0)) > 1
+
+
+def test_the_page_holds_what_the_report_says(fitted, judged, texts, tmp_path):
+    path = tmp_path / "report.html"
+    X_train, y_train = texts
+    assert fitted.report(*judged, path, X_train=X_train, y_train=y_train) is None
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert page.tags.count("h1") == 1
+    for text in fitted.prototypes_.texts:
+        assert squeezed(text) in page.text
+    assert squeezed(f"{100 * fitted.score(*judged):.1f} %") in page.text
+    first = path.read_bytes()
+    fitted.report(*judged, str(path), X_train=X_train, y_train=y_train)
+    assert path.read_bytes() == first, "the same report differs"
+
+
+def test_a_page_loads_nothing(fitted, judged, tmp_path):
+    fitted.report(*judged, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    links = [value for name, value in page.attributes if name in ("href", "src")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert not {"link", "img", "iframe", "object"} & set(page.tags)
+    assert not any("@import" in style or "url(" in style for style in page.styles)
+
+
+def test_no_hostile_text_or_label_becomes_an_element(make_classifier, tmp_path):
+    X = [f"{snippet} good {i}" for i, snippet in enumerate(HOSTILE * 2)]
+    labels = ["<b onclick=alert(1)>yes</b>", "'\"></option><script>x</script>"]
+    y = labels * (len(X) // 2)
+    clf = make_classifier(n_prototypes=4, max_epochs=1).fit(X, y)
+    flipped = [labels[1 - labels.index(label)] for label in clf.predict(X)]
+    path = tmp_path / "report.html"
+    clf.report(X, flipped, path, X_train=X, y_train=y)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert not {"img", "iframe", "b onclick"} & set(page.tags)
+    names = {name for name, _ in page.attributes}
+    assert not {"onclick", "onerror", "onload", "onmouseover"} & names
+    for script in page.scripts:  # numbers, or what stands in the template
+        if not script.strip().startswith('"use strict"'):
+            json.loads(script)
+    for label in labels:
+        assert squeezed(label) in page.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": ["pos", "other"]}, r"y must hold labels of classes_, got 'other'"),
+        ({"y": ["pos"]}, r"y must be one label a text \(2\), got 1"),
+        ({"y": "pos"}, r"y must be one label a text \(2\), got a single value"),
+        ({"y": None}, r"y must be one label a text \(2\), got a single value"),
+        ({"X_train": ["good"]}, "go together"),
+        ({"y_train": ["pos"]}, "go together"),
+        ({"X_train": ["good"], "y_train": [1]}, "y_train must hold labels"),
+        ({"X": []}, "X holds no text"),
+    ],
+)
+def test_bad_input_writes_nothing(fitted, tmp_path, change, message):
+    given: dict[str, Any] = {"X": ["good food", "bad food"], "y": ["pos", "neg"]}
+    given.update(change)
+    path = tmp_path / "report.html"
+    with pytest.raises(ValueError, match=message):
+        fitted.report(path=path, **given)
+    assert not path.exists()
+
+
+def test_a_report_of_one_text(fitted, tmp_path):
+    fitted.report(["good food"], ["pos"], tmp_path / "report.html")
+    assert "There are none" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_proto_lm_and_pairs_have_a_report(make_classifier, texts, tmp_path):
+    X, y = texts
+    pairs = [(text, "the same") for text in X]
+    clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(pairs, y)
+    path = tmp_path / "report.html"
+    clf.report(pairs, y[::-1], path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert squeezed(f"{pairs[0][0]} | {pairs[0][1]}") in page.text
+
+
+def test_labels_may_be_any_labels(make_classifier, texts, tmp_path):
+    pd = pytest.importorskip("pandas")
+    X, y = texts
+    clf = make_classifier(max_epochs=1).fit(X, y == "pos")
+    frame = pd.DataFrame({"label": y == "pos"})
+    clf.report(pd.Series(X), frame, tmp_path / "report.html")
+    assert "True" in (tmp_path / "report.html").read_text(encoding="utf-8")
