@@ -1,7 +1,7 @@
 """Fine-tune on real reviews, compare with two baselines, and explain a prediction.
 
 Run by ``make demo``. Prints held-out accuracies and one explained review, and writes
-``demo-report.html`` with more of them.
+``demo-report.html``, which shows the whole model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from linear_head import LinearHeadClassifier
 
 REPORT = Path("demo-report.html")
-N_REPORTED = 30
+N_TRIED = 30
 
 
 def main() -> None:
@@ -51,12 +51,12 @@ def main() -> None:
         accuracy = 100 * np.mean(model.predict(X_test) == y_test)
         print(f"| {name} | {accuracy:.1f} % |", flush=True)
 
-    explanations = clf.explain(X_test[:N_REPORTED], top_k=3)
+    explanations = clf.explain(X_test[:N_TRIED], top_k=3)
     print("\nWhy? Green words speak for the label, red ones against it.\n")
     shown = next(e for e in explanations if e.text.isascii())  # some are not English
     print(shown.to_text(color=True))
-    explanations.save_html(REPORT)
-    print(f"\n{len(explanations)} explained reviews: {REPORT}")
+    clf.report(X_test, y_test, REPORT, X_train=X_train, y_train=y_train)
+    print(f"\nThe model, its prototypes and its mistakes: {REPORT}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skprotolm import datasets, exceptions, metrics
     from skprotolm._classifier import ProtoLMClassifier
     from skprotolm._explanation import Explanation, Explanations, WordAlignment
-    from skprotolm._prototypes import Prototype, Prototypes
+    from skprotolm._prototypes import Nearest, Prototype, Prototypes
 
 try:
     __version__ = version("skprotolm")
@@ -24,6 +24,7 @@ _HOME = {
     "Explanation": "_explanation",
     "Explanations": "_explanation",
     "WordAlignment": "_explanation",
+    "Nearest": "_prototypes",
     "Prototype": "_prototypes",
     "Prototypes": "_prototypes",
 }
@@ -32,6 +33,7 @@ _SUBMODULES = ("datasets", "exceptions", "metrics")
 __all__ = [
     "Explanation",
     "Explanations",
+    "Nearest",
     "ProtoLMClassifier",
     "Prototype",
     "Prototypes",
