@@ -31,8 +31,8 @@ clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X_train, y_train)
 # %%
 # All measures
 # ------------
-# *Comprehensiveness* of words: how far the probability of the predicted class falls when
-# the words of the highest scores are deleted, or masked; higher is better.
+# *Comprehensiveness* of words: how far the probability of the predicted class falls
+# when the words of the highest scores are deleted, or masked; higher is better.
 # *Sufficiency*: how far it falls when only they are left; lower is better. Of
 # prototypes, the same with three of them taken out of the model, or alone in it.
 # *Simulatability*: how often a simple student foresees the model's decision from the

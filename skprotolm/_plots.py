@@ -29,17 +29,18 @@ def plot_explanation(e: Any) -> Any:
     rows = [n_words or 1, len(listed)]
     figure = _figure(8, 1.8 + _ROW * sum(rows))
     words, prototypes = figure.subplots(2, 1, height_ratios=rows)
-    figure.suptitle(f"{e.target}: {percent(e.probability)}")
+    target = _plain(e.target)
+    figure.suptitle(f"{target}: {percent(e.probability)}")
     if n_words:
         _bars(words, e.words, e.word_scores, e.word_scores > 0)
-        words.set_xlabel(f"part of the log-odds of {e.target}")
+        words.set_xlabel(f"part of the log-odds of {target}")
     else:
         words.set_axis_off()
     quotes = [f"{p.label}: {shorten(p.text, _QUOTE_LENGTH)}" for p in listed]
     shares = np.array([p.contribution for p in listed])
     _bars(prototypes, quotes, shares, [p.label == e.target for p in listed])
     in_shares = e.space == "probability"
-    prototypes.set_xlabel("share" if in_shares else f"part of the score of {e.target}")
+    prototypes.set_xlabel("share" if in_shares else f"part of the score of {target}")
     return figure
 
 
@@ -69,20 +70,20 @@ def plot_map(vectors: np.ndarray, owners: Sequence[Any], labels: Sequence[Any]) 
     at = places(vectors)
     M = len(owners)
     classes = list(dict.fromkeys([*owners, *labels]))
+    drawn = []
     for number, label in enumerate(classes):
         color = f"C{number % 10}" if label is not None else "0.6"
         marker = _MARKERS[number % len(_MARKERS)]
         mine = np.array([owner == label for owner in owners])
         its = np.array([given == label for given in labels], dtype=bool)
         axes.scatter(*at[M:][its].T, s=12, c=color, marker=marker, alpha=0.4)
-        name = "no label given" if label is None else _plain(label)
-        axes.scatter(
-            *at[:M][mine].T, s=90, c=color, marker=marker, edgecolor="k", label=name
-        )
+        large = {"s": 90, "c": color, "marker": marker, "edgecolor": "k"}
+        drawn.append(axes.scatter(*at[:M][mine].T, **large))
     for j in range(M):
         axes.annotate(str(j), at[j], xytext=(5, 5), textcoords="offset points")
     if len(classes) <= _LEGEND:
-        axes.legend()
+        names = ["no label" if x is None else _plain(x) for x in classes]
+        axes.legend(drawn, names)  # given so, one that begins with "_" is listed too
     return figure
 
 

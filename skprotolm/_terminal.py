@@ -13,7 +13,8 @@ _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named
 _TEXT_LENGTH = 300  # characters of the text explained
 _QUOTE_LENGTH = 70  # characters of a prototype's text
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab, new line
+# All but tab and new line, and what turns the direction of the rest of a line.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _RESET = "\x1b[0m"
 # Pale to strong, from the 256-colour cube, readable under black letters.
 _FOR = (194, 157, 120, 83)

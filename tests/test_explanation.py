@@ -611,7 +611,7 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
     assert sum(len(marks.get_offsets()) for marks in alone.collections) == 6
     unlabelled = clf.prototypes_.plot(X[:3]).axes[0]
     named = [t.get_text() for t in unlabelled.get_legend().get_texts()]
-    assert named == ["neg", "pos", "no label given"]
+    assert named == ["neg", "pos", "no label"]
     with pytest.raises(ValueError, match=r"one a text \(48\), got 3"):
         clf.prototypes_.plot(X, y[:3])
     with pytest.raises(ValueError, match="one a text"):

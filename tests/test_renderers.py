@@ -1,0 +1,150 @@
+"""Hostile texts and labels through every renderer: shown whole, run by none."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import unicodedata
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from skprotolm import Explanations, ProtoLMClassifier
+from tests.test_display import HOSTILE, Page, squeezed
+
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+RTL = "\u202eמגניב\u202c"
+# Without surrogates, which are no text; labels do not end with NUL either.
+any_text = st.sampled_from([*HOSTILE, "$x_1^", r"\frac{1}{", RTL, "\x1b[2J"]) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=30
+)
+any_label = any_text.map(lambda text: text.rstrip("\x00") + "!")
+unhurried = settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+hostile_cases = given(any_text, any_label)
+OURS = {
+    "a", "article", "b", "body", "caption", "circle", "dd", "details", "div", "dl",
+    "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label", "li",
+    "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline", "rect",
+    "script", "section", "select", "span", "style", "summary", "svg", "table", "tbody", "td",
+    "text", "th", "thead", "title", "tr", "ul",
+}  # fmt: skip
+
+
+def disguised(fitted: ProtoLMClassifier, text: str, label: str) -> ProtoLMClassifier:
+    """Return a fitted classifier whose prototypes and first class are these."""
+    state = fitted._state
+    texts = tuple(f"{text} {j}" for j in range(len(state.quotes.texts)))
+    clf = copy.copy(fitted)
+    clf._state = replace(
+        state,
+        classes=np.array([label, f"{label} not"]),
+        quotes=replace(state.quotes, texts=texts),
+    )
+    clf.classes_ = clf._state.classes
+    return clf
+
+
+def shown(text: str) -> str:
+    """Return what a page can show of a text: NUL is none of its characters."""
+    return squeezed(text.replace("\x00", "\ufffd"))
+
+
+def assert_ours(html: str, *texts: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert set(page.tags) <= OURS
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    for script in page.scripts:
+        if not script.strip().startswith('"use strict"'):
+            json.loads(script)
+    for text in texts:
+        assert shown(text) in page.text.replace("\x00", "\ufffd")
+
+
+@unhurried
+@hostile_cases
+@example("</script><script>alert(1)</script>", "<b>")
+def test_pages_only_show_them(fitted, text, label):
+    clf = disguised(fitted, text, label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # to a tiny tokenizer some are long
+        explanations = clf.explain([text, f"{text} more"])
+        pages = [explanations.to_html(), explanations._repr_html_()]
+        pages += [explanations[0].to_html(), explanations[1]._repr_html_()]
+    for page in pages:
+        assert_ours(page, text, explanations[0].prediction)
+    assert_ours(clf.prototypes_._repr_html_(), f"{text} 0", label)
+
+
+@unhurried
+@hostile_cases
+@example("</script><script>alert(1)</script>", "</option></select><b>")
+def test_the_report_only_shows_them(fitted, tmp_path, text, label):
+    clf = disguised(fitted, text, label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        X = [text, f"{text} more"]
+        said = clf.predict(X)
+        other = clf.classes_[(said == clf.classes_[0]).astype(int)]
+        clf.report(X, other, tmp_path / "report.html")
+    page = Path(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert_ours(page, text, label)
+
+
+@unhurried
+@hostile_cases
+def test_json_keeps_them(fitted, text, label):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanations = disguised(fitted, text, label).explain([text])
+    again = Explanations.from_json(explanations.to_json())
+    assert again.to_dict() == explanations.to_dict()
+
+
+@unhurried
+@hostile_cases
+def test_a_terminal_is_not_steered_by_them(fitted, text, label):
+    clf = disguised(fitted, text, label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanations = clf.explain([text])
+    for printed in (str(explanations), repr(explanations[0]), repr(clf.prototypes_)):
+        steering = {c for c in printed if unicodedata.category(c) == "Cc"}
+        steering |= {c for c in printed if unicodedata.bidirectional(c) in TURNING}
+        assert steering <= {"\n"}
+
+
+@unhurried
+@hostile_cases
+@example("$x_1^", r"$\frac{$")
+def test_plots_take_them_literally(fitted, text, label):
+    pytest.importorskip("matplotlib")
+    clf = disguised(fitted, text, label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no font has all characters
+        figures: list[Any] = [clf.explain([text])[0].plot(), clf.prototypes_.plot()]
+        for figure in figures:
+            figure.savefig(io.BytesIO(), format="svg")
+
+
+@unhurried
+@hostile_cases
+def test_shap_and_frames_hold_them(fitted, text, label):
+    pytest.importorskip("shap")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanations = disguised(fitted, text, label).explain([text])
+        found = explanations.to_shap()
+    assert list(found.data[0]) == list(explanations[0].words)
+    assert set(explanations.to_frame()["text"]) == {text}
