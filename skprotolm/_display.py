@@ -25,6 +25,7 @@ def _templates() -> jinja2.Environment:
     environment.filters["percent"] = percent
     environment.filters["pieces"] = pieces
     environment.filters["match_pieces"] = match_pieces
+    environment.filters["strongest"] = strongest
     return environment
 
 
@@ -115,6 +116,12 @@ def pieces(explanation: dict[str, Any]) -> list[Piece]:
         return cut(explanation["text"], [], [], [])
     words, offsets = explanation["words"], explanation["word_offsets"]
     return cut(explanation["text"], words, offsets, scores)
+
+
+def strongest(explanation: dict[str, Any], n: int = 20) -> list[Piece]:
+    """Return the words of the n highest scores, by size, whatever their sign."""
+    scored = [piece for piece in pieces(explanation) if piece.score is not None]
+    return sorted(scored, key=lambda piece: -abs(piece.strength))[:n]
 
 
 def cut(

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from skprotolm import _decomposition
 from skprotolm._encoder import TokenizedTexts
-from skprotolm._explanation import Explanation, Explanations, Splitter
+from skprotolm._explanation import (
+    Explanation,
+    Explanations,
+    NoSplitError,
+    Splitter,
+)
+from skprotolm._head import pool
 from skprotolm._inputs import Texts
 from skprotolm._model import Encoded
 from skprotolm._prediction import head_outputs
@@ -99,9 +105,19 @@ def _accounts(
             with torch.inference_mode():
                 scores = _decomposition.token_scores(encoded, account.pull)
         elif method == "relevance":
-            with state.linear_encoder.run(encoded.batch) as (h, embedded):
-                scores = relevance(h, embedded, encoded.attention, account.pull)
+            predicted = account.log_probabilities.argmax(dim=1)
+            k = predicted if chosen is None else chosen
+            scores = _relevance_scores(state, encoded, k)
         yield _Batch(encoded, chosen, account, scores)
+
+
+def _relevance_scores(state: FittedState, encoded: Encoded, k: Tensor) -> Tensor:
+    """Score the tokens of a batch for the classes k (B,) by relevance."""
+    with state.linear_encoder.run(encoded.batch) as linear:
+        weights = linear.attend(state.model.head.attention)
+        s = pool(weights.detach(), linear.h.detach())
+        account = _decomposition.account(state.layer, s.cpu().double(), k.clone())
+        return relevance(linear, weights, account.pull)
 
 
 def _occlude(state: FittedState, explanations: list[Explanation]) -> list[Explanation]:
@@ -250,7 +266,7 @@ def _splitter(state: FittedState) -> Splitter:
 
     def quoted(j: int) -> Text:
         if not state.quotes.projected[j]:
-            raise ValueError(
+            raise NoSplitError(
                 f"Prototype {j} is not the vector of the text that it shows (a fit "
                 f"with projection=False, or a redacted text), so its cosine has no "
                 f"split over pairs of tokens."

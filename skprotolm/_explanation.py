@@ -49,6 +49,10 @@ class Contribution:
     contribution: float
 
 
+class NoSplitError(ValueError):
+    """A similarity cannot be split over tokens here."""
+
+
 class Splitter(NamedTuple):
     """What an explanation needs of its model to split similarities over tokens."""
 
@@ -291,18 +295,23 @@ class Explanation:
         words = tuple(texts[segment][start:end] for segment, start, end in spans)
         return WordAlignment(matrix, words, np.array(spans).reshape(-1, 3))
 
-    def _matches(self, n_alignments: int) -> list[dict[str, Any]]:
-        """Return the word alignments of the first prototypes that have one."""
+    def page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
+        """Return what a page shows, with word alignments of some prototypes."""
+        shown = replace(self, top_k=self.top_k or _SHOWN)
+        return {**shown.to_dict(), "matches": self._matches(aligned)}
+
+    def _matches(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the word alignments of those prototypes that have one."""
         found = []
-        for p in self.prototypes[:n_alignments]:
+        for j in indices:
             try:
-                match = self.word_alignment(p.index)
-            except ValueError:  # no model, no text, or no split
+                match = self.word_alignment(j)
+            except NoSplitError:
                 continue
             found.append(
                 {
-                    "index": p.index,
-                    "text": p.text,
+                    "index": j,
+                    "text": self.prototype_texts[j],
                     "matrix": match.matrix.round(5).tolist(),
                     "words": match.words,
                     "offsets": match.offsets.tolist(),
@@ -312,12 +321,12 @@ class Explanation:
 
     def _split(self) -> Splitter:
         if self.space == "score":
-            raise ValueError(
+            raise NoSplitError(
                 'formulation="proto-lm" has no exact split over tokens: its '
                 "similarity is 1/(distance + ε), not a sum."
             )
         if self._splitter is None:
-            raise ValueError(
+            raise NoSplitError(
                 "This explanation was stored without its model; explain the text again "
                 "to split similarities over tokens."
             )
@@ -582,10 +591,14 @@ class Explanations(Sequence[Explanation]):
         Parameters
         ----------
         n_alignments : int, default=3
-            Of how many of an explanation's first prototypes it shows which words match,
-            where alignments are to be had. Each takes two passes through the encoder.
+            Of how many of its first prototypes an explanation shows which words match,
+            where alignments are to be had. Each text, and each of these prototypes,
+            takes a pass through the encoder.
         """
-        return explanations_html(page_records(self, n_alignments), page=True)
+        records = [
+            e.page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
+        ]
+        return explanations_html(records, page=True)
 
     def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
         """Write `to_html` to a file.
@@ -613,12 +626,6 @@ class Explanations(Sequence[Explanation]):
         shown = [replace(e, top_k=e.top_k or _SHOWN) for e in self[:_RENDERED]]
         records = [e.to_dict() for e in shown]
         return explanations_html(records, page=False, n_more=len(self) - len(shown))
-
-
-def page_records(explanations: Explanations, n_alignments: int) -> list[dict[str, Any]]:
-    """Return what a page shows of each explanation, word alignments included."""
-    shown = [replace(e, top_k=e.top_k or _SHOWN) for e in explanations]
-    return [{**e.to_dict(), "matches": e._matches(n_alignments)} for e in shown]
 
 
 def _as_list(values: np.ndarray | None) -> list[float] | None:

@@ -278,6 +278,7 @@ class _Fit:
             purities=self.surroundings.purity,
             usages=self.surroundings.usage,
             projected=np.full(len(rows), self.settings.projection),
+            redacted=np.full(len(rows), False),
         )
 
     def _count_coincident(self) -> int:

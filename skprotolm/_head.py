@@ -50,8 +50,11 @@ class TokenAttention(nn.Module):
                 f"the mask of own tokens has the shape {tuple(own.shape)}, but the "
                 f"token vectors have {tuple(h.shape)}; the first two must agree."
             )
-        u = self.score(torch.tanh(self.project(h))).squeeze(-1)  # (B, T)
-        return torch.softmax(u.masked_fill(~own, -torch.inf), dim=1)
+        return torch.softmax(self.logits(h).masked_fill(~own, -torch.inf), dim=1)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Return u (B, T), of which the weights are the softmax."""
+        return self.score(torch.tanh(self.project(h))).squeeze(-1)
 
 
 class PrototypeLayer(nn.Module, ABC):

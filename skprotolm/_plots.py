@@ -1,4 +1,4 @@
-"""Explanations and prototypes as matplotlib figures, and places on a map."""
+"""Explanations and prototypes as matplotlib figures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from skprotolm._display import percent, shorten
+from skprotolm._map import places
 from skprotolm.exceptions import MissingExtraError
 
 _FOR, _AGAINST = "#2a8f4f", "#c8443c"
@@ -18,8 +17,6 @@ _LISTED = 5  # prototypes, unless top_k says
 _QUOTE_LENGTH = 60
 _MARKERS = "osD^vPX*"  # told apart without colours
 _LEGEND = 12  # classes that a legend lists
-_PERPLEXITY = 30.0  # of t-SNE: about how many neighbours count
-_FEWEST = 5  # vectors that t-SNE takes
 
 
 def plot_explanation(e: Any) -> Any:
@@ -42,24 +39,6 @@ def plot_explanation(e: Any) -> Any:
     in_shares = e.space == "probability"
     prototypes.set_xlabel("share" if in_shares else f"part of the score of {target}")
     return figure
-
-
-def places(vectors: np.ndarray) -> np.ndarray:
-    """Return a place in the plane for each of n vectors (n, H), (n, 2).
-
-    By t-SNE from the principal components (van der Maaten and Hinton 2008), so the
-    same vectors get the same places.
-    """
-    components = PCA(min(2, *vectors.shape)).fit_transform(vectors)
-    components = np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
-    scale = components[:, 0].std()
-    if len(vectors) < _FEWEST or scale < 1e-9:  # too few, or all the same
-        return components
-    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
-    start = (1e-4 * components / scale).astype(np.float32)
-    return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(
-        vectors.astype(np.float32)
-    )
 
 
 def plot_map(vectors: np.ndarray, owners: Sequence[Any], labels: Sequence[Any]) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
+from skprotolm import _decomposition
 from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
 from skprotolm._state import FittedState
@@ -16,6 +19,31 @@ def head_outputs(
 ) -> LayerOutput:
     """Return what the prototype layer says of each text, in float64."""
     return LayerOutput(*state.read(texts, state.layer, quiet=quiet))
+
+
+class Decisions(NamedTuple):
+    """What a state says of n texts, and which prototypes say it."""
+
+    vectors: np.ndarray  # (n, H), where distance is Euclidean
+    probabilities: np.ndarray  # (n, C)
+    predicted: np.ndarray  # (n,)
+    leader: np.ndarray  # (n,): the predicted class's prototype that counts most
+
+
+def decisions(state: FittedState, texts: Texts) -> Decisions:
+    """Return what the state says of each text, and the prototype that counts most."""
+    layer = state.layer
+    owner = layer.owner
+
+    def of(s: Tensor) -> tuple[Tensor, ...]:
+        found = _decomposition.account(layer, s)
+        predicted = found.log_probabilities.argmax(dim=1)
+        others = owner[None, :] != predicted[:, None]
+        mine = found.contributions.masked_fill(others, -math.inf)
+        probabilities = found.log_probabilities.exp()
+        return layer.compare(s), probabilities, predicted, mine.argmax(dim=1)
+
+    return Decisions(*(tensor.numpy() for tensor in state.read(texts, of)))
 
 
 def novelty(state: FittedState, texts: Texts) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from skprotolm._display import as_frame, prototypes_html, shorten
 from skprotolm._plots import plot_map
+from skprotolm._targets import one_code_each
 from skprotolm._terminal import printable
 
 Text = str | tuple[str, str]
@@ -27,6 +28,7 @@ class Quotes:
     purities: np.ndarray  # (M,), NaN where it is not known
     usages: np.ndarray  # (M,), -1 where it is not known
     projected: np.ndarray  # (M,) whether the vector is that of the text
+    redacted: np.ndarray  # (M,) whether the text stands in for another
 
     def take(self, rows: np.ndarray) -> Quotes:
         """Return the entries of some prototypes."""
@@ -44,14 +46,22 @@ class Quotes:
             np.append(self.purities, np.full(n, np.nan)),
             np.append(self.usages, np.full(n, -1)),
             np.append(self.projected, np.full(n, True)),
+            np.append(self.redacted, np.full(n, False)),
         )
 
-    def redacted(self, texts: Mapping[int, Text]) -> Quotes:
+    def with_redactions(self, texts: Mapping[int, Text]) -> Quotes:
         """Return the entries with other texts, which the vectors are not those of."""
-        projected = self.projected.copy()
+        projected, redacted = self.projected.copy(), self.redacted.copy()
         projected[list(texts)] = False
+        redacted[list(texts)] = True
         shown = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
-        return replace(self, texts=shown, projected=projected)
+        return replace(self, texts=shown, projected=projected, redacted=redacted)
+
+    def with_unknown_purity(self, rows: np.ndarray) -> Quotes:
+        """Return the entries without the purity of some, which are of another class."""
+        purities = self.purities.copy()
+        purities[rows] = np.nan
+        return replace(self, purities=purities)
 
 
 class Reader(NamedTuple):
@@ -91,19 +101,21 @@ class Prototype:
     train_index : int or None
         That text's row in the X of `fit`; None for an added prototype.
     prior : float or None
-        Its weight π inside its class; priors of a class sum to 1. None under
-        ``formulation="proto-lm"``.
+        Its weight π inside its class; after a fit those of a class sum to 1, and edits
+        leave them as they are. None under ``formulation="proto-lm"``.
     weights : tuple of n_classes floats, or None
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
         Share of its own class among its nearest other training texts, at most ten;
-        None where there is none to look at, and for an added prototype.
+        None where there is none to look at, and for an added or relabelled prototype.
     usage : int or None
         How many other training texts have it as their nearest prototype; None for an
         added one. Purity and usage are facts of the fit.
     projected : bool
         Whether the prototype's vector is that of its text: not with
         ``projection=False``, nor behind a redacted text.
+    redacted : bool
+        Whether the text stands in for one that is not to be shown.
     """
 
     index: int
@@ -115,6 +127,7 @@ class Prototype:
     purity: float | None
     usage: int | None
     projected: bool
+    redacted: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,11 +154,14 @@ class Prototypes(Sequence[Prototype]):
     weights : ndarray of shape (C, M), float64, or None
         Output weights under ``formulation="proto-lm"``.
     purities : ndarray of shape (M,), float64
-        NaN where there is no other text to look at, and for added prototypes.
+        NaN where there is no other text to look at, and for added and relabelled
+        prototypes.
     usages : ndarray of shape (M,), int64
         -1 for added prototypes.
     projected : ndarray of shape (M,), bool
         Whether each vector *is* its text's vector.
+    redacted : ndarray of shape (M,), bool
+        Whether each text stands in for one that is not to be shown.
 
     Examples
     --------
@@ -163,6 +179,7 @@ class Prototypes(Sequence[Prototype]):
     purities: np.ndarray
     usages: np.ndarray
     projected: np.ndarray
+    redacted: np.ndarray
     _reader: Reader | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,6 +227,7 @@ class Prototypes(Sequence[Prototype]):
             purity=None if np.isnan(purity) else purity,
             usage=None if usage < 0 else usage,
             projected=bool(self.projected[j]),
+            redacted=bool(self.redacted[j]),
         )
 
     def __iter__(self) -> Iterator[Prototype]:
@@ -257,15 +275,17 @@ class Prototypes(Sequence[Prototype]):
     def plot(self, texts: Any = None, labels: Any = None) -> Any:
         """Draw a map of the prototypes, and of texts among them.
 
-        The places are those of t-SNE [1]_: near neighbours stay near, but the
-        distances between groups and their sizes say little.
+        The places are those of t-SNE [1]_, which tries to keep neighbours near: most
+        that are drawn near are near, not all, and the distances between groups and
+        their sizes say little.
 
         Parameters
         ----------
         texts : container of str, length n, default=None
             Texts to draw as small marks.
         labels : array-like of shape (n,), default=None
-            Their labels; by default they are drawn without one.
+            Their labels, of classes that have prototypes; by default they are drawn
+            without one.
 
         Returns
         -------
@@ -275,8 +295,9 @@ class Prototypes(Sequence[Prototype]):
         Raises
         ------
         ValueError
-            If labels come without texts or in another number, or `texts` cannot be
-            read, since the prototypes were stored without their model.
+            If labels come without texts, in another number or of other classes, or
+            `texts` cannot be read, since the prototypes were stored without their
+            model.
         MissingExtraError
             If matplotlib is not installed.
 
@@ -285,16 +306,17 @@ class Prototypes(Sequence[Prototype]):
         .. [1] van der Maaten and Hinton. "Visualizing Data using t-SNE". Journal of
            Machine Learning Research 9, 2008.
         """
-        vectors, owners = self.vectors, list(self.labels.tolist())
-        if self.priors is not None:
+        vectors = self.vectors
+        if self.priors is not None:  # the mixture compares by cosine
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         marks = vectors[:0] if texts is None else self._read().vectors(texts)
-        given = [None] * len(marks) if labels is None else np.asarray(labels).tolist()
-        if len(given) != len(marks):
-            raise ValueError(
-                f"labels must be one a text ({len(marks)}), got {len(given)}."
-            )
-        return plot_map(np.concatenate([vectors, marks]), owners, given)
+        given = [None] * len(marks)
+        if labels is not None:
+            classes = np.unique(self.labels)
+            codes = one_code_each(classes, "labels", labels, len(marks))
+            given = classes[codes].tolist()
+        at = np.concatenate([vectors, marks])
+        return plot_map(at, self.labels.tolist(), given)
 
     def _read(self) -> Reader:
         if self._reader is None:
@@ -317,6 +339,7 @@ class Prototypes(Sequence[Prototype]):
                 "purity": p.purity,
                 "usage": p.usage,
                 "projected": p.projected,
+                "redacted": p.redacted,
             }
             for p in self
         ]

@@ -6,30 +6,30 @@ among (the training texts where they are given), M prototypes, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
 
-from skprotolm import _decomposition, _explaining
+from skprotolm import _explaining
 from skprotolm._display import shorten
-from skprotolm._explanation import page_records
 from skprotolm._inputs import Texts
-from skprotolm._plots import places
-from skprotolm._prototypes import Text
+from skprotolm._map import places
+from skprotolm._prediction import Decisions, decisions
 from skprotolm._state import FittedState
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
 _CONFUSIONS = 10  # pairs of classes that are listed
 _BINS = 10  # of the calibration curve
 _MISTAKES = 20
-_LISTED = 5  # training texts of a mistake, texts that a prototype decides
+_LISTED = 5  # prototypes of a mistake, texts in which a prototype counts most
 _NEAREST = 3  # texts around a prototype
 _NEIGHBOURS = 10  # that a label is held against
-_CONTRADICTED = 30
+_FEWEST_VOICES = 3
+_DOUBTFUL = 30
 _MARKS = 1000  # texts on the map
 _LENGTH = 300  # characters of a text in a list
 
@@ -41,17 +41,7 @@ class Corpus(NamedTuple):
     codes: np.ndarray
 
 
-class _Seen(NamedTuple):
-    """What the model says of some texts."""
-
-    vectors: np.ndarray  # (n, H), where distance is Euclidean
-    probabilities: np.ndarray  # (n, C)
-    predicted: np.ndarray  # (n,)
-    decider: np.ndarray  # (n,): the predicted class's prototype that counts most
-    contribution: np.ndarray  # (n,): what that contributes
-
-
-def build(state: FittedState, judged: Corpus, reference: Corpus | None) -> dict:
+def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
     """Return all that the report's template shows.
 
     Parameters
@@ -59,67 +49,49 @@ def build(state: FittedState, judged: Corpus, reference: Corpus | None) -> dict:
     state : FittedState
     judged : Corpus
         The texts that accuracy, calibration and mistakes are told of.
-    reference : Corpus or None
-        The training texts; by default the judged ones stand in for them.
+    training : Corpus or None
+        The training texts; without them the judged ones stand in where texts are shown
+        around prototypes.
     """
-    seen = _look(state, judged.texts)
-    around = reference or judged
-    there = seen if reference is None else _look(state, around.texts)
+    seen = decisions(state, judged.texts)
+    around = training or judged
+    there = decisions(state, around.texts).vectors if training else seen.vectors
     right = seen.predicted == judged.codes
-    prototypes = state.prototypes.to_dict()
+    doubtful, n_doubtful = doubtful_labels(around, there, len(state.classes))
     return {
         "labels": state.classes.tolist(),
         "space": state.layer.space,
-        "formulation": "mixture" if state.layer.space == "probability" else "proto-lm",
-        "around": "training texts" if reference else "texts of this report",
+        "around": "training texts" if training else "texts of this report",
+        "around_name": "X_train" if training else "X",
         "n_around": len(around.texts),
-        "glance": _glance(state, judged, right, reference),
+        "glance": _glance(state, judged, right, training),
         "classes": _by_class(state, judged.codes, seen.predicted),
         "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
         "calibration": _calibration(seen.probabilities.max(axis=1), right),
         "map": _map(state, around, there),
-        "prototypes": _cards(state, prototypes, judged, seen, around, there),
+        "prototypes": _cards(state, judged, seen, around, there),
         "mistakes": _mistakes(state, judged, seen),
-        "contradicted": contradicted(around, there.vectors, len(state.classes)),
+        "doubtful": doubtful,
+        "n_doubtful": n_doubtful,
     }
 
 
-def _look(state: FittedState, texts: Texts) -> _Seen:
-    layer = state.layer
-    owner = layer.owner
-
-    def of(s: Tensor) -> tuple[Tensor, ...]:
-        found = _decomposition.account(layer, s)
-        predicted = found.log_probabilities.argmax(dim=1)
-        others = owner[None, :] != predicted[:, None]
-        mine = found.contributions.masked_fill(others, -float("inf"))
-        most, decider = mine.max(dim=1)
-        return (
-            layer.compare(s),
-            found.log_probabilities.exp(),
-            predicted,
-            decider,
-            most,
-        )
-
-    return _Seen(*(tensor.numpy() for tensor in state.read(texts, of)))
-
-
 def _glance(
-    state: FittedState, judged: Corpus, right: np.ndarray, reference: Corpus | None
+    state: FittedState, judged: Corpus, right: np.ndarray, training: Corpus | None
 ) -> dict[str, Any]:
     """Return the figures that a reader wants first."""
     n, k = len(right), int(right.sum())
     interval = binomtest(k, n).proportion_ci(method="wilson")
+    frequent = np.bincount((training or judged).codes).argmax()
     return {
         "n": n,
-        "n_training": None if reference is None else len(reference.texts),
+        "n_training": None if training is None else len(training.texts),
         "n_prototypes": len(state.layer.owner),
         "n_edits": len(state.edits),
         "accuracy": k / n,
         "low": float(interval.low),
         "high": float(interval.high),
-        "majority": float(np.bincount(judged.codes).max() / n),
+        "majority": float((judged.codes == frequent).mean()),
     }
 
 
@@ -181,14 +153,17 @@ def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     return {"bins": bins, "error": sum(gaps) / len(right)}
 
 
-def _map(state: FittedState, around: Corpus, there: _Seen) -> list[dict[str, Any]]:
-    """Place the prototypes and a sample of the texts in a unit square."""
+def _map(
+    state: FittedState, around: Corpus, vectors: np.ndarray
+) -> list[dict[str, Any]]:
+    """Place the prototypes and a sample of the texts, within 0 and 1."""
     layer = state.layer
     sample = np.random.RandomState(0).permutation(len(around.texts))[:_MARKS]
     own = layer.compare(layer.vectors).numpy()
-    at = places(np.concatenate([own, there.vectors[sample]]))
+    at = places(np.concatenate([own, vectors[sample]]))
     low, high = at.min(axis=0), at.max(axis=0)
-    at = (at - low) / np.maximum(high - low, 1e-9)
+    # One scale for both directions: it is distances that are looked at.
+    at = (at - low) / max((high - low).max(), 1e-9)
     M = len(own)
     codes = np.append(layer.owner.numpy(), around.codes[sample])
     texts = [*state.quotes.texts, *(around.texts[row] for row in sample.tolist())]
@@ -208,37 +183,37 @@ def _map(state: FittedState, around: Corpus, there: _Seen) -> list[dict[str, Any
 
 def _cards(
     state: FittedState,
-    prototypes: list[dict[str, Any]],
     judged: Corpus,
-    seen: _Seen,
+    seen: Decisions,
     around: Corpus,
-    there: _Seen,
+    vectors: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Add to each prototype what stands around it, and what it decides."""
+    """Add to each prototype what stands around it, and where it counts most."""
     own = state.layer.compare(state.layer.vectors).numpy()
+    first = np.unique(_same(around.texts), return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
-    near = _nearest(there.vectors, own, _NEAREST + 1)
-    owner = state.layer.owner.tolist()
-    right = seen.predicted == judged.codes
+    near = first[_nearest(vectors[first], own, _NEAREST + 1)]
+    wrong = seen.predicted != judged.codes
+    sure = seen.probabilities.max(axis=1)
     cards = []
-    for prototype, code, rows in zip(prototypes, owner, near, strict=True):
-        mine = np.flatnonzero(seen.decider == prototype["index"])
-        strongest = mine[np.argsort(-seen.contribution[mine], kind="stable")]
+    for prototype, code, rows in zip(
+        state.prototypes.to_dict(), state.layer.owner.tolist(), near, strict=True
+    ):
+        mine = np.flatnonzero(seen.leader == prototype["index"])
+        mine = mine[np.argsort(-sure[mine], kind="stable")]
         others = [r for r in rows.tolist() if around.texts[r] != prototype["text"]]
+        # The nearest of a redacted text is itself.
+        others = [] if prototype["redacted"] else others[:_NEAREST]
         cards.append(
             {
                 **prototype,
-                "code": code,
-                "nearest": [_quote(around, row) for row in others[:_NEAREST]],
-                "n_decided": len(mine),
-                "n_wrong": int((~right[mine]).sum()),
-                "decided": [
-                    {
-                        **_quote(judged, row),
-                        "contribution": float(seen.contribution[row]),
-                        "right": bool(right[row]),
-                    }
-                    for row in strongest[:_LISTED].tolist()
+                "owner": code,
+                "nearest": [_quote(around, row) for row in others],
+                "n_led": len(mine),
+                "n_wrong": int(wrong[mine].sum()),
+                "led": [
+                    {**_quote(judged, row), "right": not wrong[row]}
+                    for row in mine[:_LISTED].tolist()
                 ],
             }
         )
@@ -246,76 +221,86 @@ def _cards(
 
 
 def _nearest(vectors: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
-    """Return the rows of the k vectors nearest to each point."""
+    """Return the rows of the k vectors nearest to each point, or of all."""
     search = NearestNeighbors(n_neighbors=min(k, len(vectors)), algorithm="brute")
     return search.fit(vectors).kneighbors(points, return_distance=False)
 
 
 def _quote(corpus: Corpus, row: int) -> dict[str, Any]:
     return {
-        "row": row,
         "code": int(corpus.codes[row]),
         "text": shorten(corpus.texts[row], _LENGTH),
     }
 
 
-def _mistakes(state: FittedState, judged: Corpus, seen: _Seen) -> list[dict[str, Any]]:
-    """Explain the mistakes that the model was surest of."""
-    rows = np.flatnonzero(seen.predicted != judged.codes)
-    true = seen.probabilities[rows, judged.codes[rows]]
-    rows = rows[np.argsort(true, kind="stable")][:_MISTAKES]
-    if not len(rows):
+def _mistakes(
+    state: FittedState, judged: Corpus, seen: Decisions
+) -> list[dict[str, Any]]:
+    """Explain the mistakes in which the right class seemed least likely."""
+    wrong = np.flatnonzero(seen.predicted != judged.codes)
+    led = np.bincount(seen.leader[wrong], minlength=len(state.layer.owner))
+    of_right = seen.probabilities[wrong, judged.codes[wrong]]
+    rows = wrong[np.argsort(of_right, kind="stable")][:_MISTAKES].tolist()
+    if not rows:
         return []
-    texts: Any = [judged.texts[row] for row in rows.tolist()]
+    texts: Any = [judged.texts[row] for row in rows]
     explanations = _explaining.explain(state, texts, None, _LISTED, "auto")
-    records = page_records(explanations, 1)
     return [
         {
-            **record,
+            **e.page_record([leader]),
             "row": row,
-            "code": int(seen.predicted[row]),
+            "predicted": int(seen.predicted[row]),
             "truth": int(judged.codes[row]),
-            "n_like_it": _count_like(seen, judged, row),
+            "leader": leader,
+            "n_led": int(led[leader]),
         }
-        for row, record in zip(rows.tolist(), records, strict=True)
+        for e, row, leader in zip(
+            explanations, rows, seen.leader[rows].tolist(), strict=True
+        )
     ]
 
 
-def _count_like(seen: _Seen, judged: Corpus, row: int) -> int:
-    """Count the mistakes that the same prototype decided."""
-    same = seen.decider == seen.decider[row]
-    return int((same & (seen.predicted != judged.codes)).sum())
-
-
-def contradicted(
+def doubtful_labels(
     around: Corpus, vectors: np.ndarray, n_classes: int
-) -> list[dict[str, Any]]:
-    """Find texts most of whose nearest other texts have one other label."""
-    ids = _same_text(around.texts)
-    near = _nearest(vectors, vectors, _NEIGHBOURS + 1)
-    # A second row of the same text under the same label vouches for nothing.
-    others = ids[near] != ids[:, None]
-    others |= around.codes[near] != around.codes[:, None]
-    votes = np.zeros((len(ids), n_classes))
-    np.add.at(votes, (np.arange(len(ids))[:, None], around.codes[near]), others)
-    majority = votes.argmax(axis=1)
-    share = votes.max(axis=1) / np.maximum(votes.sum(axis=1), 1)
-    suspects = np.flatnonzero((majority != around.codes) & (share > 0.5))
-    suspects = suspects[np.argsort(-share[suspects], kind="stable")][:_CONTRADICTED]
+) -> tuple[list[dict[str, Any]], int]:
+    """Find texts most of whose nearest texts have one other label.
+
+    As for a prototype's purity, that are the min(10, n_c − 1) nearest other distinct
+    texts, n_c those of the text's own class, so that a rare class is not outvoted for
+    being rare; three at least. Returns the first of them, and how many there are.
+    """
+    # Rows of the same text under the same label are one voice.
+    same = _same(list(zip(around.texts, around.codes.tolist(), strict=True)))
+    rows = np.unique(same, return_index=True)[1]
+    codes = around.codes[rows]
+    sizes = np.bincount(codes, minlength=n_classes)
+    near = _nearest(vectors[rows], vectors[rows], _NEIGHBOURS + 1)
     found = []
-    for row in suspects.tolist():
-        rows = near[row][others[row]].tolist()
-        found.append(
-            {
-                **_quote(around, row),
-                "majority": int(majority[row]),
-                "share": float(share[row]),
-                "nearest": [_quote(around, r) for r in rows[:_NEAREST]],
-            }
-        )
-    return found
+    for at, row in enumerate(rows.tolist()):
+        n_voices = min(_NEIGHBOURS, int(sizes[codes[at]]) - 1)
+        voices = near[at][near[at] != at][:n_voices]
+        if len(voices) < _FEWEST_VOICES:
+            continue
+        votes = np.bincount(codes[voices], minlength=n_classes)
+        most = int(votes.argmax())
+        if most != codes[at] and votes[most] > len(voices) / 2:
+            share = float(votes[most] / len(voices))
+            found.append((share, row, most, rows[voices[:_NEAREST]].tolist()))
+    found.sort(key=lambda entry: (-entry[0], entry[1]))
+    listed = [
+        {
+            **_quote(around, row),
+            "row": row,
+            "majority": most,
+            "share": share,
+            "nearest": [_quote(around, voice) for voice in voices],
+        }
+        for share, row, most, voices in found[:_DOUBTFUL]
+    ]
+    return listed, len(found)
 
 
-def _same_text(texts: list[Text] | Texts) -> np.ndarray:
-    ids: dict[Text, int] = {}
-    return np.array([ids.setdefault(text, len(ids)) for text in texts])
+def _same(values: Sequence[Any]) -> np.ndarray:
+    """Number distinct values in the order in which they come."""
+    ids: dict[Any, int] = {}
+    return np.array([ids.setdefault(value, len(ids)) for value in values])

@@ -68,8 +68,14 @@ class FittedState:
             priors=told.get("priors"),
             weights=told.get("weights"),
             **vars(self.quotes),
-            _reader=Reader(self._similarities, self._map_vectors),
+            _reader=self._reader(),
         )
+
+    def _reader(self) -> Reader:
+        # Of a twin: were it this state's own, which keeps its prototypes, memory would
+        # be given back by the garbage collector alone, some time after a refit.
+        twin = replace(self)
+        return Reader(twin._similarities, twin._map_vectors)
 
     def _similarities(self, X: Any) -> np.ndarray:
         texts = as_texts(X, n_columns=self.n_columns)

@@ -66,7 +66,7 @@ def relabel(state: FittedState, labels: Any) -> FittedState:
     edited = layer.edited(layer.vectors, owner, values)
     edit = _edit("relabel", state, rows)
     edit["new_labels"] = state.classes[codes].tolist()
-    return _edited(state, edited, state.quotes, edit)
+    return _edited(state, edited, state.quotes.with_unknown_purity(rows), edit)
 
 
 @undisturbed()
@@ -105,14 +105,16 @@ def redact(state: FittedState, texts: Any) -> FittedState:
     _require_mapping("texts", texts)
     rows = _positions(state, list(texts))
     shown = as_texts(list(texts.values()), n_columns=state.n_columns)
-    old = {state.quotes.texts[j]: new for j, new in zip(rows, shown, strict=True)}
-    undo = tuple(undo._replace(quotes=_purged(undo.quotes, old)) for undo in state.undo)
-    edit = _edit("redact", state, rows)
+    new = dict(zip(rows.tolist(), shown, strict=True))
+    # In what can be undone, prototypes have other positions; texts are told apart by
+    # themselves there, other than those that stand in for several.
+    quotes = state.quotes
+    old = {quotes.texts[j]: text for j, text in new.items() if not quotes.redacted[j]}
     return replace(
         state,
-        quotes=_purged(state.quotes, old),
-        undo=undo,
-        edits=(*state.edits, edit),
+        quotes=quotes.with_redactions(new),
+        undo=tuple(u._replace(quotes=_purged(u.quotes, old)) for u in state.undo),
+        edits=(*state.edits, _edit("redact", state, rows)),
     )
 
 
@@ -204,4 +206,4 @@ def _edit(action: str, state: FittedState, rows: np.ndarray) -> dict[str, Any]:
 
 def _purged(quotes: Quotes, new: dict[Any, Any]) -> Quotes:
     found = {j: new[text] for j, text in enumerate(quotes.texts) if text in new}
-    return quotes.redacted(found)
+    return quotes.with_redactions(found)

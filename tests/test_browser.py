@@ -121,7 +121,7 @@ def test_what_comes_from_json_has_a_page_too(fitted, tmp_path):
     stored = Explanations.from_json(fitted.explain(["good food"]).to_json())
     found, console = browse(
         stored.to_html(),
-        "return document.querySelectorAll('details, script[type]').length",
+        "return document.querySelectorAll('.skprotolm-match, script[type]').length",
         tmp_path,
     )
     assert (found, console) == (0, "")
@@ -172,16 +172,19 @@ FILTER = """
     };
     const first = [shown(), dimmed(), told()];
     const word = change("text", "AGAIN");
+    const held = items.filter(e => e.checkVisibility())
+        .every(e => e.textContent.toLowerCase().includes("again"));
+    const fixed = change("text", "counts most");
     const nothing = change("text", "no such word");
     change("text", "");
     const code = change("code", "0");
-    const codes = new Set(items.filter(e => e.checkVisibility())
-        .flatMap(e => [e.dataset.code, e.dataset.also]));
+    const ofClass = items.filter(e => e.checkVisibility())
+        .every(e => e.dataset.code === "0" || e.dataset.also === "0");
     const back = change("code", "");
     change("order", "wrong");
     const cards = [...document.querySelectorAll("#prototypes article")];
     const wrong = cards.map(e => Number(e.dataset.wrong));
-    return {first, word, nothing, code, has0: codes.has("0"), back, wrong,
+    return {first, word, held, fixed, nothing, code, ofClass, back, wrong,
             n: items.length, marks: document.querySelectorAll(".report-mark").length};
 """
 
@@ -192,11 +195,13 @@ def test_the_report_searches_filters_and_sorts(report, tmp_path):
     n, marks = found["n"], found["marks"]
     assert found["first"] == found["back"] == [n, 0, ""]
     assert 1 <= found["word"][0] < n
+    assert found["held"]
+    assert found["fixed"][0] == 0, "searched what stands on every card"
     assert found["word"][2] == f"{found['word'][0]} of {n} cards shown"
     assert found["nothing"] == [0, marks, f"0 of {n} cards shown"]
     assert 0 < found["code"][0] < n
     assert 0 < found["code"][1] < marks
-    assert found["has0"]
+    assert found["ofClass"]
     assert found["wrong"] == sorted(found["wrong"], reverse=True)
     assert len(found["wrong"]) == 7
 
@@ -209,9 +214,9 @@ OPEN = """
     around.querySelector("summary").click();
     const card = document.getElementById("prototype-6");
     card.hidden = true;
-    document.querySelector("[data-prototype='6']")
+    document.querySelector("a[data-prototype='6']")
         .dispatchEvent(new Event("click", {bubbles: true}));
-    return {open: box.open,
+    return {open: box.open, told: box.querySelector("[role=status]").textContent,
             chosen: document.querySelectorAll(".skprotolm-chosen").length,
             around: around.open && around.querySelectorAll("li").length,
             hidden: card.hidden, title: document.title, images: document.images.length,
@@ -224,6 +229,7 @@ def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
     assert console == ""
     assert found["open"]
     assert found["chosen"] == 1
+    assert re.match(r"Best match: \S+ \(-?0\.\d{4}\)", found["told"])
     assert found["around"] == 3
     assert not found["hidden"]
     assert found["title"] == "Report of a ProtoLMClassifier"
@@ -263,12 +269,13 @@ ACCESSIBLE = """
         const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
         return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     };
-    const written = all("body *").filter(e => !e.closest("svg, script, style")
+    const written = all("body *").filter(e => !e.closest("svg, script, style, title")
         && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
     const fields = all("input, select");
     return {levels, lang: document.documentElement.lang,
             unlabelled: fields.filter(e => !e.labels.length).length,
             fields: fields.length,
+            links: all("a[data-prototype]").length,
             unnamed: all("svg").filter(e => !e.getAttribute("aria-label")
                 && e.getAttribute("aria-hidden") !== "true").length,
             headless: all("section").filter(e => !e.querySelector("h2")).length,
@@ -297,6 +304,7 @@ def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert found["lang"] == "en"
     assert found["fields"] == 3
+    assert found["links"] >= 7, "prototypes on the map cannot be reached by keyboard"
     assert found["dark"] == (options[:1] == DARK)
     assert found["wide"] <= 0, "the page is wider than its window"
     problems = ("unlabelled", "unnamed", "headless", "tables", "broken")

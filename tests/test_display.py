@@ -40,7 +40,7 @@ KNOWN = {
     "tr", "th", "td", "details", "summary", "script",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
-ATTRIBUTES |= {"name", "content", "data-side", "data-word", "tabindex", "type"}
+ATTRIBUTES |= {"role", "name", "content", "data-side", "data-word", "tabindex", "type"}
 
 
 class Page(HTMLParser):
@@ -171,7 +171,7 @@ def test_no_text_in_an_alignment_becomes_an_element(text, label):
     found = assert_harmless(
         explanations_html([with_match(plain(text, label))], page=True)
     )
-    assert found.tags.count("details") == 1
+    assert found.tags.count("details") == 2  # scores, and the alignment
     assert found.tags.count("script") == 2
 
 
@@ -203,7 +203,12 @@ def test_no_text_of_a_pair_becomes_an_element(first, second):
 @given(texts, labels)
 def test_no_text_of_a_prototype_becomes_an_element(text, label):
     prototype = {"index": 0, "label": label, "text": text, "purity": None, "usage": 3}
-    prototype |= {"prior": 0.5, "train_index": None, "projected": True}
+    prototype |= {
+        "prior": 0.5,
+        "train_index": None,
+        "projected": True,
+        "redacted": False,
+    }
     found = assert_harmless(prototypes_html([prototype] * 2, n_more=3))
     assert found.tags.count("article") == 2
     assert "3moreprototypes" in found.text
@@ -300,7 +305,8 @@ def test_a_page_is_saved_as_it_is(fitted, tmp_path):
 
 def test_texts_say_their_direction_themselves(fitted):
     found = assert_harmless(fitted.explain(["שלום good"]).to_html())
-    n_texts = 1 + 5 + 3 * 2  # five prototypes are listed, three aligned with it
+    # Five prototypes are listed, three aligned with it, and two words have scores.
+    n_texts = 1 + 5 + 3 * 2 + 2
     assert found.attributes.count(("dir", "auto")) == n_texts
 
 

@@ -612,10 +612,14 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
     unlabelled = clf.prototypes_.plot(X[:3]).axes[0]
     named = [t.get_text() for t in unlabelled.get_legend().get_texts()]
     assert named == ["neg", "pos", "no label"]
-    with pytest.raises(ValueError, match=r"one a text \(48\), got 3"):
+    with pytest.raises(ValueError, match=r"one label a text \(48\), got 3"):
         clf.prototypes_.plot(X, y[:3])
-    with pytest.raises(ValueError, match="one a text"):
+    with pytest.raises(ValueError, match="one label a text"):
         clf.prototypes_.plot(labels=y)
+    with pytest.raises(ValueError, match="a single value"):
+        clf.prototypes_.plot(X[:3], "pos")
+    with pytest.raises(ValueError, match="labels of classes_, got 'other'"):
+        clf.prototypes_.plot(X[:1], ["other"])
 
 
 def test_the_threshold_is_exceeded_by_no_more_than_the_rate(fitted):

@@ -169,3 +169,21 @@ def test_words_are_scored_once(clf, monkeypatch):
     monkeypatch.setattr(ProtoLMClassifier, "explain", explain)
     evaluate_explanations(clf, X[:20], token_method="occlusion", n_resamples=50)
     assert methods.count("occlusion") == 1
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, True, None])
+@pytest.mark.parametrize(
+    "measure", [prototype_comprehensiveness, prototype_sufficiency]
+)
+def test_a_measure_of_prototypes_needs_a_count(fitted, measure, k):
+    with pytest.raises(ValueError, match="k must be an int of at least 1"):
+        measure(fitted, ["good food"], k=k)
+
+
+def test_too_few_texts_are_refused_before_the_long_work(fitted, monkeypatch):
+    def explain(*args, **kwargs):
+        raise AssertionError("explained first")
+
+    monkeypatch.setattr(ProtoLMClassifier, "explain", explain)
+    with pytest.raises(ValueError, match="5 texts or more of each class"):
+        evaluate_explanations(fitted, ["good food", "bad food"] * 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import logging
 import os
 import pickle
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import torch
 import transformers.utils.logging as transformers_logging
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._map import places
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
 
@@ -420,3 +423,29 @@ def test_the_classifier_loads_no_extra_and_changes_no_setting():
         "         logging.root.handlers[:], torch.get_num_threads())\n"
         "assert before == after, (before, after)\n"
     )
+
+
+def test_a_map_draws_no_random_numbers_of_the_caller():
+    """Large maps differed, and moved NumPy's generator."""
+    vectors = np.random.RandomState(0).randn(620, 70)
+    before = np.random.get_state()
+    first = places(vectors)
+    after = np.random.get_state()
+    assert after[2:] == before[2:]
+    np.testing.assert_array_equal(after[1], before[1])
+    np.testing.assert_array_equal(places(vectors), first)
+
+
+def test_what_a_refit_replaces_is_given_back_at_once(make_classifier, texts):
+    """A fitted state and its prototypes held each other in memory."""
+    clf = make_classifier(max_epochs=1).fit(*texts)
+    clf.prototypes_.nearest(["good"])
+    replaced = weakref.ref(clf._state)
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        clf.fit(*texts)
+        assert replaced() is None
+    finally:
+        if enabled:
+            gc.enable()

@@ -11,6 +11,7 @@ import torch
 
 from skprotolm import ProtoLMClassifier, _relevance
 from skprotolm._encoder import load_encoder
+from skprotolm._head import TokenAttention
 from skprotolm._relevance import LinearEncoder, relevance
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
@@ -50,9 +51,24 @@ def test_the_view_computes_what_the_encoder_computes(backbone):
     batch = batch_of(encoder)
     with torch.no_grad():
         expected = encoder(batch, bf16=False)
-    with LinearEncoder(encoder).run(batch) as (h, embedded):
-        torch.testing.assert_close(h.detach(), expected, atol=1e-5, rtol=1e-4)
-        assert embedded.shape == h.shape
+    with LinearEncoder(encoder).run(batch, presence=1.0) as linear:
+        read = batch["attention_mask"] == 1
+        found = linear.h.detach()[read]
+        torch.testing.assert_close(found, expected[read], atol=1e-5, rtol=1e-4)
+        assert linear.embedded.shape == linear.h.shape
+
+
+def test_words_of_no_presence_do_not_change_the_others(backbone):
+    """With all but one word nearly absent, it is read as if it stood alone."""
+    encoder = load_encoder(backbone, None).eval()
+    linear = LinearEncoder(encoder)
+    batch = batch_of(encoder)
+    with linear.run(batch, presence=1e-30) as run:
+        [at] = torch.where(batch["own"][5])  # of two words
+        together = run.h.detach()[5, at[0]].clone()
+    batch["input_ids"][5, at[1]] = batch["input_ids"][0, batch["own"][0]][0]
+    with linear.run(batch, presence=1e-30) as run:
+        torch.testing.assert_close(run.h.detach()[5, at[0]], together)
 
 
 def test_relevance_is_conserved_where_there_are_no_biases(backbone):
@@ -68,12 +84,11 @@ def test_relevance_is_conserved_where_there_are_no_biases(backbone):
             model.wpe.weight.zero_()
     batch = batch_of(encoder)
     rng = np.random.RandomState(0)
-    with LinearEncoder(encoder).run(batch) as (h, embedded):
-        own = batch["own"].double()
-        attention = own / own.sum(dim=1, keepdim=True)
-        pull = torch.from_numpy(rng.normal(size=(6, h.shape[2])))
-        scores = relevance(h, embedded, attention, pull)
-        expected = torch.einsum("bt,bth,bh->b", attention, h.detach(), pull)
+    with LinearEncoder(encoder).run(batch) as linear:
+        weights = linear.attend(TokenAttention(linear.h.shape[2]).double())
+        pull = torch.from_numpy(rng.normal(size=(6, linear.h.shape[2])))
+        scores = relevance(linear, weights, pull)
+        expected = torch.einsum("bt,bth,bh->b", weights, linear.h, pull).detach()
     assert expected.abs().min() > 1e-3, "nothing to conserve"
     torch.testing.assert_close(scores.sum(dim=1), expected)
 
@@ -81,9 +96,9 @@ def test_relevance_is_conserved_where_there_are_no_biases(backbone):
 def test_padding_gets_nothing(backbone):
     encoder = load_encoder(backbone, None).eval()
     batch = batch_of(encoder)
-    with LinearEncoder(encoder).run(batch) as (h, embedded):
-        attention = batch["own"].float()
-        scores = relevance(h, embedded, attention, torch.ones(6, h.shape[2]))
+    with LinearEncoder(encoder).run(batch) as linear:
+        weights = linear.attend(TokenAttention(linear.h.shape[2]))
+        scores = relevance(linear, weights, torch.ones(6, linear.h.shape[2]))
     assert (scores[batch["attention_mask"] == 0] == 0).all()
 
 
@@ -94,8 +109,8 @@ def test_the_encoder_is_left_as_it_was(backbone):
     linear = LinearEncoder(encoder)
     with pytest.raises(RuntimeError, match="stop"), linear.run(batch):
         raise RuntimeError("stop")
-    with linear.run(batch) as (h, _):  # the lock was given back
-        assert h.requires_grad
+    with linear.run(batch) as run:  # the lock was given back
+        assert run.h.requires_grad
     for module in encoder.modules():
         assert not module._forward_hooks
     for name, tensor in encoder.state_dict().items():
@@ -139,7 +154,7 @@ def test_relevance_of_another_class_has_the_other_sign(clf):
         np.testing.assert_allclose(one.token_scores, -other.token_scores, atol=1e-5)
 
 
-def test_relevance_is_the_gradient_where_the_encoder_is_linear(make_classifier):
+def test_relevance_does_not_depend_on_the_batch(make_classifier):
     """A word counts for what it adds: the same text in any batch, any order."""
     clf = make_classifier().fit(X, Y)
     together = clf.explain(X, token_method="relevance")

@@ -36,8 +36,8 @@ OURS = {
     "a", "article", "b", "body", "caption", "circle", "dd", "details", "div", "dl",
     "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label", "li",
     "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline", "rect",
-    "script", "section", "select", "span", "style", "summary", "svg", "table", "tbody", "td",
-    "text", "th", "thead", "title", "tr", "ul",
+    "script", "section", "select", "span", "style", "summary", "svg", "table", "tbody",
+    "td", "text", "th", "thead", "title", "tr", "ul",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._report import Corpus, build, contradicted
+from skprotolm._report import Corpus, build, doubtful_labels
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
 
@@ -42,7 +42,12 @@ def test_figures_at_a_glance(report, fitted, judged):
     X, y = judged
     glance = report["glance"]
     assert glance["accuracy"] == fitted.score(X, y)
-    assert 0 <= glance["low"] < glance["accuracy"] <= glance["high"] <= 1
+    # Wilson's interval, written out.
+    p, n, z = glance["accuracy"], 40, 1.959964
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert glance["low"] == pytest.approx(middle - half, abs=1e-6)
+    assert glance["high"] == pytest.approx(middle + half, abs=1e-6)
     assert glance["majority"] == 0.5
     assert (glance["n"], glance["n_training"], glance["n_prototypes"]) == (40, 48, 6)
 
@@ -79,25 +84,25 @@ def test_calibration_is_that_of_the_predictions(report, fitted, judged):
     assert report["calibration"]["error"] == pytest.approx(error)
 
 
-def test_every_prototype_has_a_card_with_what_it_decides(report, fitted, judged):
+def test_every_prototype_has_a_card_with_where_it_counts_most(report, fitted, judged):
     X, y = judged
     cards = report["prototypes"]
     assert [c["text"] for c in cards] == list(fitted.prototypes_.texts)
     explanations = fitted.explain(X)
-    deciders = [
+    leaders = [
         next(p.index for p in e.prototypes if p.label == e.prediction)
         for e in explanations
     ]
     wrong = fitted.predict(X) != y
     for card in cards:
-        mine = np.array(deciders) == card["index"]
-        assert card["n_decided"] == mine.sum()
+        mine = np.array(leaders) == card["index"]
+        assert card["n_led"] == mine.sum()
         assert card["n_wrong"] == (mine & wrong).sum()
-        for quote in card["decided"]:
-            assert deciders[quote["row"]] == card["index"]
-            assert quote["right"] == (not wrong[quote["row"]])
-        shown = [q["contribution"] for q in card["decided"]]
-        assert shown == sorted(shown, reverse=True)
+        assert len(card["led"]) == min(5, mine.sum())
+        for quote in card["led"]:
+            row = X.index(quote["text"])
+            assert leaders[row] == card["index"]
+            assert quote["right"] == (not wrong[row])
 
 
 def test_the_texts_around_a_prototype_are_its_nearest(report, fitted, texts):
@@ -106,13 +111,15 @@ def test_the_texts_around_a_prototype_are_its_nearest(report, fitted, texts):
     for card in report["prototypes"]:
         order = np.argsort(-similarities[:, card["index"]], kind="stable")
         expected = [row for row in order if X[row] != card["text"]][:3]
-        found = [similarities[q["row"], card["index"]] for q in card["nearest"]]
+        found = [
+            similarities[X.index(q["text"]), card["index"]] for q in card["nearest"]
+        ]
         assert card["text"] not in [q["text"] for q in card["nearest"]]
         best = similarities[expected, card["index"]]
         assert found == pytest.approx(best.tolist(), abs=1e-9)
 
 
-def test_mistakes_are_told_surest_first(report, fitted, judged):
+def test_mistakes_come_with_the_least_likely_truths_first(report, fitted, judged):
     X, y = judged
     mistakes = report["mistakes"]
     rows = [m["row"] for m in mistakes]
@@ -123,51 +130,68 @@ def test_mistakes_are_told_surest_first(report, fitted, judged):
     for m in mistakes:
         assert m["text"] == X[m["row"]]
         assert fitted.classes_[m["truth"]] == y[m["row"]]
-        assert m["prediction"] == fitted.classes_[m["code"]]
-        assert m["matches"], "no alignment to look at"
+        assert m["prediction"] == fitted.classes_[m["predicted"]]
+        [match] = m["matches"]
+        assert match["index"] == m["leader"]
+        assert fitted.prototypes_[m["leader"]].label == m["prediction"]
+        same = [other for other in mistakes if other["leader"] == m["leader"]]
+        assert m["n_led"] >= len(same)
 
 
-def two_clusters() -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return forty texts, their classes, and vectors near one of two corners."""
-    codes = np.arange(40) % 2
-    noise = 0.1 * np.random.RandomState(0).randn(40, 3)
-    return [f"text {i}" for i in range(40)], codes, np.eye(3)[codes] + noise
+def clusters(sizes: tuple[int, ...] = (20, 20)) -> tuple[list, np.ndarray, np.ndarray]:
+    """Return texts, their classes, and vectors near the corner of each class."""
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    noise = 0.1 * np.random.RandomState(0).randn(len(codes), 4)
+    return [f"text {i}" for i in range(len(codes))], codes, np.eye(4)[codes] + noise
 
 
-def test_labels_that_fit_are_not_doubted():
-    X, codes, vectors = two_clusters()
-    assert contradicted(Corpus(X, codes), vectors, 2) == []
+def rows_in_doubt(X: list, codes: np.ndarray, vectors: np.ndarray) -> list[int]:
+    found, n = doubtful_labels(Corpus(X, codes), vectors, int(codes.max()) + 1)
+    assert n == len(found)
+    return [t["row"] for t in found]
+
+
+@pytest.mark.parametrize("sizes", [(20, 20), (40, 4), (40, 2), (30, 30, 5), (1, 1)])
+def test_labels_that_fit_are_not_doubted(sizes):
+    """A class of four among forty others was in doubt as a whole."""
+    assert rows_in_doubt(*clusters(sizes)) == []
 
 
 def test_a_planted_wrong_label_is_doubted():
-    X, codes, vectors = two_clusters()
-    codes[7] = 0
-    [found] = contradicted(Corpus(X, codes), vectors, 2)
-    assert (found["row"], found["code"], found["majority"]) == (7, 0, 1)
+    X, codes, vectors = clusters((20, 20, 20))
+    codes[7] = 2
+    [found], n = doubtful_labels(Corpus(X, codes), vectors, 3)
+    assert (found["row"], found["code"], found["majority"], n) == (7, 2, 0, 1)
     assert found["share"] == 1.0
-    assert {codes[q["row"]] for q in found["nearest"]} == {1}
-    assert 7 not in [q["row"] for q in found["nearest"]]
+    assert {q["code"] for q in found["nearest"]} == {0}
+    assert X[7] not in [q["text"] for q in found["nearest"]]
 
 
-def test_twins_do_not_vouch_for_each_other():
-    """Copies of a text under the same wrong label would outvote its neighbours."""
-    X, codes, vectors = two_clusters()
-    X[7] = X[9] = X[11] = "the same"
-    vectors[[9, 11]] = vectors[7]
-    codes[[7, 9, 11]] = 0
-    found = contradicted(Corpus(X, codes), vectors, 2)
-    assert [t["row"] for t in found] == [7, 9, 11]
-    assert {t["share"] for t in found} == {1.0}
+@pytest.mark.parametrize("n_copies", [3, 6, 12])
+def test_copies_have_one_voice(n_copies):
+    """Copies of a wrongly labelled text hid it, and put others in doubt."""
+    X, codes, vectors = clusters()
+    X += ["the same"] * n_copies
+    codes = np.append(codes, [1] * n_copies)
+    vectors = np.concatenate([vectors, [vectors[:20].mean(axis=0)] * n_copies])
+    assert rows_in_doubt(X, codes, vectors) == [40]
 
 
-def test_a_text_under_two_labels_is_evidence():
-    X, codes, vectors = two_clusters()
-    X[7] = X[9]
-    vectors[7] = vectors[9]
-    codes[7] = 0
-    [found] = contradicted(Corpus(X, codes), vectors, 2)
+def test_a_text_under_two_labels_is_a_voice_against_itself():
+    X, codes, vectors = clusters()
+    X[7], vectors[7] = X[9], vectors[9]
+    codes[7] = 1
+    [found], _ = doubtful_labels(Corpus(X, codes), vectors, 2)
     assert found["row"] == 7
-    assert 9 in [q["row"] for q in found["nearest"]]
+    assert X[9] in [q["text"] for q in found["nearest"]]
+
+
+def test_the_longest_list_of_doubts_says_that_it_was_cut():
+    X, codes, vectors = clusters((100, 60))
+    codes[:40] = 1
+    vectors[:40] = vectors[40:80]  # exactly where those of the other class are
+    found, n = doubtful_labels(Corpus(X, codes), vectors, 2)
+    assert len(found) == 30 <= n
 
 
 def test_the_map_places_prototypes_and_texts(report, fitted, texts):
@@ -176,6 +200,7 @@ def test_the_map_places_prototypes_and_texts(report, fitted, texts):
     assert numbers == list(range(6))
     assert len(marks) == 6 + len(texts[0])
     assert all(0 <= m[axis] <= 1 for m in marks for axis in "xy")
+    assert max(max(m["x"], m["y"]) for m in marks) == 1
     at = np.array([[m["x"], m["y"]] for m in marks[:6]])
     assert len(np.unique(at, axis=0)) > 1
 
@@ -248,8 +273,12 @@ def test_bad_input_writes_nothing(fitted, tmp_path, change, message):
 
 
 def test_a_report_of_one_text(fitted, tmp_path):
-    fitted.report(["good food"], ["pos"], tmp_path / "report.html")
-    assert "There are none" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    said = fitted.predict(["good food"])
+    fitted.report(["good food"], said, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    mistakes = page.split('<section id="mistakes">')[1].split("</section>")[0]
+    assert "There are none." in mistakes
+    assert "None: no text is classified wrongly." in page
 
 
 def test_proto_lm_and_pairs_have_a_report(make_classifier, texts, tmp_path):
@@ -269,3 +298,39 @@ def test_labels_may_be_any_labels(make_classifier, texts, tmp_path):
     frame = pd.DataFrame({"label": y == "pos"})
     clf.report(pd.Series(X), frame, tmp_path / "report.html")
     assert "True" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_redacted_text_is_not_named_as_the_nearest(make_classifier, texts, tmp_path):
+    """The text around a redacted prototype that was nearest to it was its own."""
+    X, y = texts
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    secret = clf.prototypes_[0].text
+    clf.redact_prototypes({0: "[withheld]"})
+    codes = np.searchsorted(clf.classes_, y)
+    card = build(clf._state, Corpus(X, codes), Corpus(X, codes))["prototypes"][0]
+    assert card["text"] == "[withheld]"
+    assert secret not in [q["text"] for q in card["nearest"]]
+
+
+def test_the_nearest_texts_are_distinct(fitted, texts):
+    X, y = texts
+    corpus = Corpus(X * 5, np.tile(np.searchsorted(fitted.classes_, y), 5))
+    for card in build(fitted._state, corpus, None)["prototypes"]:
+        quoted = [q["text"] for q in card["nearest"]]
+        assert len(set(quoted)) == len(quoted) == 3
+
+
+def test_three_classes_of_which_one_is_rare(make_classifier, tmp_path):
+    X, y = make_texts(40)
+    labels = ["rare" if i < 5 else label for i, label in enumerate(y)]
+    clf = make_classifier(max_epochs=3).fit(X, labels)
+    codes = np.searchsorted(clf.classes_, labels)
+    found = build(clf._state, Corpus(X, codes[::-1].copy()), Corpus(X, codes))
+    assert np.shape(found["confusion"]["matrix"]) == (3, 3)
+    assert found["glance"]["n_training"] == 40
+    leaders = clf.explain(X)
+    for m in found["mistakes"]:
+        e = leaders[m["row"]]
+        mine = [p.index for p in e.prototypes if p.label == e.prediction]
+        assert m["leader"] == mine[0]
+        assert [match["index"] for match in m["matches"]] == [m["leader"]]

@@ -384,3 +384,33 @@ def test_the_published_novelty_is_the_distance_to_the_nearest(make_classifier):
 def test_a_prototype_is_less_novel_than_anything_else(clf):
     prototypes = clf.novelty_score(list(clf.prototypes_.texts))
     assert prototypes.max() <= np.quantile(clf.novelty_score(X), 0.5)
+
+
+def test_equal_placeholders_are_told_apart(make_classifier, texts):
+    """Redacting one of two redacted prototypes anew changed the other one too."""
+    clf = make_classifier().fit(*texts)
+    before = list(clf.prototypes_.texts)
+    clf.remove_prototypes([5])
+    clf.redact_prototypes({0: "[redacted]", 4: "[redacted]"})
+    clf.redact_prototypes({0: "[new]"})
+    after = ["[new]", *before[1:4], "[redacted]"]
+    assert list(clf.prototypes_.texts) == after
+    assert clf.prototypes_.redacted.tolist() == [True, False, False, False, True]
+    clf.undo_edit()  # of the removal
+    assert list(clf.prototypes_.texts)[1:4] == before[1:4]
+    assert clf.prototypes_.texts[5] == before[5]
+    assert clf.prototypes_.redacted.tolist() == [True] + [False] * 3 + [True, False]
+    assert before[0] not in clf.prototypes_.texts
+    assert before[4] not in clf.prototypes_.texts
+
+
+def test_a_relabelled_prototype_has_no_purity(make_classifier, texts):
+    """The purity of the old class stayed, and the next pruning went by it."""
+    clf = make_classifier().fit(*texts)
+    clf.relabel_prototypes({0: "pos"})
+    assert clf.prototypes_[0].purity is None
+    assert clf.prototypes_[1].purity is not None
+    clf.prune_prototypes(min_usage=0, min_purity=1.1)
+    assert clf.prototypes_[0].label == "pos"
+    clf.undo_edit().undo_edit()
+    assert clf.prototypes_[0].purity is not None

@@ -17,6 +17,8 @@ from skprotolm.metrics._faithfulness import (
 )
 from skprotolm.metrics._simulatability import simulatability
 
+_FOLDS = 5  # of simulatability
+
 
 def evaluate_explanations(
     clf: Any,
@@ -34,7 +36,7 @@ def evaluate_explanations(
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n
-        Texts that it was not trained on, two or more.
+        Texts that it was not trained on; of each class that is predicted, five or more.
     token_method : str, default="auto"
         How words are scored; see `ProtoLMClassifier.explain`.
     k : int, default=3
@@ -48,14 +50,19 @@ def evaluate_explanations(
     -------
     pandas.DataFrame
         One row a measure: ``measure``, ``protocol``, ``removal``, ``value``, and the
-        ends of its 95 % interval ``low`` and ``high``, and the mean ``baseline``.
+        ends of its 95 % interval ``low`` and ``high``, and the mean ``baseline``: of
+        random words or prototypes, and of simulatability what the text alone gives.
 
     Raises
     ------
+    ValueError
+        If the predictions for X are all the same, or fewer than five of a class.
     MissingExtraError
         If pandas is not installed.
     """
+    as_frame([])  # before the long work: is pandas there?
     texts = as_texts(X)
+    _require_enough(clf.predict(texts))
     explanations = clf.explain(texts, token_method=token_method)
     scores = [e.word_scores for e in explanations]  # once: occlusion takes long
     rows = []
@@ -96,6 +103,18 @@ def evaluate_explanations(
         found.from_text,
     )
     return as_frame(rows)
+
+
+def _require_enough(predictions: Any) -> None:
+    """Refuse what simulatability's folds could not divide, before the long work."""
+    labels, counts = np.unique(predictions, return_counts=True)
+    if len(labels) < 2 or counts.min() < _FOLDS:
+        raise ValueError(
+            f"X needs {_FOLDS} texts or more of each class that is predicted, and two "
+            f"such classes; the predictions are "
+            f"{dict(zip(labels.tolist(), counts.tolist(), strict=True))}. Pass more "
+            f"texts, or call the measures one by one."
+        )
 
 
 def _interval(

@@ -250,7 +250,7 @@ def prototype_comprehensiveness(
     Raises
     ------
     ValueError
-        If `ranking` is none of the above.
+        If `ranking` is none of the above, or `k` no count.
     """
     return _measure_prototypes(clf, X, k, ranking, random_state, keep=False)
 
@@ -259,6 +259,8 @@ def prototype_sufficiency(
     clf: Any, X: Any, *, k: int = 3, ranking: str = "share", random_state: Any = None
 ) -> np.ndarray:
     """Measure how far the prediction falls when its class keeps its best prototypes.
+
+    The other classes keep all of theirs.
 
     Parameters
     ----------
@@ -276,12 +278,13 @@ def prototype_sufficiency(
     Returns
     -------
     ndarray of shape (n,), float64
-        For each text p(all) − p(them alone), of its predicted class. Lower is better.
+        For each text p(all) − p(with them alone in the class), of its predicted class.
+        Lower is better.
 
     Raises
     ------
     ValueError
-        If `ranking` is none of the above.
+        If `ranking` is none of the above, or `k` no count.
     """
     return _measure_prototypes(clf, X, k, ranking, random_state, keep=True)
 
@@ -290,6 +293,9 @@ def _measure_prototypes(
     clf: Any, X: Any, k: int, ranking: str, random_state: Any, *, keep: bool
 ) -> np.ndarray:
     _require_one_of("ranking", ranking, ("share", "random"))
+    is_count = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
+    if not (is_count and k >= 1):
+        raise ValueError(f"k must be an int of at least 1, got {k!r}.")
     rng = check_random_state(random_state)
     drops = []
     for e in clf.explain(X):
@@ -298,7 +304,7 @@ def _measure_prototypes(
         if ranking == "random":
             order = rng.permutation(mine)
         gone = order[k:] if keep else order[: min(k, len(order) - 1)]
-        edited = copy.deepcopy(clf)
+        edited = copy.copy(clf)  # edits give it another state, and change none
         if gone.size:
             edited.remove_prototypes(gone.tolist())
         code = e.classes.tolist().index(e.prediction)

@@ -42,7 +42,9 @@ def simulatability(
     once from the texts alone, once from the texts of the k prototypes that carry most
     of each, whose labels it is not told; it is asked about texts of the folds that it
     did not learn from (compare Pruthi et al. 2022, "Evaluating Explanations: How Much
-    Do Explanations from the Teacher Aid Students?").
+    Do Explanations from the Teacher Aid Students?", where the student has no
+    explanations of the texts that it is asked about; here it has, so that the measure
+    says how plainly the quoted texts tell the decision).
 
     Parameters
     ----------
