@@ -483,8 +483,8 @@ class ProtoLMClassifier(
         token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
                 default="auto"
             How tokens are scored. "decomposition" is the exact accounting and costs
-            nothing more, but exists under "mixture" only; "relevance" holds the
-            encoder's nonlinearities constant and takes one backward pass;
+            nothing more, but exists under "mixture" only; "relevance" carries it on to
+            the words' own embeddings by one backward pass;
             "occlusion" leaves out one word after the other, a pass each. "auto" is
             "decomposition", and "relevance" under "proto-lm".
 
@@ -525,8 +525,8 @@ class ProtoLMClassifier(
 
         The file loads nothing from elsewhere. It holds accuracy with its interval,
         confusions, calibration, a map, a card for every prototype, the mistakes in
-        which the model was surest, and texts whose label their neighbours contradict,
-        with a search and filters.
+        which the right class seemed least likely, and texts most of whose neighbours
+        have another label, with a search and filters.
 
         Parameters
         ----------
@@ -545,7 +545,8 @@ class ProtoLMClassifier(
         ------
         ValueError
             If y holds other labels, or not one a text, or one of `X_train` and
-            `y_train` is missing. Nothing is written then.
+            `y_train` is missing, or `path` is no place for a file. Nothing is written
+            then.
         NotFittedError, ValueError, TypeError
             As in `predict`.
 
@@ -556,6 +557,11 @@ class ProtoLMClassifier(
         ... )  # doctest: +SKIP
         """
         state, texts = self._ready(X)
+        path = Path(path)
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(
+                f"path must be a file in a folder that is there, got {str(path)!r}."
+            )
         judged = Corpus(texts, one_code_each(state.classes, "y", y, len(texts)))
         if (X_train is None) != (y_train is None):
             raise ValueError("X_train and y_train go together; pass both, or neither.")
@@ -565,7 +571,7 @@ class ProtoLMClassifier(
             codes = one_code_each(state.classes, "y_train", y_train, len(texts))
             reference = Corpus(texts, codes)
         page = report_html(_report.build(state, judged, reference))
-        Path(path).write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return how unlike all prototypes each text is.
@@ -578,9 +584,9 @@ class ProtoLMClassifier(
         Returns
         -------
         ndarray of shape (n,), float64
-            −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1]; under
-            ``formulation="proto-lm"`` the distance to the nearest prototype. High
-            where no prototype is like the text.
+            −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1] until prototypes are
+            edited; under ``formulation="proto-lm"`` the distance to the nearest
+            prototype. High where no prototype is like the text.
 
         Raises
         ------
@@ -590,9 +596,10 @@ class ProtoLMClassifier(
         return _prediction.novelty(*self._ready(X))
 
     def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
-        """Return the novelty that at most a share of texts like X exceeds.
+        """Return the novelty above which to refuse texts, from texts to be answered.
 
-        A text of higher `novelty_score` is one to pass on to a person.
+        A text of higher `novelty_score` is one to pass on to a person. Edits of the
+        prototypes change the scores: ask for the threshold anew after one.
 
         Parameters
         ----------
@@ -600,8 +607,8 @@ class ProtoLMClassifier(
             Texts of the kind that should be answered, which the estimator was *not*
             trained on: its training texts are less novel to it than new ones.
         rate : float, default=0.05
-            Share of texts like these that may be refused. It takes 1/rate − 1 texts
-            or more.
+            Probability with which one more text like these may be refused. It takes
+            1/rate − 1 texts or more.
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ import jinja2
 import numpy as np
 
 from skprotolm.exceptions import MissingExtraError
+
+# All but tab and new line, and what turns the direction of the rest of a line.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @lru_cache(maxsize=1)
@@ -84,6 +88,11 @@ def shorten(text: Any, length: int = 90) -> str:
     line = " | ".join(text) if isinstance(text, tuple) else str(text)
     line = " ".join(line.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal would obey and no font has."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def percent(share: float) -> str:

@@ -11,11 +11,18 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, as_shap, explanations_html, percent, shorten
+from skprotolm._display import (
+    as_frame,
+    as_shap,
+    explanations_html,
+    percent,
+    printable,
+    shorten,
+)
 from skprotolm._json import dump_records, load_records
 from skprotolm._plots import plot_explanation
 from skprotolm._prototypes import Text
-from skprotolm._terminal import explanation_text, printable
+from skprotolm._terminal import explanation_text
 from skprotolm._words import Words, merge_tokens
 
 _PRINTED = 5  # explanations that a printed sequence holds
@@ -559,8 +566,10 @@ class Explanations(Sequence[Explanation]):
         MissingExtraError
             If shap is not installed.
         ValueError
-            If a text's tokens have no scores.
+            If a text's tokens have no scores, or there are no explanations.
         """
+        if not len(self):
+            raise ValueError("There are no explanations to pass on to shap.")
         scores, rest = [], []
         for row, e in enumerate(self):
             found = e.word_scores

@@ -279,6 +279,7 @@ class _Fit:
             usages=self.surroundings.usage,
             projected=np.full(len(rows), self.settings.projection),
             redacted=np.full(len(rows), False),
+            ids=np.arange(len(rows)),
         )
 
     def _count_coincident(self) -> int:

@@ -168,7 +168,7 @@ class MixtureLayer(PrototypeLayer):
         return torch.logsumexp(mine, dim=0) - math.log(len(mine))
 
     def novelty(self, s: Tensor) -> Tensor:
-        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), in [−1, 1]."""
+        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j)))."""
         log_terms = self.log_terms(self.similarities(s))
         mean = torch.logsumexp(log_terms, dim=1) - math.log(self.n_classes)
         return -mean / self.sharpness

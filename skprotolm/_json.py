@@ -8,7 +8,7 @@ are written with all their digits.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def dump_records(records: Sequence[dict[str, Any]]) -> str:
             {
                 "text": record["text"],
                 "classes": classes.place(record["classes"], id(record["classes"])),
-                "prototypes": prototypes.place(quoted, id(quoted[1])),
+                "prototypes": prototypes.place(quoted, tuple(map(id, quoted))),
                 "prediction": codes[record["prediction"]],
                 "target": codes[record["target"]],
                 "tokens": list(record["tokens"]),
@@ -66,11 +66,22 @@ def load_records(text: str | bytes) -> list[dict[str, Any]]:
         raise ValueError(
             "This JSON holds no explanations; pass what Explanations.to_json returned."
         )
-    if content["version"] > _VERSION:
+    version = content.get("version")
+    if isinstance(version, int) and version > _VERSION:
         raise ValueError(
-            f"The explanations were written in version {content['version']} of their "
-            f"format; this skprotolm reads up to {_VERSION}. Upgrade it to read them."
+            f"The explanations were written in version {version} of their format; this "
+            f"skprotolm reads up to {_VERSION}. Upgrade it to read them."
         )
+    try:
+        return _records(content)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"The JSON of explanations is not as Explanations.to_json wrote it: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def _records(content: dict[str, Any]) -> list[dict[str, Any]]:
     classes = [_labels_in(entry) for entry in content["classes"]]
     prototypes = [
         (_labels_in(entry), tuple(map(_text_in, entry["texts"])))
@@ -110,9 +121,9 @@ class _Table:
     def __init__(self, write: Callable[[Any], dict[str, Any]]):
         self.write = write
         self.written: list[dict[str, Any]] = []
-        self._places: dict[int, int] = {}
+        self._places: dict[Hashable, int] = {}
 
-    def place(self, value: Any, identity: int) -> int:
+    def place(self, value: Any, identity: Hashable) -> int:
         """Return where an object stands in the table, writing it if it is new."""
         if identity not in self._places:
             self._places[identity] = len(self.written)

@@ -18,13 +18,16 @@ def places(vectors: np.ndarray) -> np.ndarray:
     """
     # In full: a randomized solver would draw from NumPy's global generator.
     pca = PCA(min(2, *vectors.shape), svd_solver="full")
-    components = pca.fit_transform(vectors)
+    with np.errstate(under="ignore"):
+        components = pca.set_output(transform="default").fit_transform(vectors)
     components = np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
     scale = components[:, 0].std()
     if len(vectors) < _FEWEST or scale < 1e-9:  # too few, or all the same
         return components
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     start = (1e-4 * components / scale).astype(np.float32)
-    return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(
-        vectors.astype(np.float32)
-    )
+    tsne = TSNE(perplexity=perplexity, init=start, random_state=0)
+    with np.errstate(under="ignore"):
+        return tsne.set_output(transform="default").fit_transform(
+            vectors.astype(np.float32)
+        )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display import percent, shorten
+from skprotolm._display import percent, printable, shorten
 from skprotolm._map import places
 from skprotolm.exceptions import MissingExtraError
 
@@ -79,7 +79,7 @@ def _figure(width: float, height: float) -> Any:
 
 def _plain(text: Any) -> str:
     """Write a text for matplotlib, to which a "$" opens a formula."""
-    return str(text).replace("$", r"\$")
+    return printable(str(text)).replace("$", r"\$")
 
 
 def _bars(axes: Any, names: Any, values: np.ndarray, speaks_for: Any) -> None:

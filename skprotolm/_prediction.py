@@ -53,7 +53,7 @@ def novelty(state: FittedState, texts: Texts) -> np.ndarray:
 
 
 def threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what at most a share `rate` of texts like these exceeds.
+    """Return what one more score like these exceeds with a probability of `rate`.
 
     The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
     exchangeable score with a probability of at most `rate` (split conformal

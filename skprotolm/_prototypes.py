@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, prototypes_html, shorten
+from skprotolm._display import as_frame, printable, prototypes_html, shorten
 from skprotolm._plots import plot_map
 from skprotolm._targets import one_code_each
-from skprotolm._terminal import printable
 
 Text = str | tuple[str, str]
 
@@ -29,6 +28,7 @@ class Quotes:
     usages: np.ndarray  # (M,), -1 where it is not known
     projected: np.ndarray  # (M,) whether the vector is that of the text
     redacted: np.ndarray  # (M,) whether the text stands in for another
+    ids: np.ndarray  # (M,) numbers that stay with prototypes whatever is edited
 
     def take(self, rows: np.ndarray) -> Quotes:
         """Return the entries of some prototypes."""
@@ -37,7 +37,7 @@ class Quotes:
             *(getattr(self, f.name)[rows] for f in fields(self)[1:]),
         )
 
-    def added(self, texts: Sequence[Text]) -> Quotes:
+    def added(self, texts: Sequence[Text], first_id: int) -> Quotes:
         """Return the entries with those of new texts behind them."""
         n = len(texts)
         return Quotes(
@@ -47,6 +47,7 @@ class Quotes:
             np.append(self.usages, np.full(n, -1)),
             np.append(self.projected, np.full(n, True)),
             np.append(self.redacted, np.full(n, False)),
+            np.append(self.ids, first_id + np.arange(n)),
         )
 
     def with_redactions(self, texts: Mapping[int, Text]) -> Quotes:

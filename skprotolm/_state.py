@@ -67,7 +67,7 @@ class FittedState:
             labels=self.classes[self.layer.owner.numpy()],
             priors=told.get("priors"),
             weights=told.get("weights"),
-            **vars(self.quotes),
+            **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
             _reader=self._reader(),
         )
 

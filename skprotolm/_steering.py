@@ -97,7 +97,9 @@ def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
         "train_indices": [None] * len(checked),
         "labels": state.classes[codes].tolist(),
     }
-    return _edited(state, edited, state.quotes.added(checked), edit)
+    all_quotes = [state.quotes, *(undo.quotes for undo in state.undo)]
+    first_id = 1 + max(int(quotes.ids.max()) for quotes in all_quotes)
+    return _edited(state, edited, state.quotes.added(checked, first_id), edit)
 
 
 def redact(state: FittedState, texts: Any) -> FittedState:
@@ -106,14 +108,11 @@ def redact(state: FittedState, texts: Any) -> FittedState:
     rows = _positions(state, list(texts))
     shown = as_texts(list(texts.values()), n_columns=state.n_columns)
     new = dict(zip(rows.tolist(), shown, strict=True))
-    # In what can be undone, prototypes have other positions; texts are told apart by
-    # themselves there, other than those that stand in for several.
-    quotes = state.quotes
-    old = {quotes.texts[j]: text for j, text in new.items() if not quotes.redacted[j]}
+    undo = tuple(u._replace(quotes=_purged(u.quotes, state, new)) for u in state.undo)
     return replace(
         state,
-        quotes=quotes.with_redactions(new),
-        undo=tuple(u._replace(quotes=_purged(u.quotes, old)) for u in state.undo),
+        quotes=state.quotes.with_redactions(new),
+        undo=undo,
         edits=(*state.edits, _edit("redact", state, rows)),
     )
 
@@ -204,6 +203,21 @@ def _edit(action: str, state: FittedState, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _purged(quotes: Quotes, new: dict[Any, Any]) -> Quotes:
-    found = {j: new[text] for j, text in enumerate(quotes.texts) if text in new}
+def _purged(quotes: Quotes, state: FittedState, new: dict[int, Any]) -> Quotes:
+    """Redact the same prototypes in what can be undone, and the same texts.
+
+    A text may have been taken out and added again, as another prototype.
+    """
+    by_id = {int(state.quotes.ids[j]): text for j, text in new.items()}
+    by_text = {
+        state.quotes.texts[j]: text
+        for j, text in new.items()
+        if not state.quotes.redacted[j]  # a stand-in is no secret, and may be another's
+    }
+    found = {}
+    for j, (number, text) in enumerate(
+        zip(quotes.ids.tolist(), quotes.texts, strict=True)
+    ):
+        if number in by_id or (text in by_text and not quotes.redacted[j]):
+            found[j] = by_id[number] if number in by_id else by_text[text]
     return quotes.with_redactions(found)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
-from skprotolm._display import Piece, percent, pieces, shorten
+from skprotolm._display import Piece, percent, pieces, printable, shorten
 
 _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named
 _TEXT_LENGTH = 300  # characters of the text explained
 _QUOTE_LENGTH = 70  # characters of a prototype's text
-# All but tab and new line, and what turns the direction of the rest of a line.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _RESET = "\x1b[0m"
 # Pale to strong, from the 256-colour cube, readable under black letters.
 _FOR = (194, 157, 120, 83)
@@ -31,11 +28,6 @@ def explanation_text(e: Any, *, color: bool) -> str:
     if e.word_scores is not None:
         lines.append(_word_line(e))
     return "\n".join([text, *map(printable, [head, *lines])])
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which a terminal would obey."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def coloured(explanation: dict[str, Any]) -> str:

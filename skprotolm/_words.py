@@ -78,5 +78,7 @@ def replace_words(
     texts = [text] if isinstance(text, str) else list(text)
     # From the end, so that the places of the others hold.
     for segment, start, end in sorted(map(tuple, spans), reverse=True):
+        if end == start:  # a special token, which stands nowhere in the text
+            continue
         texts[segment] = texts[segment][:start] + put + texts[segment][end:]
     return texts[0] if isinstance(text, str) else (texts[0], texts[1])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skprotolm import Explanations
@@ -149,10 +150,11 @@ def report(make_classifier, tmp_path_factory) -> str:
     """A report of texts one of which would run a script, with mistakes in it."""
     X, y = make_texts(40)
     X[0] = HOSTILE
+    y = np.where(y == "pos", "a_label_without_any_place_to_break_a_line" * 3, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # to a tiny tokenizer it is long
         clf = make_classifier(max_epochs=1).fit(X, y)
-        clf.add_prototypes([HOSTILE + " again"], ["pos"])
+        clf.add_prototypes([HOSTILE + " again"], [clf.classes_[1]])
         path = tmp_path_factory.mktemp("report") / "report.html"
         clf.report(X, y[::-1], path, X_train=X, y_train=y)
     return path.read_text(encoding="utf-8")

@@ -108,3 +108,34 @@ def test_a_later_version_says_what_to_do(fitted):
     content["version"] = 99
     with pytest.raises(ValueError, match=r"version 99.*Upgrade"):
         Explanations.from_json(json.dumps(content))
+
+
+def test_labels_before_and_after_an_edit_are_kept_apart(make_classifier, texts):
+    """A relabelling keeps the texts, by which two sets of prototypes were merged."""
+    clf = make_classifier(max_epochs=1).fit(*texts)
+    [before] = clf.explain(["good food"])
+    [after] = clf.relabel_prototypes({0: "pos"}).explain(["good food"])
+    again = Explanations.from_json(Explanations([before, after]).to_json())
+    assert again.to_dict() == Explanations([before, after]).to_dict()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": None},
+        {"version": "1"},
+        {"classes": None},
+        {"explanations": [{}]},
+        {"explanations": [3]},
+        {"prototypes": []},
+    ],
+)
+def test_json_that_was_tampered_with_is_refused(fitted, change):
+    content = json.loads(fitted.explain(["good food"]).to_json())
+    content.update(change)
+    if change == {"version": None}:
+        del content["explanations"]
+    if "version" in change and change["version"] is not None:
+        del content["classes"]
+    with pytest.raises(ValueError, match="not as Explanations.to_json wrote it"):
+        Explanations.from_json(json.dumps(content))

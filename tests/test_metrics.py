@@ -187,3 +187,9 @@ def test_too_few_texts_are_refused_before_the_long_work(fitted, monkeypatch):
     monkeypatch.setattr(ProtoLMClassifier, "explain", explain)
     with pytest.raises(ValueError, match="5 texts or more of each class"):
         evaluate_explanations(fitted, ["good food", "bad food"] * 2)
+
+
+@pytest.mark.parametrize("removal", ["delete", "mask"])
+def test_a_text_without_words_has_none_to_take(fitted, removal):
+    """Masks were put where the tokens stand that a tokenizer adds."""
+    assert comprehensiveness(fitted, [""], removal=removal) == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
@@ -270,6 +271,21 @@ def test_bad_input_writes_nothing(fitted, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         fitted.report(path=path, **given)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("place", ["", "missing/report.html"])
+def test_a_path_that_takes_no_file_is_refused_first(fitted, tmp_path, place):
+    with pytest.raises(ValueError, match="a file in a folder that is there"):
+        fitted.report(["good food"], ["pos"], tmp_path / place)
+
+
+def test_other_outputs_of_scikit_learn_change_nothing(fitted, judged, tmp_path):
+    """Maps broke where transformers were told to give frames."""
+    fitted.report(*judged, tmp_path / "one.html")
+    with config_context(transform_output="pandas"), np.errstate(all="raise"):
+        fitted.report(*judged, tmp_path / "other.html")
+    pages = [(tmp_path / name).read_bytes() for name in ("one.html", "other.html")]
+    assert pages[0] == pages[1]
 
 
 def test_a_report_of_one_text(fitted, tmp_path):

@@ -414,3 +414,27 @@ def test_a_relabelled_prototype_has_no_purity(make_classifier, texts):
     assert clf.prototypes_[0].label == "pos"
     clf.undo_edit().undo_edit()
     assert clf.prototypes_[0].purity is not None
+
+
+def test_what_was_redacted_twice_is_gone_from_what_can_be_undone(
+    make_classifier, texts
+):
+    """The second redaction left the first text where an undo would find it."""
+    clf = make_classifier().fit(*texts)
+    clf.add_prototypes(["my name is Anna"], ["pos"])
+    clf.remove_prototypes([5])
+    for shown in ("the patient John Doe", "[x]"):
+        clf.redact_prototypes({0: shown, 5: f"{shown} too"})
+    assert b"John Doe" not in pickle.dumps(clf)
+    assert b"Anna" not in pickle.dumps(clf)
+    clf.undo_edit()
+    assert clf.prototypes_.texts[0] == "[x]"
+    assert clf.prototypes_.texts[6] == "[x] too"
+
+
+def test_a_text_that_was_added_again_is_redacted_everywhere(make_classifier, texts):
+    clf = make_classifier().fit(*texts)
+    secret = clf.prototypes_.texts[2]
+    clf.remove_prototypes([2]).add_prototypes([secret], ["neg"])
+    clf.redact_prototypes({5: "[withheld]"})
+    assert secret.encode() not in pickle.dumps(clf)

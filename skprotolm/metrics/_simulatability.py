@@ -75,7 +75,9 @@ def simulatability(
     quoted = [" ".join(_flat(p.text) for p in e.prototypes) for e in explanations]
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=random_state)
     split = list(folds.split(np.zeros(len(texts)), decisions))
-    student = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
+    student = make_pipeline(
+        TfidfVectorizer(token_pattern=r"\S+"), LogisticRegression(max_iter=1000)
+    )
     return Simulatability(
         *(
             cross_val_predict(student, source, decisions, cv=split) == decisions
