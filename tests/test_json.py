@@ -119,23 +119,12 @@ def test_labels_before_and_after_an_edit_are_kept_apart(make_classifier, texts):
     assert again.to_dict() == Explanations([before, after]).to_dict()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"version": None},
-        {"version": "1"},
-        {"classes": None},
-        {"explanations": [{}]},
-        {"explanations": [3]},
-        {"prototypes": []},
-    ],
-)
-def test_json_that_was_tampered_with_is_refused(fitted, change):
+@pytest.mark.parametrize("gone", ["classes", "prototypes", "explanations"])
+@pytest.mark.parametrize("instead", [None, [{}], [3]])
+def test_json_that_was_tampered_with_is_refused(fitted, gone, instead):
     content = json.loads(fitted.explain(["good food"]).to_json())
-    content.update(change)
-    if change == {"version": None}:
-        del content["explanations"]
-    if "version" in change and change["version"] is not None:
-        del content["classes"]
-    with pytest.raises(ValueError, match="not as Explanations.to_json wrote it"):
+    del content[gone]
+    if instead is not None:
+        content[gone] = instead
+    with pytest.raises(ValueError, match="is not as Explanations"):
         Explanations.from_json(json.dumps(content))
