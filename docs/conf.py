@@ -43,7 +43,8 @@ numpydoc_validation_checks = {
 }
 numpydoc_validation_exclude = {
     # Users read the attributes of these, and build none.
-    r"\.(Prototypes?|Explanations?|WordAlignment|Simulatability)$",
+    r"\.(Prototypes?|Nearest|Explanations?|WordAlignment|Simulatability)$",
+    r"\.Nearest\.(count|index)$",  # a tuple's
     r"\.__\w+__$",
 }
 

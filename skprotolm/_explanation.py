@@ -302,7 +302,7 @@ class Explanation:
         words = tuple(texts[segment][start:end] for segment, start, end in spans)
         return WordAlignment(matrix, words, np.array(spans).reshape(-1, 3))
 
-    def page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
+    def _page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
         """Return what a page shows, with word alignments of some prototypes."""
         shown = replace(self, top_k=self.top_k or _SHOWN)
         return {**shown.to_dict(), "matches": self._matches(aligned)}
@@ -605,7 +605,7 @@ class Explanations(Sequence[Explanation]):
             takes a pass through the encoder.
         """
         records = [
-            e.page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
+            e._page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
         ]
         return explanations_html(records, page=True)
 

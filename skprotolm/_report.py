@@ -247,7 +247,7 @@ def _mistakes(
     explanations = _explaining.explain(state, texts, None, _LISTED, "auto")
     return [
         {
-            **e.page_record([leader]),
+            **e._page_record([leader]),
             "row": row,
             "predicted": int(seen.predicted[row]),
             "truth": int(judged.codes[row]),
