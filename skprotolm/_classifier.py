@@ -642,6 +642,9 @@ class ProtoLMClassifier(
     def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
         """Take prototypes out of the model.
 
+        Those behind them move up: take the next indices from ``prototypes_`` anew, or
+        name all prototypes in one call.
+
         Under "mixture" each takes its term out of its class's sum: the score z of the
         class changes by (κ/λ)·log(1 − its share inside the class), and no other score.
 
@@ -827,15 +830,22 @@ class ProtoLMClassifier(
 
 def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
     """Notice a frame of texts and labels, which reads as pairs that give all away."""
-    labels = targets.classes[targets.codes].tolist()
+    if isinstance(texts[0], str):
+        return
+    rows, codes = targets.rows.tolist(), targets.codes.tolist()
+    labels = [str(label) for label in targets.classes.tolist()]
     for side in (0, 1):
-        if all(
-            isinstance(texts[row], tuple) and texts[row][side] == str(label)
-            for row, label in zip(targets.rows.tolist(), labels, strict=True)
-        ):
+        values = [texts[row][side] for row in rows]
+        pairs = set(zip(values, codes, strict=True))
+        one_to_one = len(pairs) == len(set(values)) == len(set(codes))
+        repeated = len(pairs) < len(values)
+        named = all(value == labels[code] for value, code in pairs)
+        if named or (one_to_one and repeated):
             raise ValueError(
-                f"Column {side} of X holds the labels y themselves. Two columns are "
-                f"pairs of texts; pass the column of texts alone."
+                f"Column {side} of X holds the labels y themselves, or other names of "
+                f"them: each of its values goes with one label and each label with "
+                f"one value. Two columns are pairs of texts; pass the column of texts "
+                f"alone."
             )
 
 

@@ -38,7 +38,7 @@ def as_texts(X: Any, *, n_columns: int | None = None) -> Texts:
         kinds = {1: "single texts", 2: "pairs of texts"}
         raise ValueError(
             f"X holds {kinds[1 + paired]}, but the estimator was fitted on "
-            f"{kinds[n_columns]}."
+            f"{kinds[n_columns]} ({n_columns} column{'s' if n_columns == 2 else ''})."
         )
     return texts
 
@@ -97,10 +97,11 @@ def _checked(row: Any, number: int, paired: bool) -> Any:
             f"Row {number} of X is {_shown(row)}; X holds pairs of texts, which are "
             f"2-tuples throughout."
         )
-    return _checked_text(row[0], number), _checked_text(row[1], number)
+    first, second = (_checked_text(text, number, paired) for text in row)
+    return first, second
 
 
-def _checked_text(value: Any, number: int) -> str:
+def _checked_text(value: Any, number: int, paired: bool = False) -> str:
     if isinstance(value, str):
         if not is_encodable(value):
             raise ValueError(
@@ -123,6 +124,11 @@ def _checked_text(value: Any, number: int) -> str:
             f"are texts throughout, or 2-tuples of texts throughout."
         )
     remedy = "convert it with str(value) if that is meant"
+    if paired:
+        remedy = (
+            "two columns are read as pairs of texts; pass the column of texts alone, "
+            "for example X['text'], if pairs were not meant"
+        )
     if isinstance(value, (list, np.ndarray)):
         remedy = "pairs of texts are tuples: [tuple(row) for row in X]"
     raise TypeError(

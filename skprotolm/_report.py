@@ -91,6 +91,7 @@ def _glance(
         "accuracy": k / n,
         "low": float(interval.low),
         "high": float(interval.high),
+        "frequent": state.classes.tolist()[frequent],
         "majority": float((judged.codes == frequent).mean()),
     }
 
@@ -200,7 +201,7 @@ def _cards(
         state.prototypes.to_dict(), state.layer.owner.tolist(), near, strict=True
     ):
         mine = np.flatnonzero(seen.leader == prototype["index"])
-        mine = mine[np.argsort(-sure[mine], kind="stable")]
+        mine = mine[np.lexsort((-sure[mine], ~wrong[mine]))]  # mistakes first
         others = [r for r in rows.tolist() if around.texts[r] != prototype["text"]]
         # The nearest of a redacted text is itself.
         others = [] if prototype["redacted"] else others[:_NEAREST]
@@ -212,7 +213,7 @@ def _cards(
                 "n_led": len(mine),
                 "n_wrong": int(wrong[mine].sum()),
                 "led": [
-                    {**_quote(judged, row), "right": not wrong[row]}
+                    {**_quote(judged, row), "right": bool(~wrong[row])}
                     for row in mine[:_LISTED].tolist()
                 ],
             }
@@ -285,17 +286,18 @@ def doubtful_labels(
         most = int(votes.argmax())
         if most != codes[at] and votes[most] > len(voices) / 2:
             share = float(votes[most] / len(voices))
-            found.append((share, row, most, rows[voices[:_NEAREST]].tolist()))
+            found.append((share, row, most, rows[voices].tolist(), int(votes[most])))
     found.sort(key=lambda entry: (-entry[0], entry[1]))
     listed = [
         {
             **_quote(around, row),
             "row": row,
             "majority": most,
-            "share": share,
-            "nearest": [_quote(around, voice) for voice in voices],
+            "n_against": n_against,
+            "n_voices": len(voices),
+            "nearest": [_quote(around, voice) for voice in voices[:_NEAREST]],
         }
-        for share, row, most, voices in found[:_DOUBTFUL]
+        for _, row, most, voices, n_against in found[:_DOUBTFUL]
     ]
     return listed, len(found)
 

@@ -199,8 +199,8 @@ def test_the_report_searches_filters_and_sorts(report, tmp_path):
     assert 1 <= found["word"][0] < n
     assert found["held"]
     assert found["fixed"][0] == 0, "searched what stands on every card"
-    assert found["word"][2] == f"{found['word'][0]} of {n} cards shown"
-    assert found["nothing"] == [0, marks, f"0 of {n} cards shown"]
+    assert found["word"][2] == f"{found['word'][0]} of {n} entries shown"
+    assert found["nothing"] == [0, marks, f"0 of {n} entries shown"]
     assert 0 < found["code"][0] < n
     assert 0 < found["code"][1] < marks
     assert found["ofClass"]
@@ -212,7 +212,7 @@ OPEN = """
     const box = document.querySelector("#mistakes .skprotolm-match");
     box.querySelector("summary").click();
     box.querySelector("[data-side=text]").dispatchEvent(new Event("mouseenter"));
-    const around = document.querySelector("#prototypes details");
+    const around = document.querySelector("#prototypes article details");
     around.querySelector("summary").click();
     const card = document.getElementById("prototype-6");
     card.hidden = true;

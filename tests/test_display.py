@@ -255,7 +255,7 @@ def test_a_snippet_is_no_page(fitted):
     # Rules without a prefix would restyle the notebook around them.
     for style in Page(several._repr_html_()).styles:
         for rule in re.findall(r"([^{}]+)\{", style):
-            assert rule.strip().startswith(".skprotolm"), rule
+            assert rule.strip().startswith((".skprotolm", "@media")), rule
 
 
 def test_a_card_shows_the_account(fitted):
@@ -265,8 +265,10 @@ def test_a_card_shows_the_account(fitted):
     for p in e.prototypes:
         assert squeezed(p.text) in found.text
         assert squeezed(f"{100 * p.contribution:.1f} %") in found.text
-    assert squeezed(f"{100 * e.remainder:.1f} %") in found.text
-    assert "allotherprototypes" in found.text
+    own = sum(p.contribution for p in e.prototypes if p.label == e.target)
+    for rest in (e.probability - own, e.remainder - (e.probability - own)):
+        assert squeezed(f"{100 * rest:.1f} %") in found.text
+    assert "allotherprototypesofit" in found.text
     assert squeezed(f"{e.log_odds:+.2f}") in found.text
     titles = [value for name, value in found.attributes if name == "title"]
     assert titles == [f"{score:+.3f} log-odds" for score in e.word_scores]

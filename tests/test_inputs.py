@@ -173,7 +173,7 @@ REFUSED = {
         TypeError,
         "Row 0 of X",
         r"1 \(int\)",
-        NOT_STR,
+        "two columns are read as pairs of texts; pass the column of texts alone",
     ),
     "bytes": (["a", b"b"], TypeError, "Row 1 of X", "bytes", r"decode\('utf-8'\)"),
     "array of bytes": (np.array([b"a"]), TypeError, "Row 0", "bytes", "decode"),

@@ -100,6 +100,9 @@ def test_every_prototype_has_a_card_with_where_it_counts_most(report, fitted, ju
         assert card["n_led"] == mine.sum()
         assert card["n_wrong"] == (mine & wrong).sum()
         assert len(card["led"]) == min(5, mine.sum())
+        told = [q["right"] for q in card["led"]]
+        assert told == sorted(told), "mistakes are not shown first"
+        assert told.count(False) == min(5, card["n_wrong"])
         for quote in card["led"]:
             row = X.index(quote["text"])
             assert leaders[row] == card["index"]
@@ -163,7 +166,7 @@ def test_a_planted_wrong_label_is_doubted():
     codes[7] = 2
     [found], n = doubtful_labels(Corpus(X, codes), vectors, 3)
     assert (found["row"], found["code"], found["majority"], n) == (7, 2, 0, 1)
-    assert found["share"] == 1.0
+    assert found["n_against"] == found["n_voices"] == 10
     assert {q["code"] for q in found["nearest"]} == {0}
     assert X[7] not in [q["text"] for q in found["nearest"]]
 

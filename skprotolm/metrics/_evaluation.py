@@ -49,7 +49,8 @@ def evaluate_explanations(
     Returns
     -------
     pandas.DataFrame
-        One row a measure: ``measure``, ``protocol``, ``removal``, ``value``, and the
+        One row a measure: ``measure``, ``better`` ("higher" or "lower"), ``protocol``,
+        ``removal``, ``value``, and the
         ends of its 95 % interval ``low`` and ``high``, and the mean ``baseline``: of
         random words or prototypes, and of simulatability what the text alone gives.
 
@@ -72,6 +73,7 @@ def evaluate_explanations(
         rows.append(
             {
                 "measure": measure,
+                "better": "lower" if measure.endswith("sufficiency") else "higher",
                 "protocol": protocol,
                 "removal": removal,
                 "value": float(np.mean(values)),

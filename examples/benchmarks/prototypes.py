@@ -1,0 +1,113 @@
+"""Whether explanations by prototypes are exact, and what predictions hang on.
+
+    python examples/benchmarks/prototypes.py --data FOLDER_OF_CSV_FILES
+
+Exactness is the largest miss over a thousand test texts. Prototypes are taken out of
+the class predicted, or are all that is left of it, beside random ones of that class.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from explanations import fitted_on, interval
+from tasks import load_task, provenance
+
+from skprotolm import Explanation, ProtoLMClassifier
+from skprotolm.metrics import (
+    prototype_comprehensiveness,
+    prototype_sufficiency,
+    simulatability,
+)
+
+SEED = 0
+K = 3
+N_EXACT = 1000
+N_SPLIT = 100  # of these, also similarities by tokens
+N_PUBLISHED = 1000  # texts that the published formulation is trained on
+
+
+def misses(e: Explanation) -> list[float]:
+    """Return by how much the sums of an explanation miss what they promise."""
+    if e.space == "score":
+        return [abs(e.contributions.sum() + e.base_value - e.score)]
+    own = e.prototype_labels == e.target
+    shares = e.contributions
+    return [
+        max(abs(shares.sum() - 1), abs(shares[own].sum() - e.probability)),
+        abs(e.base_value + e.token_scores.sum() - e.log_odds),
+    ]
+
+
+def exactness(clf: ProtoLMClassifier, X: list[str]) -> str:
+    """Return the largest misses over many texts."""
+    explanations = clf.explain(X[:N_EXACT])
+    found = np.max([misses(e) for e in explanations], axis=0).tolist()
+    if explanations[0].space == "probability":
+        found.append(
+            max(
+                np.abs(e.token_similarities.sum(axis=0) - e.similarities).max()
+                for e in explanations[:N_SPLIT]
+            )
+        )
+    return " | ".join(f"{miss:.0e}" for miss in found)
+
+
+def factor(values: np.ndarray, baseline: np.ndarray) -> str:
+    """Write a measure beside its baseline, with their ratio."""
+    ratio = values.mean() / baseline.mean()
+    return f"{interval(values)} | {interval(baseline)} | {ratio:.2f}"
+
+
+def row(name: str, clf: ProtoLMClassifier, X: list[str]) -> str:
+    """Measure what a task's predictions hang on."""
+    cells = []
+    for measure in (prototype_comprehensiveness, prototype_sufficiency):
+        random = measure(clf, X, k=K, ranking="random", random_state=SEED)
+        cells.append(factor(measure(clf, X, k=K), random))
+    counts = np.unique(clf.predict(X), return_counts=True)[1]
+    told = "–"
+    if counts.min() >= 5:
+        found = simulatability(clf, X, k=K, random_state=SEED)
+        told = f"{found.from_prototypes.mean():.2f} / {found.from_text.mean():.2f}"
+    return f"| {name} | {' | '.join(cells)} | {told} |"
+
+
+def main() -> None:
+    """Print a table of exactness, and one of what predictions hang on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument(
+        "--tasks", nargs="+", default=["sst2", "rotten_tomatoes", "banking77"]
+    )
+    parser.add_argument("--fitted", type=Path, help="folder to keep fitted models in")
+    arguments = parser.parse_args()
+    print(f"{provenance()} Seed {SEED}.\n")
+    print("| largest miss | shares | log-odds by tokens | cosines by tokens |")
+    print("| --- | --- | --- | --- |")
+    rows = []
+    for name in arguments.tasks:
+        task = load_task(name, arguments.data)
+        clf = fitted_on(name, task, arguments.fitted)
+        print(f"| {name} | {exactness(clf, task.X_test)} |", flush=True)
+        order = np.random.RandomState(SEED).permutation(len(task.X_test))
+        X = [task.X_test[i] for i in order[: arguments.texts]]
+        rows.append(row(name, clf, X))
+    task = load_task(arguments.tasks[0], arguments.data)
+    some = np.random.RandomState(SEED).permutation(len(task.X_train))[:N_PUBLISHED]
+    published = ProtoLMClassifier(formulation="proto-lm", random_state=SEED)
+    published.fit([task.X_train[i] for i in some], task.y_train[some])
+    print(
+        f"| {arguments.tasks[0]}, proto-lm | {exactness(published, task.X_test)} | | |"
+    )
+    print(f"\n{K} prototypes, and how plainly they tell the decision:\n")
+    print("| | dropped | at random | factor | kept | at random | factor | told |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
