@@ -838,7 +838,8 @@ def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
         values = [texts[row][side] for row in rows]
         pairs = set(zip(values, codes, strict=True))
         one_to_one = len(pairs) == len(set(values)) == len(set(codes))
-        repeated = len(pairs) < len(values)
+        # Where the other column has no more values either, few texts are repeated.
+        repeated = len({texts[row][1 - side] for row in rows}) > len(pairs)
         named = all(value == labels[code] for value, code in pairs)
         if named or (one_to_one and repeated):
             raise ValueError(

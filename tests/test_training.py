@@ -456,6 +456,22 @@ def test_a_frame_of_texts_and_labels_is_no_frame_of_pairs(make_classifier, texts
         make_classifier().fit(pairs, y)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_other_names_of_the_labels_are_noticed_too(make_classifier, texts, swap):
+    """With y in numbers, a column of their names scored 1.0."""
+    X, y = texts
+    columns = [X, np.where(y == "pos", "liked", "disliked").tolist()]
+    pairs = list(zip(*columns[:: -1 if swap else 1], strict=True))
+    with pytest.raises(ValueError, match="or other names of them"):
+        make_classifier().fit(pairs, y)
+
+
+def test_two_pairs_again_and_again_are_pairs(make_classifier):
+    pairs = [("good food", "a warm day"), ("bad film", "a cold day")] * 5
+    clf = make_classifier(n_prototypes=1, max_epochs=1).fit(pairs, [0, 1] * 5)
+    assert len(clf.prototypes_) == 2
+
+
 def test_fewer_texts_than_prototypes_are_warned_of(make_classifier, texts):
     X, y = texts
     few = [0, 2, 4, 6, 8, 1, 3]  # five of "pos", two of "neg"
