@@ -20,7 +20,7 @@ from skprotolm._display import (
     shorten,
 )
 from skprotolm._json import dump_records, load_records
-from skprotolm._plots import plot_explanation
+from skprotolm._plots import plot_explanation, plot_shares
 from skprotolm._prototypes import Text
 from skprotolm._terminal import explanation_text
 from skprotolm._words import Words, merge_tokens
@@ -581,6 +581,31 @@ class Explanations(Sequence[Explanation]):
             scores.append(found)
             rest.append(e.log_odds - float(found.sum()))
         return as_shap([e.words for e in self], scores, rest)
+
+    def plot(self) -> Any:
+        """Draw which prototypes carry the predictions, by their mean contribution.
+
+        Fifteen of them, unless `top_k` of `explain` said how many.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            It belongs to the caller; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If there are no explanations, or they are of several models.
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        kinds = {(e.space, e.prototype_texts, len(e.contributions)) for e in self}
+        if len(kinds) != 1:
+            raise ValueError(
+                "There are no explanations, or they are of several models, whose "
+                "prototypes have nothing in common; plot those of one model."
+            )
+        return plot_shares(self)
 
     def to_text(self, *, color: bool = False) -> str:
         """Return all explanations as lines of text.

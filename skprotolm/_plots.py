@@ -14,6 +14,7 @@ from skprotolm.exceptions import MissingExtraError
 _FOR, _AGAINST = "#2a8f4f", "#c8443c"
 _ROW = 0.28  # inches a bar takes
 _LISTED = 5  # prototypes, unless top_k says
+_CARRIERS = 15  # prototypes of several texts
 _QUOTE_LENGTH = 60
 _MARKERS = "osD^vPX*"  # told apart without colours
 _LEGEND = 12  # classes that a legend lists
@@ -38,6 +39,24 @@ def plot_explanation(e: Any) -> Any:
     _bars(prototypes, quotes, shares, [p.label == e.target for p in listed])
     in_shares = e.space == "probability"
     prototypes.set_xlabel("share" if in_shares else f"part of the score of {target}")
+    return figure
+
+
+def plot_shares(explanations: Any) -> Any:
+    """Draw which prototypes carry the predictions of several texts, on average."""
+    first = explanations[0]
+    mean = np.mean([e.contributions for e in explanations], axis=0)
+    listed = np.argsort(-np.abs(mean), kind="stable")[: first.top_k or _CARRIERS]
+    figure = _figure(8, 1.2 + _ROW * len(listed))
+    axes = figure.subplots()
+    labels = first.prototype_labels[listed].tolist()
+    quotes = [
+        f"{label}: {shorten(first.prototype_texts[j], _QUOTE_LENGTH)}"
+        for label, j in zip(labels, listed.tolist(), strict=True)
+    ]
+    _bars(axes, quotes, mean[listed], mean[listed] > 0)
+    what = "share" if first.space == "probability" else "part of the target's score"
+    axes.set_xlabel(f"mean {what} over {len(explanations)} texts")
     return figure
 
 

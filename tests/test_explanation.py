@@ -639,3 +639,25 @@ def test_a_threshold_needs_a_rate(fitted, rate):
 def test_a_threshold_needs_enough_texts(fitted):
     with pytest.raises(ValueError, match="needs at least 19 texts, got 18"):
         fitted.novelty_threshold(["good"] * 18)
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_several_explanations_show_what_carries_them(
+    make_classifier, texts, formulation
+):
+    pytest.importorskip("matplotlib")
+    X, y = texts
+    clf = make_classifier(max_epochs=1, formulation=formulation).fit(X, y)
+    explanations = clf.explain(X[:7])
+    [axes] = explanations.plot().axes
+    widths = [bar.get_width() for bar in axes.patches]
+    mean = np.mean([e.contributions for e in explanations], axis=0)
+    expected = mean[np.argsort(-np.abs(mean), kind="stable")]
+    np.testing.assert_allclose(widths, expected)
+    [few] = clf.explain(X[:7], top_k=2).plot().axes
+    assert len(few.patches) == 2
+    other = make_classifier(max_epochs=1, formulation=formulation, n_prototypes=2)
+    mixed = Explanations([explanations[0], other.fit(X, y).explain(X[:1])[0]])
+    for several in (mixed, Explanations([])):
+        with pytest.raises(ValueError, match="no explanations, or they are of several"):
+            several.plot()
