@@ -117,7 +117,7 @@ def by_shapley(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
 
 
 def by_beam(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
-    """Search the order of deletions under which the probability falls most: a bound."""
+    """Search the order of deletions under which the probability falls most."""
     W = len(e.words)
     beam: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for _ in range(W // 2 + 1):  # no measure deletes more
