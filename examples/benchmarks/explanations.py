@@ -124,7 +124,7 @@ def by_beam(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
         longer = list(
             {
                 frozenset((*order, w)): (total, (*order, w))
-                for total, order in beam
+                for total, order in reversed(beam)  # of equal sets the best stays
                 for w in range(W)
                 if w not in order
             }.values()
