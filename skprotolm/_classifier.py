@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,7 +30,7 @@ from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._inputs import Texts, as_texts
-from skprotolm._parameters import check_parameters
+from skprotolm._parameters import COUNT, FRACTION, check_parameters, require
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._report import Corpus
@@ -502,11 +501,8 @@ class ProtoLMClassifier(
             As in `predict`.
         """
         state, texts = self._ready(X)
-        is_count = isinstance(top_k, (int, np.integer)) and not isinstance(top_k, bool)
-        if top_k is not None and not (is_count and top_k >= 1):
-            raise ValueError(
-                f"top_k must be None or an int of at least 1, got {top_k!r}."
-            )
+        if top_k is not None:
+            require("top_k", top_k, COUNT)
         codes = None
         if target is not None:
             codes = class_codes(state.classes, "target", target, len(texts))
@@ -634,9 +630,7 @@ class ProtoLMClassifier(
         >>> limit = clf.novelty_threshold(X_held_out)  # doctest: +SKIP
         >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
         """
-        is_number = isinstance(rate, Real) and not isinstance(rate, bool)
-        if not (is_number and 0 < rate < 1):
-            raise ValueError(f"rate must lie between 0 and 1, got {rate!r}.")
+        require("rate", rate, FRACTION)
         return _prediction.threshold(self.novelty_score(X), float(rate))
 
     def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:

@@ -97,44 +97,44 @@ _NOT_NEGATIVE = _number("[0, inf)", lambda v: v >= 0)
 # Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷.
 _SHARPNESS = _number("(0, 1e6]", lambda v: 0 < v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
-_FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
+FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
-_COUNT = _integer(1)
+COUNT = _integer(1)
 
 
 def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
     by_label = Rule(
         "a dict from each label to one",
-        lambda v: isinstance(v, Mapping) and all(map(_COUNT.allows, v.values())),
+        lambda v: isinstance(v, Mapping) and all(map(COUNT.allows, v.values())),
     )
     return {
         "backbone": Rule(
             "a name, a folder or a SentenceTransformer", _is_encoder_or_name
         ),
-        "n_prototypes": _either(_COUNT, by_label),
+        "n_prototypes": _either(COUNT, by_label),
         "formulation": _one_of(*formulations),
         "sharpness": _SHARPNESS,
         "cohesion": _SHARE,
         "separation": _SHARE,
         "diversity": _NOT_NEGATIVE,
         "preservation": _NOT_NEGATIVE,
-        "n_nearest": _either(_COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
+        "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": _FLAG,
         "finetune": _one_of(*FINETUNE),
-        "max_epochs": _either(_one_of("auto"), _COUNT),
-        "batch_size": _COUNT,
+        "max_epochs": _either(_one_of("auto"), COUNT),
+        "batch_size": COUNT,
         "learning_rate": _POSITIVE,
         "head_learning_rate": _POSITIVE,
         "weight_decay": _NOT_NEGATIVE,
         "warmup_fraction": _SHARE,
-        "max_length": _either(_one_of(None), _COUNT),
+        "max_length": _either(_one_of(None), COUNT),
         "class_weight": _either(
             _one_of(None, "balanced"),
             Rule("a dict from labels to weights", lambda v: isinstance(v, Mapping)),
         ),
         "early_stopping": _FLAG,
-        "validation_fraction": _FRACTION,
-        "n_iter_no_change": _COUNT,
+        "validation_fraction": FRACTION,
+        "n_iter_no_change": COUNT,
         "precision": _one_of(*PRECISIONS),
         "device": Rule(
             "'auto', a device name or a torch.device",
@@ -142,6 +142,12 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         ),
         "verbose": _either(_integer(0), _FLAG),
     }
+
+
+def require(name: str, value: Any, rule: Rule) -> None:
+    """Refuse an argument of a method or a function that is not what it must be."""
+    if not rule.allows(value):
+        raise ValueError(f"{name} must be {rule.words}, got {value!r}.")
 
 
 def check_parameters(estimator: Any, formulations: tuple[str, ...]) -> Settings:

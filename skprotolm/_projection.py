@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-_N_NEIGHBOURS = 10  # that a prototype's purity looks at
+N_NEIGHBOURS = 10  # that a prototype's purity looks at
 _CHUNK = 8192  # texts compared at once
 # Of unit vectors: 2 − 2·cos, at a cosine of 0.995.
 _COINCIDENT = 0.01
@@ -22,6 +23,12 @@ class Candidates(NamedTuple):
     text_ids: np.ndarray  # (n,) for each row, which distinct text it holds
 
 
+def number(values: Sequence[Any]) -> np.ndarray:
+    """Number distinct values in the order in which they come, (n,)."""
+    ids: dict[Any, int] = {}
+    return np.array([ids.setdefault(value, len(ids)) for value in values])
+
+
 def find_candidates(texts: list, codes: np.ndarray) -> Candidates:
     """Find the distinct texts that stand under one label only.
 
@@ -30,10 +37,10 @@ def find_candidates(texts: list, codes: np.ndarray) -> Candidates:
     texts : list of str or of (str, str), length n
     codes : ndarray of shape (n,), int
     """
-    ids: dict = {}
-    text_ids = np.array([ids.setdefault(text, len(ids)) for text in texts])
-    lowest = np.full(len(ids), np.iinfo(codes.dtype).max)
-    highest = np.full(len(ids), -1)
+    text_ids = number(texts)
+    n_texts = text_ids.max() + 1
+    lowest = np.full(n_texts, np.iinfo(codes.dtype).max)
+    highest = np.full(n_texts, -1)
     np.minimum.at(lowest, text_ids, codes)
     np.maximum.at(highest, text_ids, codes)
     first_rows = np.unique(text_ids, return_index=True)[1]
@@ -104,7 +111,7 @@ def survey(
         others = ids[rows] != ids[assigned[nearest]]
         usage += np.bincount(nearest[others], minlength=M)
     for j, row in enumerate(assigned):
-        n_neighbours = min(_N_NEIGHBOURS, class_sizes[codes[row]] - 1)
+        n_neighbours = min(N_NEIGHBOURS, class_sizes[codes[row]] - 1)
         if n_neighbours:
             distances = ((texts - texts[row]) ** 2).sum(axis=1)
             distances[ids == ids[row]] = np.inf

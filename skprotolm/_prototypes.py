@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from skprotolm._display import as_frame, printable, prototypes_html, shorten
+from skprotolm._parameters import COUNT, require
 from skprotolm._plots import plot_map
 from skprotolm._targets import one_code_each
 
@@ -266,9 +267,9 @@ class Prototypes(Sequence[Prototype]):
         >>> [clf.prototypes_[j].text for j in found.indices[0]]  # doctest: +SKIP
         ['the food was wonderful', 'a kind and patient waiter']
         """
-        is_count = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-        if not (is_count and 1 <= k <= len(self)):
-            raise ValueError(f"k must be an int from 1 to {len(self)}, got {k!r}.")
+        require("k", k, COUNT)
+        if k > len(self):
+            raise ValueError(f"k must be at most {len(self)}, all prototypes, got {k}.")
         similarities = self._read().similarities(texts)
         indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))

@@ -6,12 +6,11 @@ among (the training texts where they are given), M prototypes, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import NearestNeighbors
 
 from skprotolm import _explaining
@@ -19,6 +18,7 @@ from skprotolm._display import shorten
 from skprotolm._inputs import Texts
 from skprotolm._map import places
 from skprotolm._prediction import Decisions, decisions
+from skprotolm._projection import N_NEIGHBOURS, number
 from skprotolm._state import FittedState
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
@@ -27,7 +27,6 @@ _BINS = 10  # of the calibration curve
 _MISTAKES = 20
 _LISTED = 5  # prototypes of a mistake, texts in which a prototype counts most
 _NEAREST = 3  # texts around a prototype
-_NEIGHBOURS = 10  # that a label is held against
 _FEWEST_VOICES = 3
 _DOUBTFUL = 30
 _MARKS = 1000  # texts on the map
@@ -99,22 +98,22 @@ def _glance(
 def _by_class(
     state: FittedState, codes: np.ndarray, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return each class's counts, its recall and its precision."""
-    rows = []
-    counts = np.bincount(state.layer.owner.numpy(), minlength=len(state.classes))
-    for code, label in enumerate(state.classes.tolist()):
-        true, said = codes == code, predicted == code
-        hits = int((true & said).sum())
-        rows.append(
-            {
-                "label": label,
-                "n": int(true.sum()),
-                "n_prototypes": int(counts[code]),
-                "recall": hits / int(true.sum()) if true.any() else None,
-                "precision": hits / int(said.sum()) if said.any() else None,
-            }
-        )
-    return rows
+    """Return each class's counts, its recall and its precision, None where 0 of 0."""
+    C = len(state.classes)
+    precision, recall, _, support = precision_recall_fscore_support(
+        codes, predicted, labels=np.arange(C), zero_division=np.nan
+    )
+    prototypes = np.bincount(state.layer.owner.numpy(), minlength=C)
+    return [
+        {
+            "label": label,
+            "n": int(support[code]),
+            "n_prototypes": int(prototypes[code]),
+            "recall": None if np.isnan(recall[code]) else float(recall[code]),
+            "precision": None if np.isnan(precision[code]) else float(precision[code]),
+        }
+        for code, label in enumerate(state.classes.tolist())
+    ]
 
 
 def _confusion(
@@ -191,7 +190,7 @@ def _cards(
 ) -> list[dict[str, Any]]:
     """Add to each prototype what stands around it, and where it counts most."""
     own = state.layer.compare(state.layer.vectors).numpy()
-    first = np.unique(_same(around.texts), return_index=True)[1]
+    first = np.unique(number(around.texts), return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
     near = first[_nearest(vectors[first], own, _NEAREST + 1)]
     wrong = seen.predicted != judged.codes
@@ -271,14 +270,14 @@ def doubtful_labels(
     being rare; three at least. Returns the first of them, and how many there are.
     """
     # Rows of the same text under the same label are one voice.
-    same = _same(list(zip(around.texts, around.codes.tolist(), strict=True)))
+    same = number(list(zip(around.texts, around.codes.tolist(), strict=True)))
     rows = np.unique(same, return_index=True)[1]
     codes = around.codes[rows]
     sizes = np.bincount(codes, minlength=n_classes)
-    near = _nearest(vectors[rows], vectors[rows], _NEIGHBOURS + 1)
+    near = _nearest(vectors[rows], vectors[rows], N_NEIGHBOURS + 1)
     found = []
     for at, row in enumerate(rows.tolist()):
-        n_voices = min(_NEIGHBOURS, int(sizes[codes[at]]) - 1)
+        n_voices = min(N_NEIGHBOURS, int(sizes[codes[at]]) - 1)
         voices = near[at][near[at] != at][:n_voices]
         if len(voices) < _FEWEST_VOICES:
             continue
@@ -300,9 +299,3 @@ def doubtful_labels(
         for _, row, most, voices, n_against in found[:_DOUBTFUL]
     ]
     return listed, len(found)
-
-
-def _same(values: Sequence[Any]) -> np.ndarray:
-    """Number distinct values in the order in which they come."""
-    ids: dict[Any, int] = {}
-    return np.array([ids.setdefault(value, len(ids)) for value in values])

@@ -193,3 +193,18 @@ def test_too_few_texts_are_refused_before_the_long_work(fitted, monkeypatch):
 def test_a_text_without_words_has_none_to_take(fitted, removal):
     """Masks were put where the tokens stand that a tokenizer adds."""
     assert comprehensiveness(fitted, [""], removal=removal) == 0
+
+
+def test_all_measures_read_the_same_explanations(fitted, monkeypatch):
+    """The texts were explained anew for each measure, some twenty times."""
+    calls = []
+    explain = ProtoLMClassifier.explain
+
+    def count(self, *args, **kwargs):
+        calls.append(kwargs)
+        return explain(self, *args, **kwargs)
+
+    monkeypatch.setattr(ProtoLMClassifier, "explain", count)
+    X, _ = make_texts(24, seed=3)
+    evaluate_explanations(fitted, X, token_method="occlusion", n_resamples=9)
+    assert calls == [{"token_method": "occlusion"}]

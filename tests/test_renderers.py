@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanations, ProtoLMClassifier
+from skprotolm._display import printable
 from tests.test_display import HOSTILE, Page, squeezed
 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -136,6 +137,14 @@ def test_plots_take_them_literally(fitted, text, label):
         figures: list[Any] = [clf.explain([text])[0].plot(), clf.prototypes_.plot()]
         for figure in figures:
             figure.savefig(io.BytesIO(), format="svg")
+    [words, _] = figures[0].axes
+    written = words.get_xlabel().replace(r"\$", "$")
+    assert written in (
+        "",
+        *(f"part of the log-odds of {printable(x)}" for x in clf.classes_),
+    )
+    named = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
+    assert printable(label) in [name.replace(r"\$", "$") for name in named]
 
 
 @unhurried

@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._prediction import threshold
 
 RATE = 0.05
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -93,15 +94,9 @@ def judge(setting: Setting, seed: int) -> list[Judged]:
     ]
 
 
-def threshold(scores: np.ndarray) -> float:
-    """Do what `novelty_threshold` does, for any score."""
-    rank = int(np.ceil((len(scores) + 1) * (1 - RATE)))
-    return float(np.sort(scores)[rank - 1])
-
-
 def figures(judged: Judged) -> list[float]:
     """Return AUROC, both rates of refusal, and accuracies at each coverage, in %."""
-    cut = threshold(judged.held_out)
+    cut = threshold(judged.held_out, RATE)
     is_foreign = np.repeat([0, 1], [len(judged.known), len(judged.foreign)])
     auroc = roc_auc_score(is_foreign, np.append(judged.known, judged.foreign))
     order = np.argsort(judged.known, kind="stable")
@@ -134,16 +129,13 @@ def main() -> None:
     seeds = arguments.seeds
     print(f"{provenance()} Seeds {seeds}; % but for AUROC. The last columns are the")
     print("accuracy on the known texts that are least refused, that share of them.")
-    settings = [
-        (other_domain(arguments.data), [other_domain(arguments.data)] * len(seeds)),
-        (
-            other_intents(arguments.data, seeds[0]),
-            [other_intents(arguments.data, seed) for seed in seeds],
-        ),
-    ]
-    for first, each in settings:
-        runs = [judge(setting, seed) for setting, seed in zip(each, seeds, strict=True)]
-        print_table(first, runs)
+    data = arguments.data
+    for settings in (
+        [other_domain(data)] * len(seeds),
+        [other_intents(data, seed) for seed in seeds],
+    ):
+        runs = [judge(*pair) for pair in zip(settings, seeds, strict=True)]
+        print_table(settings[0], runs)
 
 
 if __name__ == "__main__":

@@ -308,16 +308,21 @@ def run_task(name: str, data: Path, n_texts: int, folder: Path | None) -> None:
     print_differences(rows)
 
 
-def main() -> None:
-    """Print a table a task."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse(description: str | None) -> argparse.Namespace:
+    """Read which tasks to run, on how many texts."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument(
         "--tasks", nargs="+", default=["sst2", "rotten_tomatoes", "banking77"]
     )
     parser.add_argument("--fitted", type=Path, help="folder to keep fitted models in")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print tables, task by task."""
+    arguments = parse(__doc__)
     rivals = ", ".join(f"{name} {version(name)}" for name in ("lime", "shap", "captum"))
     threads = torch.get_num_threads()
     print(f"{provenance()} {rivals}. Seed {SEED}, {threads} threads.")

@@ -8,11 +8,8 @@ the class predicted, or are all that is left of it, beside random ones of that c
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-from explanations import fitted_on, interval
+from explanations import fitted_on, interval, parse
 from tasks import load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
@@ -77,14 +74,7 @@ def row(name: str, clf: ProtoLMClassifier, X: list[str]) -> str:
 
 def main() -> None:
     """Print a table of exactness, and one of what predictions hang on."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--texts", type=int, default=200)
-    parser.add_argument(
-        "--tasks", nargs="+", default=["sst2", "rotten_tomatoes", "banking77"]
-    )
-    parser.add_argument("--fitted", type=Path, help="folder to keep fitted models in")
-    arguments = parser.parse_args()
+    arguments = parse(__doc__)
     print(f"{provenance()} Seed {SEED}.\n")
     print("| largest miss | shares | log-odds by tokens | cosines by tokens |")
     print("| --- | --- | --- | --- |")

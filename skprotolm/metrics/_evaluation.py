@@ -9,13 +9,13 @@ from scipy.stats import bootstrap
 
 from skprotolm._display import as_frame
 from skprotolm._inputs import as_texts
+from skprotolm._parameters import COUNT, require
 from skprotolm.metrics._faithfulness import (
-    comprehensiveness,
-    prototype_comprehensiveness,
-    prototype_sufficiency,
-    sufficiency,
+    measure_prototypes,
+    measure_words,
+    random_scores,
 )
-from skprotolm.metrics._simulatability import simulatability
+from skprotolm.metrics._simulatability import simulate
 
 _FOLDS = 5  # of simulatability
 
@@ -50,22 +50,25 @@ def evaluate_explanations(
     -------
     pandas.DataFrame
         One row a measure: ``measure``, ``better`` ("higher" or "lower"), ``protocol``,
-        ``removal``, ``value``, and the
-        ends of its 95 % interval ``low`` and ``high``, and the mean ``baseline``: of
-        random words or prototypes, and of simulatability what the text alone gives.
+        ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
+        the mean ``baseline``: of random words or prototypes, and of simulatability what
+        the text alone gives.
 
     Raises
     ------
     ValueError
-        If the predictions for X are all the same, or fewer than five of a class.
+        If the predictions for X are all the same, or fewer than five of a class; if
+        `k` is no count.
     MissingExtraError
         If pandas is not installed.
     """
+    require("k", k, COUNT)
     as_frame([])  # before the long work: is pandas there?
     texts = as_texts(X)
     _require_enough(clf.predict(texts))
     explanations = clf.explain(texts, token_method=token_method)
-    scores = [e.word_scores for e in explanations]  # once: occlusion takes long
+    scores: Any = [e.word_scores for e in explanations]
+    at_random = random_scores(explanations, random_state)
     rows = []
 
     def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
@@ -83,27 +86,24 @@ def evaluate_explanations(
             }
         )
 
-    for word_measure in (comprehensiveness, sufficiency):
+    for name, keep in (("comprehensiveness", False), ("sufficiency", True)):
         for protocol in ("eraser", "ferret"):
             for removal in ("delete", "mask"):
-                options: dict[str, Any] = {"protocol": protocol, "removal": removal}
-                values = word_measure(clf, texts, scores, **options)
-                base = word_measure(
-                    clf, texts, "random", random_state=random_state, **options
+                values, base = (
+                    measure_words(
+                        clf, explanations, ranked, protocol, removal, keep=keep
+                    )
+                    for ranked in (scores, at_random)
                 )
-                add(word_measure.__name__, protocol, removal, values, base)
-    for measure in (prototype_comprehensiveness, prototype_sufficiency):
-        values = measure(clf, texts, k=k)
-        base = measure(clf, texts, k=k, ranking="random", random_state=random_state)
-        add(measure.__name__, f"{k} prototypes", "remove", values, base)
-    found = simulatability(clf, texts, k=k, random_state=random_state)
-    add(
-        "simulatability",
-        f"{k} prototypes",
-        "",
-        found.from_prototypes.astype(float),
-        found.from_text,
-    )
+                add(name, protocol, removal, values, base)
+        values, base = (
+            measure_prototypes(clf, explanations, k, ranking, random_state, keep=keep)
+            for ranking in ("share", "random")
+        )
+        add(f"prototype_{name}", f"{k} prototypes", "remove", values, base)
+    found = simulate(explanations, k, _FOLDS, random_state)
+    told, alone = found.from_prototypes.astype(float), found.from_text
+    add("simulatability", f"{k} prototypes", "", told, alone)
     return as_frame(rows)
 
 

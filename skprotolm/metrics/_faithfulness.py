@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skprotolm._explanation import Explanation, Explanations
+from skprotolm._parameters import COUNT, require
 from skprotolm._words import replace_words
 
 _FRACTIONS = {
@@ -154,10 +155,23 @@ def _measure(
     method = token_method if word_scores is None else "auto"
     explanations = clf.explain(X, token_method=method)
     if is_random:
-        word_scores = _random_scores(explanations, random_state)
+        word_scores = random_scores(explanations, random_state)
     elif word_scores is None:
         word_scores = [e.word_scores for e in explanations]
     _check_scores(explanations, word_scores)
+    return measure_words(clf, explanations, word_scores, protocol, removal, keep=keep)
+
+
+def measure_words(
+    clf: Any,
+    explanations: Explanations,
+    word_scores: Sequence[np.ndarray],
+    protocol: str,
+    removal: str,
+    *,
+    keep: bool,
+) -> np.ndarray:
+    """Take words away from texts that are explained already, or keep only them."""
     reduced = [
         _reduced(e, top, _REMOVALS[removal], keep)
         for e, scores in zip(explanations, word_scores, strict=True)
@@ -174,7 +188,8 @@ def _require_one_of(name: str, value: Any, options: Any) -> None:
         raise ValueError(f"{name} must be {named}, got {value!r}.")
 
 
-def _random_scores(explanations: Explanations, random_state: Any) -> list[np.ndarray]:
+def random_scores(explanations: Explanations, random_state: Any) -> list[np.ndarray]:
+    """Return what ranks the words of each text at random."""
     rng = check_random_state(random_state)
     return [1 - rng.random_sample(len(e.words)) for e in explanations]  # all positive
 
@@ -293,12 +308,23 @@ def _measure_prototypes(
     clf: Any, X: Any, k: int, ranking: str, random_state: Any, *, keep: bool
 ) -> np.ndarray:
     _require_one_of("ranking", ranking, ("share", "random"))
-    is_count = isinstance(k, (int, np.integer)) and not isinstance(k, bool)
-    if not (is_count and k >= 1):
-        raise ValueError(f"k must be an int of at least 1, got {k!r}.")
+    require("k", k, COUNT)
+    return measure_prototypes(clf, clf.explain(X), k, ranking, random_state, keep=keep)
+
+
+def measure_prototypes(
+    clf: Any,
+    explanations: Explanations,
+    k: int,
+    ranking: str,
+    random_state: Any,
+    *,
+    keep: bool,
+) -> np.ndarray:
+    """Take prototypes from texts that are explained already, or keep only them."""
     rng = check_random_state(random_state)
     drops = []
-    for e in clf.explain(X):
+    for e in explanations:
         mine = np.flatnonzero(e.prototype_labels == e.prediction)
         order = mine[np.argsort(-e.contributions[mine], kind="stable")]
         if ranking == "random":

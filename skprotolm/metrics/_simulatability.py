@@ -11,6 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
+from skprotolm._explanation import Explanations
+from skprotolm._parameters import COUNT, require
+
 
 @dataclass(frozen=True, eq=False)
 class Simulatability:
@@ -67,17 +70,24 @@ def simulatability(
     Raises
     ------
     ValueError
-        If the decisions on X are fewer than `n_splits` of any class.
+        If the decisions on X are fewer than `n_splits` of any class, or `k` is no
+        count.
     """
-    explanations = clf.explain(X, top_k=k)
+    require("k", k, COUNT)
+    return simulate(clf.explain(X), k, n_splits, random_state)
+
+
+def simulate(
+    explanations: Explanations, k: int, n_splits: int, random_state: Any
+) -> Simulatability:
+    """Let a student foresee the decisions on texts that are explained already."""
     decisions = np.array([e.prediction for e in explanations])
     texts = [_flat(e.text) for e in explanations]
-    quoted = [" ".join(_flat(p.text) for p in e.prototypes) for e in explanations]
+    quoted = [" ".join(_flat(p.text) for p in e.prototypes[:k]) for e in explanations]
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=random_state)
     split = list(folds.split(np.zeros(len(texts)), decisions))
-    student = make_pipeline(
-        TfidfVectorizer(token_pattern=r"\S+"), LogisticRegression(max_iter=1000)
-    )
+    words = TfidfVectorizer(token_pattern=r"\S+")  # of any script
+    student = make_pipeline(words, LogisticRegression(max_iter=1000))
     return Simulatability(
         *(
             cross_val_predict(student, source, decisions, cv=split) == decisions
