@@ -262,6 +262,17 @@ def load_folder(folder: Path) -> SentenceTransformer:
             ) from error
 
 
+def frozen_vectors(backbone: Any, texts: Texts) -> np.ndarray:
+    """Return the unit sentence vectors (n, P) of a backbone that nobody trained."""
+    model = load_encoder(backbone, None).sentence_transformer
+    found = model.encode(
+        [list(text) if isinstance(text, tuple) else text for text in texts],
+        normalize_embeddings=True,
+        show_progress_bar=False,
+    )
+    return np.asarray(found, dtype=np.float64)
+
+
 def save_folder(encoder: TextEncoder, folder: Path) -> None:
     """Save the SentenceTransformer of an encoder to a folder, silently."""
     with _LOADING_LOCK, _silence():

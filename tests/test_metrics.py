@@ -13,6 +13,7 @@ from skprotolm.metrics import (
     comprehensiveness,
     evaluate_explanations,
     prototype_comprehensiveness,
+    prototype_purity,
     prototype_sufficiency,
     simulatability,
     sufficiency,
@@ -151,10 +152,26 @@ def test_everything_is_told_in_one_frame(clf):
     frame = evaluate_explanations(clf, X[:20], n_resamples=50)
     again = evaluate_explanations(clf, X[:20], n_resamples=50)
     assert frame.equals(again)
-    assert len(frame) == 11
+    assert len(frame) == frame["measure"].nunique() + 6  # four of words in four ways
     assert (frame["low"] <= frame["value"]).all()
     assert (frame["value"] <= frame["high"]).all()
-    assert frame.notna().all(axis=None)
+    without = frame.loc[frame["baseline"].isna(), "measure"].tolist()
+    assert without == [
+        "explanation_compactness",
+        "prototype_uniqueness",
+        "prototype_diversity",
+        "prototype_purity",
+    ]
+    assert frame.drop(columns="baseline").notna().all(axis=None)
+
+
+def test_labels_judge_the_purity(clf):
+    X_new, y_new = make_texts(20, seed=9)
+    frame = evaluate_explanations(clf, X_new, y_new, n_resamples=9)
+    found = frame.set_index("measure").loc["prototype_purity", "value"]
+    assert found == pytest.approx(prototype_purity(clf, X_new, y_new).mean())
+    with pytest.raises(ValueError, match="y"):
+        evaluate_explanations(clf, X_new, y_new[:-1])
 
 
 def test_words_are_scored_once(clf, monkeypatch):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from skprotolm.datasets import load_rotten_tomatoes
+from skprotolm.datasets import load_imdb, load_rotten_tomatoes
 
 PACKAGES = (
     "skprotolm",
@@ -23,12 +23,19 @@ PACKAGES = (
 )
 
 
-class Task(NamedTuple):
-    """Training and test texts with labels."""
+MAX_TRAINING = 10_000  # texts, drawn once for all seeds
+N_IMDB = 2_000  # reviews to train on, and as many others to test
 
-    X_train: list[str]
+# What a column of labels is called, where it is not "label".
+LABELS = {"sick": "entailment"}
+
+
+class Task(NamedTuple):
+    """Training and test texts, or pairs of texts, with labels."""
+
+    X_train: list
     y_train: np.ndarray
-    X_test: list[str]
+    X_test: list
     y_test: np.ndarray
 
 
@@ -37,15 +44,49 @@ def load_task(name: str, data: Path) -> Task:
     if name == "rotten_tomatoes":
         X, y = load_rotten_tomatoes(return_X_y=True)
         split = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
-        X_train, X_test, y_train, y_test = split
-        return Task(X_train, y_train, X_test, y_test)
-    return Task(*_read(data / f"{name}.train.csv"), *_read(data / f"{name}.test.csv"))
+    elif name == "imdb":
+        X, y = load_imdb(return_X_y=True)
+        sizes = {"train_size": N_IMDB, "test_size": N_IMDB}
+        split = train_test_split(X, y, **sizes, stratify=y, random_state=0)
+    else:
+        (X_train, y_train), (X_test, y_test) = (
+            _read(data / f"{name}.{part}.csv") for part in ("train", "test")
+        )
+        split = X_train, X_test, y_train, y_test
+    X_train, X_test, y_train, y_test = split
+    return Task(*draw(X_train, y_train, MAX_TRAINING, 0), X_test, y_test)
 
 
-def _read(path: Path) -> tuple[list[str], np.ndarray]:
+def development_task(name: str, data: Path) -> Task:
+    """Load a task to choose by: its own dev split, or a sixth of the training texts.
+
+    No text of the test split is in it.
+    """
+    X, y = load_task(name, data)[:2]
+    if (data / f"{name}.dev.csv").exists():
+        return Task(X, y, *_read(data / f"{name}.dev.csv"))
+    split = train_test_split(X, y, test_size=1 / 6, stratify=y, random_state=0)
+    X_train, X_dev, y_train, y_dev = split
+    return Task(X_train, y_train, X_dev, y_dev)
+
+
+def draw(X: list, y: np.ndarray, n: int, seed: int) -> tuple[list, np.ndarray]:
+    """Draw n texts at random, or take all where there are no more, in their order."""
+    if len(X) <= n:
+        return X, y
+    rows = np.sort(np.random.RandomState(seed).permutation(len(X))[:n])
+    return [X[i] for i in rows], y[rows]
+
+
+def _read(path: Path) -> tuple[list, np.ndarray]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return [row["text"] for row in rows], np.array([row["label"] for row in rows])
+    labels = np.array(
+        [row[LABELS.get(path.name.split(".")[0], "label")] for row in rows]
+    )
+    if "text" in rows[0]:
+        return [row["text"] for row in rows], labels
+    return [(row["text_a"], row["text_b"]) for row in rows], labels
 
 
 def provenance() -> str:

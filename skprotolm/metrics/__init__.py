@@ -7,14 +7,28 @@ from skprotolm.metrics._faithfulness import (
     prototype_sufficiency,
     sufficiency,
 )
+from skprotolm.metrics._prototypes import (
+    explanation_compactness,
+    prototype_diversity,
+    prototype_purity,
+    prototype_uniqueness,
+    reading_gain,
+    seed_stability,
+)
 from skprotolm.metrics._simulatability import Simulatability, simulatability
 
 __all__ = [
     "Simulatability",
     "comprehensiveness",
     "evaluate_explanations",
+    "explanation_compactness",
     "prototype_comprehensiveness",
+    "prototype_diversity",
+    "prototype_purity",
     "prototype_sufficiency",
+    "prototype_uniqueness",
+    "reading_gain",
+    "seed_stability",
     "simulatability",
     "sufficiency",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,18 @@ from scipy.stats import bootstrap
 from skprotolm._display import as_frame
 from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
+from skprotolm._targets import one_code_each
 from skprotolm.metrics._faithfulness import (
     measure_prototypes,
     measure_words,
     random_scores,
+)
+from skprotolm.metrics._prototypes import (
+    count_carriers,
+    gain_in_reading,
+    prototype_diversity,
+    prototype_purity,
+    prototype_uniqueness,
 )
 from skprotolm.metrics._simulatability import simulate
 
@@ -23,13 +32,14 @@ _FOLDS = 5  # of simulatability
 def evaluate_explanations(
     clf: Any,
     X: Any,
+    y: Any = None,
     *,
     token_method: str = "auto",
     k: int = 3,
     n_resamples: int = 999,
     random_state: Any = 0,
 ) -> Any:
-    """Measure a classifier's explanations, each beside its random baseline.
+    """Measure a classifier's explanations and prototypes, beside random baselines.
 
     Parameters
     ----------
@@ -37,6 +47,9 @@ def evaluate_explanations(
         A fitted classifier.
     X : container of str, length n
         Texts that it was not trained on; of each class that is predicted, five or more.
+    y : array-like of shape (n,), default=None
+        Their labels, by which the prototypes' purity is judged; without them it is that
+        of the fit.
     token_method : str, default="auto"
         How words are scored; see `ProtoLMClassifier.explain`.
     k : int, default=3
@@ -52,37 +65,43 @@ def evaluate_explanations(
         One row a measure: ``measure``, ``better`` ("higher" or "lower"), ``protocol``,
         ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
         the mean ``baseline``: of random words or prototypes, and of simulatability what
-        the text alone gives.
+        the text alone gives. Purity, uniqueness, diversity and compactness have none
+        (NaN).
 
     Raises
     ------
     ValueError
         If the predictions for X are all the same, or fewer than five of a class; if
-        `k` is no count.
+        y does not fit, or `k` is no count.
     MissingExtraError
         If pandas is not installed.
     """
     require("k", k, COUNT)
     as_frame([])  # before the long work: is pandas there?
     texts = as_texts(X)
+    if y is not None:
+        one_code_each(clf.classes_, "y", y, len(texts))
     _require_enough(clf.predict(texts))
     explanations = clf.explain(texts, token_method=token_method)
     scores: Any = [e.word_scores for e in explanations]
     at_random = random_scores(explanations, random_state)
     rows = []
+    lower = ("sufficiency", "compactness")
 
     def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
+        values = np.asarray(values, dtype=float)
+        values = values[~np.isnan(values)]
         low, high = _interval(values, n_resamples, random_state)
         rows.append(
             {
                 "measure": measure,
-                "better": "lower" if measure.endswith("sufficiency") else "higher",
+                "better": "lower" if measure.endswith(lower) else "higher",
                 "protocol": protocol,
                 "removal": removal,
-                "value": float(np.mean(values)),
+                "value": float(np.mean(values)) if len(values) else math.nan,
                 "low": low,
                 "high": high,
-                "baseline": float(np.mean(base)),
+                "baseline": math.nan if base is None else float(np.mean(base)),
             }
         )
 
@@ -104,6 +123,14 @@ def evaluate_explanations(
     found = simulate(explanations, k, _FOLDS, random_state)
     told, alone = found.from_prototypes.astype(float), found.from_text
     add("simulatability", f"{k} prototypes", "", told, alone)
+    gains = gain_in_reading(explanations, clf, clf.backbone)
+    add("reading_gain", "", "", gains, 0)
+    add("explanation_compactness", "90 %", "", count_carriers(explanations, 0.9), None)
+    unique = np.full(len(clf.prototypes_), prototype_uniqueness(clf))
+    add("prototype_uniqueness", "", "", unique, None)
+    add("prototype_diversity", "", "", prototype_diversity(clf), None)
+    purities = prototype_purity(clf, None if y is None else texts, y)
+    add("prototype_purity", "", "", purities, None)
     return as_frame(rows)
 
 
@@ -122,6 +149,8 @@ def _require_enough(predictions: Any) -> None:
 def _interval(
     values: np.ndarray, n_resamples: int, random_state: Any
 ) -> tuple[float, float]:
+    if len(values) == 0:
+        return math.nan, math.nan
     if np.ptp(values) == 0:  # nothing to resample
         return float(values[0]), float(values[0])
     found = bootstrap(

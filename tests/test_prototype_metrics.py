@@ -1,0 +1,183 @@
+"""Measures of prototypes are those of plain loops over the definitions."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from skprotolm import ProtoLMClassifier
+from skprotolm.metrics import (
+    explanation_compactness,
+    prototype_diversity,
+    prototype_purity,
+    prototype_uniqueness,
+    reading_gain,
+    seed_stability,
+)
+from tests.conftest import make_texts
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
+
+X, Y = make_texts()
+NEW, NEW_Y = make_texts(20, seed=7)
+
+
+@pytest.fixture(scope="module")
+def clf(make_classifier) -> ProtoLMClassifier:
+    return make_classifier(max_epochs=3).fit(X, Y)
+
+
+@pytest.fixture(scope="module")
+def frozen(tiny_folder) -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_folder), device="cpu")
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_purity_of_the_fit_is_what_prototypes_say(clf):
+    np.testing.assert_array_equal(prototype_purity(clf), clf.prototypes_.purities)
+
+
+def test_purity_counts_the_nearest_texts_of_the_class(clf):
+    found = prototype_purity(clf, X, Y, k=4)
+    similarities = clf.transform(X)
+    for j, prototype in enumerate(clf.prototypes_):
+        others = [i for i in range(len(X)) if X[i] != prototype.text]
+        near = sorted(others, key=lambda i: -similarities[i, j])[:4]
+        expected = np.mean([Y[i] == prototype.label for i in near])
+        assert found[j] == pytest.approx(expected)
+
+
+def test_purity_is_unknown_without_another_text(clf):
+    text = clf.prototypes_.texts[0]
+    found = prototype_purity(clf, [text], [clf.prototypes_.labels[0]])
+    assert np.isnan(found[0])
+    assert not np.isnan(found[1:]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((X,), "X and y belong together"),
+        ((None, Y), "X and y belong together"),
+        ((X, Y[:3]), "y"),
+        ((X, ["other"] * len(X)), "other"),
+    ],
+)
+def test_purity_refuses_labels_that_do_not_fit(clf, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prototype_purity(clf, *arguments)
+
+
+def test_uniqueness_counts_distinct_texts(clf):
+    assert prototype_uniqueness(clf) == 1
+    edited = copy.deepcopy(clf).redact_prototypes({0: "same", 1: "same"})
+    M = len(clf.prototypes_)
+    assert prototype_uniqueness(edited) == pytest.approx((M - 1) / M)
+
+
+def test_diversity_is_the_distance_to_the_nearest_of_the_class(clf):
+    found = prototype_diversity(clf)
+    vectors, labels = clf.prototypes_.vectors, clf.prototypes_.labels
+    for j in range(len(labels)):
+        mates = [i for i in range(len(labels)) if labels[i] == labels[j] and i != j]
+        nearest = max(cosine(vectors[i], vectors[j]) for i in mates)
+        assert found[j] == pytest.approx(1 - nearest, abs=1e-5)
+
+
+def test_a_lone_prototype_has_no_diversity(make_classifier):
+    clf = make_classifier(n_prototypes={"neg": 1, "pos": 2}, max_epochs=1).fit(X, Y)
+    alone, *others = np.isnan(prototype_diversity(clf))
+    assert alone
+    assert not any(others)
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+@pytest.mark.parametrize("mass", [0.5, 0.9])
+def test_compactness_counts_the_largest_contributions(
+    make_classifier, formulation, mass
+):
+    clf = make_classifier(formulation=formulation, max_epochs=1).fit(X, Y)
+    found = explanation_compactness(clf, NEW, mass=mass)
+    for row, e in enumerate(clf.explain(NEW)):
+        sizes = sorted(abs(e.contributions), reverse=True)
+        sums = list(itertools.accumulate(sizes))
+        needed = next(n for n, s in enumerate(sums, 1) if s >= mass * sums[-1])
+        assert found[row] == needed
+
+
+@pytest.mark.parametrize("mass", [0, 1, -0.5, "most"])
+def test_compactness_needs_a_share(clf, mass):
+    with pytest.raises(ValueError, match="mass must be a number in"):
+        explanation_compactness(clf, NEW, mass=mass)
+
+
+def test_reading_gain_is_that_of_the_definition(clf, frozen):
+    found = reading_gain(clf, NEW)
+    quoted = frozen.encode(list(clf.prototypes_.texts))
+    for row, e in enumerate(clf.explain(NEW)):
+        top = e.prototypes[int(np.argmax([p.contribution for p in e.prototypes]))]
+        x = frozen.encode([NEW[row]])[0]
+        mine = [
+            cosine(x, quoted[p.index]) for p in e.prototypes if p.label == top.label
+        ]
+        gain = cosine(x, quoted[top.index]) - np.mean(mine)
+        assert found[row] == pytest.approx(gain / (max(mine) - np.mean(mine)), abs=1e-3)
+
+
+def test_reading_gain_is_unknown_where_there_is_no_choice(make_classifier):
+    clf = make_classifier(n_prototypes=1, max_epochs=1).fit(X, Y)
+    assert np.isnan(reading_gain(clf, NEW)).all()
+
+
+def test_another_judge_of_the_reading_is_left_as_it_is(clf, frozen):
+    frozen.train()
+    np.testing.assert_allclose(
+        reading_gain(clf, NEW, encoder=frozen), reading_gain(clf, NEW)
+    )
+    assert frozen.training
+    frozen.eval()
+
+
+def test_pairs_have_a_reading_gain(make_classifier):
+    pairs = list(zip(X, X[::-1], strict=True))
+    clf = make_classifier(max_epochs=1).fit(pairs, Y)
+    found = reading_gain(clf, pairs[:5])
+    assert found.shape == (5,)
+    assert (found[~np.isnan(found)] <= 1 + 1e-6).all()
+
+
+def test_stability_is_one_with_itself(clf):
+    np.testing.assert_allclose(seed_stability(clf, clf), 1, atol=1e-6)
+
+
+def test_stability_matches_at_the_largest_sum(make_classifier, clf, frozen):
+    other = make_classifier(max_epochs=3, random_state=5, n_prototypes=2).fit(X, Y)
+    found = seed_stability(clf, other)
+    expected = []
+    for label in clf.classes_:
+        ours, theirs = (
+            frozen.encode([p.text for p in model.prototypes_ if p.label == label])
+            for model in (clf, other)
+        )
+        sums = [
+            sum(cosine(ours[i], theirs[j]) for j, i in enumerate(chosen))
+            for chosen in itertools.permutations(range(len(ours)), len(theirs))
+        ]
+        expected.append(max(sums))
+    assert found.shape == (4,)
+    np.testing.assert_allclose(found.reshape(2, 2).sum(axis=1), expected, atol=1e-4)
+
+
+def test_stability_needs_the_same_classes(make_classifier, clf):
+    other = make_classifier(max_epochs=1).fit(X, Y == "pos")
+    with pytest.raises(ValueError, match="same classes"):
+        seed_stability(clf, other)
