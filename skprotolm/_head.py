@@ -98,6 +98,12 @@ class PrototypeLayer(nn.Module, ABC):
                     parameter.copy_(values if mine else getattr(self, name))
         return layer.eval().requires_grad_(False)
 
+    def keep(self, rows: Tensor) -> None:
+        """Let all other prototypes go; the parameters stay the same objects."""
+        self.vectors.data = self.vectors.data[rows]
+        self.values.data = self.values.data[..., rows]
+        self.owner = self.owner[rows]
+
     @abstractmethod
     def describe(self) -> dict[str, Tensor]:
         """Return what is told of the prototypes besides vectors and classes."""
@@ -148,6 +154,12 @@ class MixtureLayer(PrototypeLayer):
         members, places = _class_table(owner, n_classes)
         self.register_buffer("members", members)
         self.register_buffer("places", places)
+
+    def keep(self, rows: Tensor) -> None:
+        """Let all other prototypes go; the parameters stay the same objects."""
+        super().keep(rows)
+        tables = _class_table(self.owner.cpu(), self.n_classes)
+        self.members, self.places = (t.to(self.owner.device) for t in tables)
 
     def options(self) -> dict[str, Any]:
         """Return the sharpness λ, and whether priors are no longer normalised."""

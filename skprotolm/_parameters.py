@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# Of n_prototypes="auto": about sixteen in all, so that a handful carries a prediction.
+_AUTO_PROTOTYPES = 16
+_FEWEST, _MOST = 3, 8  # a class
 FINETUNE = ("full", "head")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -111,7 +114,7 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         "backbone": Rule(
             "a name, a folder or a SentenceTransformer", _is_encoder_or_name
         ),
-        "n_prototypes": _either(COUNT, by_label),
+        "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
         "formulation": _one_of(*formulations),
         "sharpness": _SHARPNESS,
         "cohesion": _SHARE,
@@ -182,6 +185,9 @@ def _plain(value: Any) -> Any:
 
 def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:
     """Spread `n_prototypes` over the classes: one number for all, or one a label."""
+    if n_prototypes == "auto":
+        each = _AUTO_PROTOTYPES // len(classes)
+        return [min(max(each, _FEWEST), _MOST)] * len(classes)
     if not isinstance(n_prototypes, Mapping):
         return [int(n_prototypes)] * len(classes)
     missing = [label for label in classes if label not in n_prototypes]

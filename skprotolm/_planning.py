@@ -97,7 +97,7 @@ def _feasible_counts(
             f"under another label too, so none can be its prototype."
         )
     short = [i for i in range(len(classes)) if there[i] < wanted[i]]
-    if short:
+    if short and settings.n_prototypes != "auto":
         named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
         warn(
             f"{len(short)} of {len(classes)} classes have fewer distinct texts of "

@@ -11,8 +11,10 @@ from scipy.spatial.distance import cdist
 
 N_NEIGHBOURS = 10  # that a prototype's purity looks at
 _CHUNK = 8192  # texts compared at once
-# Of unit vectors: 2 − 2·cos, at a cosine of 0.995.
+# Of unit vectors ‖a − b‖² is 2 − 2·cos: these are cosines of 0.995 and 0.9. Texts still
+# move when the second is asked for, and shall end below 0.95.
 _COINCIDENT = 0.01
+_ALIKE = 0.2
 
 
 class Candidates(NamedTuple):
@@ -87,6 +89,69 @@ class Surroundings(NamedTuple):
     usage: np.ndarray  # (M,) int
 
 
+def worth_keeping(
+    assigned: np.ndarray, texts: np.ndarray, codes: np.ndarray, candidates: Candidates
+) -> np.ndarray:
+    """Find the prototypes that stand for other texts and differ from one another.
+
+    One a class at a time, the prototype that lies nearest to another one of its class
+    is let go, if no other training text has it as its nearest, or if the two nearly
+    coincide and it is the less used. No class loses its last.
+
+    Returns
+    -------
+    ndarray of shape (number kept,), int
+        Positions in `assigned`, rising.
+    """
+    kept = np.arange(len(assigned))
+    while True:
+        rows = assigned[kept]
+        usage = _count_usage(rows, texts, candidates)
+        gone = []
+        for code in np.unique(codes[rows]):
+            mine = np.flatnonzero(codes[rows] == code)
+            gone += mine[_weakest(texts[rows[mine]], usage[mine])].tolist()
+        if not gone:
+            return kept
+        kept = np.delete(kept, gone)
+
+
+def _weakest(vectors: np.ndarray, usage: np.ndarray) -> np.ndarray:
+    """Find the prototype of a class that can go first, (1,), or none, (0,)."""
+    gaps = _relative_gaps(vectors)
+    # Whether the other one is used more, or as much and stands before it.
+    more = usage[None, :] > usage[:, None]
+    before = (usage[None, :] == usage[:, None]) & np.tri(len(usage), k=-1, dtype=bool)
+    doubled = ((gaps < _ALIKE) & (more | before)).any(axis=1)
+    nearness = np.where((usage == 0) | doubled, gaps.min(axis=1), np.inf)
+    weakest = len(usage) - 1 - nearness[::-1].argmin()  # of equals the last
+    return np.array([weakest] if np.isfinite(nearness[weakest]) else [], dtype=np.int64)
+
+
+def _relative_gaps(vectors: np.ndarray) -> np.ndarray:
+    """Return ‖a − b‖² / (‖a‖·‖b‖) of all pairs, inf with itself, (M, M)."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    scale = np.maximum(np.outer(lengths, lengths), np.finfo(vectors.dtype).tiny)
+    gaps = cdist(vectors, vectors, "sqeuclidean") / scale
+    np.fill_diagonal(gaps, np.inf)
+    return gaps
+
+
+def _count_usage(
+    assigned: np.ndarray, texts: np.ndarray, candidates: Candidates
+) -> np.ndarray:
+    """Count the other training texts that have each prototype as their nearest."""
+    usage = np.zeros(len(assigned), dtype=np.int64)
+    ids = candidates.text_ids
+    for start in range(0, len(texts), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(texts)))
+        distances = cdist(texts[rows], texts[assigned], "sqeuclidean")
+        nearest = distances.argmin(axis=1)
+        others = ids[rows] != ids[assigned[nearest]]
+        usage += np.bincount(nearest[others], minlength=len(assigned))
+    return usage
+
+
 def survey(
     assigned: np.ndarray, texts: np.ndarray, codes: np.ndarray, candidates: Candidates
 ) -> Surroundings:
@@ -99,17 +164,10 @@ def survey(
     """
     M = len(assigned)
     purity = np.full(M, np.nan)
-    usage = np.zeros(M, dtype=np.int64)
     ids = candidates.text_ids
     class_sizes = np.array(
         [len(np.unique(ids[codes == code])) for code in range(codes.max() + 1)]
     )
-    for start in range(0, len(texts), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(texts)))
-        distances = cdist(texts[rows], texts[assigned], "sqeuclidean")
-        nearest = distances.argmin(axis=1)
-        others = ids[rows] != ids[assigned[nearest]]
-        usage += np.bincount(nearest[others], minlength=M)
     for j, row in enumerate(assigned):
         n_neighbours = min(N_NEIGHBOURS, class_sizes[codes[row]] - 1)
         if n_neighbours:
@@ -117,7 +175,7 @@ def survey(
             distances[ids == ids[row]] = np.inf
             near = np.argpartition(distances, n_neighbours - 1)[:n_neighbours]
             purity[j] = np.mean(codes[near] == codes[row])
-    return Surroundings(purity, usage)
+    return Surroundings(purity, _count_usage(assigned, texts, candidates))
 
 
 def count_coincident(prototypes: np.ndarray, owner: np.ndarray) -> int:
@@ -134,9 +192,6 @@ def count_coincident(prototypes: np.ndarray, owner: np.ndarray) -> int:
     """
     count = 0
     for code in np.unique(owner):
-        mine = prototypes[owner == code]
-        lengths = np.linalg.norm(mine, axis=1)
-        gaps = cdist(mine, mine, "sqeuclidean")
-        near = gaps < _COINCIDENT * np.outer(lengths, lengths)
+        near = _relative_gaps(prototypes[owner == code]) < _COINCIDENT
         count += int(np.triu(near, k=1).any(axis=0).sum())
     return count

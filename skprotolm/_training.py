@@ -134,6 +134,17 @@ class Trainer:
             self.optimizer, self.n_steps, settings.warmup_fraction
         )
 
+    def keep_prototypes(self, rows: np.ndarray) -> None:
+        """Let all other prototypes go, and what the optimiser knows of them."""
+        layer = self.model.head.layer
+        kept = torch.from_numpy(rows).to(layer.owner.device)
+        known = self.optimizer.state[layer.values]
+        for name, value in known.items():
+            if value.shape == layer.values.shape:
+                known[name] = value[..., kept]
+        layer.values.grad = None
+        layer.keep(kept)
+
     def start_last_epoch(self) -> None:
         """Move the schedule on to its last epoch, if early stopping cut it short."""
         begins = self.n_steps - self.steps_an_epoch

@@ -30,8 +30,8 @@ FLAG = (r"True or False", [0, 1, "yes", None])
 WRONG = {
     "backbone": (r"a name, a folder or a SentenceTransformer", ["", None, 3, ["x"]]),
     "n_prototypes": (
-        r"an int of at least 1, or a dict from each label to one",
-        [*COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
+        r"'auto', or an int of at least 1, or a dict from each label to one",
+        ["many", *COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
     ),
     "formulation": (r"'mixture' or 'proto-lm'", ["protolm", "", None, 1, ["mixture"]]),
     "sharpness": (r"a number in \(0, 1e6\]", [*POSITIVE[1], 1e300]),
@@ -262,6 +262,9 @@ def test_a_dict_of_prototypes_names_every_label_and_no_other(n_prototypes, messa
         ({"b": 1, "a": 5}, ["a", "b"], [5, 1]),
         ({np.int64(1): np.int64(2), 0: 4}, [0, 1], [4, 2]),
         ({True: 2, False: 1}, [False, True], [1, 2]),
+        ("auto", [0, 1], [8, 8]),
+        ("auto", [0, 1, 2], [5, 5, 5]),
+        ("auto", list(range(77)), [3] * 77),
     ],
 )
 def test_prototypes_are_counted_in_the_order_of_the_classes(

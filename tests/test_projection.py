@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._projection import assign, count_coincident, find_candidates, survey
+from skprotolm._projection import (
+    assign,
+    count_coincident,
+    find_candidates,
+    survey,
+    worth_keeping,
+)
 
 # Candidates
 
@@ -232,3 +238,63 @@ def test_coincidence_does_not_depend_on_the_scale():
     count = count_coincident(vectors, owner)
     assert 0 < count < 10
     assert count_coincident(1000 * vectors, owner) == count
+
+
+# --- Prototypes that no text needs.
+
+
+def keep(vectors, codes, assigned, texts=None):
+    vectors, codes = np.array(vectors, dtype=float), np.array(codes)
+    candidates = find_candidates(texts or [str(i) for i in range(len(codes))], codes)
+    return worth_keeping(np.array(assigned), vectors, codes, candidates).tolist()
+
+
+def test_a_prototype_that_no_other_text_is_nearest_to_goes():
+    vectors = [[1, 0], [1, 0.1], [0.7, 0.7], [0, 1], [0.1, 1], [-1, 0], [-1, 0.1]]
+    codes = [0, 0, 0, 0, 0, 1, 1]
+    # Texts 1 and 4 are nearest to 0 and 3; nothing is to 2 but itself.
+    assert keep(vectors, codes, [0, 2, 3, 5]) == [0, 2, 3]
+
+
+def test_of_two_that_nearly_coincide_the_more_used_stays():
+    near = [[1, 0], [1, 0.02], [1, 0.03], [1, 0.04], [1, -0.01]]
+    vectors = [*near, [0, 1], [0.1, 1], [-1, 0], [-1, 0.1]]
+    codes = [0] * 7 + [1, 1]
+    # Prototype 1 has the texts 2 and 3, prototype 0 has text 4 alone.
+    assert keep(vectors, codes, [0, 1, 5, 7]) == [1, 2, 3]
+
+
+def test_of_two_classes_none_goes_for_being_alike():
+    vectors = [[1, 0], [1, 0.01], [1, 0.001], [1, 0.011]]
+    assert keep(vectors, [0, 1, 0, 1], [0, 1]) == [0, 1]
+
+
+def test_no_class_loses_its_last_prototype():
+    vectors = [[1, 0], [0, 1], [-1, 0], [0, -1]]
+    assert keep(vectors, [0, 0, 1, 1], [0, 1, 2, 3]) == [0, 2]
+    assert keep([[1, 0], [0, 1]], [0, 1], [0, 1]) == [0, 1]
+    zeros = np.zeros((4, 2))
+    assert keep(zeros, [0, 0, 1, 1], [0, 1, 2, 3]) == [0, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("n", "n_prototypes"), [(10, 5), (40, 5), (200, 8)])
+def test_those_kept_are_used_and_apart(seed, n, n_prototypes):
+    rng = np.random.RandomState(seed)
+    codes = np.arange(n) % 2
+    vectors = rng.normal(size=(n, 3)) + 2 * codes[:, None]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assigned = np.concatenate(
+        [np.flatnonzero(codes == c)[:n_prototypes] for c in (0, 1)]
+    )
+    candidates = find_candidates([str(i) for i in range(n)], codes)
+    kept = worth_keeping(assigned, vectors, codes, candidates)
+    rows = assigned[kept]
+    assert set(codes[rows]) == {0, 1}
+    usage = survey(rows, vectors, codes, candidates).usage
+    for j, row in enumerate(rows):
+        mates = [r for r in rows if codes[r] == codes[row] and r != row]
+        if mates:
+            assert usage[j] > 0
+            assert max(vectors[m] @ vectors[row] for m in mates) <= 0.9
+    assert 2 <= len(kept) <= len(assigned)

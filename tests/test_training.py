@@ -481,6 +481,46 @@ def test_fewer_texts_than_prototypes_are_warned_of(make_classifier, texts):
     assert clf.prototypes_.labels.tolist() == ["neg"] * 2 + ["pos"] * 5
 
 
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_automatic_prototypes_stand_for_other_texts(
+    make_classifier, texts, formulation
+):
+    X, y = texts
+    clf = make_classifier(
+        n_prototypes="auto", formulation=formulation, max_epochs=3
+    ).fit(X, y)
+    prototypes = clf.prototypes_
+    counts = [np.sum(prototypes.labels == label) for label in clf.classes_]
+    assert all(1 <= count <= 8 for count in counts)
+    assert len(set(prototypes.texts)) == len(prototypes)
+    for label, count in zip(clf.classes_, counts, strict=True):
+        if count > 1:
+            assert prototypes.usages[prototypes.labels == label].min() > 0
+    for e in clf.explain(X[:5]):
+        total = e.probability if formulation == "mixture" else e.score - e.base_value
+        own = e.prototype_labels == e.target
+        mine = e.contributions[own] if formulation == "mixture" else e.contributions
+        assert mine.sum() == pytest.approx(total, abs=1e-9)
+    assert pickle.loads(pickle.dumps(clf)).predict(X).tolist() == (
+        clf.predict(X).tolist()
+    )
+
+
+def test_pruning_happens_before_the_last_epoch_trains(make_classifier, texts):
+    """Priors of those that stay sum to one, as they were trained."""
+    X, y = texts
+    few = [0, 2, 4, 1, 3, 5]
+    clf = make_classifier(n_prototypes="auto", max_epochs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewerPrototypesWarning)
+        clf.fit([X[i] for i in few], y[few])
+    prototypes = clf.prototypes_
+    assert len(prototypes) < 6  # each text can not stand for another one
+    for label in clf.classes_:
+        priors = prototypes.priors[prototypes.labels == label]
+        assert priors.sum() == pytest.approx(1)
+
+
 def test_repeated_texts_serve_one_prototype(make_classifier, texts):
     X, y = texts
     few = [0] * 5 + [2, 4] + [1] * 2 + [3]
