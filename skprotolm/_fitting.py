@@ -18,6 +18,7 @@ from skprotolm._head import (
     PrototypeHead,
     TokenAttention,
 )
+from skprotolm._initialization import automatic_counts
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._planning import Plan
 from skprotolm._projection import assign, count_coincident, survey, worth_keeping
@@ -89,8 +90,11 @@ class _Fit:
             encoder.device, encoder.dtype
         )
         start, pretrained = self._look_at_untrained(encoder, attention)
+        counts = plan.counts
+        if self.settings.n_prototypes == "auto":
+            counts = automatic_counts(pretrained.numpy(), self.codes, counts, seed)
         layer = FORMULATIONS[self.settings.formulation].build(
-            Start(start.numpy(), self.codes, weights, plan.counts, seed), self.settings
+            Start(start.numpy(), self.codes, weights, counts, seed), self.settings
         )
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
         self.vectors: Tensor | None = start  # of the training texts, while they hold
@@ -149,7 +153,7 @@ class _Fit:
         return Outcome(state, self.history, interrupted, self._count_coincident())
 
     def _run_epochs(self, bar: tqdm) -> None:
-        """Train freely, then one more epoch with the prototypes tied to texts."""
+        """Train freely, then an epoch that brings prototypes to their texts."""
         stopped = self._run_phase(bar, self.plan.n_epochs - self.settings.projection)
         if self.settings.projection and not stopped:
             self._tie()
@@ -193,8 +197,12 @@ class _Fit:
         if not self.settings.early_stopping:
             return 0.0
         s = self._text_vectors(self.validation).to(self.plan.device)
+        layer = self.model.head.layer
+        if self.trainer.tie:  # as it predicts, with the prototypes on their texts
+            layer = copy.deepcopy(layer).requires_grad_(False)
+            layer.vectors.copy_(self._text_vectors(self.trainer.tie.texts))
         with torch.no_grad():
-            predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
+            predicted = layer(s).scores.argmax(dim=1).cpu().numpy()
         rows = self.plan.validation
         return float(
             np.average(
@@ -217,28 +225,27 @@ class _Fit:
             raise_diverged(self.settings)
 
     def _tie(self) -> None:
-        """Assign every prototype a training text, and let it follow that text."""
-        vectors = self._assign()
-        assert self.assigned is not None
+        """Assign every prototype a training text, and let the two come together."""
+        assigned = self._assign()
         if self.settings.n_prototypes == "auto":
-            self._prune(self.assigned)
-        self.trainer.tie = Tie(
-            self.model, self.training.take(self.assigned), vectors[self.assigned]
-        )
+            assigned = self._pruned(assigned)
+        texts = self.training.take(assigned)
+        self.trainer.tie = Tie(texts, self.trainer.rng)
 
-    def _prune(self, assigned: np.ndarray) -> None:
+    def _pruned(self, assigned: np.ndarray) -> np.ndarray:
         """Let prototypes go that no text needs, before the last epoch trains."""
         kept = worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
         if len(kept) < len(assigned):
             self.trainer.keep_prototypes(kept)
             self.assigned = assigned[kept]
             self._survey(self.assigned)
+        return assigned[kept]
 
     def _require_assigned(self) -> None:
         if self.trainer.tie is None:
             self._assign()
 
-    def _assign(self) -> Tensor:
+    def _assign(self) -> np.ndarray:
         """Find the prototypes' texts, and what stands around them."""
         if self.vectors is None:
             self.vectors = self._text_vectors(self.training)
@@ -250,7 +257,7 @@ class _Fit:
         owner = layer.owner.cpu().numpy()
         self.assigned = assign(prototypes, owner, self.space, self.plan.candidates)
         self._survey(self.assigned)
-        return vectors
+        return self.assigned
 
     def _survey(self, assigned: np.ndarray) -> None:
         """Note what stands around the texts that prototypes were assigned."""

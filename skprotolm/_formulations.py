@@ -69,7 +69,9 @@ def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
         start.vectors, start.codes, start.weights, start.counts, start.seed
     )
     vectors = torch.from_numpy(centres)
-    return MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
+    layer = MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
+    layer.start_bias(np.bincount(start.codes, weights=start.weights))
+    return layer
 
 
 def _build_published(start: Start, settings: Settings) -> PrototypeLayer:
@@ -93,8 +95,7 @@ def _mixture_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Te
     if settings.separation:
         pushed = _losses.separation(d2, own, step.weights)
         terms["separation"] = (settings.separation, pushed)
-    # Tied prototypes do not move, so their spread is no term of theirs any more.
-    if settings.diversity and layer.vectors.requires_grad:
+    if settings.diversity:
         terms["diversity"] = (settings.diversity, _losses.diversity(*layer.grouped()))
     if settings.preservation:
         kept = _losses.preservation(step.s, step.pretrained, step.codes)

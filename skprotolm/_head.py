@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -160,6 +161,16 @@ class MixtureLayer(PrototypeLayer):
         super().keep(rows)
         tables = _class_table(self.owner.cpu(), self.n_classes)
         self.members, self.places = (t.to(self.owner.device) for t in tables)
+
+    def start_bias(self, class_weights: np.ndarray) -> None:
+        """Start b_c at the logarithm of the class's share, where training moves it to.
+
+        From 0 it does not get there: b_c moves by its learning rate a step, and on five
+        unequal classes the rare ones were predicted too often, a point of accuracy.
+        """
+        shares = torch.from_numpy(class_weights / class_weights.sum())
+        with torch.no_grad():
+            self.bias.copy_(shares.log())
 
     def options(self) -> dict[str, Any]:
         """Return the sharpness λ, and whether priors are no longer normalised."""

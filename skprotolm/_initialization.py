@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from torch import Tensor
+
+# Of n_prototypes="auto": in all, and the fewest and most a class.
+_IN_ALL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
+_SAMPLE = 5000  # texts that clearness looks at
+_NEIGHBOURS = 10
 
 
 def kmeans_start(
@@ -46,6 +53,42 @@ def kmeans_start(
             kmeans.fit(unit[mine], sample_weight=weights[mine])
         centres.append(kmeans.cluster_centers_)
     return np.concatenate(centres).astype(vectors.dtype)
+
+
+def automatic_counts(
+    vectors: np.ndarray, codes: np.ndarray, most: list[int], seed: int
+) -> list[int]:
+    """Choose how many prototypes a class begins with under ``n_prototypes="auto"``.
+
+    About sixteen in all, so that a handful carries a prediction, but three a class. Up
+    to ten a class where the pretrained encoder tells the classes already: there, what
+    is near in reading is near in label, and more prototypes are more accurate (77
+    intents); where it does not, each is one more noisy text (five grades of sentiment).
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, P)
+        The pretrained encoder's sentence vectors.
+    codes : ndarray of shape (n,), int
+    most : list of int
+        At most so many, a class.
+    seed : int
+        Of the texts that are looked at, where there are many.
+    """
+    clear = round(MOST_PROTOTYPES * clearness(vectors, codes, seed))
+    each = min(MOST_PROTOTYPES, max(_FEWEST, _IN_ALL // len(most), clear))
+    return [min(each, limit) for limit in most]
+
+
+def clearness(vectors: np.ndarray, codes: np.ndarray, seed: int) -> float:
+    """Return how much of a text's class its nearest texts tell: 0 as chance, 1 all."""
+    rows = np.random.RandomState(seed).permutation(len(codes))[:_SAMPLE]
+    unit, codes = normalize(vectors[rows]), codes[rows]
+    k = min(_NEIGHBOURS, len(rows) - 1)
+    near = NearestNeighbors(n_neighbors=k).fit(unit).kneighbors(return_distance=False)
+    agreement = np.mean(codes[near] == codes[:, None])
+    chance = np.sum((np.bincount(codes) / len(codes)) ** 2)
+    return float(max(0.0, (agreement - chance) / max(1 - chance, 1e-9)))
 
 
 def normal_start(n_prototypes: int, like: Tensor) -> Tensor:

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Of n_prototypes="auto": about sixteen in all, so that a handful carries a prediction.
-_AUTO_PROTOTYPES = 16
-_FEWEST, _MOST = 3, 8  # a class
 FINETUNE = ("full", "head")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -185,9 +182,6 @@ def _plain(value: Any) -> Any:
 
 def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:
     """Spread `n_prototypes` over the classes: one number for all, or one a label."""
-    if n_prototypes == "auto":
-        each = _AUTO_PROTOTYPES // len(classes)
-        return [min(max(each, _FEWEST), _MOST)] * len(classes)
     if not isinstance(n_prototypes, Mapping):
         return [int(n_prototypes)] * len(classes)
     missing = [label for label in classes if label not in n_prototypes]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skprotolm._initialization import MOST_PROTOTYPES
 from skprotolm._inputs import Texts
 from skprotolm._parameters import Settings, prototype_counts
 from skprotolm._projection import Candidates, find_candidates
@@ -30,7 +31,7 @@ class Plan:
     training: np.ndarray  # rows of texts that are trained on
     validation: np.ndarray  # rows held out, none without early stopping
     candidates: Candidates  # within the training rows
-    counts: list[int]  # prototypes a class
+    counts: list[int]  # prototypes a class, at most
     n_epochs: int
     device: torch.device
 
@@ -88,7 +89,12 @@ def _feasible_counts(
     settings: Settings, classes: list[Any], candidates: Candidates
 ) -> list[int]:
     """Lower the number of prototypes where a class has fewer distinct texts."""
-    wanted = prototype_counts(settings.n_prototypes, classes)
+    automatic = settings.n_prototypes == "auto"
+    wanted = (
+        [MOST_PROTOTYPES] * len(classes)
+        if automatic
+        else prototype_counts(settings.n_prototypes, classes)
+    )
     there = np.bincount(candidates.codes, minlength=len(classes)).tolist()
     if 0 in there:
         label = classes[there.index(0)]
@@ -97,7 +103,7 @@ def _feasible_counts(
             f"under another label too, so none can be its prototype."
         )
     short = [i for i in range(len(classes)) if there[i] < wanted[i]]
-    if short and settings.n_prototypes != "auto":
+    if short and not automatic:
         named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
         warn(
             f"{len(short)} of {len(classes)} classes have fewer distinct texts of "

@@ -13,17 +13,19 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
+from skprotolm import _losses
 from skprotolm._batches import training_batches
 from skprotolm._encoder import TokenizedTexts
 from skprotolm._formulations import Formulation, Step
-from skprotolm._model import ProtoLM, text_vectors
+from skprotolm._head import LayerOutput
+from skprotolm._model import ProtoLM
 from skprotolm._parameters import Settings
 
 _MAX_GRADIENT_NORM = 1.0
-_REFRESH_EVERY = 50  # steps between re-encodings of tied prototypes
-# Of an epoch's texts, at most so many are re-encoded during it: a twentieth of the
-# epoch's time, and enough for ten prototypes in each of 77 classes.
-_REFRESH_SHARE = 0.15
+# Of the last epoch: the weight of the term that draws prototypes and their texts
+# together, and the texts of prototypes a step, as a share of the batch.
+_TIE_WEIGHT = 1.0
+_TIE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,31 +80,22 @@ def make_schedule(
 
 
 class Tie:
-    """Prototypes that stand on training texts while the encoder goes on learning.
+    """The training texts that prototypes are to stand on, drawn together with them.
 
-    They are no longer trained but re-encoded every 50 steps, round-robin where
-    they are more than 15 % of an epoch's texts allow (ProtoPNet's push, Chen et
-    al. 2019, made part of the training).
+    A few in every step, in turn. Prototypes that were put on texts at once instead and
+    re-encoded while the encoder learned on (ProtoPNet's push, Chen et al. 2019) cost a
+    point on noisy tasks, since a text of its own is a worse place than the learned one.
     """
 
-    def __init__(self, model: ProtoLM, texts: TokenizedTexts, vectors: Tensor):
-        self.model = model
-        self.texts = texts  # the prototypes' own, in their order
-        self.next = 0
-        layer = model.head.layer
-        layer.vectors.requires_grad_(False)
-        layer.vectors.grad = None
-        layer.vectors.copy_(vectors)
+    def __init__(self, texts: TokenizedTexts, rng: np.random.RandomState):
+        self.texts = texts  # in the order of the prototypes
+        self.order = rng.permutation(len(texts))
 
-    def refresh(self, n_texts: int, batch_size: int, *, bf16: bool) -> None:
-        """Re-encode the next `n_texts` prototypes."""
-        M = len(self.texts)
-        rows = (self.next + np.arange(min(n_texts, M))) % M
-        self.next = int((self.next + len(rows)) % M)
-        some = self.texts.take(rows)
-        vectors = text_vectors(self.model, some, batch_size, bf16=bf16)
-        target = self.model.head.layer.vectors
-        target[torch.from_numpy(rows)] = vectors.to(target.device)
+    def take(self, n: int) -> np.ndarray:
+        """Return the positions of the next n prototypes, or of all."""
+        rows = self.order[:n]
+        self.order = np.append(self.order[n:], rows)
+        return rows
 
 
 class Trainer:
@@ -138,11 +131,12 @@ class Trainer:
         """Let all other prototypes go, and what the optimiser knows of them."""
         layer = self.model.head.layer
         kept = torch.from_numpy(rows).to(layer.owner.device)
-        known = self.optimizer.state[layer.values]
-        for name, value in known.items():
-            if value.shape == layer.values.shape:
-                known[name] = value[..., kept]
-        layer.values.grad = None
+        for parameter, axis in ((layer.vectors, 0), (layer.values, -1)):
+            known = self.optimizer.state[parameter]
+            for name, value in known.items():
+                if value.shape == parameter.shape:
+                    known[name] = value.index_select(axis, kept)
+            parameter.grad = None
         layer.keep(kept)
 
     def start_last_epoch(self) -> None:
@@ -160,9 +154,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         lengths = self.data.tokenized.lengths
         batches = training_batches(lengths, self.settings.batch_size, self.rng)
-        for number, rows in enumerate(batches):
-            if self.tie and number and number % _REFRESH_EVERY == 0:
-                self._refresh(self.tie)
+        for rows in batches:
             for name, value in self._step(rows).items():
                 totals[name] = totals.get(name, 0) + value * len(rows)
             bar.update()
@@ -182,18 +174,10 @@ class Trainer:
         if self.settings.finetune == "head":
             self.model.encoder.eval()
 
-    def _refresh(self, tie: Tie) -> None:
-        refreshes = max(1, (self.steps_an_epoch - 1) // _REFRESH_EVERY)
-        n_texts = max(1, int(_REFRESH_SHARE * len(self.data) / refreshes))
-        tie.refresh(n_texts, self.settings.batch_size, bf16=self.bf16)
-
     def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Take one optimiser step; return the loss and its unweighted terms."""
         encoder, head = self.model.encoder, self.model.head
-        batch = encoder.collate(self.data.tokenized, rows).to(encoder.device)
-        with torch.set_grad_enabled(self.settings.finetune != "head"):
-            h = encoder(batch, bf16=self.bf16)
-        s, output = head(h, batch["own"])
+        s, output = self._read(self.data.tokenized, rows)
         some = torch.from_numpy(rows)
         codes, weights, pretrained = (
             values[some].to(encoder.device)
@@ -201,6 +185,8 @@ class Trainer:
         )
         step = Step(s, output, codes, weights, pretrained)
         terms = self.formulation.losses(step, head.layer, self.settings)
+        if self.tie:
+            terms["projection"] = (_TIE_WEIGHT, self._tie_term(self.tie))
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         self.optimizer.zero_grad()
         loss.backward()
@@ -212,6 +198,24 @@ class Trainer:
             "loss": loss.detach(),
             **{name: term.detach() for name, (_, term) in terms.items()},
         }
+
+    def _read(
+        self, texts: TokenizedTexts, rows: np.ndarray
+    ) -> tuple[Tensor, LayerOutput]:
+        """Return text vectors (B, H) and what the layer says of them."""
+        encoder = self.model.encoder
+        batch = encoder.collate(texts, rows).to(encoder.device)
+        with torch.set_grad_enabled(self.settings.finetune != "head"):
+            h = encoder(batch, bf16=self.bf16)
+        return self.model.head(h, batch["own"])
+
+    def _tie_term(self, tie: Tie) -> Tensor:
+        """Compare the next few prototypes with their texts."""
+        rows = tie.take(max(1, int(_TIE_SHARE * self.settings.batch_size)))
+        layer = self.model.head.layer
+        s, _ = self._read(tie.texts, rows)
+        prototypes = layer.vectors[torch.from_numpy(rows).to(layer.owner.device)]
+        return _losses.projection(layer.compare(s), layer.compare(prototypes))
 
     def _clip_gradients(self) -> None:
         parameters = [

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._initialization import kmeans_start, normal_start
+from skprotolm._initialization import (
+    automatic_counts,
+    clearness,
+    kmeans_start,
+    normal_start,
+)
 
 
 def start(vectors, codes, counts, *, weights=None, seed=0):
@@ -113,3 +118,57 @@ def test_a_normal_start_is_standard_and_comes_from_torchs_generator(dtype):
     assert not torch.equal(first, other)
     assert abs(float(first.mean())) < 0.05
     assert abs(float(first.std()) - 1) < 0.05
+
+
+# --- How many prototypes are chosen.
+
+
+def spread(n, n_classes, noise, seed=0):
+    """Texts around one direction a class, and their classes."""
+    rng = np.random.RandomState(seed)
+    codes = np.arange(n) % n_classes
+    return np.eye(n_classes)[codes] + noise * rng.normal(size=(n, n_classes)), codes
+
+
+def test_clearness_is_one_where_neighbours_tell_the_class():
+    assert clearness(*spread(60, 3, 0.01), seed=0) == 1
+
+
+def test_clearness_is_about_nothing_where_they_do_not():
+    rng = np.random.RandomState(0)
+    vectors = rng.normal(size=(2000, 5))
+    for codes in (rng.randint(2, size=2000), rng.rand(2000) < 0.1):
+        assert clearness(vectors, codes.astype(int), seed=0) < 0.03
+
+
+@pytest.mark.parametrize("n", [7, 40])
+def test_clearness_is_that_of_plain_loops(n):
+    vectors, codes = spread(n, 3, 0.5)
+    unit = [v / np.linalg.norm(v) for v in vectors]
+    agree = []
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        near = sorted(others, key=lambda j: -unit[i] @ unit[j])[:10]
+        agree.append(np.mean([codes[j] == codes[i] for j in near]))
+    chance = sum(np.mean(codes == c) ** 2 for c in range(3))
+    expected = max(0, (np.mean(agree) - chance) / (1 - chance))
+    assert clearness(vectors, codes, seed=0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "noise", "expected"),
+    [(2, 9.0, 8), (3, 9.0, 5), (4, 9.0, 4), (6, 9.0, 3), (2, 0.01, 10), (6, 0.01, 10)],
+)
+def test_fewer_prototypes_where_classes_are_many_or_unclear(n_classes, noise, expected):
+    vectors, codes = spread(600, n_classes, noise)
+    counts = automatic_counts(vectors, codes, [99] * n_classes, seed=0)
+    assert counts == [expected] * n_classes
+
+
+def test_automatic_counts_keep_to_the_most_that_can_be_had():
+    vectors, codes = spread(60, 2, 9.0)
+    assert automatic_counts(vectors, codes, [1, 99], seed=0) == [1, 8]
+
+
+def test_two_texts_are_enough_to_count():
+    assert automatic_counts(np.eye(2), np.array([0, 1]), [1, 1], seed=0) == [1, 1]

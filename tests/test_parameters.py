@@ -262,9 +262,6 @@ def test_a_dict_of_prototypes_names_every_label_and_no_other(n_prototypes, messa
         ({"b": 1, "a": 5}, ["a", "b"], [5, 1]),
         ({np.int64(1): np.int64(2), 0: 4}, [0, 1], [4, 2]),
         ({True: 2, False: 1}, [False, True], [1, 2]),
-        ("auto", [0, 1], [8, 8]),
-        ("auto", [0, 1, 2], [5, 5, 5]),
-        ("auto", list(range(77)), [3] * 77),
     ],
 )
 def test_prototypes_are_counted_in_the_order_of_the_classes(
