@@ -229,8 +229,10 @@ class _Fit:
         assigned = self._assign()
         if self.settings.n_prototypes == "auto":
             assigned = self._pruned(assigned)
-        texts = self.training.take(assigned)
-        self.trainer.tie = Tie(texts, self.trainer.rng)
+        assert self.vectors is not None
+        self.trainer.tie = Tie(
+            self.training.take(assigned), self.vectors[assigned], self.trainer.rng
+        )
 
     def _pruned(self, assigned: np.ndarray) -> np.ndarray:
         """Let prototypes go that no text needs, before the last epoch trains."""

@@ -82,13 +82,17 @@ def make_schedule(
 class Tie:
     """The training texts that prototypes are to stand on, drawn together with them.
 
-    A few in every step, in turn. Prototypes that were put on texts at once instead and
-    re-encoded while the encoder learned on (ProtoPNet's push, Chen et al. 2019) cost a
-    point on noisy tasks, since a text of its own is a worse place than the learned one.
+    The vectors of a few are computed anew in every step, in turn, and of the others
+    remembered. Prototypes that were put on texts at once instead, and followed them
+    while the encoder learned on (ProtoPNet's push, Chen et al. 2019), cost a point on
+    noisy tasks: the place of one text is a worse one than the learned place.
     """
 
-    def __init__(self, texts: TokenizedTexts, rng: np.random.RandomState):
+    def __init__(
+        self, texts: TokenizedTexts, vectors: Tensor, rng: np.random.RandomState
+    ):
         self.texts = texts  # in the order of the prototypes
+        self.vectors = vectors  # (M, H), as last seen
         self.order = rng.permutation(len(texts))
 
     def take(self, n: int) -> np.ndarray:
@@ -96,6 +100,13 @@ class Tie:
         rows = self.order[:n]
         self.order = np.append(self.order[n:], rows)
         return rows
+
+    def see(self, rows: np.ndarray, s: Tensor) -> Tensor:
+        """Return all texts' vectors, with gradients through those of some (R, H)."""
+        places = torch.from_numpy(rows).to(s.device)
+        vectors = self.vectors.to(s).index_copy(0, places, s)
+        self.vectors = vectors.detach()
+        return vectors
 
 
 class Trainer:
@@ -210,12 +221,11 @@ class Trainer:
         return self.model.head(h, batch["own"])
 
     def _tie_term(self, tie: Tie) -> Tensor:
-        """Compare the next few prototypes with their texts."""
+        """Compare prototypes with their texts, the next few of which are read anew."""
         rows = tie.take(max(1, int(_TIE_SHARE * self.settings.batch_size)))
+        vectors = tie.see(rows, self._read(tie.texts, rows)[0])
         layer = self.model.head.layer
-        s, _ = self._read(tie.texts, rows)
-        prototypes = layer.vectors[torch.from_numpy(rows).to(layer.owner.device)]
-        return _losses.projection(layer.compare(s), layer.compare(prototypes))
+        return _losses.projection(layer.compare(vectors), layer.compare(layer.vectors))
 
     def _clip_gradients(self) -> None:
         parameters = [

@@ -603,12 +603,25 @@ def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
 
 def test_prototypes_take_turns(fitted):
     texts = fitted._state.model.encoder.tokenize(list(fitted.prototypes_.texts))
-    tie = Tie(texts, np.random.RandomState(0))
+    tie = Tie(texts, torch.zeros(6, 2), np.random.RandomState(0))
     rounds = [tie.take(4).tolist() for _ in range(3)]
     assert [len(set(rows)) for rows in rounds] == [4, 4, 4]
     turns = [row for rows in rounds for row in rows]
     assert sorted(turns[:6]) == sorted(turns[6:]) == [0, 1, 2, 3, 4, 5]
     assert sorted(tie.take(100)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_vectors_are_remembered_until_they_are_seen_again(fitted):
+    texts = fitted._state.model.encoder.tokenize(list(fitted.prototypes_.texts))
+    tie = Tie(texts, torch.zeros(6, 2), np.random.RandomState(0))
+    s = torch.ones(2, 2, requires_grad=True)
+    vectors = tie.see(np.array([4, 1]), s)
+    assert vectors[:, 0].tolist() == [0, 1, 0, 0, 1, 0]
+    vectors.sum().backward()
+    assert s.grad.tolist() == [[1, 1], [1, 1]]
+    again = tie.see(np.array([0]), 2 * torch.ones(1, 2))
+    assert again[:, 0].tolist() == [2, 1, 0, 0, 1, 0]
+    assert not again.requires_grad
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)

@@ -10,14 +10,13 @@ stopped goes on where it was; `--tasks`, `--models` and `--seeds` run a part.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from linear_head import LinearHeadClassifier
-from scipy.stats import t as student
+from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -27,12 +26,6 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._encoder import frozen_vectors
-from skprotolm.metrics import (
-    explanation_compactness,
-    prototype_diversity,
-    prototype_uniqueness,
-    reading_gain,
-)
 
 TASKS = (
     "sst2",
@@ -45,24 +38,8 @@ TASKS = (
     "imdb",
 )
 SEEDS = (0, 1, 2)
-RESULTS = Path(__file__).parent / "results" / "accuracy.csv"
-N_READ = 500  # test texts for the reading gain and the number of prototypes
-FIELDS = (
-    "task",
-    "model",
-    "seed",
-    "accuracy",  # %
-    "nll",
-    "ece",  # 15 bins
-    "seconds",  # of the fit
-    "prototypes",
-    "unique",  # share of distinct quoted texts
-    "own_class",  # share of vectors whose nearest training text is of their class
-    "purity",
-    "unused",  # prototypes that are no other training text's nearest
-    "nearest_pair",  # largest cosine of two prototypes of a class
-    "for_90",  # prototypes that carry 90 % of the shares of the median text
-    "reading_gain",
+RESULTS = ResultFile(
+    "accuracy.csv", ("task", "model", "seed"), ("seconds", *JUDGED, *DESCRIBED)
 )
 PROTOTYPES = ("mixture", "untied", "proto-lm")
 
@@ -168,19 +145,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.table:
         run_missing(arguments)
-    print_tables(read_results())
+    print_tables(RESULTS.rows())
 
 
 def run_missing(arguments: argparse.Namespace) -> None:
     """Run seed after seed, so that a stopped run has whole comparisons."""
-    done = {(row["task"], row["model"], int(row["seed"])) for row in read_results()}
     for seed in arguments.seeds:
         for name in arguments.tasks:
             for model in arguments.models:
                 again = seed != SEEDS[0] and model in UNSEEDED
-                if not again and (name, model, seed) not in done:
+                if not again and not RESULTS.has(name, model, seed):
                     row = run_one(load_task(name, arguments.data), model, seed)
-                    write_result({"task": name, "model": model, "seed": seed} | row)
+                    RESULTS.add({"task": name, "model": model, "seed": seed} | row)
 
 
 def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
@@ -188,71 +164,9 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
     fitted = make(model, task, seed)
     started = time.perf_counter()
     fitted.fit(task.X_train, task.y_train)
-    seconds = time.perf_counter() - started
-    probabilities = fitted.predict_proba(task.X_test)
-    codes = np.searchsorted(fitted.classes_, task.y_test)
-    right = probabilities.argmax(axis=1) == codes
-    of_truth = probabilities[np.arange(len(codes)), codes]
-    row: dict[str, object] = {
-        "accuracy": round(100 * right.mean(), 3),
-        "nll": round(float(-np.log(np.maximum(of_truth, 1e-12)).mean()), 4),
-        "ece": round(expected_calibration_error(probabilities.max(axis=1), right), 4),
-        "seconds": round(seconds, 1),
-    }
+    row: dict[str, object] = {"seconds": round(time.perf_counter() - started, 1)}
+    row |= judge(fitted, task)
     return row | describe(fitted, task) if model in PROTOTYPES else row
-
-
-def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, object]:
-    """Measure the prototypes of a fitted classifier, and what explanations need."""
-    prototypes = clf.prototypes_
-    order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]
-    X = [task.X_test[i] for i in order]
-    nearest = clf.transform(task.X_train).argmax(axis=0)
-    row: dict[str, object] = {
-        "prototypes": len(prototypes),
-        "unique": round(prototype_uniqueness(clf), 4),
-        "own_class": round(np.mean(task.y_train[nearest] == prototypes.labels), 4),
-        "purity": round(float(np.nanmean(prototypes.purities)), 4),
-        "unused": int(np.sum(prototypes.usages == 0)),
-        "nearest_pair": round(1 - float(np.nanmin(prototype_diversity(clf))), 4),
-        "for_90": float(np.median(explanation_compactness(clf, X))),
-    }
-    # A backbone that was fine-tuned already is no judge of the reading.
-    judge = ProtoLMClassifier().backbone
-    return row | {
-        "reading_gain": round(float(np.nanmean(reading_gain(clf, X, encoder=judge))), 4)
-    }
-
-
-def expected_calibration_error(
-    confidence: np.ndarray, right: np.ndarray, n_bins: int = 15
-) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins."""
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    gaps = [
-        abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
-        for b in np.unique(bins)
-    ]
-    return float(np.sum(gaps))
-
-
-def read_results() -> list[dict[str, str]]:
-    """Return the results so far."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_result(row: dict[str, object]) -> None:
-    """Append one result."""
-    is_new = not RESULTS.exists()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 class Results:
@@ -279,14 +193,6 @@ class Results:
         """Return paired differences of accuracy, a number a seed that both have."""
         ours, theirs = (self.values(task, m, "accuracy") for m in (model, other))
         return np.array([ours[s] - theirs[s] for s in sorted(ours.keys() & theirs)])
-
-
-def interval(values: np.ndarray) -> str:
-    """Write a mean with the half-width of its 95 % interval, Student's t."""
-    if len(values) < 2:
-        return f"{values.mean():+.2f}" if len(values) else "–"
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1)
-    return f"{values.mean():+.2f} ± {half / np.sqrt(len(values)):.2f}"
 
 
 def print_tables(rows: list[dict[str, str]]) -> None:
@@ -340,12 +246,6 @@ def print_prototypes(results: Results) -> None:
         cells = [results.mean(task, "mixture", *column) for column in columns.values()]
         cells.append(results.mean(task, "untied", "own_class", 3))
         print(f"| {task} | {' | '.join(cells)} |")
-
-
-def table(corner: str, titles: list[str]) -> None:
-    """Print the head of a table."""
-    print(f"| {corner} | {' | '.join(titles)} |")
-    print("| --- " * (len(titles) + 1) + "|")
 
 
 if __name__ == "__main__":
