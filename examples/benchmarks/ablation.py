@@ -1,0 +1,105 @@
+"""What each part of the training is worth: the classifier without it, part by part.
+
+    python examples/benchmarks/ablation.py --data FOLDER_OF_CSV_FILES
+
+On development texts: the dev splits, or a sixth of the training texts. No test text is
+read, so choices can be made by it. Results are written as they come, and a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from linear_head import LinearHeadClassifier
+from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
+from tasks import Task, development_task, draw, provenance
+
+from skprotolm import ProtoLMClassifier
+
+TASKS = ("sst2", "sst5", "banking77", "sick")
+SEEDS = (0, 1, 2)
+MAX_TRAINING = 2500  # texts
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no cohesion, no coverage": {"cohesion": 0.0},
+    "no separation": {"separation": 0.0},
+    "no diversity": {"diversity": 0.0},
+    "no preservation": {"preservation": 0.0},
+    "cross-entropy and preservation alone": {
+        "cohesion": 0.0,
+        "separation": 0.0,
+        "diversity": 0.0,
+    },
+    "more preservation, 0.4": {"preservation": 0.4},
+    "not put on texts": {"projection": False},
+    "ten prototypes a class": {"n_prototypes": 10},
+    "two prototypes a class": {"n_prototypes": 2},
+    "softer, sharpness 15": {"sharpness": 15.0},
+}
+LINEAR = "linear head"
+RESULTS = ResultFile("ablation.csv", ("task", "variant", "seed"), JUDGED + DESCRIBED)
+COLUMNS = {"nll": 3, "ece": 3, "purity": 3, "nearest_pair": 3, "for_90": 1}
+
+
+def main() -> None:
+    """Run what is missing from the results, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--table", action="store_true", help="print, run nothing")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        for seed in SEEDS:
+            for name in arguments.tasks:
+                run_missing(name, shortened(name, arguments.data, seed), seed)
+    print_table(RESULTS.rows())
+
+
+def shortened(name: str, data: Path, seed: int) -> Task:
+    """Load a development task with as many training texts as this benchmark uses."""
+    X, y, X_dev, y_dev = development_task(name, data)
+    return Task(*draw(X, y, MAX_TRAINING, seed), X_dev, y_dev)
+
+
+def run_missing(name: str, task: Task, seed: int) -> None:
+    """Run the variants of one task and seed that are missing."""
+    for variant in (LINEAR, *VARIANTS):
+        if RESULTS.has(name, variant, seed):
+            continue
+        clf = ProtoLMClassifier(**VARIANTS.get(variant, {}), random_state=seed)
+        fitted = LinearHeadClassifier(clf) if variant == LINEAR else clf
+        fitted.fit(task.X_train, task.y_train)
+        row = judge(fitted, task) | ({} if variant == LINEAR else describe(clf, task))
+        RESULTS.add({"task": name, "variant": variant, "seed": seed, **row})
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print each variant's difference to the classifier as it is, over all runs."""
+    runs = {(r["task"], r["variant"], r["seed"]): r for r in rows}
+    print(f"\n{provenance()} {len(rows)} runs.\n")
+    table("", ["accuracy, difference", *COLUMNS, "reading gain"])
+    for variant in (LINEAR, *VARIANTS):
+        mine = {key: r for key, r in runs.items() if key[1] == variant}
+        pairs = [
+            (r, runs[key[0], "as it is", key[2]])
+            for key, r in mine.items()
+            if (key[0], "as it is", key[2]) in runs
+        ]
+        if not pairs:
+            continue
+        gaps = np.array(
+            [float(r["accuracy"]) - float(base["accuracy"]) for r, base in pairs]
+        )
+        cells = ["0" if variant == "as it is" else interval(gaps)]
+        for column, digits in (*COLUMNS.items(), ("reading_gain", 2)):
+            values = [float(r[column]) for r, _ in pairs if r[column]]
+            cells.append(f"{np.mean(values):.{digits}f}" if values else "–")
+        print(f"| {variant} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Few texts a class: the classifier beside a linear head and SetFit, with their times.
+
+    python examples/benchmarks/few_texts.py --data FOLDER --setfit PYTHON
+
+SetFit needs an environment of its own, whose interpreter PYTHON is: ``pip install
+setfit``. All three fine-tune the same encoder on the same texts, one after the other,
+with the same number of threads. Results are written as they come, and a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from linear_head import LinearHeadClassifier
+from measuring import JUDGED, ResultFile, interval, judge, judge_probabilities, table
+from tasks import Task, draw, load_task, provenance
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._backbone import resolve_backbone
+from skprotolm.exceptions import FewerPrototypesWarning
+
+TASKS = ("sst2", "sst5", "rotten_tomatoes")
+PER_CLASS = (8, 16, 64)
+MODELS = ("linear", "mixture", "setfit")
+SEEDS = (0, 1, 2)
+MAX_TEST = 2000
+WORKER = Path(__file__).parent / "setfit_worker.py"
+RESULTS = ResultFile(
+    "few_texts.csv", ("task", "per_class", "model", "seed"), ("seconds", *JUDGED)
+)
+
+
+def main() -> None:
+    """Run what is missing from the results, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--setfit", help="the interpreter that has SetFit")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--table", action="store_true", help="print, run nothing")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        warnings.simplefilter("ignore", FewerPrototypesWarning)
+        run_missing(arguments)
+    print_table(RESULTS.rows())
+
+
+def run_missing(arguments: argparse.Namespace) -> None:
+    """Run seed after seed, so that a stopped run has whole comparisons."""
+    models = MODELS if arguments.setfit else MODELS[:2]
+    for seed in SEEDS:
+        for name in arguments.tasks:
+            task = load_task(name, arguments.data)
+            for n in PER_CLASS:
+                few = pick(task, n, seed)
+                for model in models:
+                    if not RESULTS.has(name, n, model, seed):
+                        row = run_one(few, model, seed, arguments.setfit)
+                        key = {"task": name, "per_class": n, "model": model}
+                        RESULTS.add({**key, "seed": seed, **row})
+
+
+def pick(task: Task, n: int, seed: int) -> Task:
+    """Draw n training texts a class, and the test texts."""
+    order = np.random.RandomState(seed).permutation(len(task.X_train))
+    rows = np.concatenate(
+        [order[task.y_train[order] == label][:n] for label in np.unique(task.y_train)]
+    )
+    X_test, y_test = draw(task.X_test, task.y_test, MAX_TEST, seed=0)
+    return Task([task.X_train[i] for i in rows], task.y_train[rows], X_test, y_test)
+
+
+def run_one(task: Task, model: str, seed: int, python: str) -> dict[str, float]:
+    """Fit one model and measure it on the test texts."""
+    if model == "setfit":
+        return run_setfit(task, seed, python)
+    clf = ProtoLMClassifier(random_state=seed)
+    fitted = LinearHeadClassifier(clf) if model == "linear" else clf
+    started = time.perf_counter()
+    fitted.fit(task.X_train, task.y_train)
+    seconds = time.perf_counter() - started
+    return {"seconds": round(seconds, 1), **judge(fitted, task)}
+
+
+def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
+    """Have SetFit fitted by the interpreter that has it."""
+    question = {
+        "backbone": str(resolve_backbone(ProtoLMClassifier().backbone)),
+        "X_train": task.X_train,
+        "y_train": task.y_train.tolist(),
+        "X_test": task.X_test,
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        subprocess.run(
+            [python, str(WORKER), str(answer)],
+            input=json.dumps(question),
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+        found = json.loads(answer.read_text(encoding="utf-8"))
+    classes = np.unique(task.y_train)
+    measured = judge_probabilities(
+        np.array(found["probabilities"]), classes, task.y_test
+    )
+    return {"seconds": round(found["seconds"], 1), **measured}
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print accuracies, paired differences and times as Markdown."""
+    found = {
+        (r["task"], int(r["per_class"]), r["model"], int(r["seed"])): r for r in rows
+    }
+    print(f"\n{provenance()} Seeds {', '.join(map(str, SEEDS))}.\n")
+    table(
+        "texts a class",
+        [
+            "linear head",
+            "mixture",
+            "SetFit",
+            "− linear head",
+            "− SetFit",
+            "time / SetFit's",
+            "ECE linear / mixture / SetFit",
+        ],
+    )
+    for task, n in sorted({key[:2] for key in found}):
+
+        def column(model: str, name: str, task: str = task, n: int = n) -> np.ndarray:
+            return np.array(
+                [
+                    float(found[task, n, model, s][name])
+                    if (task, n, model, s) in found
+                    else np.nan
+                    for s in SEEDS
+                ]
+            )
+
+        accuracy = {m: column(m, "accuracy") for m in MODELS}
+        gaps = [accuracy["mixture"] - accuracy[m] for m in ("linear", "setfit")]
+        ratios = column("mixture", "seconds") / column("setfit", "seconds")
+        cells = [f"{np.nanmean(accuracy[m]):.1f}" for m in MODELS]
+        cells += [interval(gap[~np.isnan(gap)]) for gap in gaps]
+        cells.append(f"{np.nanmedian(ratios):.2f}")
+        cells.append(" / ".join(f"{np.nanmean(column(m, 'ece')):.3f}" for m in MODELS))
+        print(f"| {task}, {n} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
