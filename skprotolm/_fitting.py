@@ -240,7 +240,6 @@ class _Fit:
         if len(kept) < len(assigned):
             self.trainer.keep_prototypes(kept)
             self.assigned = assigned[kept]
-            self._survey(self.assigned)
         return assigned[kept]
 
     def _require_assigned(self) -> None:
@@ -248,7 +247,7 @@ class _Fit:
             self._assign()
 
     def _assign(self) -> np.ndarray:
-        """Find the prototypes' texts, and what stands around them."""
+        """Find the prototypes' texts, and keep the space that they were found in."""
         if self.vectors is None:
             self.vectors = self._text_vectors(self.training)
         vectors = self.vectors
@@ -258,14 +257,7 @@ class _Fit:
             prototypes = layer.compare(layer.vectors).cpu().numpy()
         owner = layer.owner.cpu().numpy()
         self.assigned = assign(prototypes, owner, self.space, self.plan.candidates)
-        self._survey(self.assigned)
         return self.assigned
-
-    def _survey(self, assigned: np.ndarray) -> None:
-        """Note what stands around the texts that prototypes were assigned."""
-        self.surroundings = survey(
-            assigned, self.space, self.codes, self.plan.candidates
-        )
 
     def _finished(self, model: ProtoLM) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
@@ -294,12 +286,13 @@ class _Fit:
         )
 
     def _quotes(self, assigned: np.ndarray) -> Quotes:
+        around = survey(assigned, self.space, self.codes, self.plan.candidates)
         rows = self.plan.training[assigned]  # of the texts of positive weight
         return Quotes(
             texts=tuple(self.plan.texts[i] for i in rows),
             train_indices=self.plan.targets.rows[rows],
-            purities=self.surroundings.purity,
-            usages=self.surroundings.usage,
+            purities=around.purity,
+            usages=around.usage,
             projected=np.full(len(rows), self.settings.projection),
             redacted=np.full(len(rows), False),
             ids=np.arange(len(rows)),
