@@ -113,8 +113,11 @@ class ProtoLMClassifier(
         Passes over the texts; "auto" makes 3, or as many as make 150 steps.
     batch_size : int, default=32
         Texts a step, in training and in prediction.
-    learning_rate, head_learning_rate : float, default=5e-5, 1e-3
-        Highest rates of the encoder and of the head, after the warm-up.
+    learning_rate : float or "auto", default="auto"
+        Highest rate of the encoder, after the warm-up. "auto" is 1e-4 for encoders of
+        a width of up to 384, and falls in proportion for wider ones: 5e-5 at 768.
+    head_learning_rate : float, default=1e-3
+        Highest rate of the head.
     weight_decay : float, default=0.01
         Weight decay of the encoder's matrices; the head has none.
     warmup_fraction : float, default=0.06
@@ -207,7 +210,7 @@ class ProtoLMClassifier(
         finetune: str = "full",
         max_epochs: int | str = "auto",
         batch_size: int = 32,
-        learning_rate: float = 5e-5,
+        learning_rate: float | str = "auto",
         head_learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_fraction: float = 0.06,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,9 @@ from skprotolm._head import (
     PrototypeHead,
     TokenAttention,
 )
-from skprotolm._initialization import automatic_counts
+from skprotolm._initialization import automatic_counts, clearness
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
-from skprotolm._planning import Plan
+from skprotolm._planning import Plan, encoder_rate
 from skprotolm._projection import assign, count_coincident, survey, worth_keeping
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
@@ -59,6 +60,8 @@ def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
     # The caller may have switched gradients off for the lines around `fit`.
     with undisturbed(), torch.inference_mode(False), torch.enable_grad():
         encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
+        rate = encoder_rate(settings.learning_rate, encoder.hidden_size)
+        plan = replace(plan, settings=replace(settings, learning_rate=rate))
         if settings.finetune == "head":
             encoder.requires_grad_(False)
         with memory_errors(settings.batch_size, encoder.max_length):
@@ -90,11 +93,12 @@ class _Fit:
             encoder.device, encoder.dtype
         )
         start, pretrained = self._look_at_untrained(encoder, attention)
-        counts = plan.counts
+        clear, counts = clearness(pretrained.numpy(), self.codes, seed), plan.counts
         if self.settings.n_prototypes == "auto":
-            counts = automatic_counts(pretrained.numpy(), self.codes, counts, seed)
+            counts = automatic_counts(counts, clear)
         layer = FORMULATIONS[self.settings.formulation].build(
-            Start(start.numpy(), self.codes, weights, counts, seed), self.settings
+            Start(start.numpy(), self.codes, weights, counts, clear, seed),
+            self.settings,
         )
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
         self.vectors: Tensor | None = start  # of the training texts, while they hold

@@ -19,7 +19,7 @@ from skprotolm._head import (
     MixtureLayer,
     PrototypeLayer,
 )
-from skprotolm._initialization import kmeans_start, normal_start
+from skprotolm._initialization import gathered, kmeans_start, normal_start
 from skprotolm._parameters import Settings
 
 
@@ -31,6 +31,7 @@ class Start:
     codes: np.ndarray  # (n,)
     weights: np.ndarray  # (n,)
     counts: list[int]  # prototypes a class
+    clearness: float  # how well the untrained encoder tells the classes
     seed: int
 
     @property
@@ -68,7 +69,7 @@ def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
     centres = kmeans_start(
         start.vectors, start.codes, start.weights, start.counts, start.seed
     )
-    vectors = torch.from_numpy(centres)
+    vectors = torch.from_numpy(gathered(centres, start.counts, start.clearness))
     layer = MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
     layer.start_bias(np.bincount(start.codes, weights=start.weights))
     return layer

@@ -39,7 +39,7 @@ class Settings:
     finetune: str
     max_epochs: Any
     batch_size: int
-    learning_rate: float
+    learning_rate: Any  # a number, or "auto"
     head_learning_rate: float
     weight_decay: float
     warmup_fraction: float
@@ -123,7 +123,7 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         "finetune": _one_of(*FINETUNE),
         "max_epochs": _either(_one_of("auto"), COUNT),
         "batch_size": COUNT,
-        "learning_rate": _POSITIVE,
+        "learning_rate": _either(_one_of("auto"), _POSITIVE),
         "head_learning_rate": _POSITIVE,
         "weight_decay": _NOT_NEGATIVE,
         "warmup_fraction": _SHARE,

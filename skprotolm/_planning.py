@@ -19,6 +19,8 @@ from skprotolm.exceptions import FewerPrototypesWarning
 
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
 _MIN_EPOCHS = 3
+# learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
+_RATE, _WIDTH = 1e-4, 384
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,13 @@ def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
         return int(max_epochs)
     steps = -(-n_texts // batch_size)
     return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))
+
+
+def encoder_rate(learning_rate: Any, hidden_size: int) -> float:
+    """Return the encoder's rate; "auto" falls with the width, as usual rates do.
+
+    It gives 1e-4 up to a width of 384, 5e-5 at 768, and 3.75e-5 at 1024.
+    """
+    if learning_rate != "auto":
+        return float(learning_rate)
+    return _RATE * min(1.0, _WIDTH / hidden_size)

@@ -7,6 +7,7 @@ import torch
 from skprotolm._initialization import (
     automatic_counts,
     clearness,
+    gathered,
     kmeans_start,
     normal_start,
 )
@@ -160,15 +161,28 @@ def test_clearness_is_that_of_plain_loops(n):
     [(2, 9.0, 8), (3, 9.0, 5), (4, 9.0, 4), (6, 9.0, 3), (2, 0.01, 10), (6, 0.01, 10)],
 )
 def test_fewer_prototypes_where_classes_are_many_or_unclear(n_classes, noise, expected):
-    vectors, codes = spread(600, n_classes, noise)
-    counts = automatic_counts(vectors, codes, [99] * n_classes, seed=0)
-    assert counts == [expected] * n_classes
+    clear = clearness(*spread(600, n_classes, noise), seed=0)
+    assert automatic_counts([99] * n_classes, clear) == [expected] * n_classes
 
 
 def test_automatic_counts_keep_to_the_most_that_can_be_had():
-    vectors, codes = spread(60, 2, 9.0)
-    assert automatic_counts(vectors, codes, [1, 99], seed=0) == [1, 8]
+    assert automatic_counts([1, 99], 0.0) == [1, 8]
 
 
 def test_two_texts_are_enough_to_count():
-    assert automatic_counts(np.eye(2), np.array([0, 1]), [1, 1], seed=0) == [1, 1]
+    clear = clearness(np.eye(2), np.array([0, 1]), seed=0)
+    assert automatic_counts([1, 1], clear) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("clear", "spread"), [(0.0, 0.1), (0.05, 0.1), (0.4, 0.4), (1.0, 1.0)]
+)
+def test_centres_of_a_class_gather_as_far_as_classes_are_unclear(clear, spread):
+    centres = np.random.RandomState(0).normal(size=(6, 4))
+    found = gathered(centres, [3, 1, 2], clear)
+    for rows in (range(3), range(3, 4), range(4, 6)):
+        mean = sum(centres[row] for row in rows) / len(rows)
+        for row in rows:
+            np.testing.assert_allclose(
+                found[row], (1 - spread) * mean + spread * centres[row]
+            )

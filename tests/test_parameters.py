@@ -47,7 +47,10 @@ WRONG = {
     "finetune": (r"'full' or 'head'", ["none", "Full", None, True]),
     "max_epochs": (r"'auto', or an int of at least 1", [0, 1.5, "3", None, True]),
     "batch_size": COUNT,
-    "learning_rate": POSITIVE,
+    "learning_rate": (
+        r"'auto', or a number in \(0, inf\)",
+        [0, -1e-3, NAN, np.inf, "1e-4", None, True],
+    ),
     "head_learning_rate": POSITIVE,
     "weight_decay": NOT_NEGATIVE,
     "warmup_fraction": SHARE,
@@ -174,6 +177,8 @@ NUMPY = {
 }
 
 
+# A tiny random encoder gives many texts nearly the same vector.
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.DuplicatePrototypesWarning")
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_numpy_scalars_mean_what_their_python_values_mean(formulation, tiny_folder):
     """`n_nearest=np.float32(0.5)` was read as a count of 0, and the loss was NaN."""

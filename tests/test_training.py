@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from skprotolm._planning import encoder_rate
 from skprotolm._training import Tie, TrainingSet
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
@@ -109,6 +110,21 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
     torch.testing.assert_close(
         attention, unchanged._state.model.head.attention.project.weight
     )
+
+
+@pytest.mark.parametrize(
+    ("width", "rate"), [(16, 1e-4), (384, 1e-4), (768, 5e-5), (1024, 3.75e-5)]
+)
+def test_wider_encoders_learn_at_a_smaller_rate_by_default(width, rate):
+    assert encoder_rate("auto", width) == pytest.approx(rate)
+    assert encoder_rate(0.25, width) == 0.25
+
+
+def test_the_default_rate_is_the_one_that_is_trained_with(make_classifier, texts):
+    clf = make_classifier(learning_rate="auto").fit(*texts)
+    highest = max(epoch["learning_rate"] for epoch in clf.history_)
+    assert 0.4e-4 < highest <= 1e-4  # at the beginning of an epoch
+    assert clf.learning_rate == "auto"
 
 
 # --- What is recorded.

@@ -7,6 +7,7 @@ precision, optimiser and schedule as the classifier under test.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from skprotolm._batches import prediction_batches, training_batches
 from skprotolm._encoder import TextEncoder, TokenBatch, load_encoder
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._parameters import check_parameters
-from skprotolm._planning import count_epochs
+from skprotolm._planning import count_epochs, encoder_rate
 from skprotolm._runtime import has_bf16, resolve_device, seeded
 from skprotolm._training import make_optimizer, make_schedule
 
@@ -46,7 +47,9 @@ class LinearHeadClassifier:
         return self
 
     def _train(self, tokenized, codes: torch.Tensor) -> None:
-        settings, rng = self.settings, np.random.RandomState(self.seed)
+        rate = encoder_rate(self.settings.learning_rate, self.encoder.hidden_size)
+        settings = replace(self.settings, learning_rate=rate)
+        rng = np.random.RandomState(self.seed)
         n_epochs = count_epochs(settings.max_epochs, len(codes), settings.batch_size)
         n_steps = n_epochs * math.ceil(len(codes) / settings.batch_size)
         optimizer = make_optimizer(self.encoder, self.head, settings)
