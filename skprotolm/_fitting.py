@@ -96,10 +96,9 @@ class _Fit:
         clear, counts = clearness(pretrained.numpy(), self.codes, seed), plan.counts
         if self.settings.n_prototypes == "auto":
             counts = automatic_counts(counts, clear)
-        layer = FORMULATIONS[self.settings.formulation].build(
-            Start(start.numpy(), self.codes, weights, counts, clear, seed),
-            self.settings,
-        )
+        self.formulation = FORMULATIONS[self.settings.formulation]
+        self.start = Start(start.numpy(), self.codes, weights, counts, clear, seed)
+        layer = self.formulation.build(self.start, self.settings)
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
         self.vectors: Tensor | None = start  # of the training texts, while they hold
         self.trainer = self._make_trainer(weights, pretrained, seed)
@@ -135,7 +134,7 @@ class _Fit:
         return Trainer(
             self.model,
             data,
-            FORMULATIONS[self.settings.formulation],
+            self.formulation,
             self.settings,
             n_epochs=self.plan.n_epochs,
             bf16=self.train_bf16,
@@ -215,6 +214,12 @@ class _Fit:
             )
         )
 
+    def _training_vectors(self) -> Tensor:
+        """Return the training texts' vectors (n, H), read once while they hold."""
+        if self.vectors is None:
+            self.vectors = self._text_vectors(self.training)
+        return self.vectors
+
     def _text_vectors(self, texts: TokenizedTexts) -> Tensor:
         vectors = text_vectors(
             self.model, texts, self.settings.batch_size, bf16=self.train_bf16
@@ -230,6 +235,8 @@ class _Fit:
 
     def _tie(self) -> None:
         """Assign every prototype a training text, and let the two come together."""
+        if self.trainer.n_steps_taken:  # else they have only just started
+            self._settle()
         assigned = self._assign()
         if self.settings.n_prototypes == "auto":
             assigned = self._pruned(assigned)
@@ -237,6 +244,12 @@ class _Fit:
         self.trainer.tie = Tie(
             self.training.take(assigned), self.vectors[assigned], self.trainer.rng
         )
+
+    def _settle(self) -> None:
+        """Let prototypes move to where the texts of their classes are by now."""
+        there = replace(self.start, vectors=self._training_vectors().numpy())
+        with torch.no_grad():
+            self.formulation.settle(self.model.head.layer, there)
 
     def _pruned(self, assigned: np.ndarray) -> np.ndarray:
         """Let prototypes go that no text needs, before the last epoch trains."""
@@ -252,9 +265,7 @@ class _Fit:
 
     def _assign(self) -> np.ndarray:
         """Find the prototypes' texts, and keep the space that they were found in."""
-        if self.vectors is None:
-            self.vectors = self._text_vectors(self.training)
-        vectors = self.vectors
+        vectors = self._training_vectors()
         layer = self.model.head.layer
         with torch.no_grad():
             self.space = layer.compare(vectors).numpy()

@@ -21,13 +21,18 @@ from skprotolm._head import (
 )
 from skprotolm._initialization import gathered, kmeans_start, normal_start
 from skprotolm._parameters import Settings
+from skprotolm._projection import Candidates, assign
+
+# The weight of a text that the model gives another class, when prototypes settle; not
+# 0, since a class may have no other.
+_DISTRUST = 1e-3
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is known before training begins: frozen vectors and their classes."""
+    """What prototypes are placed by: text vectors and their classes."""
 
-    vectors: np.ndarray  # (n, H), the untrained head's text vectors
+    vectors: np.ndarray  # (n, H)
     codes: np.ndarray  # (n,)
     weights: np.ndarray  # (n,)
     counts: list[int]  # prototypes a class
@@ -63,6 +68,7 @@ class Formulation:
 
     build: Callable[[Start, Settings], PrototypeLayer]
     losses: Callable[[Step, PrototypeLayer, Settings], Terms]
+    settle: Callable[[PrototypeLayer, Start], None]  # before the last epoch
 
 
 def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
@@ -73,6 +79,36 @@ def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
     layer = MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
     layer.start_bias(np.bincount(start.codes, weights=start.weights))
     return layer
+
+
+def _settle_mixture(layer: PrototypeLayer, start: Start) -> None:
+    """Move prototypes to the middle of the clusters that their class has come to.
+
+    They started together, and training leaves them closer than the texts they are to
+    stand for. Texts count as far as the model gives them their class, and those that it
+    gives another one hardly: else a cluster of those would draw a prototype.
+    """
+    like = layer.vectors
+    p = layer(torch.from_numpy(start.vectors).to(like)).scores.softmax(dim=1)
+    p, codes = p.cpu().numpy(), start.codes
+    trusted = p[np.arange(len(codes)), codes] * (p.argmax(axis=1) == codes)
+    weights = start.weights * (trusted + _DISTRUST)
+    centres = kmeans_start(start.vectors, codes, weights, start.counts, start.seed)
+    owner = layer.owner.cpu().numpy()
+    every = np.arange(len(owner))
+    unit = layer.compare(torch.from_numpy(centres).to(like))
+    places = assign(
+        layer.compare(like).cpu().numpy(),
+        owner,
+        unit.cpu().numpy(),
+        Candidates(every, owner, every),
+    )
+    # The length sets how far a step of the optimiser turns a vector.
+    like.copy_(unit[torch.from_numpy(places)] * like.norm(dim=1, keepdim=True))
+
+
+def _leave(layer: PrototypeLayer, start: Start) -> None:
+    """Leave prototypes where they are, as published."""
 
 
 def _build_published(start: Start, settings: Settings) -> PrototypeLayer:
@@ -122,6 +158,6 @@ def _published_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> 
 
 
 FORMULATIONS = {
-    "mixture": Formulation(_build_mixture, _mixture_losses),
-    "proto-lm": Formulation(_build_published, _published_losses),
+    "mixture": Formulation(_build_mixture, _mixture_losses, _settle_mixture),
+    "proto-lm": Formulation(_build_published, _published_losses, _leave),
 }

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from skprotolm._formulations import FORMULATIONS, Start
+from skprotolm._head import InverseDistanceLayer, MixtureLayer
 from skprotolm._initialization import (
     automatic_counts,
     clearness,
@@ -122,6 +124,72 @@ def test_a_normal_start_is_standard_and_comes_from_torchs_generator(dtype):
 
 
 # --- How many prototypes are chosen.
+
+
+# --- Before the last epoch.
+
+
+def settled(prototypes, angles, codes, counts, **given):
+    """Let prototypes of a mixture settle among texts, all by their angles."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    vectors = torch.from_numpy(directions(*prototypes)).float()
+    layer = MixtureLayer(vectors * 0.7, torch.from_numpy(owner), len(counts), 30.0)
+    place = Start(
+        directions(*angles).astype(np.float32),
+        np.array(codes),
+        np.array(given.get("weights", np.ones(len(codes)))),
+        counts,
+        clearness=0.0,
+        seed=0,
+    )
+    with torch.no_grad():
+        FORMULATIONS["mixture"].settle(layer, place)
+    return layer
+
+
+def test_prototypes_settle_in_clusters_each_in_the_one_nearest_to_it():
+    angles, codes = [0, 10, 60, 70, 200, 210], [0, 0, 0, 0, 1, 1]
+    for first, second in ((30, 40), (40, 30)):
+        layer = settled([first, second, 180], angles, codes, [2, 1])
+        expected = [5, 65, 205] if first < second else [65, 5, 205]
+        found = degrees(layer.vectors.detach().numpy())
+        assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_settling_keeps_the_lengths_of_prototypes():
+    layer = settled([30, 40, 180], [0, 10, 60, 70, 200], [0, 0, 0, 0, 1], [2, 1])
+    lengths = layer.vectors.detach().norm(dim=1).numpy()
+    assert lengths == pytest.approx([0.7, 0.7, 0.7], abs=1e-6)
+
+
+def test_texts_that_the_model_gives_another_class_draw_no_prototype():
+    """Three texts of class 0 stand where the model has class 1."""
+    angles = [0, 10, 60, 70, 178, 180, 182, 175, 185]
+    codes = [0, 0, 0, 0, 0, 0, 0, 1, 1]
+    layer = settled([30, 40, 180], angles, codes, [2, 1])
+    found = degrees(layer.vectors.detach().numpy())
+    assert found == pytest.approx([5, 65, 180], abs=1)
+
+
+def test_a_class_that_the_model_never_gives_settles_all_the_same():
+    layer = settled([90, 180], [170, 190, 180], [0, 0, 1], [1, 1])
+    assert degrees(layer.vectors.detach().numpy()) == pytest.approx([180, 180], abs=1)
+
+
+def test_weights_move_where_prototypes_settle():
+    given = {"weights": [3.0, 1.0, 1.0]}
+    layer = settled([5, 180], [0, 40, 180], [0, 0, 1], [1, 1], **given)
+    assert degrees(layer.vectors.detach().numpy())[0] == pytest.approx(10, abs=1)
+
+
+def test_prototypes_as_published_stay_where_they_are():
+    layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), 2)
+    place = Start(np.eye(2)[::-1], np.arange(2), np.ones(2), [1, 1], 0.0, 0)
+    FORMULATIONS["proto-lm"].settle(layer, place)
+    torch.testing.assert_close(layer.vectors.detach(), torch.eye(2))
+
+
+# --- How many.
 
 
 def spread(n, n_classes, noise, seed=0):

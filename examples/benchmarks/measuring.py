@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import t as student
 from tasks import Task
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._runtime import has_bf16
 from skprotolm.metrics import (
     explanation_compactness,
     prototype_diversity,
@@ -18,7 +22,7 @@ from skprotolm.metrics import (
     reading_gain,
 )
 
-N_READ = 500  # test texts for the reading gain and the number of prototypes
+N_READ = 300  # test texts for the reading gain and the number of prototypes
 JUDGED = (
     "accuracy",  # %
     "nll",
@@ -88,7 +92,12 @@ def judge_probabilities(
 
 
 def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
-    """Measure the prototypes of a fitted classifier, and what explanations need."""
+    """Measure the prototypes of a fitted classifier, and what explanations need.
+
+    In bfloat16, which takes a third of the time and moves cosines by 1e-3.
+    """
+    clf = copy.copy(clf)
+    clf._state = dataclasses.replace(clf._state, bf16=has_bf16(torch.device("cpu")))
     prototypes = clf.prototypes_
     order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]
     X = [task.X_test[i] for i in order]

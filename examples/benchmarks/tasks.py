@@ -24,7 +24,7 @@ PACKAGES = (
 
 
 MAX_TRAINING = 10_000  # texts, drawn once for all seeds
-N_IMDB = 2_000  # reviews to train on, and as many others to test
+N_IMDB = 1_000  # reviews to train on, and as many others to test
 
 # What a column of labels is called, where it is not "label".
 LABELS = {"sick": "entailment"}
