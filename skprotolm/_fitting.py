@@ -156,12 +156,13 @@ class _Fit:
         return Outcome(state, self.history, interrupted, self._count_coincident())
 
     def _run_epochs(self, bar: tqdm) -> None:
-        """Train freely, then an epoch that brings prototypes to their texts."""
-        stopped = self._run_phase(bar, self.plan.n_epochs - self.settings.projection)
-        if self.settings.projection and not stopped:
+        """Train freely, then bring prototypes to their texts in the last epochs."""
+        n_last = self.plan.n_last if self.settings.projection else 0
+        stopped = self._run_phase(bar, self.plan.n_epochs - n_last)
+        if n_last and not stopped:
             self._tie()
-            self.trainer.start_last_epoch()
-            self._run_phase(bar, 1)
+            self.trainer.start_last(n_last)
+            self._run_phase(bar, n_last)
 
     def _run_phase(self, bar: tqdm, n_epochs: int) -> bool:
         """Train for some epochs, keep the best; return whether a callback says stop."""
@@ -170,7 +171,9 @@ class _Fit:
         for _ in range(n_epochs):
             stopped = self._run_epoch(bar)
             best.offer(self.history[-1].get("validation_score"))
-            if stopped or best.age >= self.settings.n_iter_no_change:
+            patience = self.settings.n_iter_no_change
+            # The last epochs are there to bring prototypes to their texts.
+            if stopped or (best.age >= patience and not self.trainer.tie):
                 break
         if best.restore():
             self.vectors = None

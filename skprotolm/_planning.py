@@ -19,6 +19,9 @@ from skprotolm.exceptions import FewerPrototypesWarning
 
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
 _MIN_EPOCHS = 3
+# During which prototypes and their texts come together, a third of all at most. With
+# sixteen texts an epoch is one step, in which nothing moves.
+_LAST_STEPS = 50
 # learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
 _RATE, _WIDTH = 1e-4, 384
 
@@ -35,6 +38,7 @@ class Plan:
     candidates: Candidates  # within the training rows
     counts: list[int]  # prototypes a class, at most
     n_epochs: int
+    n_last: int  # of them, in which prototypes come to their texts
     device: torch.device
 
 
@@ -59,6 +63,7 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
         candidates,
         counts,
         n_epochs,
+        count_last_epochs(n_epochs, len(training), settings.batch_size),
         device,
     )
 
@@ -122,6 +127,12 @@ def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
         return int(max_epochs)
     steps = -(-n_texts // batch_size)
     return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))
+
+
+def count_last_epochs(n_epochs: int, n_texts: int, batch_size: int) -> int:
+    """Return in how many epochs prototypes come to their texts: 1, or some 50 steps."""
+    steps = -(-n_texts // batch_size)
+    return max(1, min(n_epochs // 3, math.ceil(_LAST_STEPS / steps)))
 
 
 def encoder_rate(learning_rate: Any, hidden_size: int) -> float:

@@ -22,7 +22,7 @@ from skprotolm._model import ProtoLM
 from skprotolm._parameters import Settings
 
 _MAX_GRADIENT_NORM = 1.0
-# Of the last epoch: the weight of the term that draws prototypes and their texts
+# Of the last epochs: the weight of the term that draws prototypes and their texts
 # together, and the texts of prototypes a step, as a share of the batch.
 _TIE_WEIGHT = 1.0
 _TIE_SHARE = 0.2
@@ -150,9 +150,9 @@ class Trainer:
             parameter.grad = None
         layer.keep(kept)
 
-    def start_last_epoch(self) -> None:
-        """Move the schedule on to its last epoch, if early stopping cut it short."""
-        begins = self.n_steps - self.steps_an_epoch
+    def start_last(self, n_epochs: int) -> None:
+        """Move the schedule on to its last epochs, if early stopping cut it short."""
+        begins = self.n_steps - n_epochs * self.steps_an_epoch
         if self.schedule.last_epoch < begins:
             self.schedule.last_epoch = begins - 1
             self.schedule.step()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._planning import encoder_rate
+from skprotolm._planning import count_last_epochs, encoder_rate
 from skprotolm._training import Tie, TrainingSet
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
@@ -322,7 +322,7 @@ def test_early_stopping_waits_for_as_many_epochs_as_it_is_told(
         max_epochs=9,
         n_iter_no_change=patience,
     ).fit(*texts)
-    assert clf.n_iter_ == patience + projection  # and one more, tied
+    assert clf.n_iter_ == patience + 3 * projection  # and a third of nine, tied
 
 
 def test_early_stopping_ends_with_a_tied_epoch(make_classifier, texts):
@@ -330,7 +330,7 @@ def test_early_stopping_ends_with_a_tied_epoch(make_classifier, texts):
     assert clf.n_iter_ < 30
     assert clf.prototypes_.projected.all()
     assert all(0 <= epoch["validation_score"] <= 1 for epoch in clf.history_)
-    # The schedule is moved on to its last epoch, so that the rate ends low.
+    # The schedule is moved on to its last epochs, so that the rate ends low.
     assert clf.history_[-1]["learning_rate"] < 0.1 * EARLY["learning_rate"]
 
 
@@ -617,6 +617,21 @@ def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
 # --- Prototypes and their texts come together in the last epoch.
 
 
+@pytest.mark.parametrize(
+    ("n_epochs", "n_texts", "n_last"),
+    [
+        (1, 5000, 1),
+        (3, 5000, 1),
+        (30, 5000, 1),
+        (10, 500, 3),
+        (40, 16, 13),
+        (300, 16, 50),
+    ],
+)
+def test_they_have_the_last_epoch_or_fifty_steps(n_epochs, n_texts, n_last):
+    assert count_last_epochs(n_epochs, n_texts, batch_size=32) == n_last
+
+
 def test_prototypes_take_turns(fitted):
     texts = fitted._state.model.encoder.tokenize(list(fitted.prototypes_.texts))
     tie = Tie(texts, torch.zeros(6, 2), np.random.RandomState(0))
@@ -647,9 +662,11 @@ def test_the_last_epoch_brings_prototypes_to_their_texts(
     gaps = []
     for weight in (0.0, 5.0):
         monkeypatch.setattr("skprotolm._training._TIE_WEIGHT", weight)
-        clf = make_classifier(formulation=formulation, max_epochs=3, batch_size=2)
+        clf = make_classifier(formulation=formulation, max_epochs=6, batch_size=2)
         clf.fit(*texts)
-        assert ["projection" in epoch for epoch in clf.history_] == [0, 0, 1]
+        n_last = count_last_epochs(6, len(texts[0]), batch_size=2)
+        tied = ["projection" in epoch for epoch in clf.history_]
+        assert tied == [False] * (6 - n_last) + [True] * n_last
         gaps.append(clf.history_[-1]["projection"])
     alone, drawn = gaps
     assert drawn < alone
