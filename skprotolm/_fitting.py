@@ -13,20 +13,27 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
-from skprotolm._formulations import FORMULATIONS, Start
+from skprotolm._formulations import FORMULATIONS, Placement
 from skprotolm._head import (
     MixtureLayer,
     PrototypeHead,
+    PrototypeLayer,
     TokenAttention,
 )
 from skprotolm._initialization import automatic_counts, clearness
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
-from skprotolm._planning import Plan, encoder_rate
+from skprotolm._planning import Plan
 from skprotolm._projection import assign, count_coincident, survey, worth_keeping
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
 from skprotolm._state import FittedState
-from skprotolm._training import Tie, Trainer, TrainingSet, raise_diverged
+from skprotolm._training import (
+    Tie,
+    Trainer,
+    TrainingSet,
+    encoder_rate,
+    raise_diverged,
+)
 
 
 class Hooks(NamedTuple):
@@ -60,8 +67,6 @@ def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
     # The caller may have switched gradients off for the lines around `fit`.
     with undisturbed(), torch.inference_mode(False), torch.enable_grad():
         encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
-        rate = encoder_rate(settings.learning_rate, encoder.hidden_size)
-        plan = replace(plan, settings=replace(settings, learning_rate=rate))
         if settings.finetune == "head":
             encoder.requires_grad_(False)
         with memory_errors(settings.batch_size, encoder.max_length):
@@ -73,7 +78,10 @@ class _Fit:
 
     def __init__(self, plan: Plan, seed: int, encoder: TextEncoder, hooks: Hooks):
         self.plan = plan
-        self.settings = plan.settings
+        rate = encoder_rate(
+            plan.settings.learning_rate, encoder.hidden_size, len(plan.training)
+        )
+        self.settings = replace(plan.settings, learning_rate=rate)
         self.hooks = hooks
         self.history: list[dict[str, float]] = []
         self.assigned: np.ndarray | None = None
@@ -92,15 +100,21 @@ class _Fit:
         attention = TokenAttention(encoder.hidden_size).to(
             encoder.device, encoder.dtype
         )
-        start, pretrained = self._look_at_untrained(encoder, attention)
+        untrained, pretrained = self._look_at_untrained(encoder, attention)
         clear, counts = clearness(pretrained.numpy(), self.codes, seed), plan.counts
         if self.settings.n_prototypes == "auto":
             counts = automatic_counts(counts, clear)
         self.formulation = FORMULATIONS[self.settings.formulation]
-        self.start = Start(start.numpy(), self.codes, weights, counts, clear, seed)
+        # What starts together needs epochs to come apart in.
+        spread = clear if self._n_free() else 1.0
+        self.start = Placement(
+            untrained.numpy(), self.codes, weights, counts, spread, seed
+        )
         layer = self.formulation.build(self.start, self.settings)
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
-        self.vectors: Tensor | None = start  # of the training texts, while they hold
+        self.vectors: Tensor | None = (
+            untrained  # of the training texts, while they hold
+        )
         self.trainer = self._make_trainer(weights, pretrained, seed)
 
     def _look_at_untrained(
@@ -151,18 +165,21 @@ class _Fit:
                 if self.trainer.n_steps_taken == 0:  # nothing was learned
                     raise
                 interrupted = True
-        self._require_assigned()
+        self._place(self.model)
         state = self._finished(self.model)
         return Outcome(state, self.history, interrupted, self._count_coincident())
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train freely, then bring prototypes to their texts in the last epochs."""
-        n_last = self.plan.n_last if self.settings.projection else 0
-        stopped = self._run_phase(bar, self.plan.n_epochs - n_last)
-        if n_last and not stopped:
+        stopped = self._run_phase(bar, self._n_free())
+        if self.settings.projection and not stopped:
             self._tie()
-            self.trainer.start_last(n_last)
-            self._run_phase(bar, n_last)
+            self.trainer.start_last(self.plan.n_last)
+            self._run_phase(bar, self.plan.n_last)
+
+    def _n_free(self) -> int:
+        """Return in how many epochs prototypes are bound to no text."""
+        return self.plan.n_epochs - self.settings.projection * self.plan.n_last
 
     def _run_phase(self, bar: tqdm, n_epochs: int) -> bool:
         """Train for some epochs, keep the best; return whether a callback says stop."""
@@ -195,8 +212,9 @@ class _Fit:
 
     def _snapshot(self) -> FittedState:
         """Return what the fit would give if it stopped here; training goes on."""
-        self._require_assigned()
-        return self._finished(copy.deepcopy(self.model))
+        model = copy.deepcopy(self.model)
+        self._place(model)
+        return self._finished(model)
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
@@ -238,44 +256,45 @@ class _Fit:
 
     def _tie(self) -> None:
         """Assign every prototype a training text, and let the two come together."""
-        if self.trainer.n_steps_taken:  # else they have only just started
-            self._settle()
-        assigned = self._assign()
+        assigned = self._place(self.model)
         if self.settings.n_prototypes == "auto":
             assigned = self._pruned(assigned)
-        assert self.vectors is not None
         self.trainer.tie = Tie(
-            self.training.take(assigned), self.vectors[assigned], self.trainer.rng
+            self.training.take(assigned),
+            self._training_vectors()[assigned],
+            self.trainer.rng,
         )
 
-    def _settle(self) -> None:
-        """Let prototypes move to where the texts of their classes are by now."""
-        there = replace(self.start, vectors=self._training_vectors().numpy())
+    def _place(self, model: ProtoLM) -> np.ndarray:
+        """Find the prototypes' texts, unless that is done, and where these stand.
+
+        Prototypes that are to become texts settle among them first, once they have
+        learned anything.
+        """
+        if self.trainer.tie is None or self.assigned is None:
+            layer, vectors = model.head.layer, self._training_vectors()
+            if self.settings.projection and self.trainer.n_steps_taken:
+                there = replace(self.start, vectors=vectors.numpy())
+                with torch.no_grad():
+                    self.formulation.settle(layer, there)
+            self.assigned = self._assign(layer, vectors)
+        return self.assigned
+
+    def _assign(self, layer: PrototypeLayer, vectors: Tensor) -> np.ndarray:
+        """Give each prototype a text; keep the space in which they were compared."""
         with torch.no_grad():
-            self.formulation.settle(self.model.head.layer, there)
+            self.space = layer.compare(vectors).numpy()
+            prototypes = layer.compare(layer.vectors).cpu().numpy()
+        owner = layer.owner.cpu().numpy()
+        return assign(prototypes, owner, self.space, self.plan.candidates)
 
     def _pruned(self, assigned: np.ndarray) -> np.ndarray:
-        """Let prototypes go that no text needs, before the last epoch trains."""
+        """Let prototypes go that no text needs, before the last epochs train."""
         kept = worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
         if len(kept) < len(assigned):
             self.trainer.keep_prototypes(kept)
             self.assigned = assigned[kept]
         return assigned[kept]
-
-    def _require_assigned(self) -> None:
-        if self.trainer.tie is None:
-            self._assign()
-
-    def _assign(self) -> np.ndarray:
-        """Find the prototypes' texts, and keep the space that they were found in."""
-        vectors = self._training_vectors()
-        layer = self.model.head.layer
-        with torch.no_grad():
-            self.space = layer.compare(vectors).numpy()
-            prototypes = layer.compare(layer.vectors).cpu().numpy()
-        owner = layer.owner.cpu().numpy()
-        self.assigned = assign(prototypes, owner, self.space, self.plan.candidates)
-        return self.assigned
 
     def _finished(self, model: ProtoLM) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""

@@ -26,17 +26,18 @@ from skprotolm._projection import Candidates, assign
 # The weight of a text that the model gives another class, when prototypes settle; not
 # 0, since a class may have no other.
 _DISTRUST = 1e-3
+_CHUNK = 8192  # texts that are scored at once
 
 
 @dataclass(frozen=True)
-class Start:
+class Placement:
     """What prototypes are placed by: text vectors and their classes."""
 
     vectors: np.ndarray  # (n, H)
     codes: np.ndarray  # (n,)
     weights: np.ndarray  # (n,)
     counts: list[int]  # prototypes a class
-    clearness: float  # how well the untrained encoder tells the classes
+    clearness: float  # of the classes, to the untrained encoder
     seed: int
 
     @property
@@ -66,54 +67,75 @@ Terms = dict[str, tuple[float, Tensor]]
 class Formulation:
     """One way to score with prototypes, and to train it."""
 
-    build: Callable[[Start, Settings], PrototypeLayer]
+    build: Callable[[Placement, Settings], PrototypeLayer]
     losses: Callable[[Step, PrototypeLayer, Settings], Terms]
-    settle: Callable[[PrototypeLayer, Start], None]  # before the last epoch
+    settle: Callable[[PrototypeLayer, Placement], None]  # before they become texts
 
 
-def _build_mixture(start: Start, settings: Settings) -> PrototypeLayer:
+def _build_mixture(placement: Placement, settings: Settings) -> PrototypeLayer:
     centres = kmeans_start(
-        start.vectors, start.codes, start.weights, start.counts, start.seed
+        placement.vectors,
+        placement.codes,
+        placement.weights,
+        placement.counts,
+        placement.seed,
     )
-    vectors = torch.from_numpy(gathered(centres, start.counts, start.clearness))
-    layer = MixtureLayer(vectors, start.owner, len(start.counts), settings.sharpness)
-    layer.start_bias(np.bincount(start.codes, weights=start.weights))
+    vectors = torch.from_numpy(gathered(centres, placement.counts, placement.clearness))
+    layer = MixtureLayer(
+        vectors, placement.owner, len(placement.counts), settings.sharpness
+    )
+    layer.start_bias(np.bincount(placement.codes, weights=placement.weights))
     return layer
 
 
-def _settle_mixture(layer: PrototypeLayer, start: Start) -> None:
+def _settle_mixture(layer: PrototypeLayer, placement: Placement) -> None:
     """Move prototypes to the middle of the clusters that their class has come to.
 
     They started together, and training leaves them closer than the texts they are to
     stand for. Texts count as far as the model gives them their class, and those that it
-    gives another one hardly: else a cluster of those would draw a prototype.
+    gives another one hardly: else a cluster of those would draw a prototype. Momentum
+    that the optimiser has from the old places lasts for ten steps or so.
     """
-    like = layer.vectors
-    p = layer(torch.from_numpy(start.vectors).to(like)).scores.softmax(dim=1)
-    p, codes = p.cpu().numpy(), start.codes
-    trusted = p[np.arange(len(codes)), codes] * (p.argmax(axis=1) == codes)
-    weights = start.weights * (trusted + _DISTRUST)
-    centres = kmeans_start(start.vectors, codes, weights, start.counts, start.seed)
-    owner = layer.owner.cpu().numpy()
-    every = np.arange(len(owner))
-    unit = layer.compare(torch.from_numpy(centres).to(like))
-    places = assign(
-        layer.compare(like).cpu().numpy(),
+    trusted = _trust(layer, placement.vectors, placement.codes)
+    centres = kmeans_start(
+        placement.vectors,
+        placement.codes,
+        placement.weights * (trusted + _DISTRUST),
+        placement.counts,
+        placement.seed,
+    )
+    own = layer.vectors
+    unit = layer.compare(torch.from_numpy(centres).to(own))
+    owner, every = layer.owner.cpu().numpy(), np.arange(len(own))
+    nearest = assign(  # each to one of its class
+        layer.compare(own).cpu().numpy(),
         owner,
         unit.cpu().numpy(),
         Candidates(every, owner, every),
     )
     # The length sets how far a step of the optimiser turns a vector.
-    like.copy_(unit[torch.from_numpy(places)] * like.norm(dim=1, keepdim=True))
+    own.copy_(unit[torch.from_numpy(nearest)] * own.norm(dim=1, keepdim=True))
 
 
-def _leave(layer: PrototypeLayer, start: Start) -> None:
+def _trust(layer: PrototypeLayer, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return p of each text's class (n,), 0 where the model gives it another one."""
+    trusted = np.empty(len(codes))
+    for first in range(0, len(codes), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        s = torch.from_numpy(vectors[rows]).to(layer.vectors)
+        p = layer(s).scores.softmax(dim=1).cpu().numpy()
+        of_own = p[np.arange(len(p)), codes[rows]]
+        trusted[rows] = of_own * (p.argmax(axis=1) == codes[rows])
+    return trusted
+
+
+def _leave(layer: PrototypeLayer, placement: Placement) -> None:
     """Leave prototypes where they are, as published."""
 
 
-def _build_published(start: Start, settings: Settings) -> PrototypeLayer:
-    vectors = normal_start(sum(start.counts), torch.from_numpy(start.vectors))
-    return InverseDistanceLayer(vectors, start.owner, len(start.counts))
+def _build_published(placement: Placement, settings: Settings) -> PrototypeLayer:
+    vectors = normal_start(sum(placement.counts), torch.from_numpy(placement.vectors))
+    return InverseDistanceLayer(vectors, placement.owner, len(placement.counts))
 
 
 def _mixture_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Terms:

@@ -1,4 +1,4 @@
-"""Where prototypes start: cluster centres of their class, or random points."""
+"""Where prototypes are placed: cluster centres of their class, or random points."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def kmeans_start(
     return np.concatenate(centres).astype(vectors.dtype)
 
 
-def gathered(centres: np.ndarray, counts: list[int], clearness: float) -> np.ndarray:
+def gathered(centres: np.ndarray, counts: list[int], clear: float) -> np.ndarray:
     """Move each class's centres towards their mean, as far as classes are not clear.
 
     Where the pretrained encoder does not tell the classes, clusters of a class are
@@ -73,10 +73,10 @@ def gathered(centres: np.ndarray, counts: list[int], clearness: float) -> np.nda
         Class after class.
     counts : list of int
         Prototypes a class.
-    clearness : float
+    clear : float
         Of the classes, see `clearness`.
     """
-    spread = max(_LEAST_SPREAD, clearness)
+    spread = max(_LEAST_SPREAD, clear)
     owner = np.repeat(np.arange(len(counts)), counts)
     means = np.stack(
         [centres[owner == code].mean(axis=0) for code in range(len(counts))]
@@ -84,7 +84,7 @@ def gathered(centres: np.ndarray, counts: list[int], clearness: float) -> np.nda
     return means[owner] + spread * (centres - means[owner])
 
 
-def automatic_counts(most: list[int], clearness: float) -> list[int]:
+def automatic_counts(most: list[int], clear: float) -> list[int]:
     """Choose how many prototypes a class begins with under ``n_prototypes="auto"``.
 
     About sixteen in all, so that a handful carries a prediction, but three a class. Up
@@ -96,11 +96,11 @@ def automatic_counts(most: list[int], clearness: float) -> list[int]:
     ----------
     most : list of int
         At most so many, a class.
-    clearness : float
+    clear : float
         Of the classes, see `clearness`.
     """
-    clear = round(MOST_PROTOTYPES * clearness)
-    each = min(MOST_PROTOTYPES, max(_FEWEST, _IN_ALL // len(most), clear))
+    more = round(MOST_PROTOTYPES * clear)
+    each = min(MOST_PROTOTYPES, max(_FEWEST, _IN_ALL // len(most), more))
     return [min(each, limit) for limit in most]
 
 

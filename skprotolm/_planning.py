@@ -19,11 +19,10 @@ from skprotolm.exceptions import FewerPrototypesWarning
 
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
 _MIN_EPOCHS = 3
+_MAX_EPOCHS = 40  # of these; of some dozens of texts more are only learned by heart
 # During which prototypes and their texts come together, a third of all at most. With
 # sixteen texts an epoch is one step, in which nothing moves.
 _LAST_STEPS = 50
-# learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
-_RATE, _WIDTH = 1e-4, 384
 
 
 @dataclass(frozen=True)
@@ -122,24 +121,14 @@ def _feasible_counts(
 
 
 def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
-    """Return the number of epochs; "auto" gives 3, or what makes 150 steps."""
+    """Return the number of epochs; "auto": 3, or what makes 150 steps, or 40."""
     if max_epochs != "auto":
         return int(max_epochs)
     steps = -(-n_texts // batch_size)
-    return max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps))
+    return max(_MIN_EPOCHS, min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / steps)))
 
 
 def count_last_epochs(n_epochs: int, n_texts: int, batch_size: int) -> int:
     """Return in how many epochs prototypes come to their texts: 1, or some 50 steps."""
     steps = -(-n_texts // batch_size)
     return max(1, min(n_epochs // 3, math.ceil(_LAST_STEPS / steps)))
-
-
-def encoder_rate(learning_rate: Any, hidden_size: int) -> float:
-    """Return the encoder's rate; "auto" falls with the width, as usual rates do.
-
-    It gives 1e-4 up to a width of 384, 5e-5 at 768, and 3.75e-5 at 1024.
-    """
-    if learning_rate != "auto":
-        return float(learning_rate)
-    return _RATE * min(1.0, _WIDTH / hidden_size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._formulations import FORMULATIONS, Start
+from skprotolm._formulations import FORMULATIONS, Placement
 from skprotolm._head import InverseDistanceLayer, MixtureLayer
 from skprotolm._initialization import (
     automatic_counts,
@@ -134,7 +134,7 @@ def settled(prototypes, angles, codes, counts, **given):
     owner = np.repeat(np.arange(len(counts)), counts)
     vectors = torch.from_numpy(directions(*prototypes)).float()
     layer = MixtureLayer(vectors * 0.7, torch.from_numpy(owner), len(counts), 30.0)
-    place = Start(
+    place = Placement(
         directions(*angles).astype(np.float32),
         np.array(codes),
         np.array(given.get("weights", np.ones(len(codes)))),
@@ -184,7 +184,7 @@ def test_weights_move_where_prototypes_settle():
 
 def test_prototypes_as_published_stay_where_they_are():
     layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), 2)
-    place = Start(np.eye(2)[::-1], np.arange(2), np.ones(2), [1, 1], 0.0, 0)
+    place = Placement(np.eye(2)[::-1], np.arange(2), np.ones(2), [1, 1], 0.0, 0)
     FORMULATIONS["proto-lm"].settle(layer, place)
     torch.testing.assert_close(layer.vectors.detach(), torch.eye(2))
 

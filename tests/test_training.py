@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._planning import count_last_epochs, encoder_rate
-from skprotolm._training import Tie, TrainingSet
+from skprotolm import ProtoLMClassifier
+from skprotolm._planning import count_last_epochs
+from skprotolm._training import Tie, TrainingSet, encoder_rate
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FewerPrototypesWarning,
@@ -113,17 +114,26 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("width", "rate"), [(16, 1e-4), (384, 1e-4), (768, 5e-5), (1024, 3.75e-5)]
+    ("width", "n_texts", "rate"),
+    [
+        (16, 5000, 1e-4),
+        (384, 128, 1e-4),
+        (768, 5000, 5e-5),
+        (1024, 5000, 3.75e-5),
+        (384, 16, 1.25e-5),
+        (768, 64, 2.5e-5),
+    ],
 )
-def test_wider_encoders_learn_at_a_smaller_rate_by_default(width, rate):
-    assert encoder_rate("auto", width) == pytest.approx(rate)
-    assert encoder_rate(0.25, width) == 0.25
+def test_wider_encoders_and_fewer_texts_have_a_smaller_rate(width, n_texts, rate):
+    assert encoder_rate("auto", width, n_texts) == pytest.approx(rate)
+    assert encoder_rate(0.25, width, n_texts) == 0.25
 
 
 def test_the_default_rate_is_the_one_that_is_trained_with(make_classifier, texts):
-    clf = make_classifier(learning_rate="auto").fit(*texts)
-    highest = max(epoch["learning_rate"] for epoch in clf.history_)
-    assert 0.4e-4 < highest <= 1e-4  # at the beginning of an epoch
+    assert ProtoLMClassifier().learning_rate == "auto"
+    clf = make_classifier(learning_rate="auto", warmup_fraction=0.0).fit(*texts)
+    expected = encoder_rate("auto", 16, len(texts[0]))
+    assert clf.history_[0]["learning_rate"] == pytest.approx(expected)
     assert clf.learning_rate == "auto"
 
 

@@ -19,11 +19,10 @@ from unittest import mock
 import numpy as np
 from linear_head import LinearHeadClassifier
 from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
-from tasks import Task, development_task, draw, provenance
+from tasks import Task, development_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._formulations import FORMULATIONS, Start
-from skprotolm._head import PrototypeLayer
+from skprotolm._formulations import FORMULATIONS
 
 TASKS = ("sst2", "sst5", "mrpc")
 SEEDS = (0, 1, 2)
@@ -48,13 +47,9 @@ class Variant:
             return fitted.fit(task.X_train, task.y_train)
 
 
-def stay(layer: PrototypeLayer, start: Start) -> None:
-    """Leave prototypes where training has brought them."""
-
-
 NOT_SETTLED = {
     **FORMULATIONS,
-    "mixture": replace(FORMULATIONS["mixture"], settle=stay),
+    "mixture": replace(FORMULATIONS["mixture"], settle=FORMULATIONS["proto-lm"].settle),
 }
 VARIANTS = {
     "linear head": Variant(linear=True),
@@ -87,14 +82,9 @@ def main() -> None:
     if not arguments.table:
         for seed in SEEDS:
             for name in arguments.tasks:
-                run_missing(name, shortened(name, arguments.data, seed), seed)
+                task = development_task(name, arguments.data)
+                run_missing(name, shortened(task, MAX_TRAINING, seed), seed)
     print_table(RESULTS.rows())
-
-
-def shortened(name: str, data: Path, seed: int) -> Task:
-    """Load a development task with as many training texts as this benchmark uses."""
-    X, y, X_dev, y_dev = development_task(name, data)
-    return Task(*draw(X, y, MAX_TRAINING, seed), X_dev, y_dev)
 
 
 def run_missing(name: str, task: Task, seed: int) -> None:

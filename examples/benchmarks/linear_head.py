@@ -18,10 +18,12 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._batches import prediction_batches, training_batches
 from skprotolm._encoder import TextEncoder, TokenBatch, load_encoder
 from skprotolm._formulations import FORMULATIONS
+from skprotolm._losses import cross_entropy
 from skprotolm._parameters import check_parameters
-from skprotolm._planning import count_epochs, encoder_rate
+from skprotolm._planning import count_epochs
 from skprotolm._runtime import has_bf16, resolve_device, seeded
-from skprotolm._training import make_optimizer, make_schedule
+from skprotolm._targets import encode_targets
+from skprotolm._training import encoder_rate, make_optimizer, make_schedule
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -37,17 +39,26 @@ class LinearHeadClassifier:
 
     def fit(self, X: list[str], y: np.ndarray) -> LinearHeadClassifier:
         """Train on texts and labels."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        targets = encode_targets(
+            y, len(X), None, self.settings.class_weight, "LinearHeadClassifier"
+        )
+        self.classes_ = targets.classes
         with seeded(self.seed, self.device):
             encoder = load_encoder(self.settings.backbone, self.settings.max_length)
             self.encoder: TextEncoder = encoder.to(self.device)
             self.head = nn.Linear(encoder.hidden_size, len(self.classes_))
             self.head.to(self.device)
-            self._train(encoder.tokenize(X), torch.from_numpy(codes).to(self.device))
+            codes, weights = (
+                torch.from_numpy(values).to(self.device)
+                for values in (targets.codes, targets.weights)
+            )
+            self._train(encoder.tokenize(X), codes, weights.float())
         return self
 
-    def _train(self, tokenized, codes: torch.Tensor) -> None:
-        rate = encoder_rate(self.settings.learning_rate, self.encoder.hidden_size)
+    def _train(self, tokenized, codes: torch.Tensor, weights: torch.Tensor) -> None:
+        rate = encoder_rate(
+            self.settings.learning_rate, self.encoder.hidden_size, len(codes)
+        )
         settings = replace(self.settings, learning_rate=rate)
         rng = np.random.RandomState(self.seed)
         n_epochs = count_epochs(settings.max_epochs, len(codes), settings.batch_size)
@@ -60,9 +71,8 @@ class LinearHeadClassifier:
             for rows in training_batches(tokenized.lengths, settings.batch_size, rng):
                 batch = self.encoder.collate(tokenized, rows).to(self.device)
                 vectors = F.dropout(self._mean(batch, self.bf16), 0.1)
-                loss = F.cross_entropy(
-                    self.head(vectors), codes[torch.from_numpy(rows)]
-                )
+                some = torch.from_numpy(rows)
+                loss = cross_entropy(self.head(vectors), codes[some], weights[some])
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)

@@ -12,16 +12,22 @@ stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from linear_head import LinearHeadClassifier
-from measuring import JUDGED, ResultFile, interval, judge, table
-from sklearn.metrics import balanced_accuracy_score, recall_score
+from measuring import (
+    JUDGED,
+    ResultFile,
+    interval,
+    judge,
+    judge_probabilities,
+    table,
+)
+from sklearn.metrics import recall_score
 from sklearn.neighbors import NearestNeighbors
-from tasks import Task, draw, load_task, provenance
+from tasks import Task, draw, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._encoder import frozen_vectors
@@ -31,48 +37,31 @@ N_TRAINING, N_TEST = 2500, 2000
 RARE_TASK, RARE_LABEL = "sst2", "1"
 NOISY_TASKS = ("sst2", "banking77")
 MODELS = ("linear head", "mixture")
+FROZEN = "frozen neighbours"  # of whom the labels alone are asked
+RATIOS, SHARES = (1, 10, 100), (0.0, 0.1, 0.2)
+KEYS = ("task", "change", "model", "class_weight", "seed")
 RESULTS = ResultFile(
-    "robustness.csv",
-    ("task", "change", "model", "class_weight", "seed"),
-    (*JUDGED, "balanced", "rare_recall", "found", "found_frozen"),
+    "robustness.csv", KEYS, (*JUDGED, "balanced", "rare_recall", "found")
 )
 
 
-class Change(NamedTuple):
-    """One way to spoil a training set, and which rows of it are wrong then."""
-
-    name: str
-    apply: Callable[[list, np.ndarray, np.random.RandomState], tuple]
-
-
-def thinned(ratio: int) -> Change:
-    """Keep one text of the rare class for every `ratio` of the other."""
-
-    def apply(X: list, y: np.ndarray, rng: np.random.RandomState) -> tuple:
-        rare = rng.permutation(np.flatnonzero(y == RARE_LABEL))
-        other = np.flatnonzero(y != RARE_LABEL)
-        rows = np.sort(np.append(other, rare[: len(other) // ratio]))
-        return [X[i] for i in rows], y[rows], None
-
-    return Change(f"1 to {ratio}", apply)
+def thinned(y: np.ndarray, ratio: int, n: int, seed: int) -> np.ndarray:
+    """Draw n rows or fewer with one of the rare class for `ratio` of the other."""
+    rng = np.random.RandomState(seed)
+    rare = rng.permutation(np.flatnonzero(y == RARE_LABEL))
+    other = rng.permutation(np.flatnonzero(y != RARE_LABEL))
+    n_other = min(len(other), round(n * ratio / (ratio + 1)))
+    return np.sort(np.append(other[:n_other], rare[: max(2, n_other // ratio)]))
 
 
-def flipped(share: float) -> Change:
-    """Replace a share of the labels by another one, drawn at random."""
-
-    def apply(X: list, y: np.ndarray, rng: np.random.RandomState) -> tuple:
-        classes, codes = np.unique(y, return_inverse=True)
-        wrong = np.zeros(len(y), dtype=bool)
-        wrong[rng.permutation(len(y))[: round(share * len(y))]] = True
-        steps = rng.randint(1, len(classes), len(y))
-        codes = np.where(wrong, (codes + steps) % len(classes), codes)
-        return X, classes[codes], wrong
-
-    return Change(f"{share:.0%} wrong", apply)
-
-
-RARE = (thinned(1), thinned(10), thinned(100))
-NOISE = (flipped(0.0), flipped(0.1), flipped(0.2))
+def flipped(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Replace a share of the labels by others, at random; return which, too."""
+    rng = np.random.RandomState(seed)
+    classes, codes = np.unique(y, return_inverse=True)
+    wrong = np.zeros(len(y), dtype=bool)
+    wrong[rng.permutation(len(y))[: round(share * len(y))]] = True
+    steps = rng.randint(1, len(classes), len(y))
+    return classes[np.where(wrong, (codes + steps) % len(classes), codes)], wrong
 
 
 def main() -> None:
@@ -90,68 +79,65 @@ def main() -> None:
 
 def run_missing(data: Path, seed: int) -> None:
     """Run what is missing of one seed."""
-    for change in RARE:
+    for ratio in RATIOS:
         for weight in (None, "balanced"):
-            run_models(RARE_TASK, data, change, weight, seed)
+            run_rare(load_task(RARE_TASK, data), ratio, weight, seed)
     for name in NOISY_TASKS:
-        for change in NOISE:
-            run_models(name, data, change, None, seed)
+        task = shortened(load_task(name, data), N_TRAINING, seed)
+        X_test, y_test = draw(task.X_test, task.y_test, N_TEST, 0)
+        for share in SHARES:
+            run_noisy(name, task._replace(X_test=X_test, y_test=y_test), share, seed)
 
 
-def run_models(
-    name: str, data: Path, change: Change, weight: str | None, seed: int
-) -> None:
-    """Fit the two models on a changed training set, where they have not been."""
-    missing = [
-        m for m in MODELS if not RESULTS.has(name, change.name, m, weight or "", seed)
-    ]
-    if not missing:
-        return
-    X, y, X_test, y_test = load_task(name, data)
-    # Thinning starts from all texts, so that the rare class can be as rare as asked.
-    X, y = (X, y) if change in RARE else draw(X, y, N_TRAINING, seed)
-    X, y, wrong = change.apply(X, y, np.random.RandomState(seed))
-    if change in RARE:
-        X, y = draw_stratified(X, y, N_TRAINING, seed)
-    task = Task(X, y, *draw(X_test, y_test, N_TEST, 0))
-    for model in missing:
-        clf = ProtoLMClassifier(class_weight=weight, random_state=seed)
-        fitted: Any = LinearHeadClassifier(clf) if model == MODELS[0] else clf
-        fitted.fit(task.X_train, task.y_train)
-        key = {"task": name, "change": change.name, "model": model}
-        key |= {"class_weight": weight or "", "seed": seed}
-        RESULTS.add(key | measure(fitted, task, wrong))
+def make(model: str, weight: str | None, seed: int) -> Any:
+    """Make one of the two models."""
+    clf = ProtoLMClassifier(class_weight=weight, random_state=seed)
+    return LinearHeadClassifier(clf) if model == MODELS[0] else clf
 
 
-def draw_stratified(
-    X: list, y: np.ndarray, n: int, seed: int
-) -> tuple[list, np.ndarray]:
-    """Draw n texts with the classes in their proportions, 2 of each at least."""
-    rng = np.random.RandomState(seed)
-    share = min(1.0, n / len(y))
-    kept = []
-    for label in np.unique(y):
-        mine = rng.permutation(np.flatnonzero(y == label))
-        kept.append(mine[: max(2, round(share * len(mine)))])
-    rows = np.sort(np.concatenate(kept))
-    return [X[i] for i in rows], y[rows]
+def run_rare(task: Task, ratio: int, weight: str | None, seed: int) -> None:
+    """Fit both models where one class is rare.
+
+    They are judged on test texts as unequal, and recalls are those on all test texts.
+    """
+    rows = thinned(task.y_train, ratio, N_TRAINING, seed)
+    kept = thinned(task.y_test, ratio, len(task.y_test), seed)
+    X, y = [task.X_train[i] for i in rows], task.y_train[rows]
+    for model in MODELS:
+        key = (RARE_TASK, f"1 to {ratio}", model, weight or "None", seed)
+        if RESULTS.has(*key):
+            continue
+        fitted = make(model, weight, seed).fit(X, y)
+        p = fitted.predict_proba(task.X_test)
+        recalls = recall_score(
+            task.y_test, fitted.classes_[p.argmax(axis=1)], average=None
+        )
+        figures = judge_probabilities(p[kept], fitted.classes_, task.y_test[kept])
+        figures["balanced"] = round(100 * float(recalls.mean()), 3)
+        of_rare = recalls[np.unique(task.y_test) == RARE_LABEL]
+        figures["rare_recall"] = round(100 * float(of_rare[0]), 3)
+        RESULTS.add(dict(zip(KEYS, key, strict=True)) | figures)
 
 
-def measure(fitted: Any, task: Task, wrong: np.ndarray | None) -> dict[str, Any]:
-    """Measure a fitted model on the test texts, and how it finds wrong labels."""
-    row: dict[str, Any] = judge(fitted, task)
-    predicted = fitted.predict(task.X_test)
-    row["balanced"] = round(100 * balanced_accuracy_score(task.y_test, predicted), 3)
-    if wrong is None:
-        recall = recall_score(task.y_test, predicted, pos_label=RARE_LABEL)
-        return row | {"rare_recall": round(100 * recall, 3)}
-    if not wrong.any():
-        return row
-    codes = np.searchsorted(fitted.classes_, task.y_train)
-    row["found"] = found(doubt_of_model(fitted, task, codes), wrong)
-    vectors = frozen_vectors(ProtoLMClassifier().backbone, task.X_train)
-    row["found_frozen"] = found(doubt_of_neighbours(vectors, codes), wrong)
-    return row
+def run_noisy(name: str, task: Task, share: float, seed: int) -> None:
+    """Fit both models on labels some of which are wrong, and search for these."""
+    y, wrong = flipped(task.y_train, share, seed)
+    for model in (*MODELS, FROZEN):
+        key = (name, f"{share:.0%} wrong", model, "None", seed)
+        if RESULTS.has(*key) or (model == FROZEN and not share):
+            continue
+        codes = np.unique(y, return_inverse=True)[1]
+        figures: dict[str, float] = {}
+        if model == FROZEN:
+            vectors = frozen_vectors(ProtoLMClassifier().backbone, task.X_train)
+            doubt = doubt_of_neighbours(vectors, codes)
+        else:
+            fitted = make(model, None, seed).fit(task.X_train, y)
+            figures |= judge(fitted, task)
+            doubt = doubt_of_model(fitted, task, codes)
+        if share:
+            figures["found"] = found(doubt, wrong)
+        RESULTS.add(dict(zip(KEYS, key, strict=True)) | figures)
 
 
 def doubt_of_model(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
@@ -162,8 +148,8 @@ def doubt_of_model(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
 
 def doubt_of_neighbours(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Doubt a label as the ten texts around do, by the share that has another one."""
-    search = NearestNeighbors(n_neighbors=11, algorithm="brute").fit(vectors)
-    near = search.kneighbors(vectors, return_distance=False)[:, 1:]
+    search = NearestNeighbors(n_neighbors=10, algorithm="brute").fit(vectors)
+    near = search.kneighbors(return_distance=False)
     return (codes[near] != codes[:, None]).mean(axis=1)
 
 
@@ -175,36 +161,27 @@ def found(doubt: np.ndarray, wrong: np.ndarray) -> float:
 
 def print_tables(rows: list[dict[str, str]]) -> None:
     """Print the two comparisons as Markdown."""
-    print(f"\n{provenance()} {N_TRAINING} training texts at most.\n")
-    print_rare(rows)
-    print_noise(rows)
-
-
-def print_rare(rows: list[dict[str, str]]) -> None:
-    """Print what becomes of a rare class."""
-    titles = ["class_weight", "accuracy", "balanced accuracy", "recall of the rare"]
-    table("linear head / mixture", [*titles, "ECE", "balanced, difference"])
-    for change in RARE:
-        for weight in ("", "balanced"):
-            runs = Runs(rows, RARE_TASK, change.name, weight)
-            cells = [weight or "None"]
-            cells += [runs.both(c, 1) for c in ("accuracy", "balanced", "rare_recall")]
-            cells += [runs.both("ece", 3), interval(runs.gaps("balanced"))]
-            print(f"| {RARE_TASK}, {change.name} | {' | '.join(cells)} |")
-
-
-def print_noise(rows: list[dict[str, str]]) -> None:
-    """Print what wrong labels do, and who finds them."""
+    seeds = sorted({r["seed"] for r in rows})
+    print(f"\n{provenance()} Seeds {', '.join(seeds)}.\n")
+    titles = ["class_weight", "accuracy", "ECE", "balanced accuracy", "difference"]
+    table("linear head / mixture", [*titles, "recall of the rare class"])
+    for ratio in RATIOS:
+        for weight in ("None", "balanced"):
+            runs = Runs(rows, RARE_TASK, f"1 to {ratio}", weight)
+            cells = [weight, runs.both("accuracy", 1), runs.both("ece", 3)]
+            cells += [runs.both("balanced", 1), interval(runs.gaps("balanced"))]
+            cells.append(runs.both("rare_recall", 1))
+            print(f"| {RARE_TASK}, 1 to {ratio} | {' | '.join(cells)} |")
     print()
     titles = ["accuracy", "difference", "ECE", "wrong labels found, %"]
     table("linear head / mixture", [*titles, "by frozen neighbours"])
     for name in NOISY_TASKS:
-        for change in NOISE:
-            runs = Runs(rows, name, change.name, "")
+        for share in SHARES:
+            runs = Runs(rows, name, f"{share:.0%} wrong", "None")
             cells = [runs.both("accuracy", 1), interval(runs.gaps("accuracy"))]
             cells += [runs.both("ece", 3), runs.both("found", 1)]
-            cells.append(runs.mean("mixture", "found_frozen", 1))
-            print(f"| {name}, {change.name} | {' | '.join(cells)} |")
+            cells.append(runs.mean(FROZEN, "found", 1))
+            print(f"| {name}, {share:.0%} wrong | {' | '.join(cells)} |")
 
 
 class Runs:

@@ -78,6 +78,12 @@ def draw(X: list, y: np.ndarray, n: int, seed: int) -> tuple[list, np.ndarray]:
     return [X[i] for i in rows], y[rows]
 
 
+def shortened(task: Task, n: int, seed: int) -> Task:
+    """Draw n of a task's training texts, or take all where there are no more."""
+    X, y = draw(task.X_train, task.y_train, n, seed)
+    return task._replace(X_train=X, y_train=y)
+
+
 def _read(path: Path) -> tuple[list, np.ndarray]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
