@@ -78,7 +78,7 @@ class ProtoLMClassifier(
         Prototypes a class. A class with fewer distinct texts gets fewer, with a
         warning. "auto" begins with about sixteen in all, at least three a class, and
         with up to ten a class where the encoder tells the classes before any training;
-        before the last epoch those go that no other training text has as its nearest,
+        before they are put on texts those go that no other one has as its nearest,
         and the less used one of two of a class that nearly coincide (cosine above
         0.9).
     formulation : {"mixture", "proto-lm"}, default="mixture"
@@ -104,18 +104,20 @@ class ProtoLMClassifier(
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
     projection : bool, default=True
-        Put every prototype on a training text of its class, which the last epoch
-        brings it to. With False prototypes are learned vectors, which
+        Put every prototype on a training text of its class, to which the last epoch,
+        or with few texts up to a third of the epochs, brings it. With False prototypes are learned vectors, which
         quote the text that is nearest to them.
     finetune : {"full", "head"}, default="full"
         Train the encoder too, or the head alone.
     max_epochs : int or "auto", default="auto"
-        Passes over the texts; "auto" makes 3, or as many as make 150 steps.
+        Passes over the texts; "auto" makes 3, or as many as make 150 steps, at most
+        40.
     batch_size : int, default=32
         Texts a step, in training and in prediction.
     learning_rate : float or "auto", default="auto"
         Highest rate of the encoder, after the warm-up. "auto" is 1e-4 for encoders of
-        a width of up to 384, and falls in proportion for wider ones: 5e-5 at 768.
+        a width of up to 384, and falls in proportion for wider ones (5e-5 at 768) and
+        with fewer than 128 texts.
     head_learning_rate : float, default=1e-3
         Highest rate of the head.
     weight_decay : float, default=0.01
@@ -134,7 +136,8 @@ class ProtoLMClassifier(
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
-        Epochs without a better validation score before training stops.
+        Epochs without a better validation score before training goes on to its end,
+        the epochs that bring prototypes to their texts.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         "auto" trains in bfloat16 autocast where the hardware has it and predicts in
         fp32; "bf16" predicts in bfloat16 too, so that results depend a little on
