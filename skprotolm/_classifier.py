@@ -96,7 +96,7 @@ class ProtoLMClassifier(
         the rest.
     diversity : float, default=0.1
         Weight of the term that keeps prototypes of one class apart ("mixture").
-    preservation : float, default=0.2
+    preservation : float, default=0.4
         Weight of the term that keeps the pretrained encoder's sense of which texts
         of a class are alike ("mixture"). Without it "the nearest prototype" says
         little more than the label.
@@ -105,8 +105,8 @@ class ProtoLMClassifier(
         float is a share of the class's prototypes.
     projection : bool, default=True
         Put every prototype on a training text of its class, to which the last epoch,
-        or with few texts up to a third of the epochs, brings it. With False prototypes are learned vectors, which
-        quote the text that is nearest to them.
+        or with few texts up to a third of the epochs, brings it. With False
+        prototypes are learned vectors, which quote the text that is nearest to them.
     finetune : {"full", "head"}, default="full"
         Train the encoder too, or the head alone.
     max_epochs : int or "auto", default="auto"
@@ -207,7 +207,7 @@ class ProtoLMClassifier(
         cohesion: float = 0.1,
         separation: float = 0.1,
         diversity: float = 0.1,
-        preservation: float = 0.2,
+        preservation: float = 0.4,
         n_nearest: float = 0.5,
         projection: bool = True,
         finetune: str = "full",

@@ -60,7 +60,7 @@ VARIANTS = {
     "no separation": Variant({"separation": 0.0}),
     "no diversity": Variant({"diversity": 0.0}),
     "no preservation": Variant({"preservation": 0.0}),
-    "more preservation, 0.5": Variant({"preservation": 0.5}),
+    "less preservation, 0.2": Variant({"preservation": 0.2}),
     "not gathered at the start": Variant(
         replaced={"skprotolm._initialization._LEAST_SPREAD": 1.0}
     ),
