@@ -126,14 +126,29 @@ def test_a_normal_start_is_standard_and_comes_from_torchs_generator(dtype):
 # --- How many prototypes are chosen.
 
 
-# --- Before the last epoch.
+@pytest.mark.parametrize(
+    ("clear", "spread"), [(0.0, 0.1), (0.05, 0.1), (0.4, 0.4), (1.0, 1.0)]
+)
+def test_centres_of_a_class_gather_as_far_as_classes_are_unclear(clear, spread):
+    centres = np.random.RandomState(0).normal(size=(6, 4))
+    found = gathered(centres, [3, 1, 2], clear)
+    for rows in (range(3), range(3, 4), range(4, 6)):
+        mean = sum(centres[row] for row in rows) / len(rows)
+        for row in rows:
+            np.testing.assert_allclose(
+                found[row], (1 - spread) * mean + spread * centres[row]
+            )
+
+
+# --- Before prototypes are put on texts.
 
 
 def settled(prototypes, angles, codes, counts, **given):
     """Let prototypes of a mixture settle among texts, all by their angles."""
     owner = np.repeat(np.arange(len(counts)), counts)
-    vectors = torch.from_numpy(directions(*prototypes)).float()
-    layer = MixtureLayer(vectors * 0.7, torch.from_numpy(owner), len(counts), 30.0)
+    lengths = 0.7 + 0.1 * np.arange(len(prototypes))[:, None]
+    vectors = torch.from_numpy(directions(*prototypes) * lengths).float()
+    layer = MixtureLayer(vectors, torch.from_numpy(owner), len(counts), 30.0)
     place = Placement(
         directions(*angles).astype(np.float32),
         np.array(codes),
@@ -157,9 +172,9 @@ def test_prototypes_settle_in_clusters_each_in_the_one_nearest_to_it():
 
 
 def test_settling_keeps_the_lengths_of_prototypes():
-    layer = settled([30, 40, 180], [0, 10, 60, 70, 200], [0, 0, 0, 0, 1], [2, 1])
+    layer = settled([40, 30, 180], [0, 10, 60, 70, 200], [0, 0, 0, 0, 1], [2, 1])
     lengths = layer.vectors.detach().norm(dim=1).numpy()
-    assert lengths == pytest.approx([0.7, 0.7, 0.7], abs=1e-6)
+    assert lengths == pytest.approx([0.7, 0.8, 0.9], abs=1e-6)
 
 
 def test_texts_that_the_model_gives_another_class_draw_no_prototype():
@@ -240,17 +255,3 @@ def test_automatic_counts_keep_to_the_most_that_can_be_had():
 def test_two_texts_are_enough_to_count():
     clear = clearness(np.eye(2), np.array([0, 1]), seed=0)
     assert automatic_counts([1, 1], clear) == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("clear", "spread"), [(0.0, 0.1), (0.05, 0.1), (0.4, 0.4), (1.0, 1.0)]
-)
-def test_centres_of_a_class_gather_as_far_as_classes_are_unclear(clear, spread):
-    centres = np.random.RandomState(0).normal(size=(6, 4))
-    found = gathered(centres, [3, 1, 2], clear)
-    for rows in (range(3), range(3, 4), range(4, 6)):
-        mean = sum(centres[row] for row in rows) / len(rows)
-        for row in rows:
-            np.testing.assert_allclose(
-                found[row], (1 - spread) * mean + spread * centres[row]
-            )

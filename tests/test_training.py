@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
 import warnings
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
+from skprotolm._initialization import gathered
 from skprotolm._planning import count_last_epochs
 from skprotolm._training import Tie, TrainingSet, encoder_rate
 from skprotolm.exceptions import (
@@ -192,9 +195,10 @@ def test_rates_rise_and_fall(make_classifier, texts):
 
 
 @pytest.mark.parametrize(
-    ("n_texts", "batch_size", "n_epochs"), [(48, 16, 50), (48, 1, 4), (52, 1, 3)]
+    ("n_texts", "batch_size", "n_epochs"),
+    [(48, 16, 40), (48, 2, 7), (48, 1, 4), (52, 1, 3)],
 )
-def test_auto_makes_three_epochs_or_a_hundred_and_fifty_steps(
+def test_auto_makes_three_epochs_or_150_steps_but_forty_epochs_at_most(
     make_classifier, n_texts, batch_size, n_epochs
 ):
     clf = make_classifier(
@@ -624,7 +628,69 @@ def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
-# --- Prototypes and their texts come together in the last epoch.
+# --- Prototypes settle.
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of texts by which prototypes settled, an entry each time."""
+    calls: list[int] = []
+    usual = FORMULATIONS_TABLE["mixture"]
+
+    def settle(layer: Any, placement: Any) -> None:
+        calls.append(len(placement.vectors))
+        usual.settle(layer, placement)
+
+    told = dataclasses.replace(usual, settle=settle)
+    monkeypatch.setitem(FORMULATIONS_TABLE, "mixture", told)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("parameters", "times"),
+    [({"max_epochs": 3}, 1), ({"max_epochs": 1}, 0), ({"projection": False}, 0)],
+)
+def test_prototypes_settle_once_before_they_are_put_on_texts(
+    make_classifier, texts, settled, parameters, times
+):
+    """With one epoch they have only just started, at their clusters."""
+    make_classifier(**parameters).fit(*texts)
+    assert settled == times * [len(texts[0])]
+
+
+def test_prototypes_of_an_interrupted_fit_settle_too(
+    make_classifier, texts, settled, monkeypatch
+):
+    clf = make_classifier(max_epochs=3)
+    stop_at(monkeypatch, 9, KeyboardInterrupt())
+    with (
+        pytest.warns(FitInterruptedWarning),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        clf.fit(*texts)
+    assert settled == [len(texts[0])]
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2])
+def test_prototypes_start_together_if_there_is_time_to_come_apart(
+    make_classifier, monkeypatch, max_epochs
+):
+    """Words of the texts say nothing of their labels, so classes are not clear."""
+    spreads = []
+
+    def gather(centres: Any, counts: Any, clear: float) -> Any:
+        spreads.append(clear)
+        return gathered(centres, counts, clear)
+
+    monkeypatch.setattr("skprotolm._formulations.gathered", gather)
+    X, y = make_texts(40)
+    make_classifier(max_epochs=max_epochs).fit(
+        X, np.random.RandomState(0).permutation(y)
+    )
+    assert spreads[0] == 1 if max_epochs == 1 else spreads[0] < 0.5
+
+
+# --- Prototypes and their texts come together in the last epochs.
 
 
 @pytest.mark.parametrize(
