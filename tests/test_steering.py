@@ -381,9 +381,11 @@ def test_the_published_novelty_is_the_distance_to_the_nearest(make_classifier):
     np.testing.assert_allclose(clf.novelty_score(X), expected, atol=1e-6)
 
 
-def test_a_prototype_is_less_novel_than_anything_else(clf):
-    prototypes = clf.novelty_score(list(clf.prototypes_.texts))
-    assert prototypes.max() <= np.quantile(clf.novelty_score(X), 0.5)
+def test_prototypes_are_less_novel_than_other_texts(clf):
+    """On average: a text may lie nearer to several than each of them to the others."""
+    own = np.isin(X, clf.prototypes_.texts)
+    novelty = clf.novelty_score(X)
+    assert novelty[own].mean() < np.quantile(novelty[~own], 0.1)
 
 
 def test_equal_placeholders_are_told_apart(make_classifier, texts):

@@ -240,7 +240,7 @@ EARLY = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 3, 8])
+@pytest.mark.parametrize("seed", [1, 4, 8])
 def test_early_stopping_keeps_the_best_epoch(make_classifier, seed):
     pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
     X, y = make_texts(40, seed=seed)

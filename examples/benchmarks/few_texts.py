@@ -122,7 +122,8 @@ def print_table(rows: list[dict[str, str]]) -> None:
     found = {
         (r["task"], int(r["per_class"]), r["model"], int(r["seed"])): r for r in rows
     }
-    print(f"\n{provenance()} Seeds {', '.join(map(str, SEEDS))}.\n")
+    seeds = sorted({r["seed"] for r in rows})
+    print(f"\n{provenance()} Seeds {', '.join(seeds)}, as far as they have run.\n")
     table(
         "texts a class",
         [
