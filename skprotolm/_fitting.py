@@ -112,9 +112,8 @@ class _Fit:
         )
         layer = self.formulation.build(self.start, self.settings)
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
-        self.vectors: Tensor | None = (
-            untrained  # of the training texts, while they hold
-        )
+        # Of the training texts, while they hold.
+        self.vectors: Tensor | None = untrained
         self.trainer = self._make_trainer(weights, pretrained, seed)
 
     def _look_at_untrained(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from linear_head import LinearHeadClassifier
 from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
+from published import PAPER, warm
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -94,18 +95,8 @@ def published(task: Task, seed: int) -> ProtoLMClassifier:
     Its authors start from an encoder that was fine-tuned on the task under a linear
     head. The weights of the terms and K are the paper's.
     """
-    warm = LinearHeadClassifier(ProtoLMClassifier(random_state=seed))
-    warm.fit(task.X_train, task.y_train)
-    return ProtoLMClassifier(
-        warm.encoder.sentence_transformer,
-        formulation="proto-lm",
-        cohesion=0.25,
-        separation=0.25,
-        n_nearest=0.5,
-        n_prototypes=10,
-        projection=False,
-        random_state=seed,
-    )
+    encoder = warm(task, seed).encoder.sentence_transformer
+    return ProtoLMClassifier(encoder, random_state=seed, **PAPER)
 
 
 def make(model: str, task: Task, seed: int) -> Any:
