@@ -54,9 +54,9 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
     """
     seen = decisions(state, judged.texts)
     around = training or judged
-    there = decisions(state, around.texts).vectors if training else seen.vectors
+    there = decisions(state, around.texts) if training else seen
     right = seen.predicted == judged.codes
-    doubtful, n_doubtful = doubtful_labels(around, there, len(state.classes))
+    doubtful, n_doubtful = doubtful_labels(around, there)
     return {
         "labels": state.classes.tolist(),
         "space": state.layer.space,
@@ -67,8 +67,8 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "classes": _by_class(state, judged.codes, seen.predicted),
         "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
         "calibration": _calibration(seen.probabilities.max(axis=1), right),
-        "map": _map(state, around, there),
-        "prototypes": _cards(state, judged, seen, around, there),
+        "map": _map(state, around, there.vectors),
+        "prototypes": _cards(state, judged, seen, around, there.vectors),
         "mistakes": _mistakes(state, judged, seen),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
@@ -261,41 +261,64 @@ def _mistakes(
 
 
 def doubtful_labels(
-    around: Corpus, vectors: np.ndarray, n_classes: int
+    around: Corpus, seen: Decisions
 ) -> tuple[list[dict[str, Any]], int]:
-    """Find texts most of whose nearest texts have one other label.
+    """Find texts whose label has less support than one other label has.
 
-    As for a prototype's purity, that are the min(10, n_c − 1) nearest other distinct
-    texts, n_c those of the text's own class, so that a rare class is not outvoted for
-    being rare; three at least. Returns the first of them, and how many there are.
+    Returns the first of them, the own label's support least first, and how many there
+    are.
+    """
+    rows, voices, support = label_support(around, seen)
+    codes = around.codes[rows]
+    at = np.arange(len(rows))
+    of_own = support[at, codes]
+    others = support.copy()
+    others[at, codes] = 0.0
+    found = np.flatnonzero(others.max(axis=1, initial=0.0) > 0.5)
+    found = found[np.argsort(of_own[found], kind="stable")]
+    listed = []
+    for i in found[:_DOUBTFUL].tolist():
+        row, other = int(rows[i]), int(others[i].argmax())
+        listed.append(
+            {
+                **_quote(around, row),
+                "row": row,
+                "other": other,
+                "n_against": int(np.sum(around.codes[voices[i]] == other)),
+                "n_voices": len(voices[i]),
+                "p_other": float(seen.probabilities[row, other]),
+                "nearest": [_quote(around, voice) for voice in voices[i][:_NEAREST]],
+            }
+        )
+    return listed, len(found)
+
+
+def label_support(
+    around: Corpus, seen: Decisions
+) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
+    """Return rows of texts, (r,), the rows of their voices, and their labels' support.
+
+    Each label's support, (r, C), is the mean of two shares that add to one each: of
+    those among the nearest texts that have it, and of the model's probability. As for
+    a prototype's purity, the min(10, n_c − 1) nearest other distinct texts are asked,
+    n_c those of the text's own class, so that a rare class is not outvoted for being
+    rare. Rows that have fewer than three are left out, and all but one of copies.
     """
     # Rows of the same text under the same label are one voice.
     same = number(list(zip(around.texts, around.codes.tolist(), strict=True)))
     rows = np.unique(same, return_index=True)[1]
-    codes = around.codes[rows]
+    codes, n_classes = around.codes[rows], seen.probabilities.shape[1]
     sizes = np.bincount(codes, minlength=n_classes)
-    near = _nearest(vectors[rows], vectors[rows], N_NEIGHBOURS + 1)
-    found = []
+    near = _nearest(seen.vectors[rows], seen.vectors[rows], N_NEIGHBOURS + 1)
+    kept, voices, support = [], [], []
     for at, row in enumerate(rows.tolist()):
         n_voices = min(N_NEIGHBOURS, int(sizes[codes[at]]) - 1)
-        voices = near[at][near[at] != at][:n_voices]
-        if len(voices) < _FEWEST_VOICES:
+        asked = near[at][near[at] != at][:n_voices]
+        if len(asked) < _FEWEST_VOICES:
             continue
-        votes = np.bincount(codes[voices], minlength=n_classes)
-        most = int(votes.argmax())
-        if most != codes[at] and votes[most] > len(voices) / 2:
-            share = float(votes[most] / len(voices))
-            found.append((share, row, most, rows[voices].tolist(), int(votes[most])))
-    found.sort(key=lambda entry: (-entry[0], entry[1]))
-    listed = [
-        {
-            **_quote(around, row),
-            "row": row,
-            "majority": most,
-            "n_against": n_against,
-            "n_voices": len(voices),
-            "nearest": [_quote(around, voice) for voice in voices[:_NEAREST]],
-        }
-        for _, row, most, voices, n_against in found[:_DOUBTFUL]
-    ]
-    return listed, len(found)
+        votes = np.bincount(codes[asked], minlength=n_classes) / len(asked)
+        kept.append(row)
+        voices.append(rows[asked].tolist())
+        support.append((votes + seen.probabilities[row]) / 2)
+    shape = (len(kept), n_classes)
+    return np.array(kept, dtype=int), voices, np.reshape(support, shape)

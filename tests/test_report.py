@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._prediction import Decisions
 from skprotolm._report import Corpus, build, doubtful_labels
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
@@ -149,8 +150,20 @@ def clusters(sizes: tuple[int, ...] = (20, 20)) -> tuple[list, np.ndarray, np.nd
     return [f"text {i}" for i in range(len(codes))], codes, np.eye(4)[codes] + noise
 
 
+def seen(vectors: np.ndarray, codes: np.ndarray) -> Decisions:
+    """Make the decisions of a model that tells the corners apart, but is never sure."""
+    p = np.exp(vectors[:, : codes.max() + 1])
+    p /= p.sum(axis=1, keepdims=True)
+    predicted = p.argmax(axis=1)
+    return Decisions(vectors, p, predicted, predicted)
+
+
+def doubts(X: list, codes: np.ndarray, vectors: np.ndarray) -> tuple[list[dict], int]:
+    return doubtful_labels(Corpus(X, codes), seen(vectors, codes))
+
+
 def rows_in_doubt(X: list, codes: np.ndarray, vectors: np.ndarray) -> list[int]:
-    found, n = doubtful_labels(Corpus(X, codes), vectors, int(codes.max()) + 1)
+    found, n = doubts(X, codes, vectors)
     assert n == len(found)
     return [t["row"] for t in found]
 
@@ -164,8 +177,9 @@ def test_labels_that_fit_are_not_doubted(sizes):
 def test_a_planted_wrong_label_is_doubted():
     X, codes, vectors = clusters((20, 20, 20))
     codes[7] = 2
-    [found], n = doubtful_labels(Corpus(X, codes), vectors, 3)
-    assert (found["row"], found["code"], found["majority"], n) == (7, 2, 0, 1)
+    [found], n = doubts(X, codes, vectors)
+    assert (found["row"], found["code"], found["other"], n) == (7, 2, 0, 1)
+    assert found["p_other"] == seen(vectors, codes).probabilities[7, 0]
     assert found["n_against"] == found["n_voices"] == 10
     assert {q["code"] for q in found["nearest"]} == {0}
     assert X[7] not in [q["text"] for q in found["nearest"]]
@@ -185,16 +199,29 @@ def test_a_text_under_two_labels_is_a_voice_against_itself():
     X, codes, vectors = clusters()
     X[7], vectors[7] = X[9], vectors[9]
     codes[7] = 1
-    [found], _ = doubtful_labels(Corpus(X, codes), vectors, 2)
+    [found], _ = doubts(X, codes, vectors)
     assert found["row"] == 7
     assert X[9] in [q["text"] for q in found["nearest"]]
+
+
+def test_neighbours_and_model_are_asked_alike():
+    """The one outvotes the other only where it is the surer."""
+    X, codes, vectors = clusters()
+    codes[[3, 7]] = 1
+    model = seen(vectors, codes)
+    model.probabilities[[3, 11]] = [0.9, 0.1], [0.3, 0.7]
+    found, _ = doubtful_labels(Corpus(X, codes), model)
+    assert [t["row"] for t in found] == [3, 7]  # the less supported label first
+    model.probabilities[3] = [0.0, 1.0]
+    found, _ = doubtful_labels(Corpus(X, codes), model)
+    assert [t["row"] for t in found] == [7]
 
 
 def test_the_longest_list_of_doubts_says_that_it_was_cut():
     X, codes, vectors = clusters((100, 60))
     codes[:40] = 1
     vectors[:40] = vectors[40:80]  # exactly where those of the other class are
-    found, n = doubtful_labels(Corpus(X, codes), vectors, 2)
+    found, n = doubts(X, codes, vectors)
     assert len(found) == 30 <= n
 
 

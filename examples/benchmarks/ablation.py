@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 from linear_head import LinearHeadClassifier
-from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
+from measuring import (
+    DESCRIBED,
+    JUDGED,
+    ResultFile,
+    Runs,
+    describe,
+    interval,
+    judge,
+    table,
+)
 from tasks import Task, development_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
@@ -100,25 +108,14 @@ def run_missing(name: str, task: Task, seed: int) -> None:
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print each variant's difference to the classifier as it is, over all runs."""
-    runs = {(r["task"], r["variant"], r["seed"]): r for r in rows}
-    print(f"\n{provenance()} {len(rows)} runs.\n")
-    table("", ["accuracy, difference", *COLUMNS, "reading gain"])
+    runs = Runs(rows, "task", model="variant")
+    print(f"\n{provenance()} Seeds {runs.seeds}.\n")
+    table("", ["runs", "accuracy, difference", *COLUMNS, "reading gain"])
     for variant in VARIANTS:
-        mine = {key: r for key, r in runs.items() if key[1] == variant}
-        pairs = [
-            (r, runs[key[0], "as it is", key[2]])
-            for key, r in mine.items()
-            if (key[0], "as it is", key[2]) in runs
-        ]
-        if not pairs:
-            continue
-        gaps = np.array(
-            [float(r["accuracy"]) - float(base["accuracy"]) for r, base in pairs]
-        )
-        cells = ["0" if variant == "as it is" else interval(gaps)]
-        for column, digits in (*COLUMNS.items(), ("reading_gain", 2)):
-            values = [float(r[column]) for r, _ in pairs if r[column]]
-            cells.append(f"{np.mean(values):.{digits}f}" if values else "–")
+        gaps = runs.gaps(variant, "as it is")
+        cells = [str(len(gaps)), "0" if variant == "as it is" else interval(gaps)]
+        columns = (*COLUMNS.items(), ("reading_gain", 2))
+        cells += [runs.mean(variant, *column) for column in columns]
         print(f"| {variant} | {' | '.join(cells)} |")
 
 

@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 from linear_head import LinearHeadClassifier
-from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
+from measuring import (
+    DESCRIBED,
+    JUDGED,
+    ResultFile,
+    Runs,
+    describe,
+    interval,
+    judge,
+    table,
+)
 from published import PAPER, warm
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -160,67 +169,39 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
     return row | describe(fitted, task) if model in PROTOTYPES else row
 
 
-class Results:
-    """The results as columns that can be asked for."""
-
-    def __init__(self, rows: list[dict[str, str]]):
-        self.rows = {(r["task"], r["model"], int(r["seed"])): r for r in rows}
-        self.tasks = [t for t in TASKS if any(key[0] == t for key in self.rows)]
-
-    def values(self, task: str, model: str, column: str) -> dict[int, float]:
-        """Return a column's values by seed, of the runs that are done."""
-        return {
-            seed: float(row[column])
-            for (t, m, seed), row in self.rows.items()
-            if (t, m) == (task, model) and row[column]
-        }
-
-    def mean(self, task: str, model: str, column: str, digits: int) -> str:
-        """Write the mean of a column over the seeds."""
-        found = list(self.values(task, model, column).values())
-        return f"{np.mean(found):.{digits}f}" if found else "–"
-
-    def gaps(self, task: str, model: str, other: str) -> np.ndarray:
-        """Return paired differences of accuracy, a number a seed that both have."""
-        ours, theirs = (self.values(task, m, "accuracy") for m in (model, other))
-        return np.array([ours[s] - theirs[s] for s in sorted(ours.keys() & theirs)])
-
-
 def print_tables(rows: list[dict[str, str]]) -> None:
     """Print accuracies, paired differences and prototypes as Markdown."""
-    results = Results(rows)
-    seeds = sorted({int(row["seed"]) for row in rows})
-    print(f"\n{provenance()} Seeds {', '.join(map(str, seeds))}.\n")
-    models = [m for m in MODELS if any(r["model"] == m for r in rows)]
+    runs = Runs(rows, "task")
+    print(f"\n{provenance()} Seeds {runs.seeds}.\n")
+    models = [m for m in MODELS if runs.values(m, "accuracy")]
     table("accuracy, %", [TITLES[m] for m in models])
-    for task in results.tasks:
-        cells = [results.mean(task, m, "accuracy", 1) for m in models]
+    for task in TASKS:
+        cells = [runs.mean(m, "accuracy", 1, task) for m in models]
         print(f"| {task} | {' | '.join(cells)} |")
-    print_differences(results)
-    print_prototypes(results)
+    print_differences(runs)
+    print_prototypes(runs)
 
 
-def print_differences(results: Results) -> None:
+def print_differences(runs: Runs) -> None:
     """Print what the prototypes and the tying cost or gain, and calibration."""
     print()
     titles = ["seeds", "mixture − linear head", "tied − not tied"]
     table("points", [*titles, "ECE linear / mixture", "NLL linear / mixture"])
     means: dict[str, list[float]] = {"linear": [], "untied": []}
-    for task in results.tasks:
-        cells = [str(len(results.values(task, "mixture", "accuracy")))]
+    for task in TASKS:
+        cells = [str(len(runs.values("mixture", "accuracy", task)))]
         for other, found in means.items():
-            gaps = results.gaps(task, "mixture", other)
+            gaps = runs.gaps("mixture", other, task)
             found.extend([gaps.mean()] if len(gaps) else [])
             cells.append(interval(gaps))
-        for column in ("ece", "nll"):
-            both = (results.mean(task, m, column, 3) for m in ("linear", "mixture"))
-            cells.append(" / ".join(both))
+        both = ("linear", "mixture")
+        cells += [runs.means(both, column, 3, task) for column in ("ece", "nll")]
         print(f"| {task} | {' | '.join(cells)} |")
     cells = [interval(np.array(found)) for found in means.values()]
     print(f"| mean over tasks | | {' | '.join(cells)} | | |")
 
 
-def print_prototypes(results: Results) -> None:
+def print_prototypes(runs: Runs) -> None:
     """Print facts of the prototypes."""
     columns = {
         "prototypes": ("prototypes", 0),
@@ -233,9 +214,9 @@ def print_prototypes(results: Results) -> None:
     }
     print()
     table("mixture, tied", [*columns, "of the own class before tying"])
-    for task in results.tasks:
-        cells = [results.mean(task, "mixture", *column) for column in columns.values()]
-        cells.append(results.mean(task, "untied", "own_class", 3))
+    for task in TASKS:
+        cells = [runs.mean("mixture", *column, task) for column in columns.values()]
+        cells.append(runs.mean("untied", "own_class", 3, task))
         print(f"| {task} | {' | '.join(cells)} |")
 
 

@@ -21,7 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from linear_head import LinearHeadClassifier
-from measuring import JUDGED, ResultFile, interval, judge, judge_probabilities, table
+from measuring import (
+    JUDGED,
+    ResultFile,
+    Runs,
+    interval,
+    judge,
+    judge_probabilities,
+    table,
+)
 from tasks import Task, draw, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
@@ -119,43 +127,24 @@ def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print accuracies, paired differences and times as Markdown."""
-    found = {
-        (r["task"], int(r["per_class"]), r["model"], int(r["seed"])): r for r in rows
-    }
-    seeds = sorted({r["seed"] for r in rows})
-    print(f"\n{provenance()} Seeds {', '.join(seeds)}, as far as they have run.\n")
-    table(
-        "texts a class",
-        [
-            "linear head",
-            "mixture",
-            "SetFit",
-            "− linear head",
-            "− SetFit",
-            "time / SetFit's",
-            "ECE linear / mixture / SetFit",
-        ],
-    )
-    for task, n in sorted({key[:2] for key in found}):
-
-        def column(model: str, name: str, task: str = task, n: int = n) -> np.ndarray:
-            return np.array(
-                [
-                    float(found[task, n, model, s][name])
-                    if (task, n, model, s) in found
-                    else np.nan
-                    for s in SEEDS
-                ]
+    runs = Runs(rows, "task", "per_class")
+    print(f"\n{provenance()} Seeds {runs.seeds}, as far as they have run.\n")
+    titles = ["linear head", "mixture", "SetFit", "− linear head", "− SetFit"]
+    more = ["time / SetFit's", "ECE linear / mixture / SetFit", "runs"]
+    table("texts a class", titles + more)
+    for task in [t for t in TASKS if runs.values("linear", "accuracy", t)]:
+        for n in map(str, PER_CLASS):
+            cells = [runs.mean(m, "accuracy", 1, task, n) for m in MODELS]
+            for other in ("linear", "setfit"):
+                cells.append(interval(runs.gaps("mixture", other, task, n)))
+            ours, theirs = (
+                runs.values(m, "seconds", task, n) for m in ("mixture", "setfit")
             )
-
-        accuracy = {m: column(m, "accuracy") for m in MODELS}
-        gaps = [accuracy["mixture"] - accuracy[m] for m in ("linear", "setfit")]
-        ratios = column("mixture", "seconds") / column("setfit", "seconds")
-        cells = [f"{np.nanmean(accuracy[m]):.1f}" for m in MODELS]
-        cells += [interval(gap[~np.isnan(gap)]) for gap in gaps]
-        cells.append(f"{np.nanmedian(ratios):.2f}")
-        cells.append(" / ".join(f"{np.nanmean(column(m, 'ece')):.3f}" for m in MODELS))
-        print(f"| {task}, {n} | {' | '.join(cells)} |")
+            ratios = [ours[key] / theirs[key] for key in ours.keys() & theirs]
+            cells.append(f"{np.median(ratios):.2f}" if ratios else "–")
+            cells.append(runs.means(MODELS, "ece", 3, task, n))
+            cells.append(str(len(runs.values("mixture", "accuracy", task, n))))
+            print(f"| {task}, {n} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

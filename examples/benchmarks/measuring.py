@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,49 @@ class ResultFile:
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
+
+
+class Runs:
+    """Results that can be asked for by model and place, as far as they have run.
+
+    A place is what the runs that are compared have in common, such as a task; where
+    only the first of its parts are given, or none, all such places are meant.
+    """
+
+    def __init__(
+        self, rows: list[dict[str, str]], *parts: str, model: str = "model"
+    ) -> None:
+        self.rows = {
+            (tuple(row[part] for part in parts), row[model], int(row["seed"])): row
+            for row in rows
+        }
+        self.seeds = ", ".join(map(str, sorted({seed for _, _, seed in self.rows})))
+
+    def values(self, model: str, column: str, *place: str) -> dict[tuple, float]:
+        """Return a column's values, by place and seed."""
+        return {
+            (where, seed): float(row[column])
+            for (where, m, seed), row in self.rows.items()
+            if m == model and where[: len(place)] == place and row[column]
+        }
+
+    def mean(self, model: str, column: str, digits: int, *place: str) -> str:
+        """Write the mean of a column."""
+        found = list(self.values(model, column, *place).values())
+        return f"{np.mean(found):.{digits}f}" if found else "–"
+
+    def means(
+        self, models: Iterable[str], column: str, digits: int, *place: str
+    ) -> str:
+        """Write the means of some models."""
+        return " / ".join(self.mean(m, column, digits, *place) for m in models)
+
+    def gaps(
+        self, model: str, other: str, *place: str, column: str = "accuracy"
+    ) -> np.ndarray:
+        """Return paired differences, a number a run that both models have."""
+        ours, theirs = (self.values(m, column, *place) for m in (model, other))
+        return np.array([ours[k] - theirs[k] for k in sorted(ours.keys() & theirs)])
 
 
 def judge(fitted: Any, task: Task) -> dict[str, float]:

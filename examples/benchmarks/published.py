@@ -20,9 +20,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from linear_head import LinearHeadClassifier
-from measuring import DESCRIBED, JUDGED, ResultFile, describe, interval, judge, table
+from measuring import (
+    DESCRIBED,
+    JUDGED,
+    ResultFile,
+    Runs,
+    describe,
+    interval,
+    judge,
+    table,
+)
 from tasks import Task, development_task, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
@@ -142,26 +150,17 @@ def published_sign(wanted: bool) -> Iterator[None]:
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print every variant's figures, means over tasks and seeds."""
-    runs = {(r["task"], r["variant"], r["seed"]): r for r in rows}
-    print(f"\n{provenance()} {MAX_TRAINING} training texts at most.\n")
+    runs = Runs(rows, "task", model="variant")
+    print(f"\n{provenance()} {MAX_TRAINING} training texts at most. ", end="")
+    print(f"Seeds {runs.seeds}.\n")
     titles = [f"accuracy, {task}" for task in TASKS]
     more = {"ece": 3, "own_class": 3, "purity": 3, "for_90": 1, "nearest_pair": 3}
     table("", [*titles, "difference to the linear head", *more])
     for variant in VARIANTS:
-        mine = {key: r for key, r in runs.items() if key[1] == variant}
-        cells = []
-        for task in TASKS:
-            found = [float(r["accuracy"]) for key, r in mine.items() if key[0] == task]
-            cells.append(f"{np.mean(found):.1f}" if found else "–")
-        gaps = [
-            float(r["accuracy"]) - float(runs[task, LINEAR, seed]["accuracy"])
-            for (task, _, seed), r in mine.items()
-            if (task, LINEAR, seed) in runs
-        ]
-        cells.append("0" if variant == LINEAR else interval(np.array(gaps)))
-        for column, digits in more.items():
-            values = [float(r[column]) for r in mine.values() if r[column]]
-            cells.append(f"{np.mean(values):.{digits}f}" if values else "–")
+        cells = [runs.mean(variant, "accuracy", 1, task) for task in TASKS]
+        gaps = runs.gaps(variant, LINEAR)
+        cells.append("0" if variant == LINEAR else interval(gaps))
+        cells += [runs.mean(variant, *column) for column in more.items()]
         print(f"| {variant} | {' | '.join(cells)} |")
 
 

@@ -20,6 +20,7 @@ from linear_head import LinearHeadClassifier
 from measuring import (
     JUDGED,
     ResultFile,
+    Runs,
     interval,
     judge,
     judge_probabilities,
@@ -31,6 +32,9 @@ from tasks import Task, draw, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._encoder import frozen_vectors
+from skprotolm._inputs import as_texts
+from skprotolm._prediction import decisions
+from skprotolm._report import Corpus, label_support
 
 SEEDS = (0, 1, 2)
 N_TRAINING, N_TEST = 2500, 2000
@@ -39,7 +43,7 @@ NOISY_TASKS = ("sst2", "banking77")
 MODELS = ("linear head", "mixture")
 FROZEN = "frozen neighbours"  # of whom the labels alone are asked
 RATIOS, SHARES = (1, 10, 100), (0.0, 0.1, 0.2)
-KEYS = ("task", "change", "model", "class_weight", "seed")
+KEYS = ("task", "change", "class_weight", "model", "seed")
 RESULTS = ResultFile(
     "robustness.csv", KEYS, (*JUDGED, "balanced", "rare_recall", "found")
 )
@@ -104,7 +108,7 @@ def run_rare(task: Task, ratio: int, weight: str | None, seed: int) -> None:
     kept = thinned(task.y_test, ratio, len(task.y_test), seed)
     X, y = [task.X_train[i] for i in rows], task.y_train[rows]
     for model in MODELS:
-        key = (RARE_TASK, f"1 to {ratio}", model, weight or "None", seed)
+        key = (RARE_TASK, f"1 to {ratio}", weight or "None", model, seed)
         if RESULTS.has(*key):
             continue
         fitted = make(model, weight, seed).fit(X, y)
@@ -123,7 +127,7 @@ def run_noisy(name: str, task: Task, share: float, seed: int) -> None:
     """Fit both models on labels some of which are wrong, and search for these."""
     y, wrong = flipped(task.y_train, share, seed)
     for model in (*MODELS, FROZEN):
-        key = (name, f"{share:.0%} wrong", model, "None", seed)
+        key = (name, f"{share:.0%} wrong", "None", model, seed)
         if RESULTS.has(*key) or (model == FROZEN and not share):
             continue
         codes = np.unique(y, return_inverse=True)[1]
@@ -134,16 +138,24 @@ def run_noisy(name: str, task: Task, share: float, seed: int) -> None:
         else:
             fitted = make(model, None, seed).fit(task.X_train, y)
             figures |= judge(fitted, task)
-            doubt = doubt_of_model(fitted, task, codes)
+            doubt = doubt_of(fitted, task, codes)
         if share:
             figures["found"] = found(doubt, wrong)
         RESULTS.add(dict(zip(KEYS, key, strict=True)) | figures)
 
 
-def doubt_of_model(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
-    """Doubt a label as much as the model does that was trained on it."""
-    p = fitted.predict_proba(task.X_train)
-    return 1 - p[np.arange(len(codes)), codes]
+def doubt_of(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
+    """Doubt a label as the classifier's report does, or else as the model does."""
+    at = np.arange(len(codes))
+    if not isinstance(fitted, ProtoLMClassifier):
+        return 1 - fitted.predict_proba(task.X_train)[at, codes]
+    texts = as_texts(task.X_train)
+    rows, _, support = label_support(
+        Corpus(texts, codes), decisions(fitted._state, texts)
+    )
+    doubt = np.zeros(len(codes))  # a copy's label is doubted where it stands first
+    doubt[rows] = 1 - support[at[: len(rows)], codes[rows]]
+    return doubt
 
 
 def doubt_of_neighbours(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -161,60 +173,37 @@ def found(doubt: np.ndarray, wrong: np.ndarray) -> float:
 
 def print_tables(rows: list[dict[str, str]]) -> None:
     """Print the two comparisons as Markdown."""
-    seeds = sorted({r["seed"] for r in rows})
-    print(f"\n{provenance()} Seeds {', '.join(seeds)}.\n")
+    runs = Runs(rows, *KEYS[:3])
+    print(f"\n{provenance()} Seeds {runs.seeds}.\n")
     titles = ["class_weight", "accuracy", "ECE", "balanced accuracy", "difference"]
     table("linear head / mixture", [*titles, "recall of the rare class"])
     for ratio in RATIOS:
         for weight in ("None", "balanced"):
-            runs = Runs(rows, RARE_TASK, f"1 to {ratio}", weight)
-            cells = [weight, runs.both("accuracy", 1), runs.both("ece", 3)]
-            cells += [runs.both("balanced", 1), interval(runs.gaps("balanced"))]
-            cells.append(runs.both("rare_recall", 1))
+            place = (RARE_TASK, f"1 to {ratio}", weight)
+            cells = [weight, runs.means(MODELS, "accuracy", 1, *place)]
+            cells.append(runs.means(MODELS, "ece", 3, *place))
+            cells.append(runs.means(MODELS, "balanced", 1, *place))
+            cells.append(difference(runs, place, "balanced"))
+            cells.append(runs.means(MODELS, "rare_recall", 1, *place))
             print(f"| {RARE_TASK}, 1 to {ratio} | {' | '.join(cells)} |")
     print()
     titles = ["accuracy", "difference", "ECE", "wrong labels found, %"]
     table("linear head / mixture", [*titles, "by frozen neighbours"])
     for name in NOISY_TASKS:
         for share in SHARES:
-            runs = Runs(rows, name, f"{share:.0%} wrong", "None")
-            cells = [runs.both("accuracy", 1), interval(runs.gaps("accuracy"))]
-            cells += [runs.both("ece", 3), runs.both("found", 1)]
-            cells.append(runs.mean(FROZEN, "found", 1))
+            place = (name, f"{share:.0%} wrong", "None")
+            cells = [runs.means(MODELS, "accuracy", 1, *place)]
+            cells.append(difference(runs, place, "accuracy"))
+            cells.append(runs.means(MODELS, "ece", 3, *place))
+            cells.append(runs.means(MODELS, "found", 1, *place))
+            cells.append(runs.mean(FROZEN, "found", 1, *place))
             print(f"| {name}, {share:.0%} wrong | {' | '.join(cells)} |")
 
 
-class Runs:
-    """The runs of one row of a table, by model and seed."""
-
-    def __init__(self, rows: list[dict[str, str]], task: str, change: str, weight: str):
-        self.rows = {
-            (r["model"], r["seed"]): r
-            for r in rows
-            if (r["task"], r["change"], r["class_weight"]) == (task, change, weight)
-        }
-
-    def values(self, model: str, column: str) -> dict[str, float]:
-        """Return a column's values by seed."""
-        return {
-            seed: float(row[column])
-            for (m, seed), row in self.rows.items()
-            if m == model and row[column]
-        }
-
-    def mean(self, model: str, column: str, digits: int) -> str:
-        """Write the mean over the seeds."""
-        values = list(self.values(model, column).values())
-        return f"{np.mean(values):.{digits}f}" if values else "–"
-
-    def both(self, column: str, digits: int) -> str:
-        """Write the means of both models."""
-        return " / ".join(self.mean(model, column, digits) for model in MODELS)
-
-    def gaps(self, column: str) -> np.ndarray:
-        """Return the mixture's paired differences to the linear head."""
-        theirs, ours = (self.values(model, column) for model in MODELS)
-        return np.array([ours[s] - theirs[s] for s in sorted(ours.keys() & theirs)])
+def difference(runs: Runs, place: tuple[str, ...], column: str) -> str:
+    """Write the mixture's paired difference to the linear head."""
+    theirs, ours = MODELS
+    return interval(runs.gaps(ours, theirs, *place, column=column))
 
 
 if __name__ == "__main__":
