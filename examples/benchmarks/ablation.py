@@ -85,10 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
     parser.add_argument("--table", action="store_true", help="print, run nothing")
     arguments = parser.parse_args()
     if not arguments.table:
-        for seed in SEEDS:
+        for seed in arguments.seeds:
             for name in arguments.tasks:
                 task = development_task(name, arguments.data)
                 run_missing(name, shortened(task, MAX_TRAINING, seed), seed)
