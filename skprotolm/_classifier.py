@@ -137,7 +137,8 @@ class ProtoLMClassifier(
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
         Epochs without a better validation score before training goes on to its end,
-        the epochs that bring prototypes to their texts.
+        the epochs that bring prototypes to their texts. Of equal epochs the later is
+        kept.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         "auto" trains in bfloat16 autocast where the hardware has it and predicts in
         fp32; "bf16" predicts in bfloat16 too, so that results depend a little on
@@ -161,6 +162,8 @@ class ProtoLMClassifier(
         One record an epoch: ``epoch``, ``loss``, its terms before they are weighted,
         ``learning_rate`` and ``head_learning_rate`` at its beginning,
         ``texts_per_second``, and ``validation_score`` with early stopping.
+    learning_rate_ : float
+        What `learning_rate` was, "auto" resolved.
     n_iter_ : int
         Whole epochs that were trained.
 
@@ -337,6 +340,7 @@ class ProtoLMClassifier(
         self.__dict__.update(
             _attributes(outcome.state),
             history_=outcome.history,
+            learning_rate_=outcome.learning_rate,
             n_iter_=len(outcome.history),
         )
 

@@ -57,6 +57,7 @@ class Outcome(NamedTuple):
 
     state: FittedState
     history: list[dict[str, float]]
+    learning_rate: float  # the highest of the encoder
     interrupted: bool
     n_coincident: int  # prototypes that nearly coincide with another one
 
@@ -166,7 +167,13 @@ class _Fit:
                 interrupted = True
         self._place(self.model)
         state = self._finished(self.model)
-        return Outcome(state, self.history, interrupted, self._count_coincident())
+        return Outcome(
+            state,
+            self.history,
+            self.settings.learning_rate,
+            interrupted,
+            self._count_coincident(),
+        )
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train freely, then bring prototypes to their texts in the last epochs."""

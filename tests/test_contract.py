@@ -238,7 +238,7 @@ def test_before_fit_every_question_is_answered_with_not_fitted(method):
 
 def test_before_fit_there_is_nothing_of_a_fit():
     clf = ProtoLMClassifier()
-    for name in ("prototypes_", "classes_", "history_", "n_iter_"):
+    for name in ("prototypes_", "classes_", "history_", "learning_rate_", "n_iter_"):
         assert not hasattr(clf, name), name
     with pytest.raises(NotFittedError):
         clf.get_feature_names_out()

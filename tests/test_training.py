@@ -137,7 +137,9 @@ def test_the_default_rate_is_the_one_that_is_trained_with(make_classifier, texts
     clf = make_classifier(learning_rate="auto", warmup_fraction=0.0).fit(*texts)
     expected = encoder_rate("auto", 16, len(texts[0]))
     assert clf.history_[0]["learning_rate"] == pytest.approx(expected)
-    assert clf.learning_rate == "auto"
+    assert (clf.learning_rate, clf.learning_rate_) == ("auto", expected)
+    clf.set_params(learning_rate=0.25, max_epochs=1).fit(*texts)
+    assert clf.learning_rate_ == 0.25
 
 
 # --- What is recorded.
