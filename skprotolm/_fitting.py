@@ -23,7 +23,13 @@ from skprotolm._head import (
 from skprotolm._initialization import automatic_counts, clearness
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._planning import Plan
-from skprotolm._projection import assign, count_coincident, survey, worth_keeping
+from skprotolm._projection import (
+    assign,
+    count_coincident,
+    find_doubles,
+    survey,
+    worth_keeping,
+)
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
 from skprotolm._state import FittedState
@@ -306,27 +312,36 @@ class _Fit:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
         assert self.assigned is not None
-        layer = model.head.layer
+        assigned, layer = self.assigned, model.head.layer
         if self.settings.projection:
             vectors = text_vectors(
                 model,
-                self.training.take(self.assigned),
+                self.training.take(assigned),
                 self.settings.batch_size,
                 bf16=False,
             )
             self._require_finite(vectors)
             layer.vectors.copy_(vectors)
         if isinstance(layer, MixtureLayer):
+            if self.settings.projection and self.settings.n_prototypes == "auto":
+                assigned = self._folded(layer, assigned)
             layer.fix_priors()
         return FittedState(
             model=model,
             classes=self.plan.targets.classes,
-            quotes=self._quotes(self.assigned),
+            quotes=self._quotes(assigned),
             n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
             batch_size=self.settings.batch_size,
             bf16=self.predict_bf16,
             device=str(self.settings.device),
         )
+
+    def _folded(self, layer: MixtureLayer, assigned: np.ndarray) -> np.ndarray:
+        """Make one of prototypes that have come to say the same of any text."""
+        found = (layer.compare(layer.vectors), layer.owner, layer.describe()["priors"])
+        into = find_doubles(*(tensor.cpu().numpy() for tensor in found))
+        layer.fold(torch.from_numpy(into).to(layer.owner.device))
+        return assigned[np.unique(into)]
 
     def _quotes(self, assigned: np.ndarray) -> Quotes:
         around = survey(assigned, self.space, self.codes, self.plan.candidates)

@@ -162,6 +162,14 @@ class MixtureLayer(PrototypeLayer):
         tables = _class_table(self.owner.cpu(), self.n_classes)
         self.members, self.places = (t.to(self.owner.device) for t in tables)
 
+    def fold(self, into: Tensor) -> None:
+        """Let each prototype's prior go to the one that is to stand for it, (M,)."""
+        kept, groups = into.unique(return_inverse=True)  # rising
+        logits = self.prior_logits.data
+        sums = [torch.logsumexp(logits[groups == g], dim=0) for g in range(len(kept))]
+        self.keep(kept)
+        self.prior_logits.data = torch.stack(sums)
+
     def start_bias(self, class_weights: np.ndarray) -> None:
         """Start b_c at the logarithm of the class's share, where training moves it to.
 

@@ -22,6 +22,7 @@ from skprotolm.exceptions import (
     FewerPrototypesWarning,
     FitInterruptedWarning,
 )
+from skprotolm.metrics import prototype_diversity
 from tests.conftest import make_texts
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -548,6 +549,21 @@ def test_automatic_prototypes_stand_for_other_texts(
     assert pickle.loads(pickle.dumps(clf)).predict(X).tolist() == (
         clf.predict(X).tolist()
     )
+
+
+def test_automatic_prototypes_are_apart_in_the_end(make_classifier, texts, monkeypatch):
+    """Those that were apart when they got their texts drifted together afterwards."""
+    monkeypatch.setattr(  # or the tiny encoder leaves too few to drift
+        "skprotolm._fitting.worth_keeping", lambda rows, *_: np.arange(len(rows))
+    )
+    clf = make_classifier(n_prototypes="auto", cohesion=0.0, max_epochs=3)
+    clf.fit(*texts)
+    assert 2 < len(clf.prototypes_) < 16
+    gaps = prototype_diversity(clf)
+    assert gaps[~np.isnan(gaps)].min() >= 0.05
+    for label in clf.classes_:
+        priors = clf.prototypes_.priors[clf.prototypes_.labels == label]
+        assert priors.sum() == pytest.approx(1)
 
 
 def test_pruning_happens_before_the_last_epoch_trains(make_classifier, texts):
