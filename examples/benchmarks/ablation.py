@@ -67,6 +67,7 @@ VARIANTS = {
     "no cohesion, no coverage": Variant({"cohesion": 0.0}),
     "no separation": Variant({"separation": 0.0}),
     "no diversity": Variant({"diversity": 0.0}),
+    "none of these": Variant({"cohesion": 0.0, "separation": 0.0, "diversity": 0.0}),
     "no preservation": Variant({"preservation": 0.0}),
     "less preservation, 0.2": Variant({"preservation": 0.2}),
     "not gathered at the start": Variant(
