@@ -13,11 +13,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
-from skprotolm._formulations import FORMULATIONS, Placement
+from skprotolm._formulations import FORMULATIONS, Placement, leave
 from skprotolm._head import (
     MixtureLayer,
     PrototypeHead,
-    PrototypeLayer,
     TokenAttention,
 )
 from skprotolm._initialization import automatic_counts, clearness
@@ -115,7 +114,13 @@ class _Fit:
         # What starts together needs epochs to come apart in.
         spread = clear if self._n_free() else 1.0
         self.start = Placement(
-            untrained.numpy(), self.codes, weights, counts, spread, seed
+            untrained.numpy(),
+            pretrained.numpy(),
+            self.codes,
+            weights,
+            counts,
+            spread,
+            seed,
         )
         layer = self.formulation.build(self.start, self.settings)
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
@@ -285,20 +290,15 @@ class _Fit:
         """
         if self.trainer.tie is None or self.assigned is None:
             layer, vectors = model.head.layer, self._training_vectors()
-            if self.settings.projection and self.trainer.n_steps_taken:
-                there = replace(self.start, vectors=vectors.numpy())
-                with torch.no_grad():
-                    self.formulation.settle(layer, there)
-            self.assigned = self._assign(layer, vectors)
+            settles = self.settings.projection and self.trainer.n_steps_taken
+            settle = self.formulation.settle if settles else leave
+            with torch.no_grad():
+                places = settle(layer, replace(self.start, vectors=vectors.numpy()))
+                # The space in which the model compares, for what surrounds prototypes.
+                self.space = layer.compare(vectors).numpy()
+            owner = layer.owner.cpu().numpy()
+            self.assigned = assign(places[0], owner, places[1], self.plan.candidates)
         return self.assigned
-
-    def _assign(self, layer: PrototypeLayer, vectors: Tensor) -> np.ndarray:
-        """Give each prototype a text; keep the space in which they were compared."""
-        with torch.no_grad():
-            self.space = layer.compare(vectors).numpy()
-            prototypes = layer.compare(layer.vectors).cpu().numpy()
-        owner = layer.owner.cpu().numpy()
-        return assign(prototypes, owner, self.space, self.plan.candidates)
 
     def _pruned(self, assigned: np.ndarray) -> np.ndarray:
         """Let prototypes go that no text needs, before the last epochs train."""
@@ -337,7 +337,7 @@ class _Fit:
         )
 
     def _folded(self, layer: MixtureLayer, assigned: np.ndarray) -> np.ndarray:
-        """Make one of prototypes that have come to say the same of any text."""
+        """Make one of prototypes that have come to say nearly the same of any text."""
         found = (layer.compare(layer.vectors), layer.owner, layer.describe()["priors"])
         into = find_doubles(*(tensor.cpu().numpy() for tensor in found))
         layer.fold(torch.from_numpy(into).to(layer.owner.device))

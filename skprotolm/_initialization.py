@@ -12,10 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
+from skprotolm._projection import N_NEIGHBOURS
+
 # Of n_prototypes="auto": in all, and the fewest and most a class.
 _IN_ALL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _SAMPLE = 5000  # texts that clearness looks at
-_NEIGHBOURS = 10
 # Clusters start at least so far from their class's mean, as a share of the way.
 _LEAST_SPREAD = 0.1
 
@@ -107,6 +108,9 @@ def automatic_counts(most: list[int], clear: float) -> list[int]:
 def clearness(vectors: np.ndarray, codes: np.ndarray, seed: int) -> float:
     """Return how much of a text's class its nearest texts tell: 0 as chance, 1 all.
 
+    As for a prototype's purity, those are the min(10, n_c − 1) nearest others, n_c the
+    texts of its class; chance is the share of its class among the others.
+
     Parameters
     ----------
     vectors : ndarray of shape (n, P)
@@ -117,10 +121,16 @@ def clearness(vectors: np.ndarray, codes: np.ndarray, seed: int) -> float:
     """
     rows = np.random.RandomState(seed).permutation(len(codes))[:_SAMPLE]
     unit, codes = normalize(vectors[rows]), codes[rows]
-    k = min(_NEIGHBOURS, len(rows) - 1)
+    mates = np.bincount(codes)[codes] - 1
+    if not mates.any():
+        return 0.0
+    k = min(N_NEIGHBOURS, int(mates.max()))
     near = NearestNeighbors(n_neighbors=k).fit(unit).kneighbors(return_distance=False)
-    agreement = np.mean(codes[near] == codes[:, None])
-    chance = np.sum((np.bincount(codes) / len(codes)) ** 2)
+    asked = np.arange(k) < mates[:, None]
+    agree = (codes[near] == codes[:, None]) & asked
+    used = mates > 0
+    agreement = np.mean(agree[used].sum(axis=1) / asked[used].sum(axis=1))
+    chance = np.mean(mates[used] / (len(rows) - 1))
     return float(max(0.0, (agreement - chance) / max(1 - chance, 1e-9)))
 
 

@@ -263,7 +263,7 @@ def _mistakes(
 def doubtful_labels(
     around: Corpus, seen: Decisions
 ) -> tuple[list[dict[str, Any]], int]:
-    """Find texts whose label has less support than one other label has.
+    """Find texts of whose labels another one has more than half of the support.
 
     Returns the first of them, the own label's support least first, and how many there
     are.

@@ -149,30 +149,32 @@ def settled(prototypes, angles, codes, counts, **given):
     lengths = 0.7 + 0.1 * np.arange(len(prototypes))[:, None]
     vectors = torch.from_numpy(directions(*prototypes) * lengths).float()
     layer = MixtureLayer(vectors, torch.from_numpy(owner), len(counts), 30.0)
+    learned = directions(*angles).astype(np.float32)
     place = Placement(
-        directions(*angles).astype(np.float32),
+        learned,
+        given.get("pretrained", learned),
         np.array(codes),
         np.array(given.get("weights", np.ones(len(codes)))),
         counts,
-        clearness=0.0,
+        spread=0.0,
         seed=0,
     )
     with torch.no_grad():
-        FORMULATIONS["mixture"].settle(layer, place)
-    return layer
+        places = FORMULATIONS["mixture"].settle(layer, place)
+    return layer, *places
 
 
 def test_prototypes_settle_in_clusters_each_in_the_one_nearest_to_it():
     angles, codes = [0, 10, 60, 70, 200, 210], [0, 0, 0, 0, 1, 1]
     for first, second in ((30, 40), (40, 30)):
-        layer = settled([first, second, 180], angles, codes, [2, 1])
+        layer, *_ = settled([first, second, 180], angles, codes, [2, 1])
         expected = [5, 65, 205] if first < second else [65, 5, 205]
         found = degrees(layer.vectors.detach().numpy())
         assert found == pytest.approx(expected, abs=0.1)
 
 
 def test_settling_keeps_the_lengths_of_prototypes():
-    layer = settled([40, 30, 180], [0, 10, 60, 70, 200], [0, 0, 0, 0, 1], [2, 1])
+    layer, *_ = settled([40, 30, 180], [0, 10, 60, 70, 200], [0, 0, 0, 0, 1], [2, 1])
     lengths = layer.vectors.detach().norm(dim=1).numpy()
     assert lengths == pytest.approx([0.7, 0.8, 0.9], abs=1e-6)
 
@@ -181,26 +183,58 @@ def test_texts_that_the_model_gives_another_class_draw_no_prototype():
     """Three texts of class 0 stand where the model has class 1."""
     angles = [0, 10, 60, 70, 178, 180, 182, 175, 185]
     codes = [0, 0, 0, 0, 0, 0, 0, 1, 1]
-    layer = settled([30, 40, 180], angles, codes, [2, 1])
+    layer, *_ = settled([30, 40, 180], angles, codes, [2, 1])
     found = degrees(layer.vectors.detach().numpy())
     assert found == pytest.approx([5, 65, 180], abs=1)
 
 
 def test_a_class_that_the_model_never_gives_settles_all_the_same():
-    layer = settled([90, 180], [170, 190, 180], [0, 0, 1], [1, 1])
+    layer, *_ = settled([90, 180], [170, 190, 180], [0, 0, 1], [1, 1])
     assert degrees(layer.vectors.detach().numpy()) == pytest.approx([180, 180], abs=1)
 
 
 def test_weights_move_where_prototypes_settle():
     given = {"weights": [3.0, 1.0, 1.0]}
-    layer = settled([5, 180], [0, 40, 180], [0, 0, 1], [1, 1], **given)
+    layer, *_ = settled([5, 180], [0, 40, 180], [0, 0, 1], [1, 1], **given)
     assert degrees(layer.vectors.detach().numpy())[0] == pytest.approx(10, abs=1)
+
+
+def test_prototypes_settle_where_texts_are_alike_to_the_pretrained_encoder_too():
+    """Inside a class the model tells subjects hardly, and clustered what it told."""
+    angles, codes = [0, 1, 2, 0, 1, 2, 180, 181], [0] * 6 + [1] * 2
+    subjects = np.array([0, 0, 0, 1, 1, 1, 0, 1])
+    _, prototypes, texts = settled(
+        [20, 340, 180], angles, codes, [2, 1], pretrained=np.eye(2)[subjects]
+    )
+    gaps = np.linalg.norm(prototypes[:2, None] - texts[None, :6], axis=2)
+    assert sorted(subjects[gaps.argmin(axis=1)]) == [0, 1]
+    # Where all have one subject, the model's kinds are what there is.
+    angles = [0, 1, 80, 81, 0, 80, 180, 181]
+    layer, *_ = settled(
+        [20, 60, 180], angles, codes, [2, 1], pretrained=np.ones((8, 2))
+    )
+    found = degrees(layer.vectors.detach().numpy())
+    assert found[:2] == pytest.approx([1 / 3, 80 + 1 / 3], abs=0.01)
+
+
+def test_learned_and_pretrained_vectors_vary_alike_inside_a_class():
+    rng = np.random.RandomState(0)
+    angles, pretrained = rng.uniform(0, 9, size=40), rng.normal(size=(40, 5))
+    *_, texts = settled([5, 5], angles, [0, 1] * 20, [1, 1], pretrained=pretrained)
+    within = texts - np.stack([texts[i::2].mean(axis=0) for i in (0, 1)] * 20)
+    learned, read = (within[:, :2] ** 2).sum(), (within[:, 2:] ** 2).sum()
+    assert learned == pytest.approx(read, rel=1e-4)
+    assert np.linalg.norm(texts, axis=1) == pytest.approx(1)
 
 
 def test_prototypes_as_published_stay_where_they_are():
     layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), 2)
-    place = Placement(np.eye(2)[::-1], np.arange(2), np.ones(2), [1, 1], 0.0, 0)
-    FORMULATIONS["proto-lm"].settle(layer, place)
+    vectors = 3 * np.eye(2)[::-1]
+    place = Placement(vectors, vectors, np.arange(2), np.ones(2), [1, 1], 0.0, 0)
+    with torch.no_grad():
+        prototypes, texts = FORMULATIONS["proto-lm"].settle(layer, place)
+    np.testing.assert_array_equal(prototypes, np.eye(2))
+    np.testing.assert_array_equal(texts, vectors)
     torch.testing.assert_close(layer.vectors.detach(), torch.eye(2))
 
 
@@ -225,18 +259,29 @@ def test_clearness_is_about_nothing_where_they_do_not():
         assert clearness(vectors, codes.astype(int), seed=0) < 0.03
 
 
-@pytest.mark.parametrize("n", [7, 40])
-def test_clearness_is_that_of_plain_loops(n):
-    vectors, codes = spread(n, 3, 0.5)
+@pytest.mark.parametrize("sizes", [(4, 2, 1), (30, 12, 5), (40, 40, 40)])
+def test_clearness_is_that_of_plain_loops(sizes):
+    codes = np.repeat([0, 1, 2], sizes)
+    n = len(codes)
+    vectors = np.eye(3)[codes] + 0.7 * np.random.RandomState(0).normal(size=(n, 3))
     unit = [v / np.linalg.norm(v) for v in vectors]
-    agree = []
+    agree, chance = [], []
     for i in range(n):
         others = [j for j in range(n) if j != i]
-        near = sorted(others, key=lambda j: -unit[i] @ unit[j])[:10]
-        agree.append(np.mean([codes[j] == codes[i] for j in near]))
-    chance = sum(np.mean(codes == c) ** 2 for c in range(3))
-    expected = max(0, (np.mean(agree) - chance) / (1 - chance))
+        mates = sum(codes[j] == codes[i] for j in others)
+        if mates:
+            near = sorted(others, key=lambda j: -unit[i] @ unit[j])[: min(10, mates)]
+            agree.append(np.mean([codes[j] == codes[i] for j in near]))
+            chance.append(mates / len(others))
+    expected = (np.mean(agree) - np.mean(chance)) / (1 - np.mean(chance))
+    assert 0 < expected < 1
     assert clearness(vectors, codes, seed=0) == pytest.approx(expected)
+
+
+def test_few_texts_that_their_neighbours_tell_are_clear():
+    """Ten neighbours were asked where a class had eight texts: .4 at most."""
+    assert clearness(*spread(16, 2, 0.01), seed=0) == 1
+    assert clearness(np.eye(3), np.arange(3), seed=0) == 0
 
 
 @pytest.mark.parametrize(

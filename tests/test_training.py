@@ -655,9 +655,9 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     usual = FORMULATIONS_TABLE["mixture"]
 
-    def settle(layer: Any, placement: Any) -> None:
+    def settle(layer: Any, placement: Any) -> Any:
         calls.append(len(placement.vectors))
-        usual.settle(layer, placement)
+        return usual.settle(layer, placement)
 
     told = dataclasses.replace(usual, settle=settle)
     monkeypatch.setitem(FORMULATIONS_TABLE, "mixture", told)

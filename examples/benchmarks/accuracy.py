@@ -3,8 +3,8 @@
     python examples/benchmarks/accuracy.py --data FOLDER_OF_CSV_FILES
 
 The linear head is trained in the same way as the classifier: the same encoder, texts,
-batches, epochs and rates. Every result is written as it comes, and a run that was
-stopped goes on where it was; `--tasks`, `--models` and `--seeds` run a part.
+size of batches, epochs and rates. Every result is written as it comes, and a run that
+was stopped goes on where it was; `--tasks`, `--models` and `--seeds` run a part.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def make(model: str, task: Task, seed: int) -> Any:
 MODELS = ("linear", "mixture", "untied", "tfidf", "frozen", "proto-lm")
 TITLES = {
     "linear": "linear head",
-    "mixture": "mixture, tied",
-    "untied": "mixture, not tied",
+    "mixture": "mixture",
+    "untied": "mixture, learned vectors",
     "proto-lm": "proto-lm as published, warm start",
     "tfidf": "TF-IDF + logistic regression",
     "frozen": "frozen vectors + logistic regression",
@@ -183,9 +183,9 @@ def print_tables(rows: list[dict[str, str]]) -> None:
 
 
 def print_differences(runs: Runs) -> None:
-    """Print what the prototypes and the tying cost or gain, and calibration."""
+    """Print what prototypes, and texts as prototypes, cost or gain, and calibration."""
     print()
-    titles = ["seeds", "mixture − linear head", "tied − not tied"]
+    titles = ["seeds", "mixture − linear head", "texts − learned vectors"]
     table("points", [*titles, "ECE linear / mixture", "NLL linear / mixture"])
     means: dict[str, list[float]] = {"linear": [], "untied": []}
     for task in TASKS:
@@ -213,7 +213,7 @@ def print_prototypes(runs: Runs) -> None:
         "reading gain": ("reading_gain", 2),
     }
     print()
-    table("mixture, tied", [*columns, "of the own class before tying"])
+    table("mixture", [*columns, "learned vectors of the own class"])
     for task in TASKS:
         cells = [runs.mean("mixture", *column, task) for column in columns.values()]
         cells.append(runs.mean("untied", "own_class", 3, task))

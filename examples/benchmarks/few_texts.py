@@ -4,7 +4,7 @@
 
 SetFit needs an environment of its own, whose interpreter PYTHON is: ``pip install
 setfit``. All three fine-tune the same encoder on the same texts, one after the other,
-with the same number of threads. Results are written as they come, and a run that was
+with one thread. Results are written as they come, and a run that was
 stopped goes on where it was.
 """
 
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--table", action="store_true", help="print, run nothing")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     if not arguments.table:
         warnings.simplefilter("ignore", FewerPrototypesWarning)
         run_missing(arguments)
@@ -127,7 +128,7 @@ def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print accuracies, paired differences and times as Markdown."""
-    runs = Runs(rows, "task", "per_class")
+    runs = Runs(rows, "task", "per_class").common(MODELS)
     print(f"\n{provenance()} Seeds {runs.seeds}, as far as they have run.\n")
     titles = ["linear head", "mixture", "SetFit", "− linear head", "− SetFit"]
     more = ["time / SetFit's", "ECE linear / mixture / SetFit", "runs"]

@@ -1,7 +1,7 @@
 """The peer of every accuracy here: the same encoder under a plain linear head.
 
-Mean of the tokens, dropout 0.1, one linear layer; the same batches, epochs,
-precision, optimiser and schedule as the classifier under test.
+Mean of the tokens, dropout 0.1, one linear layer; the same size of batches,
+epochs, precision, optimiser and schedule as the classifier under test.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from skprotolm._parameters import check_parameters
 from skprotolm._planning import count_epochs
 from skprotolm._runtime import has_bf16, resolve_device, seeded
 from skprotolm._targets import encode_targets
-from skprotolm._training import encoder_rate, make_optimizer, make_schedule
-
-MAX_GRADIENT_NORM = 1.0
+from skprotolm._training import (
+    _MAX_GRADIENT_NORM,
+    encoder_rate,
+    make_optimizer,
+    make_schedule,
+)
 
 
 class LinearHeadClassifier:
@@ -75,7 +78,7 @@ class LinearHeadClassifier:
                 loss = cross_entropy(self.head(vectors), codes[some], weights[some])
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+                nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
                 optimizer.step()
                 schedule.step()
         self.encoder.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from skprotolm._runtime import has_bf16
 from skprotolm.metrics import (
     explanation_compactness,
     prototype_diversity,
+    prototype_purity,
     prototype_uniqueness,
     reading_gain,
 )
@@ -41,12 +43,15 @@ DESCRIBED = (
 
 
 class ResultFile:
-    """A tidy CSV file, one row a run, to which runs are added as they end."""
+    """A tidy CSV file, one row a run, to which runs are added as they end.
+
+    Its last column is the commit of the code that ran.
+    """
 
     def __init__(self, name: str, keys: tuple[str, ...], columns: tuple[str, ...]):
         self.path = Path(__file__).parent / "results" / name
         self.keys = keys
-        self.fields = (*keys, *columns)
+        self.fields = (*keys, *columns, "code")
 
     def rows(self) -> list[dict[str, str]]:
         """Return the results so far."""
@@ -68,7 +73,15 @@ class ResultFile:
             writer = csv.DictWriter(file, self.fields, lineterminator="\n")
             if is_new:
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow(row | {"code": last_change()})
+
+
+def last_change() -> str:
+    """Return the commit that last changed the package or a benchmark."""
+    root = Path(__file__).parents[2]
+    command = ["git", "log", "-1", "--format=%h", "--", "skprotolm"]
+    command.append("examples/benchmarks/*.py")
+    return subprocess.check_output(command, cwd=root, text=True).strip()
 
 
 class Runs:
@@ -86,6 +99,16 @@ class Runs:
             for row in rows
         }
         self.seeds = ", ".join(map(str, sorted({seed for _, _, seed in self.rows})))
+
+    def common(self, models: Iterable[str]) -> Runs:
+        """Return the runs of places and seeds at which all these models have one."""
+        of = [{(w, seed) for w, m, seed in self.rows if m == model} for model in models]
+        complete = set.intersection(*of)
+        found = copy.copy(self)
+        found.rows = {
+            key: row for key, row in self.rows.items() if key[::2] in complete
+        }
+        return found
 
     def values(self, model: str, column: str, *place: str) -> dict[tuple, float]:
         """Return a column's values, by place and seed."""
@@ -144,8 +167,8 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
     prototypes = clf.prototypes_
     order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]
     X = [task.X_test[i] for i in order]
-    # Of the model as it is, where the prototypes' own figures are those of the moment
-    # before the last epoch. A text is not its own prototype's use.
+    # Of the model as it is, where the prototypes' own figures, `usages` and `purities`,
+    # are of the moment before the last epoch. A text is not its own prototype's use.
     similarities = clf.transform(task.X_train)
     nearest_text = similarities.argmax(axis=0)
     nearest = similarities.argmax(axis=1)
@@ -162,7 +185,7 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
         "prototypes": len(prototypes),
         "unique": prototype_uniqueness(clf),
         "own_class": own.mean(),
-        "purity": np.nanmean(prototypes.purities),
+        "purity": np.nanmean(prototype_purity(clf, task.X_train, task.y_train)),
         "unused": int(np.sum(usage == 0)),
         "nearest_pair": 1 - np.nanmin(prototype_diversity(clf)),
         "for_90": np.median(explanation_compactness(clf, X)),
