@@ -96,10 +96,10 @@ class ProtoLMClassifier(
         the rest.
     diversity : float, default=0.1
         Weight of the term that keeps prototypes of one class apart ("mixture").
-    preservation : float, default=0.4
+    preservation : float or "auto", default="auto"
         Weight of the term that keeps the pretrained encoder's sense of which texts
         of a class are alike ("mixture"). Without it "the nearest prototype" says
-        little more than the label.
+        little more than the label. "auto" is 0.4, and 0.2 for pairs of texts.
     n_nearest : int or float, default=0.5
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
@@ -210,7 +210,7 @@ class ProtoLMClassifier(
         cohesion: float = 0.1,
         separation: float = 0.1,
         diversity: float = 0.1,
-        preservation: float = 0.4,
+        preservation: float | str = "auto",
         n_nearest: float = 0.5,
         projection: bool = True,
         finetune: str = "full",

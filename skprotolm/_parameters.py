@@ -33,7 +33,7 @@ class Settings:
     cohesion: float
     separation: float
     diversity: float
-    preservation: float
+    preservation: Any  # a number, or "auto"
     n_nearest: float
     projection: bool
     finetune: str
@@ -117,7 +117,7 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         "cohesion": _SHARE,
         "separation": _SHARE,
         "diversity": _NOT_NEGATIVE,
-        "preservation": _NOT_NEGATIVE,
+        "preservation": _either(_one_of("auto"), _NOT_NEGATIVE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": _FLAG,
         "finetune": _one_of(*FINETUNE),

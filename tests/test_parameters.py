@@ -38,7 +38,10 @@ WRONG = {
     "cohesion": SHARE,
     "separation": SHARE,
     "diversity": NOT_NEGATIVE,
-    "preservation": NOT_NEGATIVE,
+    "preservation": (
+        r"'auto', or a number in \[0, inf\)",
+        [-0.1, NAN, np.inf, "0.4", None, True],
+    ),
     "n_nearest": (
         r"an int of at least 1, or a number in \(0, 1\]",
         [0, 0.0, 1.5, -1, NAN, "0.5", None, True],

@@ -174,6 +174,17 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(make_classifier, texts):
         assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("pairs", "weight"), [(False, 0.4), (True, 0.2)])
+def test_of_pairs_less_is_preserved(make_classifier, texts, pairs, weight):
+    X, y = texts
+    X = [(x, "so it was") for x in X] if pairs else X
+    clf = make_classifier(preservation="auto", cohesion=0.0, separation=0.0).fit(X, y)
+    assert (ProtoLMClassifier().preservation, clf.preservation) == ("auto", "auto")
+    first = clf.history_[0]
+    rest = first["loss"] - first["cross_entropy"] - clf.diversity * first["diversity"]
+    assert rest / first["preservation"] == pytest.approx(weight, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "term", ["cohesion", "separation", "diversity", "preservation"]
 )
