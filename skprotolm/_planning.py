@@ -76,9 +76,9 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
 def weigh_preservation(preservation: Any, texts: Texts) -> float:
     """Return the weight of the preservation term; "auto": 0.4, of pairs 0.2.
 
-    With 0.2 instead of 0.4, paraphrases (MRPC, 3,200 pairs, two seeds) went from 76.9 to
-    79.6 % of development pairs; but of sentiment (SST-2, 2,000 texts) only four of sixteen
-    prototypes were left apart, and the reading gain went from .72 to .37.
+    With 0.2 instead of 0.4, paraphrases (MRPC, 3,200 pairs, two seeds) went from 76.9
+    to 79.6 % of development pairs; but of sentiment (SST-2, 2,000 texts) only four of
+    sixteen prototypes were left apart, and the reading gain went from .72 to .37.
     """
     if preservation != "auto":
         return float(preservation)
