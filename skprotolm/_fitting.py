@@ -274,8 +274,10 @@ class _Fit:
     def _tie(self) -> None:
         """Assign every prototype a training text, and let the two come together."""
         assigned = self._place(self.model)
-        if self.settings.n_prototypes == "auto":
-            assigned = self._pruned(assigned)
+        if self._lets_go:
+            kept = self._worthwhile(assigned)
+            self.trainer.keep_prototypes(kept)
+            self.assigned = assigned = assigned[kept]
         self.trainer.tie = Tie(
             self.training.take(assigned),
             self._training_vectors()[assigned],
@@ -300,19 +302,24 @@ class _Fit:
             self.assigned = assign(places[0], owner, places[1], self.plan.candidates)
         return self.assigned
 
-    def _pruned(self, assigned: np.ndarray) -> np.ndarray:
-        """Let prototypes go that no text needs, before the last epochs train."""
-        kept = worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
-        if len(kept) < len(assigned):
-            self.trainer.keep_prototypes(kept)
-            self.assigned = assigned[kept]
-        return assigned[kept]
+    @property
+    def _lets_go(self) -> bool:
+        """Whether prototypes that no text needs may go."""
+        return self.settings.projection and self.settings.n_prototypes == "auto"
+
+    def _worthwhile(self, assigned: np.ndarray) -> np.ndarray:
+        """Return which prototypes texts need, given the texts that they are to have."""
+        return worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
 
     def _finished(self, model: ProtoLM) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
         assert self.assigned is not None
         assigned, layer = self.assigned, model.head.layer
+        if self._lets_go and self.trainer.tie is None:  # stopped before its last epochs
+            kept = self._worthwhile(assigned)
+            layer.keep(torch.from_numpy(kept).to(layer.owner.device))
+            assigned = assigned[kept]
         if self.settings.projection:
             vectors = text_vectors(
                 model,
@@ -323,7 +330,7 @@ class _Fit:
             self._require_finite(vectors)
             layer.vectors.copy_(vectors)
         if isinstance(layer, MixtureLayer):
-            if self.settings.projection and self.settings.n_prototypes == "auto":
+            if self._lets_go:
                 assigned = self._folded(layer, assigned)
             layer.fix_priors()
         return FittedState(

@@ -947,12 +947,17 @@ def test_what_a_callback_is_given_names_its_features(make_classifier, texts):
 
 
 @pytest.mark.usefixtures("callbacks")
+@pytest.mark.parametrize("n_prototypes", [3, "auto"])
 @pytest.mark.parametrize("projection", [True, False])
 def test_what_a_callback_is_given_is_what_a_stop_would_give(
-    make_classifier, texts, projection
+    make_classifier, texts, projection, n_prototypes
 ):
     X, y = texts
-    parameters = {"max_epochs": 3, "projection": projection}
+    parameters = {
+        "max_epochs": 3,
+        "projection": projection,
+        "n_prototypes": n_prototypes,
+    }
     watcher = Watcher()
     make_classifier(**parameters).set_callbacks(watcher).fit(X, y)
     for n_epochs in (1, 2):
@@ -963,6 +968,19 @@ def test_what_a_callback_is_given_is_what_a_stop_would_give(
         assert given.prototypes_.texts == stopped.prototypes_.texts
         shares = given.explain(X[:1])[0].contributions
         np.testing.assert_allclose(shares.sum(), 1, atol=1e-6)
+
+
+@pytest.mark.usefixtures("callbacks")
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_a_stopped_fit_lets_prototypes_go_too(make_classifier, texts, formulation):
+    """Those that no text has as its nearest were kept, unless the last epoch came."""
+    X, y = texts
+    few = [0, 2, 4, 1, 3, 5]
+    clf = make_classifier(n_prototypes="auto", max_epochs=3, formulation=formulation)
+    clf.set_callbacks(Watcher(stop_after=1)).fit([X[i] for i in few], y[few])
+    assert clf.n_iter_ == 1
+    assert len(clf.prototypes_) < 6  # each text can not stand for another one
+    assert len(clf.explain(X[:1])[0].contributions) == len(clf.prototypes_)
 
 
 @pytest.mark.usefixtures("callbacks")
