@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+from sklearn.metrics import pairwise_distances_argmin
 
 N_NEIGHBOURS = 10  # that a prototype's purity looks at
-_CHUNK = 8192  # texts compared at once
 # Of unit vectors ‖a − b‖² is 2 − 2·cos: these are cosines of 0.995, 0.95 and 0.9.
 # Prototypes come nearer to one another in the last epochs, by up to 0.07, so that more
 # is asked before these than after.
@@ -143,15 +143,10 @@ def _count_usage(
     assigned: np.ndarray, texts: np.ndarray, candidates: Candidates
 ) -> np.ndarray:
     """Count the other training texts that have each prototype as their nearest."""
-    usage = np.zeros(len(assigned), dtype=np.int64)
     ids = candidates.text_ids
-    for start in range(0, len(texts), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(texts)))
-        distances = cdist(texts[rows], texts[assigned], "sqeuclidean")
-        nearest = distances.argmin(axis=1)
-        others = ids[rows] != ids[assigned[nearest]]
-        usage += np.bincount(nearest[others], minlength=len(assigned))
-    return usage
+    nearest = pairwise_distances_argmin(texts, texts[assigned])
+    others = ids != ids[assigned[nearest]]
+    return np.bincount(nearest[others], minlength=len(assigned))
 
 
 def survey(
