@@ -10,9 +10,15 @@ was stopped goes on where it was; `--tasks`, `--models` and `--seeds` run a part
 from __future__ import annotations
 
 import argparse
+import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from linear_head import LinearHeadClassifier
@@ -33,9 +39,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tasks import Task, load_task, provenance
+from tqdm.auto import tqdm
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._classifier import _attributes
 from skprotolm._encoder import frozen_vectors
+from skprotolm._fitting import Hooks, _Fit
+from skprotolm._runtime import kept_generators
 
 TASKS = (
     "sst2",
@@ -51,7 +61,8 @@ SEEDS = (0, 1, 2)
 RESULTS = ResultFile(
     "accuracy.csv", ("task", "model", "seed"), ("seconds", *JUDGED, *DESCRIBED)
 )
-PROTOTYPES = ("mixture", "untied", "proto-lm")
+BOTH = ("mixture", "untied")
+PROTOTYPES = (*BOTH, "proto-lm")
 
 
 class FrozenVectors:
@@ -152,11 +163,19 @@ def run_missing(arguments: argparse.Namespace) -> None:
     """Run seed after seed, so that a stopped run has whole comparisons."""
     for seed in arguments.seeds:
         for name in arguments.tasks:
-            for model in arguments.models:
-                again = seed != SEEDS[0] and model in UNSEEDED
-                if not again and not RESULTS.has(name, model, seed):
-                    row = run_one(load_task(name, arguments.data), model, seed)
-                    RESULTS.add({"task": name, "model": model, "seed": seed} | row)
+            task = load_task(name, arguments.data)
+            missing = [m for m in arguments.models if is_missing(name, m, seed)]
+            rows = run_both_ways(task, seed) if {*BOTH} <= {*missing} else iter(())
+            alone = [m for m in missing if {*BOTH} - {*missing} or m not in BOTH]
+            rest = ((model, run_one(task, model, seed)) for model in alone)
+            for model, row in chain(rows, rest):
+                RESULTS.add({"task": name, "model": model, "seed": seed} | row)
+
+
+def is_missing(name: str, model: str, seed: int) -> bool:
+    """Whether a run is still to be made."""
+    again = seed != SEEDS[0] and model in UNSEEDED
+    return not again and not RESULTS.has(name, model, seed)
 
 
 def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
@@ -167,6 +186,47 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
     row: dict[str, object] = {"seconds": round(time.perf_counter() - started, 1)}
     row |= judge(fitted, task)
     return row | describe(fitted, task) if model in PROTOTYPES else row
+
+
+def run_both_ways(task: Task, seed: int) -> Iterator[tuple[str, dict[str, object]]]:
+    """Fit and measure what differs in the last epochs alone, until there only once."""
+    clf, other = make("mixture", task, seed), make("untied", task, seed)
+    started = time.perf_counter()
+    with learned_too(other) as moments:
+        clf.fit(task.X_train, task.y_train)
+    ended = time.perf_counter()
+    forked, joined = moments
+    times = ended - started - (joined - forked), joined - started
+    for model, fitted, seconds in zip(BOTH, (clf, other), times, strict=True):
+        row: dict[str, object] = {"seconds": round(seconds, 1)}
+        yield model, row | judge(fitted, task) | describe(fitted, task)
+
+
+@contextmanager
+def learned_too(other: ProtoLMClassifier) -> Iterator[list[float]]:
+    """Let a fit go on with projection=False, too, where prototypes get their texts.
+
+    `other` takes over what that gives, in every bit what a fit of its own gives. The
+    list says when the two part, and when the fit itself goes on.
+    """
+    moments: list[float] = []
+    usual = _Fit._tie
+
+    def tie(fit: _Fit) -> None:
+        moments.append(time.perf_counter())
+        with kept_generators(fit.plan.device):
+            fork = copy.deepcopy(fit)
+            fork.settings = replace(fork.settings, projection=False)
+            fork.hooks = Hooks(lambda: None, lambda snapshot: False)
+            with tqdm(disable=True) as bar:
+                fork._run_phase(bar, fork.plan.n_last)
+            fork._place(fork.model)
+            other.__dict__.update(_attributes(fork._finished(fork.model)))
+        moments.append(time.perf_counter())
+        usual(fit)
+
+    with mock.patch.object(_Fit, "_tie", tie):
+        yield moments
 
 
 def print_tables(rows: list[dict[str, str]]) -> None:
