@@ -67,6 +67,13 @@ class Outcome(NamedTuple):
     n_coincident: int  # prototypes that nearly coincide with another one
 
 
+class Placed(NamedTuple):
+    """The prototypes' texts, and where texts stood when these were chosen."""
+
+    rows: np.ndarray  # (M,), of the training texts
+    space: np.ndarray  # (n, H), in which the model compares
+
+
 def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
     """Load, start, train, tie and finish; the caller has seeded torch."""
     settings = plan.settings
@@ -90,7 +97,7 @@ class _Fit:
         self.settings = replace(plan.settings, learning_rate=rate)
         self.hooks = hooks
         self.history: list[dict[str, float]] = []
-        self.assigned: np.ndarray | None = None
+        self.placed: Placed | None = None
         is_fp32 = encoder.dtype == torch.float32
         wanted = self.settings.precision == "bf16"
         automatic = self.settings.precision == "auto" and has_bf16(plan.device)
@@ -176,8 +183,7 @@ class _Fit:
                 if self.trainer.n_steps_taken == 0:  # nothing was learned
                     raise
                 interrupted = True
-        self._place(self.model)
-        state = self._finished(self.model)
+        state = self._finished(self.model, self._place(self.model))
         return Outcome(
             state,
             self.history,
@@ -230,8 +236,7 @@ class _Fit:
     def _snapshot(self) -> FittedState:
         """Return what the fit would give if it stopped here; training goes on."""
         model = copy.deepcopy(self.model)
-        self._place(model)
-        return self._finished(model)
+        return self._finished(model, self._place(model))
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
@@ -273,57 +278,56 @@ class _Fit:
 
     def _tie(self) -> None:
         """Assign every prototype a training text, and let the two come together."""
-        assigned = self._place(self.model)
+        placed = self._place(self.model)
         if self._lets_go:
-            kept = self._worthwhile(assigned)
+            kept = self._worthwhile(placed)
             self.trainer.keep_prototypes(kept)
-            self.assigned = assigned = assigned[kept]
+            self.placed = placed = placed._replace(rows=placed.rows[kept])
         self.trainer.tie = Tie(
-            self.training.take(assigned),
-            self._training_vectors()[assigned],
+            self.training.take(placed.rows),
+            self._training_vectors()[placed.rows],
             self.trainer.rng,
         )
 
-    def _place(self, model: ProtoLM) -> np.ndarray:
+    def _place(self, model: ProtoLM) -> Placed:
         """Find the prototypes' texts, unless that is done, and where these stand.
 
         Prototypes that are to become texts settle among them first, once they have
         learned anything.
         """
-        if self.trainer.tie is None or self.assigned is None:
+        if self.trainer.tie is None or self.placed is None:
             layer, vectors = model.head.layer, self._training_vectors()
             settles = self.settings.projection and self.trainer.n_steps_taken
             settle = self.formulation.settle if settles else leave
             with torch.no_grad():
                 places = settle(layer, replace(self.start, vectors=vectors.numpy()))
-                # The space in which the model compares, for what surrounds prototypes.
-                self.space = layer.compare(vectors).numpy()
+                space = layer.compare(vectors).numpy()
             owner = layer.owner.cpu().numpy()
-            self.assigned = assign(places[0], owner, places[1], self.plan.candidates)
-        return self.assigned
+            rows = assign(places[0], owner, places[1], self.plan.candidates)
+            self.placed = Placed(rows, space)
+        return self.placed
 
     @property
     def _lets_go(self) -> bool:
         """Whether prototypes that no text needs may go."""
         return self.settings.projection and self.settings.n_prototypes == "auto"
 
-    def _worthwhile(self, assigned: np.ndarray) -> np.ndarray:
+    def _worthwhile(self, placed: Placed) -> np.ndarray:
         """Return which prototypes texts need, given the texts that they are to have."""
-        return worth_keeping(assigned, self.space, self.codes, self.plan.candidates)
+        return worth_keeping(*placed, self.codes, self.plan.candidates)
 
-    def _finished(self, model: ProtoLM) -> FittedState:
+    def _finished(self, model: ProtoLM, placed: Placed) -> FittedState:
         """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-        assert self.assigned is not None
-        assigned, layer = self.assigned, model.head.layer
+        layer, rows = model.head.layer, placed.rows
         if self._lets_go and self.trainer.tie is None:  # stopped before its last epochs
-            kept = self._worthwhile(assigned)
+            kept = self._worthwhile(placed)
             layer.keep(torch.from_numpy(kept).to(layer.owner.device))
-            assigned = assigned[kept]
+            rows = rows[kept]
         if self.settings.projection:
             vectors = text_vectors(
                 model,
-                self.training.take(assigned),
+                self.training.take(rows),
                 self.settings.batch_size,
                 bf16=False,
             )
@@ -331,28 +335,28 @@ class _Fit:
             layer.vectors.copy_(vectors)
         if isinstance(layer, MixtureLayer):
             if self._lets_go:
-                assigned = self._folded(layer, assigned)
+                rows = self._folded(layer, rows)
             layer.fix_priors()
         return FittedState(
             model=model,
             classes=self.plan.targets.classes,
-            quotes=self._quotes(assigned),
+            quotes=self._quotes(placed._replace(rows=rows)),
             n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
             batch_size=self.settings.batch_size,
             bf16=self.predict_bf16,
             device=str(self.settings.device),
         )
 
-    def _folded(self, layer: MixtureLayer, assigned: np.ndarray) -> np.ndarray:
+    def _folded(self, layer: MixtureLayer, rows: np.ndarray) -> np.ndarray:
         """Make one of prototypes that have come to say nearly the same of any text."""
         found = (layer.compare(layer.vectors), layer.owner, layer.describe()["priors"])
         into = find_doubles(*(tensor.cpu().numpy() for tensor in found))
         layer.fold(torch.from_numpy(into).to(layer.owner.device))
-        return assigned[np.unique(into)]
+        return rows[np.unique(into)]
 
-    def _quotes(self, assigned: np.ndarray) -> Quotes:
-        around = survey(assigned, self.space, self.codes, self.plan.candidates)
-        rows = self.plan.training[assigned]  # of the texts of positive weight
+    def _quotes(self, placed: Placed) -> Quotes:
+        around = survey(*placed, self.codes, self.plan.candidates)
+        rows = self.plan.training[placed.rows]  # of the texts of positive weight
         return Quotes(
             texts=tuple(self.plan.texts[i] for i in rows),
             train_indices=self.plan.targets.rows[rows],
