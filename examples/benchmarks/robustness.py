@@ -180,6 +180,8 @@ def print_tables(rows: list[dict[str, str]]) -> None:
     for ratio in RATIOS:
         for weight in ("None", "balanced"):
             place = (RARE_TASK, f"1 to {ratio}", weight)
+            if not runs.values(MODELS[1], "accuracy", *place):
+                continue
             cells = [weight, runs.means(MODELS, "accuracy", 1, *place)]
             cells.append(runs.means(MODELS, "ece", 3, *place))
             cells.append(runs.means(MODELS, "balanced", 1, *place))
@@ -192,6 +194,8 @@ def print_tables(rows: list[dict[str, str]]) -> None:
     for name in NOISY_TASKS:
         for share in SHARES:
             place = (name, f"{share:.0%} wrong", "None")
+            if not runs.values(MODELS[1], "accuracy", *place):
+                continue
             cells = [runs.means(MODELS, "accuracy", 1, *place)]
             cells.append(difference(runs, place, "accuracy"))
             cells.append(runs.means(MODELS, "ece", 3, *place))
