@@ -577,8 +577,7 @@ def test_automatic_prototypes_are_apart_in_the_end(make_classifier, texts, monke
         assert priors.sum() == pytest.approx(1)
 
 
-def test_pruning_happens_before_the_last_epoch_trains(make_classifier, texts):
-    """Priors of those that stay sum to one, as they were trained."""
+def test_priors_of_a_class_sum_to_one_though_prototypes_went(make_classifier, texts):
     X, y = texts
     few = [0, 2, 4, 1, 3, 5]
     clf = make_classifier(n_prototypes="auto", max_epochs=2)
