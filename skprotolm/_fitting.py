@@ -116,7 +116,7 @@ class _Fit:
         untrained, pretrained = self._look_at_untrained(encoder, attention)
         clear, counts = clearness(pretrained.numpy(), self.codes, seed), plan.counts
         if self.settings.n_prototypes == "auto":
-            counts = automatic_counts(counts, clear)
+            counts = automatic_counts(counts, self.codes, clear)
         self.formulation = FORMULATIONS[self.settings.formulation]
         # What starts together needs epochs to come apart in.
         spread = clear if self._n_free() else 1.0

@@ -289,14 +289,24 @@ def test_few_texts_that_their_neighbours_tell_are_clear():
     [(2, 9.0, 8), (3, 9.0, 5), (4, 9.0, 4), (6, 9.0, 3), (2, 0.01, 10), (6, 0.01, 10)],
 )
 def test_fewer_prototypes_where_classes_are_many_or_unclear(n_classes, noise, expected):
-    clear = clearness(*spread(600, n_classes, noise), seed=0)
-    assert automatic_counts([99] * n_classes, clear) == [expected] * n_classes
+    vectors, codes = spread(600, n_classes, noise)
+    clear = clearness(vectors, codes, seed=0)
+    counts = automatic_counts([99] * n_classes, codes, clear)
+    assert counts == [expected] * n_classes
+
+
+def test_few_texts_of_an_unclear_class_have_few_prototypes():
+    codes = np.repeat([0, 1, 2], [4, 17, 400])
+    assert automatic_counts([4, 10, 10], codes, clear=0.0) == [1, 2, 5]
+    assert automatic_counts([4, 10, 10], codes, clear=0.3) == [3, 3, 5]
 
 
 def test_automatic_counts_keep_to_the_most_that_can_be_had():
-    assert automatic_counts([1, 99], 0.0) == [1, 8]
+    codes = np.repeat([0, 1], 99)
+    assert automatic_counts([1, 99], codes, 0.0) == [1, 8]
 
 
 def test_two_texts_are_enough_to_count():
-    clear = clearness(np.eye(2), np.array([0, 1]), seed=0)
-    assert automatic_counts([1, 1], clear) == [1, 1]
+    codes = np.array([0, 1])
+    clear = clearness(np.eye(2), codes, seed=0)
+    assert automatic_counts([1, 1], codes, clear) == [1, 1]
