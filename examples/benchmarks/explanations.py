@@ -249,12 +249,14 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():.3f} ± {half:.3f}"
 
 
-def fitted_on(name: str, task: Task, folder: Path | None) -> ProtoLMClassifier:
+def fitted_on(
+    name: str, task: Task, folder: Path | None, seed: int = SEED
+) -> ProtoLMClassifier:
     """Fit on a task, or load what an earlier run has put into a folder."""
-    path = None if folder is None else folder / f"{name}.joblib"
+    path = None if folder is None else folder / f"{name}-{seed}.joblib"
     if path is not None and path.exists():
         return joblib.load(path)
-    clf = ProtoLMClassifier(random_state=SEED).fit(task.X_train, task.y_train)
+    clf = ProtoLMClassifier(random_state=seed).fit(task.X_train, task.y_train)
     if path is not None:
         joblib.dump(clf, path)
     return clf

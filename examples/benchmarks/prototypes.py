@@ -1,25 +1,30 @@
-"""Whether explanations by prototypes are exact, and what predictions hang on.
+"""Whether explanations by prototypes are exact, what predictions hang on, and chance.
 
     python examples/benchmarks/prototypes.py --data FOLDER_OF_CSV_FILES
 
 Exactness is the largest miss over a thousand test texts. Prototypes are taken out of
 the class predicted, or are all that is left of it, beside random ones of that class.
+The last table says how much of what a reader sees another seed would show, too.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import numpy as np
 from explanations import fitted_on, interval, parse
-from tasks import load_task, provenance
+from tasks import Task, load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
 from skprotolm.metrics import (
     prototype_comprehensiveness,
     prototype_sufficiency,
+    seed_stability,
     simulatability,
 )
 
-SEED = 0
+SEED, OTHER_SEED = 0, 1
 K = 3
 N_EXACT = 1000
 N_SPLIT = 100  # of these, also similarities by tokens
@@ -72,13 +77,47 @@ def row(name: str, clf: ProtoLMClassifier, X: list[str]) -> str:
     return f"| {name} | {' | '.join(cells)} | {told} |"
 
 
+@dataclass
+class DrawnTexts:
+    """Training texts in the place of prototypes."""
+
+    texts: list[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.texts)
+
+
+def at_random(clf: ProtoLMClassifier, task: Task, seed: int) -> SimpleNamespace:
+    """Draw as many texts of each class as a fit has prototypes."""
+    order = np.random.RandomState(seed).permutation(len(task.y_train))
+    drawn: list[int] = []
+    for label in clf.classes_:
+        count = (clf.prototypes_.labels == label).sum()
+        drawn.extend(order[task.y_train[order] == label][:count])
+    texts = DrawnTexts([task.X_train[i] for i in drawn], task.y_train[drawn])
+    return SimpleNamespace(
+        classes_=clf.classes_, prototypes_=texts, backbone=clf.backbone
+    )
+
+
+def stability(clf: ProtoLMClassifier, other: ProtoLMClassifier, task: Task) -> str:
+    """Compare two seeds' prototypes, beside texts drawn at random."""
+    matched = seed_stability(clf, other)
+    drawn = [at_random(fit, task, i) for i, fit in enumerate((clf, other))]
+    own, foreign = (set(fit.prototypes_.texts) for fit in (clf, other))
+    shared = f"{len(own & foreign)} of {len(own)}, {len(foreign)}"
+    return f"{interval(matched)} | {interval(seed_stability(*drawn))} | {shared}"
+
+
 def main() -> None:
-    """Print a table of exactness, and one of what predictions hang on."""
+    """Print tables of exactness, of what predictions hang on, and of two seeds."""
     arguments = parse(__doc__)
     print(f"{provenance()} Seed {SEED}.\n")
     print("| largest miss | shares | log-odds by tokens | cosines by tokens |")
     print("| --- | --- | --- | --- |")
-    rows = []
+    rows, seeds = [], []
     for name in arguments.tasks:
         task = load_task(name, arguments.data)
         clf = fitted_on(name, task, arguments.fitted)
@@ -86,6 +125,9 @@ def main() -> None:
         order = np.random.RandomState(SEED).permutation(len(task.X_test))
         X = [task.X_test[i] for i in order[: arguments.texts]]
         rows.append(row(name, clf, X))
+        other = fitted_on(name, task, arguments.fitted, OTHER_SEED)
+        told = (clf.predict(task.X_test) == other.predict(task.X_test)).mean()
+        seeds.append(f"| {name} | {100 * told:.1f} | {stability(clf, other, task)} |")
     task = load_task(arguments.tasks[0], arguments.data)
     some = np.random.RandomState(SEED).permutation(len(task.X_train))[:N_PUBLISHED]
     published = ProtoLMClassifier(formulation="proto-lm", random_state=SEED)
@@ -97,6 +139,10 @@ def main() -> None:
     print("| | dropped | at random | factor | kept | at random | factor | told |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))
+    print(f"\nSeeds {SEED} and {OTHER_SEED}, and cosines of their prototypes:\n")
+    print("| | same decisions, % | matched | random texts, matched | the same texts |")
+    print("| --- | --- | --- | --- | --- |")
+    print("\n".join(seeds))
 
 
 if __name__ == "__main__":
