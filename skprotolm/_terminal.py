@@ -86,7 +86,7 @@ def _quoted(e: Any, j: int) -> str:
 def _word_line(e: Any) -> str:
     """Name the words of the strongest scores."""
     order = np.argsort(-np.abs(e.word_scores), kind="stable")
-    named = [f"{e.words[w]} {e.word_scores[w]:+.2f}" for w in order[:_WORDS]]
+    named = [f'"{e.words[w]}" {e.word_scores[w]:+.2f}' for w in order[:_WORDS]]
     return "  words: " + ", ".join(named) + (", …" if len(order) > _WORDS else "")
 
 

@@ -1,4 +1,4 @@
-"""Test accuracy, calibration and prototypes on eight tasks, beside four other models.
+"""Test accuracy, calibration and prototypes on eight tasks, beside other models.
 
     python examples/benchmarks/accuracy.py --data FOLDER_OF_CSV_FILES
 
@@ -33,6 +33,7 @@ from measuring import (
     table,
 )
 from published import PAPER, warm
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -130,10 +131,12 @@ def make(model: str, task: Task, seed: int) -> Any:
         return LinearHeadClassifier(ours)
     if model == "proto-lm":
         return published(task, seed)
+    if model == "prior":
+        return DummyClassifier(strategy="prior")
     return tfidf() if model == "tfidf" else FrozenVectors(ours.backbone)
 
 
-MODELS = ("linear", "mixture", "untied", "tfidf", "frozen", "proto-lm")
+MODELS = ("linear", "mixture", "untied", "proto-lm", "frozen", "tfidf", "prior")
 TITLES = {
     "linear": "linear head",
     "mixture": "mixture",
@@ -141,8 +144,9 @@ TITLES = {
     "proto-lm": "proto-lm as published, warm start",
     "tfidf": "TF-IDF + logistic regression",
     "frozen": "frozen vectors + logistic regression",
+    "prior": "most frequent class",
 }
-UNSEEDED = ("tfidf", "frozen")  # they draw nothing, so one run is all
+UNSEEDED = ("tfidf", "frozen", "prior")  # they draw nothing, so one run is all
 
 
 def main() -> None:
