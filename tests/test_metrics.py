@@ -206,6 +206,28 @@ def test_too_few_texts_are_refused_before_the_long_work(fitted, monkeypatch):
         evaluate_explanations(fitted, ["good food", "bad food"] * 2)
 
 
+def test_a_student_needs_texts_of_each_decision(fitted):
+    """The error was that of the folds, and did not say whose members were meant."""
+    with pytest.raises(ValueError, match="3 texts or more of each class that is pred"):
+        simulatability(fitted, ["good food"] * 4, n_splits=3)
+
+
+def test_one_prototype_a_class_leaves_nothing_to_measure(make_classifier):
+    """What was dropped or kept was rounding, with an interval."""
+    clf = make_classifier(n_prototypes=1).fit(X, Y)
+    for measure in (prototype_comprehensiveness, prototype_sufficiency):
+        assert np.isnan(measure(clf, X[:3])).all()
+    frame = evaluate_explanations(clf, X[:20], n_resamples=9).set_index("measure")
+    unknown = frame.index[frame["value"].isna()].tolist()
+    assert unknown == [
+        "prototype_comprehensiveness",
+        "prototype_sufficiency",
+        "reading_gain",
+        "prototype_diversity",
+    ]
+    assert frame.loc[unknown, ["low", "high"]].isna().all(axis=None)
+
+
 @pytest.mark.parametrize("removal", ["delete", "mask"])
 def test_a_text_without_words_has_none_to_take(fitted, removal):
     """Masks were put where the tokens stand that a tokenizer adds."""

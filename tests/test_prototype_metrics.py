@@ -56,11 +56,33 @@ def test_purity_counts_the_nearest_texts_of_the_class(clf):
         assert found[j] == pytest.approx(expected)
 
 
-def test_purity_is_unknown_without_another_text(clf):
-    text = clf.prototypes_.texts[0]
-    found = prototype_purity(clf, [text], [clf.prototypes_.labels[0]])
+def test_purity_is_unknown_without_another_text_of_the_class(clf):
+    prototypes = clf.prototypes_
+    text, label = prototypes.texts[0], prototypes.labels[0]
+    found = prototype_purity(clf, [text], [label])
     assert np.isnan(found[0])
-    assert not np.isnan(found[1:]).any()
+    others = prototypes.labels != label
+    np.testing.assert_array_equal(np.isnan(found[1:]), others[1:])
+
+
+def test_purity_asks_no_more_texts_than_the_class_has(clf):
+    """With few texts a class, the best that could be had was less than 1."""
+    few, labels = NEW[:9], NEW_Y[:9]
+    found = prototype_purity(clf, few, labels)
+    similarities = clf.transform(few)
+    for j, prototype in enumerate(clf.prototypes_):
+        mates = sum(label == prototype.label for label in labels)
+        assert 0 < mates < 9
+        near = np.argsort(-similarities[:, j])[:mates]
+        expected = np.mean([labels[i] == prototype.label for i in near])
+        assert found[j] == pytest.approx(expected)
+
+
+def test_purity_whatever_transform_returns(clf):
+    """With set_output(transform="pandas") columns were looked up as rows."""
+    expected = prototype_purity(clf, X, Y)
+    framed = copy.deepcopy(clf).set_output(transform="pandas")
+    np.testing.assert_array_equal(prototype_purity(framed, X, Y), expected)
 
 
 @pytest.mark.parametrize(

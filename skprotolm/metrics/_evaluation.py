@@ -24,7 +24,7 @@ from skprotolm.metrics._prototypes import (
     prototype_purity,
     prototype_uniqueness,
 )
-from skprotolm.metrics._simulatability import simulate
+from skprotolm.metrics._simulatability import require_enough, simulate
 
 _FOLDS = 5  # of simulatability
 
@@ -66,7 +66,8 @@ def evaluate_explanations(
         ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
         the mean ``baseline``: of random words or prototypes, and of simulatability what
         the text alone gives. Purity, uniqueness, diversity and compactness have none
-        (NaN).
+        (NaN). Where each class has one prototype, nothing says which counts: reading
+        gain, diversity and what prototypes are dropped or kept are NaN.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def evaluate_explanations(
     texts = as_texts(X)
     if y is not None:
         one_code_each(clf.classes_, "y", y, len(texts))
-    _require_enough(clf.predict(texts))
+    require_enough(clf.predict(texts), _FOLDS)
     explanations = clf.explain(texts, token_method=token_method)
     scores: Any = [e.word_scores for e in explanations]
     at_random = random_scores(explanations, random_state)
@@ -89,8 +90,7 @@ def evaluate_explanations(
     lower = ("sufficiency", "compactness")
 
     def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
-        values = np.asarray(values, dtype=float)
-        values = values[~np.isnan(values)]
+        values = _known(values)
         low, high = _interval(values, n_resamples, random_state)
         rows.append(
             {
@@ -98,10 +98,10 @@ def evaluate_explanations(
                 "better": "lower" if measure.endswith(lower) else "higher",
                 "protocol": protocol,
                 "removal": removal,
-                "value": float(np.mean(values)) if len(values) else math.nan,
+                "value": _mean(values),
                 "low": low,
                 "high": high,
-                "baseline": math.nan if base is None else float(np.mean(base)),
+                "baseline": math.nan if base is None else _mean(_known(base)),
             }
         )
 
@@ -134,16 +134,13 @@ def evaluate_explanations(
     return as_frame(rows)
 
 
-def _require_enough(predictions: Any) -> None:
-    """Refuse what simulatability's folds could not divide, before the long work."""
-    labels, counts = np.unique(predictions, return_counts=True)
-    if len(labels) < 2 or counts.min() < _FOLDS:
-        raise ValueError(
-            f"X needs {_FOLDS} texts or more of each class that is predicted, and two "
-            f"such classes; the predictions are "
-            f"{dict(zip(labels.tolist(), counts.tolist(), strict=True))}. Pass more "
-            f"texts, or call the measures one by one."
-        )
+def _known(values: Any) -> np.ndarray:
+    values = np.atleast_1d(np.asarray(values, dtype=float))
+    return values[~np.isnan(values)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _interval(

@@ -260,7 +260,7 @@ def prototype_comprehensiveness(
     -------
     ndarray of shape (n,), float64
         For each text p(all) − p(without them), of its predicted class. Higher is
-        better.
+        better; NaN where the class has one prototype.
 
     Raises
     ------
@@ -294,7 +294,7 @@ def prototype_sufficiency(
     -------
     ndarray of shape (n,), float64
         For each text p(all) − p(with them alone in the class), of its predicted class.
-        Lower is better.
+        Lower is better; NaN where the class has one prototype.
 
     Raises
     ------
@@ -329,6 +329,9 @@ def measure_prototypes(
         order = mine[np.argsort(-e.contributions[mine], kind="stable")]
         if ranking == "random":
             order = rng.permutation(mine)
+        if len(mine) == 1:  # neither can it go, nor is there another one
+            drops.append(np.nan)
+            continue
         gone = order[k:] if keep else order[: min(k, len(order) - 1)]
         edited = copy.copy(clf)  # edits give it another state, and change none
         if gone.size:

@@ -34,12 +34,14 @@ def prototype_purity(
     y : array-like of shape (n,), default=None
         Their labels, of ``classes_``.
     k : int, default=10
-        How many nearest texts are looked at, at most.
+        How many nearest texts are looked at; of a class with fewer others in X, as many
+        as there are.
 
     Returns
     -------
     ndarray of shape (M,), float64
-        Shares between 0 and 1, higher is better; NaN where there is no text to look at.
+        Shares between 0 and 1, higher is better; NaN where X has no other text of the
+        class.
 
     Raises
     ------
@@ -60,13 +62,14 @@ def prototype_purity(
     texts = as_texts(X)
     codes = one_code_each(clf.classes_, "y", y, len(texts))
     own = np.searchsorted(clf.classes_, prototypes.labels)
-    similarities = clf.transform(texts)
+    similarities = np.asarray(clf.transform(texts))  # a frame, if the user wants frames
     found = np.full(len(prototypes), np.nan)
     for j, text in enumerate(prototypes.texts):
         others = np.flatnonzero([other != text for other in texts])
-        near = others[np.argsort(-similarities[others, j], kind="stable")[:k]]
-        if near.size:
-            found[j] = np.mean(codes[near] == own[j])
+        asked = min(k, np.count_nonzero(codes[others] == own[j]))
+        if asked:
+            nearest = np.argsort(-similarities[others, j], kind="stable")[:asked]
+            found[j] = np.mean(codes[others[nearest]] == own[j])
     return found
 
 

@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from skprotolm._explanation import Explanations
+from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
 
 
@@ -70,11 +71,25 @@ def simulatability(
     Raises
     ------
     ValueError
-        If the decisions on X are fewer than `n_splits` of any class, or `k` is no
-        count.
+        If the decisions on X are fewer than `n_splits` of any class, or all the same,
+        or `k` is no count.
     """
     require("k", k, COUNT)
-    return simulate(clf.explain(X), k, n_splits, random_state)
+    texts = as_texts(X)
+    require_enough(clf.predict(texts), n_splits)
+    return simulate(clf.explain(texts), k, n_splits, random_state)
+
+
+def require_enough(decisions: np.ndarray, n_splits: int) -> None:
+    """Refuse what the folds could not divide, before the long work."""
+    labels, counts = np.unique(decisions, return_counts=True)
+    if len(labels) < 2 or counts.min() < n_splits:
+        found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        raise ValueError(
+            f"To simulate decisions takes {n_splits} texts or more of each class that "
+            f"is predicted, and two such classes; the predictions for X are {found}. "
+            f"Pass more texts, or call the other measures one by one."
+        )
 
 
 def simulate(
