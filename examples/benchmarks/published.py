@@ -51,7 +51,7 @@ PAPER = {  # λ1, λ2 and K of the paper's experiments, and its learned prototyp
 }
 RATES = [(1e-5, 1e-3), (1e-5, 1e-2), (5e-5, 1e-3), (5e-5, 1e-2), (1e-4, 1e-2)]
 # What `--choose` found best on development texts: encoder, head.
-CHOSEN = {"learning_rate": 5e-5, "head_learning_rate": 1e-2}
+CHOSEN = {"learning_rate": 1e-4, "head_learning_rate": 1e-2}
 LINEAR, MIXTURE = "linear head", "mixture"
 # How each is made: its parameters, whether it starts warm, whose sign it has.
 VARIANTS: dict[str, tuple[dict[str, Any], bool, bool]] = {
