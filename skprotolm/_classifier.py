@@ -30,7 +30,14 @@ from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._inputs import Texts, as_texts
-from skprotolm._parameters import COUNT, FRACTION, check_parameters, require
+from skprotolm._parameters import (
+    COUNT,
+    FRACTION,
+    PURITY,
+    USAGE,
+    check_parameters,
+    require,
+)
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._report import Corpus
@@ -581,7 +588,7 @@ class ProtoLMClassifier(
             codes = one_code_each(state.classes, "y_train", y_train, len(texts))
             reference = Corpus(texts, codes)
         page = report_html(_report.build(state, judged, reference))
-        path.write_text(page, encoding="utf-8")
+        path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return how unlike all prototypes each text is.
@@ -748,8 +755,16 @@ class ProtoLMClassifier(
         -------
         ProtoLMClassifier
             The estimator itself, changed if there was something to prune.
+
+        Raises
+        ------
+        ValueError
+            If `min_usage` is no count, or `min_purity` does not lie in [0, 1].
         """
-        return self._edit(_steering.prune(self._fitted_state(), min_usage, min_purity))
+        state = self._fitted_state()
+        require("min_usage", min_usage, USAGE)
+        require("min_purity", min_purity, PURITY)
+        return self._edit(_steering.prune(state, min_usage, min_purity))
 
     def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
         """Replace the texts that prototypes quote, for good.

@@ -17,6 +17,7 @@ from skprotolm._formulations import FORMULATIONS, Placement, leave
 from skprotolm._head import (
     MixtureLayer,
     PrototypeHead,
+    PrototypeLayer,
     TokenAttention,
 )
 from skprotolm._initialization import automatic_counts, clearness
@@ -30,7 +31,13 @@ from skprotolm._projection import (
     worth_keeping,
 )
 from skprotolm._prototypes import Quotes
-from skprotolm._runtime import has_bf16, kept_generators, memory_errors, undisturbed
+from skprotolm._runtime import (
+    has_bf16,
+    kept_generators,
+    memory_errors,
+    undisturbed,
+    uninterrupted,
+)
 from skprotolm._state import FittedState
 from skprotolm._training import (
     Tie,
@@ -183,13 +190,17 @@ class _Fit:
                 if self.trainer.n_steps_taken == 0:  # nothing was learned
                     raise
                 interrupted = True
-        state = self._finished(self.model, self._place(self.model))
+        try:
+            state = self._snapshot(self.model)
+        except KeyboardInterrupt:  # what was learned is worth the few seconds
+            interrupted = True
+            state = self._snapshot(self.model)
         return Outcome(
             state,
             self.history,
             self.settings.learning_rate,
             interrupted,
-            self._count_coincident(),
+            _count_coincident(state.model.head.layer),
         )
 
     def _run_epochs(self, bar: tqdm) -> None:
@@ -215,8 +226,9 @@ class _Fit:
             # The last epochs are there to bring prototypes to their texts.
             if stopped or (best.age >= patience and not self.trainer.tie):
                 break
-        if best.restore():
-            self.vectors = None
+        with uninterrupted():
+            if best.restore():
+                self.vectors = None
         return stopped
 
     def _run_epoch(self, bar: tqdm) -> bool:
@@ -231,12 +243,20 @@ class _Fit:
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
         with kept_generators(self.plan.device):
-            return self.hooks.epoch_end(self._snapshot)
+            return self.hooks.epoch_end(
+                lambda: self._snapshot(copy.deepcopy(self.model))
+            )
 
-    def _snapshot(self) -> FittedState:
-        """Return what the fit would give if it stopped here; training goes on."""
-        model = copy.deepcopy(self.model)
-        return self._finished(model, self._place(model))
+    def _snapshot(self, model: ProtoLM) -> FittedState:
+        """Return what the fit gives if it stops here; its prototypes stay as they are.
+
+        Training can go on with another copy of the model, and what was interrupted can
+        be done again.
+        """
+        attention, layer = model.head.attention, copy.deepcopy(model.head.layer)
+        head = PrototypeHead(attention, layer)
+        finished = ProtoLM(model.encoder, head)
+        return self._finished(finished, self._place(finished))
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
@@ -281,8 +301,9 @@ class _Fit:
         placed = self._place(self.model)
         if self._lets_go:
             kept = self._worthwhile(placed)
-            self.trainer.keep_prototypes(kept)
-            self.placed = placed = placed._replace(rows=placed.rows[kept])
+            with uninterrupted():
+                self.trainer.keep_prototypes(kept)
+                self.placed = placed = placed._replace(rows=placed.rows[kept])
         self.trainer.tie = Tie(
             self.training.take(placed.rows),
             self._training_vectors()[placed.rows],
@@ -367,10 +388,11 @@ class _Fit:
             ids=np.arange(len(rows)),
         )
 
-    def _count_coincident(self) -> int:
-        layer = self.model.head.layer
+
+def _count_coincident(layer: PrototypeLayer) -> int:
+    with torch.no_grad():
         vectors = layer.compare(layer.vectors).cpu().numpy()
-        return count_coincident(vectors, layer.owner.cpu().numpy())
+    return count_coincident(vectors, layer.owner.cpu().numpy())
 
 
 class _Best:

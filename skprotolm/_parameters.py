@@ -100,6 +100,8 @@ _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
+USAGE = _integer(0)
+PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
 
 
 def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
@@ -185,10 +187,11 @@ def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:
     if not isinstance(n_prototypes, Mapping):
         return [int(n_prototypes)] * len(classes)
     missing = [label for label in classes if label not in n_prototypes]
-    unknown = [label for label in n_prototypes if label not in classes]
-    if missing or unknown:
+    # A label that is not there, as in a fold or with the weight 0, does no harm.
+    others = [label for label in n_prototypes if label not in classes]
+    if missing:
         raise ValueError(
-            f"n_prototypes must name every label of y and no other; missing: "
-            f"{missing[:5]}, unknown: {unknown[:5]}."
+            f"n_prototypes must name every label of y; missing: {missing[:5]}, others "
+            f"that it names: {others[:5]}."
         )
     return [int(n_prototypes[label]) for label in classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import warnings
@@ -134,6 +135,26 @@ def warn(message: str, category: type[Warning]) -> None:
 
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in ("skprotolm", "sklearn", "contextlib")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until a few statements that belong together are done.
+
+    Signals reach the main thread alone, and it alone may say who handles them.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    waiting: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda *received: waiting.append(received))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if waiting:
+        usual(*waiting[0])
 
 
 @contextmanager

@@ -86,10 +86,11 @@ def class_codes(
     """
     if isinstance(labels, np.ndarray) and labels.ndim == 0:
         labels = labels.item()
-    is_one = isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__")
-    if is_one and n_texts is None:
+    given = _as_list(name, labels)
+    if given is None and n_texts is None:
         raise ValueError(f"{name} must be a list of labels, got {labels!r}.")
-    given = [labels] * (n_texts or 0) if is_one else [*labels]
+    if given is None:
+        given = [labels] * (n_texts or 0)
     if n_texts is not None and len(given) != n_texts:
         raise ValueError(
             f"{name} must be one label, or one a text ({n_texts}), got {len(given)}."
@@ -108,15 +109,28 @@ def one_code_each(
     classes: np.ndarray, name: str, labels: Any, n_texts: int
 ) -> np.ndarray:
     """Return the class index of each label, one a text; a single label is refused."""
-    labels = unmasked(labels)
-    if not isinstance(labels, (list, tuple)):
-        labels = np.asarray(labels, dtype=object)
-        if labels.ndim == 2 and labels.shape[1] == 1:  # a frame of one column
-            labels = labels[:, 0]
-    if np.ndim(labels) == 0 or len(labels) != n_texts:
-        found = "a single value" if np.ndim(labels) == 0 else len(labels)
+    given = _as_list(name, labels)
+    if given is None or len(given) != n_texts:
+        found = "a single value" if given is None else len(given)
         raise ValueError(f"{name} must be one label a text ({n_texts}), got {found}.")
-    return class_codes(classes, name, labels)
+    return class_codes(classes, name, given)
+
+
+def _as_list(name: str, labels: Any) -> list[Any] | None:
+    """Return a column of labels as a list, or None for a single label."""
+    if isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__"):
+        return None
+    if isinstance(labels, (list, tuple)):
+        return [*labels]
+    column = np.asarray(unmasked(labels), dtype=object)
+    if column.ndim == 2 and column.shape[1] == 1:  # a frame of one column
+        column = column[:, 0]
+    if column.ndim != 1:  # sets and dicts, too
+        raise ValueError(
+            f"{name} must be one column of labels, got {type(labels).__name__}; use "
+            f"list({name}) for other collections."
+        )
+    return column.tolist()
 
 
 def _code(label: Any, known: dict[Any, int]) -> int | None:
@@ -170,6 +184,8 @@ def _as_column(y: Any) -> np.ndarray:
             "Unknown label type: complex. y must hold labels, got complex numbers."
         )
     labels = column_or_1d(labels, warn=True)
+    if labels.dtype.kind == "U":
+        _check_objects(labels.tolist())
     if labels.dtype.kind not in "OT":
         return labels
     kind = _check_objects(labels)

@@ -1,5 +1,6 @@
 """Devices, seeds that leave no trace, memory errors, and one generator at a time."""
 
+import signal
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from skprotolm._runtime import (
     memory_errors,
     resolve_device,
     seeded,
+    uninterrupted,
 )
 
 CPU = torch.device("cpu")
@@ -221,3 +223,47 @@ def test_other_errors_stay_what_they_are(error):
     with pytest.raises(type(error)) as caught, memory_errors(8, 64):
         raise error
     assert caught.value is error
+
+
+# Ctrl-C
+
+
+def test_an_interruption_waits_for_the_end_of_the_block():
+    before, done = signal.getsignal(signal.SIGINT), []
+
+    def run() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_error_of_the_block_goes_before_an_interruption():
+    before = signal.getsignal(signal.SIGINT)
+
+    def run() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_thread_leaves_the_handler_alone():
+    found = []
+
+    def run() -> None:
+        with uninterrupted():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [before]

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skprotolm import ProtoLMClassifier
@@ -145,8 +146,11 @@ def test_pruning_takes_out_what_is_hardly_used_and_leaves_each_class_one(clf):
 
 
 def test_pruning_by_purity_keeps_added_prototypes(clf):
-    clf.add_prototypes(NEW, ["pos", "neg"]).prune_prototypes(min_purity=1.1)
-    assert [p.text for p in clf.prototypes_] == NEW
+    pure = [p.text for p in clf.prototypes_ if p.purity == 1]
+    assert len(pure) < len(clf.prototypes_), "there is nothing to prune"
+    clf.add_prototypes(NEW, ["pos", "neg"])
+    clf.prune_prototypes(min_usage=0, min_purity=1.0)
+    assert [p.text for p in clf.prototypes_] == [*pure, *NEW]
 
 
 def test_pruning_nothing_is_no_edit(clf):
@@ -304,6 +308,31 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "1 labels for 2 texts",
     ),
+    "a set of labels": (
+        lambda clf: clf.add_prototypes(NEW, {"pos", "neg"}),
+        ValueError,
+        r"labels must be one column of labels, got set",
+    ),
+    "a frame of labels": (
+        lambda clf: clf.add_prototypes(NEW, pd.DataFrame({"pos": [1], "neg": [2]})),
+        ValueError,
+        r"one column of labels, got DataFrame",
+    ),
+    "a purity in %": (
+        lambda clf: clf.prune_prototypes(min_purity=90),
+        ValueError,
+        r"min_purity must be a number in \[0, 1\], got 90",
+    ),
+    "a purity that is no number": (
+        lambda clf: clf.prune_prototypes(min_purity=float("nan")),
+        ValueError,
+        "min_purity",
+    ),
+    "half a use": (
+        lambda clf: clf.prune_prototypes(min_usage=1.5),
+        ValueError,
+        "min_usage must be an int of at least 0, got 1.5",
+    ),
     "one label": (
         lambda clf: clf.add_prototypes(NEW, "pos"),
         ValueError,
@@ -412,7 +441,8 @@ def test_a_relabelled_prototype_has_no_purity(make_classifier, texts):
     clf.relabel_prototypes({0: "pos"})
     assert clf.prototypes_[0].purity is None
     assert clf.prototypes_[1].purity is not None
-    clf.prune_prototypes(min_usage=0, min_purity=1.1)
+    clf.prune_prototypes(min_usage=0, min_purity=1.0)
+    assert clf.edits_[-1]["action"] == "prune"
     assert clf.prototypes_[0].label == "pos"
     clf.undo_edit().undo_edit()
     assert clf.prototypes_[0].purity is not None

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+import signal
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import ProtoLMClassifier, _fitting
 from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
+from skprotolm._head import PrototypeLayer
 from skprotolm._initialization import gathered
 from skprotolm._planning import count_last_epochs
 from skprotolm._training import Tie, TrainingSet, encoder_rate
@@ -830,6 +833,57 @@ def test_an_interruption_before_the_first_step_changes_nothing(
         clf.fit(X[:20], y[:20])
     assert vars(clf) == before
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize(
+    ("place", "projection"), [("survey", True), ("survey", False), ("assign", False)]
+)
+def test_an_interruption_after_the_last_step_loses_nothing(
+    make_classifier, texts, monkeypatch, formulation, place, projection
+):
+    """All training was lost when Ctrl-C came while prototypes were put on texts."""
+    X, y = texts
+    clf = make_classifier(
+        formulation=formulation, n_prototypes=2, max_epochs=1, projection=projection
+    )
+    whole = clone(clf).fit(X, y)
+    original, calls = getattr(_fitting, place), []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(_fitting, place, interrupted)
+    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
+    assert clf.prototypes_.texts == whole.prototypes_.texts
+
+
+def test_an_interruption_while_prototypes_go_waits_until_they_are_gone(
+    make_classifier, texts, monkeypatch
+):
+    """Half of the layer was cut, and the fit ended with an IndexError."""
+    X, y = texts
+    original, lost = PrototypeLayer.keep, []
+
+    def interrupted(layer: PrototypeLayer, rows: torch.Tensor) -> None:
+        lost.append(len(layer.owner) - len(rows))
+        if len(lost) == 1:
+            signal.raise_signal(signal.SIGINT)
+        original(layer, rows)
+
+    monkeypatch.setattr(PrototypeLayer, "keep", interrupted)
+    clf = make_classifier(n_prototypes="auto", max_epochs=3)
+    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert lost[0] > 0
+    rows = [p.train_index for p in clf.prototypes_]
+    assert clf.prototypes_.labels.tolist() == y[rows].tolist()
+    assert np.isfinite(clf.predict_proba(X)).all()
 
 
 HARM = {"learning_rate": 1e30, "head_learning_rate": 1e-3, "n_prototypes": 2}

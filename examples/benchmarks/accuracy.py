@@ -224,7 +224,7 @@ def learned_too(other: ProtoLMClassifier) -> Iterator[list[float]]:
             fork.hooks = Hooks(lambda: None, lambda snapshot: False)
             with tqdm(disable=True) as bar:
                 fork._run_phase(bar, fork.plan.n_last)
-            state = fork._finished(fork.model, fork._place(fork.model))
+            state = fork._snapshot(fork.model)
             other.__dict__.update(_attributes(state))
         moments.append(time.perf_counter())
         usual(fit)
