@@ -203,3 +203,22 @@ def test_stability_needs_the_same_classes(make_classifier, clf):
     other = make_classifier(max_epochs=1).fit(X, Y == "pos")
     with pytest.raises(ValueError, match="same classes"):
         seed_stability(clf, other)
+
+
+def test_what_stands_in_for_a_redacted_text_is_not_read(clf):
+    """Placeholders were read as if they were the prototypes' texts."""
+    redacted = copy.deepcopy(clf)
+    redacted.redact_prototypes({0: "[not to be shown]"})
+    assert len(seed_stability(clf, redacted)) == len(clf.prototypes_) - 1
+    np.testing.assert_allclose(seed_stability(redacted, redacted), 1, atol=1e-6)
+    purity = prototype_purity(redacted, X, Y)
+    assert np.isnan(purity[0])
+    np.testing.assert_array_equal(purity[1:], prototype_purity(clf, X, Y)[1:])
+    gains = reading_gain(redacted, X)
+    tops = [np.argmax(e.contributions) for e in clf.explain(X)]
+    assert 0 in tops, "no text rests on the redacted prototype"
+    for gain, usual, top in zip(gains, reading_gain(clf, X), tops, strict=True):
+        if top == 0:
+            assert np.isnan(gain)
+        elif clf.prototypes_.labels[top] != clf.prototypes_.labels[0]:
+            assert gain == pytest.approx(usual, nan_ok=True)

@@ -83,6 +83,7 @@ class DrawnTexts:
 
     texts: list[str]
     labels: np.ndarray
+    redacted: np.ndarray
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -96,7 +97,8 @@ def at_random(clf: ProtoLMClassifier, task: Task, seed: int) -> SimpleNamespace:
     for label in clf.classes_:
         count = (clf.prototypes_.labels == label).sum()
         drawn.extend(order[task.y_train[order] == label][:count])
-    texts = DrawnTexts([task.X_train[i] for i in drawn], task.y_train[drawn])
+    none = np.full(len(drawn), False)
+    texts = DrawnTexts([task.X_train[i] for i in drawn], task.y_train[drawn], none)
     return SimpleNamespace(
         classes_=clf.classes_, prototypes_=texts, backbone=clf.backbone
     )

@@ -41,7 +41,7 @@ def prototype_purity(
     -------
     ndarray of shape (M,), float64
         Shares between 0 and 1, higher is better; NaN where X has no other text of the
-        class.
+        class, and where the prototype's own text is redacted.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def prototype_purity(
     own = np.searchsorted(clf.classes_, prototypes.labels)
     similarities = np.asarray(clf.transform(texts))  # a frame, if the user wants frames
     found = np.full(len(prototypes), np.nan)
-    for j, text in enumerate(prototypes.texts):
+    for j in np.flatnonzero(~prototypes.redacted):
+        text = prototypes.texts[j]
         others = np.flatnonzero([other != text for other in texts])
         asked = min(k, np.count_nonzero(codes[others] == own[j]))
         if asked:
@@ -179,7 +180,8 @@ def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     ndarray of shape (n,), float64
         1: no prototype of the class reads more like the text. 0: it is no nearer in
         reading than any of its class, which random ones reach in the mean. NaN where
-        there is nothing to choose: one prototype, or all equally near.
+        there is nothing to choose: one prototype, or all equally near. Redacted
+        prototypes are left out.
 
     Raises
     ------
@@ -204,9 +206,12 @@ def gain_in_reading(explanations: Explanations, clf: Any, encoder: Any) -> np.nd
     vectors = frozen_vectors(encoder, [*texts, *prototypes.texts])
     likeness = vectors[: len(texts)] @ vectors[len(texts) :].T
     top = np.argmax([e.contributions for e in explanations], axis=1)
+    readable = ~prototypes.redacted
     found = np.full(len(texts), np.nan)
     for row, j in enumerate(top):
-        mine = likeness[row, prototypes.labels == prototypes.labels[j]]
+        if not readable[j]:
+            continue
+        mine = likeness[row, readable & (prototypes.labels == prototypes.labels[j])]
         room = mine.max() - mine.mean()
         if room > _NO_CHOICE:
             found[row] = (likeness[row, j] - mine.mean()) / room
@@ -231,7 +236,8 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     -------
     ndarray of shape (number of matched pairs,), float64
         The cosine of each matched pair, class after class; 1 is the same text. Where
-        one fit has more prototypes of a class, those left over are not matched.
+        one fit has more prototypes of a class, those left over are not matched, nor are
+        redacted ones.
 
     Raises
     ------
@@ -259,6 +265,9 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     cosines = vectors[: len(ours)] @ vectors[len(ours) :].T
     matched = []
     for label in clf.classes_:
-        block = cosines[np.ix_(ours.labels == label, theirs.labels == label)]
+        rows, columns = (
+            ~fit.redacted & (fit.labels == label) for fit in (ours, theirs)
+        )
+        block = cosines[np.ix_(rows, columns)]
         matched.append(block[linear_sum_assignment(-block)])
     return np.concatenate(matched)
