@@ -228,6 +228,7 @@ def test_other_errors_stay_what_they_are(error):
 # Ctrl-C
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interruption_waits_for_the_end_of_the_block():
     before, done = signal.getsignal(signal.SIGINT), []
 
@@ -242,6 +243,7 @@ def test_an_interruption_waits_for_the_end_of_the_block():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_error_of_the_block_goes_before_an_interruption():
     before = signal.getsignal(signal.SIGINT)
 
@@ -255,6 +257,7 @@ def test_an_error_of_the_block_goes_before_an_interruption():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_another_thread_leaves_the_handler_alone():
     found = []
 
