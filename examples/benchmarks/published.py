@@ -27,7 +27,6 @@ from measuring import (
     ResultFile,
     Runs,
     describe,
-    interval,
     judge,
     table,
 )
@@ -155,11 +154,9 @@ def print_table(rows: list[dict[str, str]]) -> None:
     print(f"Seeds {runs.seeds}.\n")
     titles = [f"accuracy, {task}" for task in TASKS]
     more = {"ece": 3, "own_class": 3, "purity": 3, "for_90": 1, "nearest_pair": 3}
-    table("", [*titles, "difference to the linear head", *more])
+    table("", [*titles, *more])
     for variant in VARIANTS:
         cells = [runs.mean(variant, "accuracy", 1, task) for task in TASKS]
-        gaps = runs.gaps(variant, LINEAR)
-        cells.append("0" if variant == LINEAR else interval(gaps))
         cells += [runs.mean(variant, *column) for column in more.items()]
         print(f"| {variant} | {' | '.join(cells)} |")
 
