@@ -18,7 +18,7 @@ def places(vectors: np.ndarray) -> np.ndarray:
     """
     # In full: a randomized solver would draw from NumPy's global generator.
     pca = PCA(min(2, *vectors.shape), svd_solver="full")
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", invalid="ignore"):  # of equal vectors 0/0
         components = pca.set_output(transform="default").fit_transform(vectors)
     components = np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
     scale = components[:, 0].std()

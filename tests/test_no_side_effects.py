@@ -449,3 +449,8 @@ def test_what_a_refit_replaces_is_given_back_at_once(make_classifier, texts):
     finally:
         if enabled:
             gc.enable()
+
+
+def test_equal_vectors_have_a_map_without_a_warning():
+    """NumPy warned of a division of zero by zero."""
+    assert not places(np.ones((6, 4))).any()
