@@ -89,6 +89,8 @@ VARIANTS = {
     ),
     "not drawn together": Variant(replaced={"skprotolm._training._TIE_WEIGHT": 0.0}),
     "not put on texts": Variant({"projection": False}),
+    "ten prototypes a class": Variant({"n_prototypes": 10}),
+    "ten a class, no diversity": Variant({"n_prototypes": 10, "diversity": 0.0}),
 }
 RESULTS = ResultFile("ablation.csv", ("task", "variant", "seed"), JUDGED + DESCRIBED)
 COLUMNS = {"nll": 3, "ece": 3, "purity": 3, "nearest_pair": 3, "for_90": 1}
