@@ -121,9 +121,10 @@ class _Fit:
             encoder.device, encoder.dtype
         )
         untrained, pretrained = self._look_at_untrained(encoder, attention)
-        clear, counts = clearness(pretrained.numpy(), self.codes, seed), plan.counts
+        distinct, counts = plan.candidates, plan.counts
+        clear = clearness(pretrained.numpy()[distinct.rows], distinct.codes, seed)
         if self.settings.n_prototypes == "auto":
-            counts = automatic_counts(counts, self.codes, clear)
+            counts = automatic_counts(counts, distinct.codes, clear)
         self.formulation = FORMULATIONS[self.settings.formulation]
         # What starts together needs epochs to come apart in.
         spread = clear if self._n_free() else 1.0

@@ -159,7 +159,7 @@ class MixtureLayer(PrototypeLayer):
     def keep(self, rows: Tensor) -> None:
         """Let all other prototypes go; the parameters stay the same objects."""
         super().keep(rows)
-        tables = _class_table(self.owner.cpu(), self.n_classes)
+        tables = _class_table(self.owner, self.n_classes)
         self.members, self.places = (t.to(self.owner.device) for t in tables)
 
     def fold(self, into: Tensor) -> None:
@@ -311,7 +311,7 @@ def pool(attention: Tensor, h: Tensor) -> Tensor:
 
 def _class_table(owner: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """Return each class's prototypes (C, N), padded with M, and the place of each."""
-    M = len(owner)
+    owner, M = owner.cpu(), len(owner)
     counts = torch.bincount(owner, minlength=n_classes)
     members = torch.full((n_classes, int(counts.max())), M)
     places = torch.empty(M, dtype=torch.long)

@@ -104,7 +104,7 @@ def automatic_counts(most: list[int], codes: np.ndarray, clear: float) -> list[i
     most : list of int
         At most so many, a class.
     codes : ndarray of shape (n,), int
-        The classes of the texts.
+        The classes of the distinct texts.
     clear : float
         Of the classes, see `clearness`.
     """
@@ -126,7 +126,7 @@ def clearness(vectors: np.ndarray, codes: np.ndarray, seed: int) -> float:
     Parameters
     ----------
     vectors : ndarray of shape (n, P)
-        The pretrained encoder's sentence vectors.
+        The pretrained encoder's sentence vectors, of distinct texts.
     codes : ndarray of shape (n,), int
     seed : int
         Of the texts that are looked at, where there are many.

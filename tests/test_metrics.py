@@ -115,17 +115,15 @@ def test_wrong_options_are_refused(clf, options, message):
 
 @pytest.mark.parametrize("k", [1, 2, 50])
 def test_measures_of_prototypes_are_those_of_edits(clf, k):
+    """With more kept than a class has, sufficiency was a perfect 0."""
     dropped = prototype_comprehensiveness(clf, X[:6], k=k)
     kept = prototype_sufficiency(clf, X[:6], k=k)
     for row, e in enumerate(clf.explain(X[:6])):
         mine = [p.index for p in e.prototypes if p.label == e.prediction]
-        for gone, found in (
-            (mine[: min(k, len(mine) - 1)], dropped),
-            (mine[k:], kept),
-        ):
+        some = min(k, len(mine) - 1)
+        for gone, found in ((mine[:some], dropped), (mine[some:], kept)):
             edited = copy.deepcopy(clf)
-            if gone:
-                edited.remove_prototypes(gone)
+            edited.remove_prototypes(gone)
             left = probability(edited, X[row], e.prediction)
             assert found[row] == pytest.approx(e.probability - left, abs=1e-6)
     assert clf.edits_ == []

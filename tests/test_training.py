@@ -17,7 +17,7 @@ from sklearn.base import clone
 from skprotolm import ProtoLMClassifier, _fitting
 from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
 from skprotolm._head import PrototypeLayer
-from skprotolm._initialization import gathered
+from skprotolm._initialization import clearness, gathered
 from skprotolm._planning import count_last_epochs
 from skprotolm._training import Tie, TrainingSet, encoder_rate
 from skprotolm.exceptions import (
@@ -618,6 +618,22 @@ def test_each_class_has_the_prototypes_that_a_dict_says(make_classifier, texts):
     more = {"neg": 3, "pos": 1, "of no text here": 2}
     again = make_classifier(n_prototypes=more).fit(*texts)
     assert again.prototypes_.texts == clf.prototypes_.texts
+
+
+def test_copies_of_texts_do_not_make_classes_clear(make_classifier, monkeypatch):
+    """A text's nearest neighbours were its copies, which have its label."""
+    found = []
+
+    def noted(*args: Any) -> float:
+        found.append(clearness(*args))
+        return found[-1]
+
+    monkeypatch.setattr(_fitting, "clearness", noted)
+    X, y = make_texts(24)
+    clf = make_classifier(n_prototypes="auto", max_epochs=1)
+    clf.fit(X, y)
+    clf.fit(X * 3, np.tile(y, 3))
+    assert found[0] == found[1]
 
 
 def test_priors_of_a_class_sum_to_one(fitted):

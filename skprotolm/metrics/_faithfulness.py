@@ -248,8 +248,8 @@ def prototype_comprehensiveness(
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     k : int, default=3
-        How many prototypes of the predicted class are taken out. No class loses its
-        last.
+        How many prototypes of the predicted class are taken out; of a class that has
+        no more, all but one.
     ranking : {"share", "random"}, default="share"
         The prototypes of the largest contributions, or, as the baseline, random ones of
         the predicted class.
@@ -284,7 +284,8 @@ def prototype_sufficiency(
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     k : int, default=3
-        How many prototypes of the predicted class are kept.
+        How many prototypes of the predicted class are kept; of a class that has no
+        more, all but one.
     ranking : {"share", "random"}, default="share"
         As in `prototype_comprehensiveness`.
     random_state : int, RandomState instance or None, default=None
@@ -332,10 +333,10 @@ def measure_prototypes(
         if len(mine) == 1:  # neither can it go, nor is there another one
             drops.append(np.nan)
             continue
-        gone = order[k:] if keep else order[: min(k, len(order) - 1)]
+        some = min(k, len(order) - 1)  # keeping all would be no test
+        gone = order[some:] if keep else order[:some]
         edited = copy.copy(clf)  # edits give it another state, and change none
-        if gone.size:
-            edited.remove_prototypes(gone.tolist())
+        edited.remove_prototypes(gone.tolist())
         code = e.classes.tolist().index(e.prediction)
         left = edited.predict_proba([e.text])[0, code]
         drops.append(e.class_probabilities[code] - left)
