@@ -112,7 +112,7 @@ class ProtoLMClassifier(
         float is a share of the class's prototypes.
     projection : bool, default=True
         Put every prototype on a training text of its class, to which the last epoch,
-        or with few texts up to a third of the epochs, brings it. With False
+        or with few texts several, up to a third of all, brings it. With False
         prototypes are learned vectors, which quote the text that is nearest to them.
     finetune : {"full", "head"}, default="full"
         Train the encoder too, or the head alone.
@@ -177,7 +177,8 @@ class ProtoLMClassifier(
     Notes
     -----
     A fitted model quotes training texts: `prototypes_` holds one a prototype, and so
-    does every file that the estimator is saved to.
+    does every file that the estimator is saved to. Those of prototypes that were
+    removed stay in both for `undo_edit`; `redact_prototypes` is for texts that must go.
 
     References
     ----------

@@ -99,9 +99,9 @@ class Tie:
     """The training texts that prototypes are to stand on, drawn together with them.
 
     The vectors of a few are computed anew in every step, in turn, and of the others
-    remembered. Prototypes that were put on texts at once instead, and followed them
-    while the encoder learned on (ProtoPNet's push, Chen et al. 2019), cost a point on
-    noisy tasks: the place of one text is a worse one than the learned place.
+    remembered. The other way is to put prototypes on texts at once and let them follow
+    while the encoder learns on (ProtoPNet's push, Chen et al. 2019); but the place of
+    one text is a worse one than the learned place.
     """
 
     def __init__(

@@ -131,7 +131,8 @@ def print_table(rows: list[dict[str, str]]) -> None:
     """Print accuracies, paired differences and times as Markdown."""
     runs = Runs(rows, "task", "per_class").common(MODELS)
     print(f"\n{provenance()} Seeds {runs.seeds}, as far as they have run.\n")
-    titles = ["linear head", "mixture", "SetFit", "− linear head", "− SetFit"]
+    titles = ["linear head, %", "mixture, %", "SetFit, %"]
+    titles += ["mixture − linear head, points", "mixture − SetFit, points"]
     more = ["time / SetFit's", "ECE linear / mixture / SetFit", "runs"]
     table("texts a class", titles + more)
     for task in [t for t in TASKS if runs.values("linear", "accuracy", t)]:

@@ -32,7 +32,10 @@ from skprotolm._training import (
 
 
 class LinearHeadClassifier:
-    """A linear head, trained with the settings of a `ProtoLMClassifier`."""
+    """A linear head, trained with the settings of a `ProtoLMClassifier`.
+
+    Other than the defaults of `precision` and `finetune` it does not know.
+    """
 
     def __init__(self, like: ProtoLMClassifier):
         self.settings = check_parameters(like, tuple(FORMULATIONS))

@@ -3,7 +3,8 @@
     python examples/benchmarks/speed.py --data FOLDER_OF_CSV_FILES
 
 Every comparison runs both sides in turn on the same texts in the same precision.
-A ratio above 1 means that the package is faster than what it is held against.
+A ratio above 1 means that the package is faster than what it is held against, but in
+the two rows of what costs more than something else (explanations, 500 prototypes).
 """
 
 from __future__ import annotations
