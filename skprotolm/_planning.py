@@ -20,8 +20,8 @@ from skprotolm.exceptions import FewerPrototypesWarning
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
 _MIN_EPOCHS = 3
 _MAX_EPOCHS = 40  # of these; of some dozens of texts more are only learned by heart
-# During which prototypes and their texts come together, a third of all at most, but one. With
-# sixteen texts an epoch is one step, in which nothing moves.
+# During which prototypes and their texts come together: one epoch, or up to a third of
+# all. With sixteen texts an epoch is one step, in which nothing moves.
 _LAST_STEPS = 50
 # preservation="auto": of texts, and of pairs, whose class is a relation of the two that
 # their subject says nothing of.

@@ -76,22 +76,23 @@ def main() -> None:
     """Run what is missing from the results, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
     parser.add_argument("--choose", action="store_true", help="compare the rates")
     parser.add_argument("--table", action="store_true", help="print, run nothing")
     arguments = parser.parse_args()
     if arguments.choose:
-        choose_rates(arguments.data)
+        choose_rates(arguments.tasks, arguments.data)
     elif not arguments.table:
         for seed in arguments.seeds:
-            for name in TASKS:
+            for name in arguments.tasks:
                 run_missing(name, load_task(name, arguments.data), seed)
     print_table(RESULTS.rows())
 
 
-def choose_rates(data: Path) -> None:
+def choose_rates(tasks: list[str], data: Path) -> None:
     """Print what rates and epochs give on development texts, warm start."""
-    for name in TASKS:
+    for name in tasks:
         task = shortened(development_task(name, data), MAX_TRAINING, 0)
         encoder = warm(task, 0).encoder.sentence_transformer
         for values in TRIED:
