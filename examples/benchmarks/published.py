@@ -51,7 +51,7 @@ PAPER = {  # λ1, λ2 and K of the paper's experiments, and its learned prototyp
 # Rate of the encoder, rate of the head, epochs.
 TRIED = [(1e-5, 1e-3, 3), (1e-4, 1e-2, 3), (1e-4, 1e-1, 3), (1e-4, 1e-1, 10)]
 # What `--choose` found best on development texts.
-CHOSEN = dict(learning_rate=1e-4, head_learning_rate=1e-1, max_epochs=10)
+CHOSEN = dict(learning_rate=1e-4, head_learning_rate=1e-1, max_epochs=3)
 LINEAR, MIXTURE = "linear head", "mixture"
 # How each is made: its parameters, whether it starts warm, whose sign it has.
 VARIANTS: dict[str, tuple[dict[str, Any], bool, bool]] = {
