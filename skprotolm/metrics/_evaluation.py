@@ -66,7 +66,7 @@ def evaluate_explanations(
         ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
         the mean ``baseline``: of random words or prototypes, and of simulatability what
         the text alone gives. Purity, uniqueness, diversity and compactness have none
-        (NaN). Where each class has one prototype, nothing says which counts: reading
+        (NaN), and uniqueness, one number of all prototypes, has no interval. Where each class has one prototype, nothing says which counts: reading
         gain, diversity and what prototypes are dropped or kept are NaN.
 
     Raises
@@ -126,8 +126,7 @@ def evaluate_explanations(
     gains = gain_in_reading(explanations, clf, clf.backbone)
     add("reading_gain", "", "", gains, 0)
     add("explanation_compactness", "90 %", "", count_carriers(explanations, 0.9), None)
-    unique = np.full(len(clf.prototypes_), prototype_uniqueness(clf))
-    add("prototype_uniqueness", "", "", unique, None)
+    add("prototype_uniqueness", "", "", prototype_uniqueness(clf), None)
     add("prototype_diversity", "", "", prototype_diversity(clf), None)
     purities = prototype_purity(clf, None if y is None else texts, y)
     add("prototype_purity", "", "", purities, None)
@@ -146,7 +145,7 @@ def _mean(values: np.ndarray) -> float:
 def _interval(
     values: np.ndarray, n_resamples: int, random_state: Any
 ) -> tuple[float, float]:
-    if len(values) == 0:
+    if len(values) < 2:  # a single number, such as a share of all prototypes
         return math.nan, math.nan
     if np.ptp(values) == 0:  # nothing to resample
         return float(values[0]), float(values[0])
