@@ -66,8 +66,9 @@ def evaluate_explanations(
         ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
         the mean ``baseline``: of random words or prototypes, and of simulatability what
         the text alone gives. Purity, uniqueness, diversity and compactness have none
-        (NaN), and uniqueness, one number of all prototypes, has no interval. Where each class has one prototype, nothing says which counts: reading
-        gain, diversity and what prototypes are dropped or kept are NaN.
+        (NaN); uniqueness, one number of all prototypes, has no interval either. Where
+        each class has one prototype, nothing says which counts: reading gain, diversity
+        and what prototypes are dropped or kept are NaN.
 
     Raises
     ------
