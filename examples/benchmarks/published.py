@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from linear_head import LinearHeadClassifier
 from measuring import (
@@ -50,22 +50,31 @@ PAPER = {  # λ1, λ2 and K of the paper's experiments, and its learned prototyp
 }
 # Rate of the encoder, rate of the head, epochs.
 TRIED = [(1e-5, 1e-3, 3), (1e-4, 1e-2, 3), (1e-4, 1e-1, 3), (1e-4, 1e-1, 10)]
+RATES = ("learning_rate", "head_learning_rate", "max_epochs")
 # What `--choose` found best on development texts.
-CHOSEN = dict(learning_rate=1e-4, head_learning_rate=1e-1, max_epochs=3)
+CHOSEN = {"sst2": (1e-4, 1e-2, 3), "sick": (1e-4, 1e-1, 3)}
 LINEAR, MIXTURE = "linear head", "mixture"
-# How each is made: its parameters, whether it starts warm, whose sign it has.
-VARIANTS: dict[str, tuple[dict[str, Any], bool, bool]] = {
-    LINEAR: ({}, False, False),
-    MIXTURE: ({}, False, False),
-    "proto-lm": (PAPER, False, False),
-    "proto-lm, warm start": (PAPER, True, False),
-    "warm start, rates and epochs of its own": (PAPER | CHOSEN, True, False),
-    "with these, on training texts": (
-        PAPER | CHOSEN | {"projection": True},
-        True,
-        False,
+
+
+class Variant(NamedTuple):
+    """How a model is made."""
+
+    parameters: dict[str, Any] = PAPER
+    warm: bool = False
+    own_rates: bool = False
+    code_sign: bool = False  # that of the code that was published with the paper
+
+
+VARIANTS = {
+    LINEAR: Variant({}),
+    MIXTURE: Variant({}),
+    "proto-lm": Variant(),
+    "proto-lm, warm start": Variant(warm=True),
+    "warm start, rates of its own": Variant(warm=True, own_rates=True),
+    "with these, on training texts": Variant(
+        PAPER | {"projection": True}, warm=True, own_rates=True
     ),
-    "with these, the code's sign": (PAPER | CHOSEN, True, True),
+    "with these, the code's sign": Variant(warm=True, own_rates=True, code_sign=True),
 }
 KEYS = ("task", "variant", "seed")
 RESULTS = ResultFile("published.csv", KEYS, JUDGED + DESCRIBED)
@@ -99,7 +108,7 @@ def choose_rates(tasks: list[str], data: Path) -> None:
             variant = " ".join(map(str, values))
             if RATES_TRIED.has(name, variant, 0):
                 continue
-            rates = dict(zip(CHOSEN, values, strict=True))
+            rates = dict(zip(RATES, values, strict=True))
             clf = ProtoLMClassifier(encoder, random_state=0, **PAPER, **rates)
             clf.fit(task.X_train, task.y_train)
             key = {"task": name, "variant": variant, "seed": 0}
@@ -120,14 +129,16 @@ def run_missing(name: str, task: Task, seed: int) -> None:
     missing = [v for v in VARIANTS if not RESULTS.has(name, v, seed)]
     linear = warm(task, seed) if missing else None
     for variant in missing:
-        parameters, is_warm, code_sign = VARIANTS[variant]
-        clf = ProtoLMClassifier(random_state=seed, **parameters)
-        if is_warm:
+        how = VARIANTS[variant]
+        clf = ProtoLMClassifier(random_state=seed, **how.parameters)
+        if how.own_rates:
+            clf.set_params(**dict(zip(RATES, CHOSEN[name], strict=True)))
+        if how.warm:
             clf.set_params(backbone=linear.encoder.sentence_transformer)
         if variant == LINEAR:
             row = judge(linear, task)
         else:
-            with published_sign(code_sign):
+            with published_sign(how.code_sign):
                 clf.fit(task.X_train, task.y_train)
             row = judge(clf, task) | describe(clf, task)
         RESULTS.add({"task": name, "variant": variant, "seed": seed, **row})
