@@ -99,7 +99,6 @@ VARIANTS = {
     ),
     "not drawn together": Variant(replaced=NOT_DRAWN),
     "not drawn together, no diversity": Variant({"diversity": 0.0}, NOT_DRAWN),
-    "labels smoothed": Variant(replaced=SMOOTHED),
     "not drawn together, no diversity, labels smoothed": Variant(
         {"diversity": 0.0}, NOT_DRAWN | SMOOTHED
     ),
