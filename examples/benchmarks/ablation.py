@@ -143,7 +143,7 @@ def run_missing(name: str, task: Task, seed: int, variants: Iterable[str]) -> No
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print each variant's difference to the classifier as it is, by task.
 
-    The other columns are means over the tasks.
+    The other columns are means over the runs that a variant has.
     """
     runs = Runs(rows, "task", model="variant")
     print(f"\n{provenance()} Seeds {runs.seeds}.\n")

@@ -32,7 +32,7 @@ from measuring import (
     judge,
     table,
 )
-from published import CHOSEN, PAPER, RATES, warm
+from published import CHOSEN, PAPER, rates, warm
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -118,8 +118,8 @@ def published(task: Task, seed: int) -> ProtoLMClassifier:
     the development texts of `published.py`, over both of its tasks.
     """
     encoder = warm(task, seed).encoder.sentence_transformer
-    rates = dict(zip(RATES, CHOSEN["sick"], strict=True))
-    return ProtoLMClassifier(encoder, random_state=seed, **PAPER, **rates)
+    parameters = PAPER | rates(*CHOSEN["sick"])
+    return ProtoLMClassifier(encoder, random_state=seed, **parameters)
 
 
 def make(model: str, task: Task, seed: int) -> Any:

@@ -50,7 +50,6 @@ PAPER = {  # λ1, λ2 and K of the paper's experiments, and its learned prototyp
 }
 # Rate of the encoder, rate of the head, epochs.
 TRIED = [(1e-5, 1e-3, 3), (1e-4, 1e-2, 3), (1e-4, 1e-1, 3), (1e-4, 1e-1, 10)]
-RATES = ("learning_rate", "head_learning_rate", "max_epochs")
 # What `--choose` found best on development texts.
 CHOSEN = {"sst2": (1e-4, 1e-2, 3), "sick": (1e-4, 1e-1, 3)}
 LINEAR, MIXTURE = "linear head", "mixture"
@@ -108,13 +107,17 @@ def choose_rates(tasks: list[str], data: Path) -> None:
             variant = " ".join(map(str, values))
             if RATES_TRIED.has(name, variant, 0):
                 continue
-            rates = dict(zip(RATES, values, strict=True))
-            clf = ProtoLMClassifier(encoder, random_state=0, **PAPER, **rates)
+            clf = ProtoLMClassifier(encoder, random_state=0, **PAPER, **rates(*values))
             clf.fit(task.X_train, task.y_train)
             key = {"task": name, "variant": variant, "seed": 0}
             RATES_TRIED.add(key | judge(clf, task))
     for row in RATES_TRIED.rows():
         print(row)
+
+
+def rates(encoder: float, head: float, epochs: int) -> dict[str, float]:
+    """Return the parameters that `--choose` chooses."""
+    return dict(learning_rate=encoder, head_learning_rate=head, max_epochs=epochs)
 
 
 def warm(task: Task, seed: int) -> LinearHeadClassifier:
@@ -132,7 +135,7 @@ def run_missing(name: str, task: Task, seed: int) -> None:
         how = VARIANTS[variant]
         clf = ProtoLMClassifier(random_state=seed, **how.parameters)
         if how.own_rates:
-            clf.set_params(**dict(zip(RATES, CHOSEN[name], strict=True)))
+            clf.set_params(**rates(*CHOSEN[name]))
         if how.warm:
             clf.set_params(backbone=linear.encoder.sentence_transformer)
         if variant == LINEAR:
