@@ -101,8 +101,10 @@ class ProtoLMClassifier(
         Weight of the term that pushes texts from prototypes of other classes.
         `cohesion` and `separation` must sum to less than 1; the cross-entropy gets
         the rest.
-    diversity : float, default=0.1
-        Weight of the term that keeps prototypes of one class apart ("mixture").
+    diversity : float, default=0.0
+        Weight of the term that keeps prototypes of one class apart ("mixture"). It
+        makes learned vectors (`projection=False`) differ more; texts that are chosen
+        as prototypes differ anyway.
     preservation : float or "auto", default="auto"
         Weight of the term that keeps the pretrained encoder's sense of which texts
         of a class are alike ("mixture"). Without it "the nearest prototype" says
@@ -111,9 +113,9 @@ class ProtoLMClassifier(
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
     projection : bool, default=True
-        Put every prototype on a training text of its class, to which the last epoch,
-        or with few texts several, up to a third of all, brings it. With False
-        prototypes are learned vectors, which quote the text that is nearest to them.
+        Put every prototype on a training text of its class when training is over.
+        With False prototypes are learned vectors, which quote the text that is nearest
+        to them.
     finetune : {"full", "head"}, default="full"
         Train the encoder too, or the head alone.
     max_epochs : int or "auto", default="auto"
@@ -217,7 +219,7 @@ class ProtoLMClassifier(
         sharpness: float = 30.0,
         cohesion: float = 0.1,
         separation: float = 0.1,
-        diversity: float = 0.1,
+        diversity: float = 0.0,
         preservation: float | str = "auto",
         n_nearest: float = 0.5,
         projection: bool = True,

@@ -26,11 +26,11 @@ from skprotolm._planning import Plan
 from skprotolm._projection import (
     assign,
     count_coincident,
-    find_doubles,
     survey,
     worth_keeping,
 )
 from skprotolm._prototypes import Quotes
+from skprotolm._refitting import TextIds, refit
 from skprotolm._runtime import (
     has_bf16,
     kept_generators,
@@ -40,7 +40,6 @@ from skprotolm._runtime import (
 )
 from skprotolm._state import FittedState
 from skprotolm._training import (
-    Tie,
     Trainer,
     TrainingSet,
     encoder_rate,
@@ -82,7 +81,7 @@ class Placed(NamedTuple):
 
 
 def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
-    """Load, start, train, tie and finish; the caller has seeded torch."""
+    """Load, start, train, project and finish; the caller has seeded torch."""
     settings = plan.settings
     # The caller may have switched gradients off for the lines around `fit`.
     with undisturbed(), torch.inference_mode(False), torch.enable_grad():
@@ -94,7 +93,7 @@ def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
 
 
 class _Fit:
-    """A fit under way: the trainer, and what early stopping and tying remember."""
+    """A fit under way: the trainer, and what early stopping remembers."""
 
     def __init__(self, plan: Plan, seed: int, encoder: TextEncoder, hooks: Hooks):
         self.plan = plan
@@ -104,7 +103,6 @@ class _Fit:
         self.settings = replace(plan.settings, learning_rate=rate)
         self.hooks = hooks
         self.history: list[dict[str, float]] = []
-        self.placed: Placed | None = None
         is_fp32 = encoder.dtype == torch.float32
         wanted = self.settings.precision == "bf16"
         automatic = self.settings.precision == "auto" and has_bf16(plan.device)
@@ -126,15 +124,13 @@ class _Fit:
         if self.settings.n_prototypes == "auto":
             counts = automatic_counts(counts, distinct.codes, clear)
         self.formulation = FORMULATIONS[self.settings.formulation]
-        # What starts together needs epochs to come apart in.
-        spread = clear if self._n_free() else 1.0
         self.start = Placement(
             untrained.numpy(),
             pretrained.numpy(),
             self.codes,
             weights,
             counts,
-            spread,
+            clear,
             seed,
         )
         layer = self.formulation.build(self.start, self.settings)
@@ -205,32 +201,16 @@ class _Fit:
         )
 
     def _run_epochs(self, bar: tqdm) -> None:
-        """Train freely, then bring prototypes to their texts in the last epochs."""
-        stopped = self._run_phase(bar, self._n_free())
-        if self.settings.projection and not stopped:
-            self._tie()
-            self.trainer.start_last(self.plan.n_last)
-            self._run_phase(bar, self.plan.n_last)
-
-    def _n_free(self) -> int:
-        """Return in how many epochs prototypes are bound to no text."""
-        return self.plan.n_epochs - self.settings.projection * self.plan.n_last
-
-    def _run_phase(self, bar: tqdm, n_epochs: int) -> bool:
-        """Train for some epochs, keep the best; return whether a callback says stop."""
+        """Train until all epochs are over or something says stop; keep the best."""
         best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
-        stopped = False
-        for _ in range(n_epochs):
+        for _ in range(self.plan.n_epochs):
             stopped = self._run_epoch(bar)
             best.offer(self.history[-1].get("validation_score"))
-            patience = self.settings.n_iter_no_change
-            # The last epochs are there to bring prototypes to their texts.
-            if stopped or (best.age >= patience and not self.trainer.tie):
+            if stopped or best.age >= self.settings.n_iter_no_change:
                 break
         with uninterrupted():
             if best.restore():
                 self.vectors = None
-        return stopped
 
     def _run_epoch(self, bar: tqdm) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
@@ -255,21 +235,15 @@ class _Fit:
         be done again.
         """
         attention, layer = model.head.attention, copy.deepcopy(model.head.layer)
-        head = PrototypeHead(attention, layer)
-        finished = ProtoLM(model.encoder, head)
-        return self._finished(finished, self._place(finished))
+        return self._finished(ProtoLM(model.encoder, PrototypeHead(attention, layer)))
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
         if not self.settings.early_stopping:
             return 0.0
         s = self._text_vectors(self.validation).to(self.plan.device)
-        layer = self.model.head.layer
-        if self.trainer.tie:  # as it predicts, with the prototypes on their texts
-            layer = copy.deepcopy(layer).requires_grad_(False)
-            layer.vectors.copy_(self._text_vectors(self.trainer.tie.texts))
         with torch.no_grad():
-            predicted = layer(s).scores.argmax(dim=1).cpu().numpy()
+            predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
         rows = self.plan.validation
         return float(
             np.average(
@@ -297,84 +271,53 @@ class _Fit:
         if not (vectors.isfinite().all() and own.isfinite().all()):
             raise_diverged(self.settings)
 
-    def _tie(self) -> None:
-        """Assign every prototype a training text, and let the two come together."""
-        placed = self._place(self.model)
-        if self._lets_go:
-            kept = self._worthwhile(placed)
-            with uninterrupted():
-                self.trainer.keep_prototypes(kept)
-                self.placed = placed = placed._replace(rows=placed.rows[kept])
-        self.trainer.tie = Tie(
-            self.training.take(placed.rows),
-            self._training_vectors()[placed.rows],
-            self.trainer.rng,
-        )
-
-    def _place(self, model: ProtoLM) -> Placed:
-        """Find the prototypes' texts, unless that is done, and where these stand.
-
-        Prototypes that are to become texts settle among them first, once they have
-        learned anything.
-        """
-        if self.trainer.tie is None or self.placed is None:
-            layer, vectors = model.head.layer, self._training_vectors()
-            settles = self.settings.projection and self.trainer.n_steps_taken
-            settle = self.formulation.settle if settles else leave
-            with torch.no_grad():
-                places = settle(layer, replace(self.start, vectors=vectors.numpy()))
-                space = layer.compare(vectors).numpy()
-            owner = layer.owner.cpu().numpy()
-            rows = assign(places[0], owner, places[1], self.plan.candidates)
-            self.placed = Placed(rows, space)
-        return self.placed
-
-    @property
-    def _lets_go(self) -> bool:
-        """Whether prototypes that no text needs may go."""
-        return self.settings.projection and self.settings.n_prototypes == "auto"
-
-    def _worthwhile(self, placed: Placed) -> np.ndarray:
-        """Return which prototypes texts need, given the texts that they are to have."""
-        return worth_keeping(*placed, self.codes, self.plan.candidates)
-
-    def _finished(self, model: ProtoLM, placed: Placed) -> FittedState:
-        """Put a model's prototypes on their texts as its encoder sees them, in fp32."""
+    def _finished(self, model: ProtoLM) -> FittedState:
+        """Give a model's prototypes their texts, and fix what is left."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-        layer, rows = model.head.layer, placed.rows
-        if self._lets_go and self.trainer.tie is None:  # stopped before its last epochs
-            kept = self._worthwhile(placed)
-            layer.keep(torch.from_numpy(kept).to(layer.owner.device))
-            rows = rows[kept]
+        layer, vectors = model.head.layer, self._training_vectors()
+        settle = self.formulation.settle if self.settings.projection else leave
+        learned = layer.score_all(vectors)
+        places = settle(layer, replace(self.start, vectors=vectors.numpy()))
+        owner = layer.owner.cpu().numpy()
+        rows = assign(places[0], owner, places[1], self.plan.candidates)
+        placed = Placed(rows, layer.compare(vectors).numpy())
         if self.settings.projection:
-            vectors = text_vectors(
-                model,
-                self.training.take(rows),
-                self.settings.batch_size,
-                bf16=False,
-            )
-            self._require_finite(vectors)
-            layer.vectors.copy_(vectors)
+            placed = self._project(model, placed, learned)
         if isinstance(layer, MixtureLayer):
-            if self._lets_go:
-                rows = self._folded(layer, rows)
             layer.fix_priors()
         return FittedState(
             model=model,
             classes=self.plan.targets.classes,
-            quotes=self._quotes(placed._replace(rows=rows)),
+            quotes=self._quotes(placed),
             n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
             batch_size=self.settings.batch_size,
             bf16=self.predict_bf16,
             device=str(self.settings.device),
         )
 
-    def _folded(self, layer: MixtureLayer, rows: np.ndarray) -> np.ndarray:
-        """Make one of prototypes that have come to say nearly the same of any text."""
-        found = (layer.compare(layer.vectors), layer.owner, layer.describe()["priors"])
-        into = find_doubles(*(tensor.cpu().numpy() for tensor in found))
-        layer.fold(torch.from_numpy(into).to(layer.owner.device))
-        return rows[np.unique(into)]
+    def _project(self, model: ProtoLM, placed: Placed, learned: Tensor) -> Placed:
+        """Put prototypes on their texts, in fp32, and let the rest follow from that."""
+        layer, rows = model.head.layer, placed.rows
+        if self.settings.n_prototypes == "auto":
+            kept = worth_keeping(*placed, self.codes, self.plan.candidates)
+            layer.keep(torch.from_numpy(kept).to(layer.owner.device))
+            rows = rows[kept]
+        quoted = text_vectors(
+            model, self.training.take(rows), self.settings.batch_size, bf16=False
+        )
+        self._require_finite(quoted)
+        layer.vectors.copy_(quoted)
+        if isinstance(layer, MixtureLayer):
+            ids = self.plan.candidates.text_ids
+            refit(
+                layer,
+                self._training_vectors(),
+                TextIds(ids, ids[rows]),
+                self.start.weights,
+                learned,
+                self.start.seed,
+            )
+        return placed._replace(rows=rows)
 
     def _quotes(self, placed: Placed) -> Quotes:
         around = survey(*placed, self.codes, self.plan.candidates)

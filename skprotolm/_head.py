@@ -22,6 +22,7 @@ _ATTENTION_SIZE = 128  # width of the layer that scores a token
 # Banking77 stayed underconfident, and a point less accurate before projection.
 _START_CONCENTRATION = math.e**2
 _EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text
+_CHUNK = 8192  # texts that are scored at once
 
 
 class LayerOutput(NamedTuple):
@@ -117,6 +118,11 @@ class PrototypeLayer(nn.Module, ABC):
     def novelty(self, s: Tensor) -> Tensor:
         """Return how far text vectors (B, H) are from all prototypes, (B,)."""
 
+    def score_all(self, vectors: Tensor) -> Tensor:
+        """Return the scores of many text vectors (n, H), on the CPU, (n, C)."""
+        chunks = vectors.split(_CHUNK)
+        return torch.cat([self(s.to(self.vectors)).scores.cpu() for s in chunks])
+
     @abstractmethod
     def forward(self, s: Tensor) -> LayerOutput:
         """Score text vectors (B, H), in their own precision and on their device."""
@@ -161,14 +167,6 @@ class MixtureLayer(PrototypeLayer):
         super().keep(rows)
         tables = _class_table(self.owner, self.n_classes)
         self.members, self.places = (t.to(self.owner.device) for t in tables)
-
-    def fold(self, into: Tensor) -> None:
-        """Let each prototype's prior go to the one that is to stand for it, (M,)."""
-        kept, groups = into.unique(return_inverse=True)  # rising
-        logits = self.prior_logits.data
-        sums = [torch.logsumexp(logits[groups == g], dim=0) for g in range(len(kept))]
-        self.keep(kept)
-        self.prior_logits.data = torch.stack(sums)
 
     def start_bias(self, class_weights: np.ndarray) -> None:
         """Start b_c at the logarithm of the class's share, where training moves it to.
@@ -244,11 +242,14 @@ class MixtureLayer(PrototypeLayer):
         scale = self.concentration(log_terms) / self.sharpness
         return log_sums, scale * log_sums + self.bias.to(log_terms)
 
+    def scores(self, similarities: Tensor) -> Tensor:
+        """Return the scores z of the classes, (B, C)."""
+        return self.evidence(self.log_terms(similarities))[1]
+
     def forward(self, s: Tensor) -> LayerOutput:
         """Score text vectors (B, H)."""
         cosines = self.similarities(s)
-        _, scores = self.evidence(self.log_terms(cosines))
-        return LayerOutput(cosines, 2 - 2 * cosines, scores)
+        return LayerOutput(cosines, 2 - 2 * cosines, self.scores(cosines))
 
 
 class InverseDistanceLayer(PrototypeLayer):

@@ -56,16 +56,6 @@ def diversity(grouped: Tensor, counts: Tensor) -> Tensor:
     return between / (counts * (counts - 1)).sum().clamp(min=1)
 
 
-def projection(s: Tensor, prototypes: Tensor) -> Tensor:
-    """Draw prototypes and the texts that they are to stand on together.
-
-    Mean of ‖s − p‖² / (‖s‖·‖p‖) over R such pairs of vectors, both (R, H), with the
-    lengths held constant; of unit vectors 2 − 2cos.
-    """
-    lengths = (s.norm(dim=1) * prototypes.norm(dim=1)).detach()
-    return ((s - prototypes).square().sum(dim=1) / lengths.clamp(min=1e-6)).mean()
-
-
 def preservation(s: Tensor, pretrained: Tensor, codes: Tensor) -> Tensor:
     """Keep the order of nearness inside a class as the pretrained encoder has it.
 

@@ -20,9 +20,6 @@ from skprotolm.exceptions import FewerPrototypesWarning
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs
 _MIN_EPOCHS = 3
 _MAX_EPOCHS = 40  # of these; of some dozens of texts more are only learned by heart
-# During which prototypes and their texts come together: one epoch, or up to a third of
-# all. With sixteen texts an epoch is one step, in which nothing moves.
-_LAST_STEPS = 50
 # preservation="auto": of texts, and of pairs, whose class is a relation of the two that
 # their subject says nothing of.
 _PRESERVATION, _OF_PAIRS = 0.4, 0.2
@@ -40,7 +37,6 @@ class Plan:
     candidates: Candidates  # within the training rows
     counts: list[int]  # prototypes a class, at most
     n_epochs: int
-    n_last: int  # of them, in which prototypes come to their texts
     device: torch.device
 
 
@@ -68,7 +64,6 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
         candidates,
         counts,
         n_epochs,
-        count_last_epochs(n_epochs, len(training), settings.batch_size),
         device,
     )
 
@@ -144,9 +139,3 @@ def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
         return int(max_epochs)
     steps = -(-n_texts // batch_size)
     return max(_MIN_EPOCHS, min(_MAX_EPOCHS, math.ceil(_MIN_STEPS / steps)))
-
-
-def count_last_epochs(n_epochs: int, n_texts: int, batch_size: int) -> int:
-    """Return in how many epochs prototypes come to their texts: 1, or some 50 steps."""
-    steps = -(-n_texts // batch_size)
-    return max(1, min(n_epochs // 3, math.ceil(_LAST_STEPS / steps)))

@@ -11,11 +11,8 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances_argmin
 
 N_NEIGHBOURS = 10  # that a prototype's purity looks at
-# Of unit vectors ‖a − b‖² is 2 − 2·cos: these are cosines of 0.995, 0.95 and 0.9.
-# Prototypes come nearer to one another in the last epochs, by up to 0.07, so that more
-# is asked before these than after.
+# Of unit vectors ‖a − b‖² is 2 − 2·cos: these are cosines of 0.995 and 0.9.
 _COINCIDENT = 0.01
-_DOUBLE = 0.1
 _ALIKE = 0.2
 
 
@@ -173,28 +170,6 @@ def survey(
             near = np.argpartition(distances, n_neighbours - 1)[:n_neighbours]
             purity[j] = np.mean(codes[near] == codes[row])
     return Surroundings(purity, _count_usage(assigned, texts, candidates))
-
-
-def find_doubles(
-    prototypes: np.ndarray, owner: np.ndarray, priors: np.ndarray
-) -> np.ndarray:
-    """Find for each prototype which one of its class can stand for it, (M,), int.
-
-    That is itself, unless ‖a − b‖² < 0.1·‖a‖·‖b‖ with one of a higher prior: of unit
-    vectors, a cosine above 0.95. No two that are left are as near as that.
-    """
-    into = np.arange(len(owner))
-    for code in np.unique(owner):
-        mine = np.flatnonzero(owner == code)
-        gaps = _relative_gaps(prototypes[mine])
-        kept: list[int] = []
-        for j in np.argsort(-priors[mine], kind="stable").tolist():
-            nearest = min(kept, key=lambda k: gaps[j, k], default=j)
-            if gaps[j, nearest] < _DOUBLE:
-                into[mine[j]] = mine[nearest]
-            else:
-                kept.append(j)
-    return into
 
 
 def count_coincident(prototypes: np.ndarray, owner: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""The training loop: epoch, step, optimiser, and prototypes tied to their texts."""
+"""The training loop: epoch, step and optimiser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from skprotolm import _losses
 from skprotolm._batches import training_batches
 from skprotolm._encoder import TokenizedTexts
 from skprotolm._formulations import Formulation, Step
@@ -25,10 +24,6 @@ _MAX_GRADIENT_NORM = 1.0
 # learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
 _RATE, _WIDTH = 1e-4, 384
 _ENOUGH = 128  # texts for the whole rate
-# Of the last epochs: the weight of the term that draws prototypes and their texts
-# together, and the texts of prototypes a step, as a share of the batch.
-_TIE_WEIGHT = 1.0
-_TIE_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,36 +90,6 @@ def make_schedule(
     return LambdaLR(optimizer, factor)
 
 
-class Tie:
-    """The training texts that prototypes are to stand on, drawn together with them.
-
-    The vectors of a few are computed anew in every step, in turn, and of the others
-    remembered. The other way is to put prototypes on texts at once and let them follow
-    while the encoder learns on (ProtoPNet's push, Chen et al. 2019); but the place of
-    one text is a worse one than the learned place.
-    """
-
-    def __init__(
-        self, texts: TokenizedTexts, vectors: Tensor, rng: np.random.RandomState
-    ):
-        self.texts = texts  # in the order of the prototypes
-        self.vectors = vectors  # (M, H), as last seen
-        self.order = rng.permutation(len(texts))
-
-    def take(self, n: int) -> np.ndarray:
-        """Return the positions of the next n prototypes, or of all."""
-        rows = self.order[:n]
-        self.order = np.append(self.order[n:], rows)
-        return rows
-
-    def see(self, rows: np.ndarray, s: Tensor) -> Tensor:
-        """Return all texts' vectors, with gradients through those of some (R, H)."""
-        places = torch.from_numpy(rows).to(s.device)
-        vectors = self.vectors.to(s).index_copy(0, places, s)
-        self.vectors = vectors.detach()
-        return vectors
-
-
 class Trainer:
     """All that one training run carries from step to step."""
 
@@ -145,33 +110,12 @@ class Trainer:
         self.settings = settings
         self.bf16 = bf16
         self.rng = rng
-        self.tie: Tie | None = None
         self.n_steps_taken = 0
         self.steps_an_epoch = math.ceil(len(data) / settings.batch_size)
         self.optimizer = make_optimizer(model.encoder, model.head, settings)
-        self.n_steps = n_epochs * self.steps_an_epoch
         self.schedule = make_schedule(
-            self.optimizer, self.n_steps, settings.warmup_fraction
+            self.optimizer, n_epochs * self.steps_an_epoch, settings.warmup_fraction
         )
-
-    def keep_prototypes(self, rows: np.ndarray) -> None:
-        """Let all other prototypes go, and what the optimiser knows of them."""
-        layer = self.model.head.layer
-        kept = torch.from_numpy(rows).to(layer.owner.device)
-        for parameter, axis in ((layer.vectors, 0), (layer.values, -1)):
-            known = self.optimizer.state[parameter]
-            for name, value in known.items():
-                if value.shape == parameter.shape:
-                    known[name] = value.index_select(axis, kept)
-            parameter.grad = None
-        layer.keep(kept)
-
-    def start_last(self, n_epochs: int) -> None:
-        """Move the schedule on to its last epochs, if early stopping cut it short."""
-        begins = self.n_steps - n_epochs * self.steps_an_epoch
-        if self.schedule.last_epoch < begins:
-            self.schedule.last_epoch = begins - 1
-            self.schedule.step()
 
     def run_epoch(self, bar: tqdm) -> dict[str, float]:
         """Train on every text once and return the means of the epoch's figures."""
@@ -204,7 +148,7 @@ class Trainer:
     def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Take one optimiser step; return the loss and its unweighted terms."""
         encoder, head = self.model.encoder, self.model.head
-        s, output = self._read(self.data.tokenized, rows)
+        s, output = self._read(rows)
         some = torch.from_numpy(rows)
         codes, weights, pretrained = (
             values[some].to(encoder.device)
@@ -212,8 +156,6 @@ class Trainer:
         )
         step = Step(s, output, codes, weights, pretrained)
         terms = self.formulation.losses(step, head.layer, self.settings)
-        if self.tie:
-            terms["projection"] = (_TIE_WEIGHT, self._tie_term(self.tie))
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         self.optimizer.zero_grad()
         loss.backward()
@@ -226,22 +168,13 @@ class Trainer:
             **{name: term.detach() for name, (_, term) in terms.items()},
         }
 
-    def _read(
-        self, texts: TokenizedTexts, rows: np.ndarray
-    ) -> tuple[Tensor, LayerOutput]:
+    def _read(self, rows: np.ndarray) -> tuple[Tensor, LayerOutput]:
         """Return text vectors (B, H) and what the layer says of them."""
         encoder = self.model.encoder
-        batch = encoder.collate(texts, rows).to(encoder.device)
+        batch = encoder.collate(self.data.tokenized, rows).to(encoder.device)
         with torch.set_grad_enabled(self.settings.finetune != "head"):
             h = encoder(batch, bf16=self.bf16)
         return self.model.head(h, batch["own"])
-
-    def _tie_term(self, tie: Tie) -> Tensor:
-        """Compare prototypes with their texts, the next few of which are read anew."""
-        rows = tie.take(max(1, int(_TIE_SHARE * self.settings.batch_size)))
-        vectors = tie.see(rows, self._read(tie.texts, rows)[0])
-        layer = self.model.head.layer
-        return _losses.projection(layer.compare(vectors), layer.compare(layer.vectors))
 
     def _clip_gradients(self) -> None:
         parameters = [

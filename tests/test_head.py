@@ -266,18 +266,6 @@ def test_the_length_of_a_vector_means_nothing_to_a_mixture(mixture, s):
     torch.testing.assert_close(mixture(s).scores, before)
 
 
-def test_folding_two_that_coincide_changes_no_score(mixture, s):
-    with torch.no_grad():
-        mixture.vectors[4] = 3 * mixture.vectors[1]  # of one class, one direction
-    before, (shares, _) = mixture(s), _shares(mixture, s)
-    mixture.fold(torch.tensor([0, 1, 2, 3, 1, 5, 6]))
-    assert mixture.owner.tolist() == OWNER[[0, 1, 2, 3, 5, 6]].tolist()
-    torch.testing.assert_close(mixture(s).scores, before.scores)
-    kept = [0, 1, 2, 3, 5, 6]
-    shares[:, 1] += shares[:, 4]
-    torch.testing.assert_close(_shares(mixture, s)[0], shares[:, kept])
-
-
 def test_sharpness_says_how_few_prototypes_carry_a_class(s):
     largest = []
     for sharpness in (1.0, 10.0, 100.0):

@@ -374,25 +374,3 @@ def test_terms_of_weight_zero_do_not_move_anything(name, s):
     entropy = _losses.cross_entropy(layer(s).scores, CODES, WEIGHTS)
     (mine,), (expected,) = descend(total, s), descend(entropy, s)
     torch.testing.assert_close(mine, expected)
-
-
-def test_projection_is_the_mean_relative_gap():
-    s, p = torch.tensor([[3.0, 4], [1, 0]]), torch.tensor([[0.0, 2], [0, 1]])
-    expected = ((9 + 4) / (5 * 2) + 2 / 1) / 2
-    assert float(_losses.projection(s, p)) == pytest.approx(expected)
-    unit = torch.nn.functional.normalize(s)
-    cosine = float(unit[0] @ unit[1])
-    assert float(_losses.projection(unit[:1], unit[1:])) == pytest.approx(
-        2 - 2 * cosine, abs=1e-6
-    )
-    assert float(_losses.projection(s, s)) == 0
-    assert math.isfinite(_losses.projection(torch.zeros(1, 2), p[:1]))
-
-
-def test_projection_moves_both_ends_towards_each_other():
-    s = torch.tensor([[3.0, 4]], requires_grad=True)
-    p = torch.tensor([[0.0, 2]], requires_grad=True)
-    before = float((s - p).detach().norm())
-    moved_s, moved_p = descend(_losses.projection(s, p), s, p)
-    assert float((moved_s - p).detach().norm()) < before
-    assert float((s - moved_p).detach().norm()) < before

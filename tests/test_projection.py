@@ -11,7 +11,6 @@ from skprotolm._projection import (
     assign,
     count_coincident,
     find_candidates,
-    find_doubles,
     survey,
     worth_keeping,
 )
@@ -239,37 +238,6 @@ def test_coincidence_does_not_depend_on_the_scale():
     count = count_coincident(vectors, owner)
     assert 0 < count < 10
     assert count_coincident(1000 * vectors, owner) == count
-
-
-# --- Prototypes that another one stands for.
-
-
-def test_the_higher_prior_stands_for_those_that_are_as_near_as_that():
-    angles = np.deg2rad([0, 15, 30, 90, 10])  # cos 15° is .966, cos 30° .866
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    owner = np.array([0, 0, 0, 0, 1])
-    found = [
-        find_doubles(vectors, owner, np.array(priors)).tolist()
-        for priors in ([0.4, 0.3, 0.2, 0.1, 1.0], [0.2, 0.4, 0.3, 0.1, 1.0])
-    ]
-    assert found == [[0, 0, 2, 3, 4], [1, 1, 1, 3, 4]]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_what_is_left_is_apart_and_near_to_what_it_stands_for(seed):
-    rng = np.random.RandomState(seed)
-    vectors, owner = rng.normal(size=(60, 3)), np.arange(60) % 3
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    into = find_doubles(vectors, owner, rng.rand(60))
-    cosines = vectors @ vectors.T
-    left = np.unique(into)
-    assert (into[left] == left).all()
-    assert (owner[into] == owner).all()
-    assert 3 <= len(left) < 60
-    folded = np.flatnonzero(into != np.arange(60))
-    assert (cosines[folded, into[folded]] > 0.95).all()
-    mates = (owner[left][:, None] == owner[left]) & ~np.eye(len(left), dtype=bool)
-    assert cosines[np.ix_(left, left)][mates].max() <= 0.95
 
 
 # --- Prototypes that no text needs.

@@ -18,8 +18,7 @@ from skprotolm import ProtoLMClassifier, _fitting
 from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
 from skprotolm._head import PrototypeLayer
 from skprotolm._initialization import clearness, gathered
-from skprotolm._planning import count_last_epochs
-from skprotolm._training import Tie, TrainingSet, encoder_rate
+from skprotolm._training import TrainingSet, encoder_rate
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FewerPrototypesWarning,
@@ -158,13 +157,11 @@ def test_history_holds_one_record_an_epoch(make_classifier, texts, formulation):
     if formulation == "mixture":
         terms |= {"coverage", "diversity", "preservation"}
     others = {"epoch", "loss", "learning_rate", "head_learning_rate"}
-    for epoch in clf.history_[:-1]:
+    for epoch in clf.history_:
         assert epoch.keys() == terms | others | {"texts_per_second"}
         assert all(math.isfinite(value) for value in epoch.values())
         assert all(type(value) in (int, float) for value in epoch.values())
-    added = clf.history_[-1].keys() - clf.history_[0].keys()
-    assert added == {"projection"}  # of prototypes and the texts they come to stand on
-    assert clf.history_[-2]["loss"] < clf.history_[0]["loss"]
+    assert clf.history_[-1]["loss"] < clf.history_[0]["loss"]
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(make_classifier, texts):
@@ -172,8 +169,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(make_classifier, texts):
     clf = make_classifier(**weights, preservation=0.4).fit(*texts)
     parts = {**weights, "coverage": 0.15, "preservation": 0.4, "cross_entropy": 0.8}
     for epoch in clf.history_:
-        parts["projection"] = 1.0  # in the last epoch
-        expected = sum(w * epoch.get(name, 0) for name, w in parts.items())
+        expected = sum(w * epoch[name] for name, w in parts.items())
         assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -341,28 +337,16 @@ def test_early_stopping_gives_up(make_classifier, texts):
         assert max(scores[n - 2 : n]) > max(scores[: n - 2])
 
 
-@pytest.mark.parametrize("projection", [True, False])
 @pytest.mark.parametrize("patience", [1, 3])
 def test_early_stopping_waits_for_as_many_epochs_as_it_is_told(
-    make_classifier, texts, projection, patience
+    make_classifier, texts, patience
 ):
     still = {"learning_rate": 1e-30, "head_learning_rate": 1e-30}
     clf = make_classifier(
-        **{**EARLY, **still},
-        projection=projection,
-        max_epochs=9,
-        n_iter_no_change=patience,
+        **{**EARLY, **still}, max_epochs=9, n_iter_no_change=patience
     ).fit(*texts)
-    assert clf.n_iter_ == patience + 3 * projection  # and a third of nine, tied
-
-
-def test_early_stopping_ends_with_a_tied_epoch(make_classifier, texts):
-    clf = make_classifier(**EARLY, max_epochs=30, n_iter_no_change=1).fit(*texts)
-    assert clf.n_iter_ < 30
+    assert clf.n_iter_ == patience
     assert clf.prototypes_.projected.all()
-    assert all(0 <= epoch["validation_score"] <= 1 for epoch in clf.history_)
-    # The schedule is moved on to its last epochs, so that the rate ends low.
-    assert clf.history_[-1]["learning_rate"] < 0.1 * EARLY["learning_rate"]
 
 
 def test_early_stopping_is_never_worse_than_the_start(make_classifier, texts):
@@ -440,7 +424,7 @@ def test_prototypes_are_distinct_texts_of_their_class(
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("max_epochs", [1, 3])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_tied_prototypes_are_what_the_encoder_makes_of_their_texts(
+def test_projected_prototypes_are_what_the_encoder_makes_of_their_texts(
     make_classifier, texts, early_stopping, max_epochs, precision
 ):
     clf = make_classifier(
@@ -455,7 +439,7 @@ def test_tied_prototypes_are_what_the_encoder_makes_of_their_texts(
     np.testing.assert_allclose(np.diag(cosines), 1, atol=exact)
 
 
-def test_tied_prototypes_of_the_published_layer_are_at_no_distance(
+def test_projected_prototypes_of_the_published_layer_are_at_no_distance(
     make_classifier, texts
 ):
     clf = make_classifier(formulation="proto-lm").fit(*texts)
@@ -535,7 +519,9 @@ def test_classes_start_as_frequent_as_they_are(make_classifier, texts):
     X, y = [X[i] for i in rows], y[rows]
     weights = np.where(y == "pos", 1.0, 0.5)
     for options, share in (({}, 3 / 27), ({"class_weight": "balanced"}, 0.5 / 1.5)):
-        clf = make_classifier(**still, **options).fit(X, y, sample_weight=weights)
+        clf = make_classifier(**still, **options, projection=False).fit(
+            X, y, sample_weight=weights
+        )
         bias = clf._state.layer.bias.numpy()
         assert bias[0] - bias[1] == pytest.approx(np.log(share / (1 - share)), abs=1e-4)
 
@@ -696,12 +682,11 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("parameters", "times"),
-    [({"max_epochs": 3}, 1), ({"max_epochs": 1}, 0), ({"projection": False}, 0)],
+    [({"max_epochs": 3}, 1), ({"max_epochs": 1}, 1), ({"projection": False}, 0)],
 )
 def test_prototypes_settle_once_before_they_are_put_on_texts(
     make_classifier, texts, settled, parameters, times
 ):
-    """With one epoch they have only just started, at their clusters."""
     make_classifier(**parameters).fit(*texts)
     assert settled == times * [len(texts[0])]
 
@@ -719,9 +704,8 @@ def test_prototypes_of_an_interrupted_fit_settle_too(
     assert settled == [len(texts[0])]
 
 
-@pytest.mark.parametrize("max_epochs", [1, 2])
-def test_prototypes_start_together_if_there_is_time_to_come_apart(
-    make_classifier, monkeypatch, max_epochs
+def test_prototypes_start_together_where_classes_are_not_clear(
+    make_classifier, monkeypatch
 ):
     """Words of the texts say nothing of their labels, so classes are not clear."""
     spreads = []
@@ -732,68 +716,31 @@ def test_prototypes_start_together_if_there_is_time_to_come_apart(
 
     monkeypatch.setattr("skprotolm._formulations.gathered", gather)
     X, y = make_texts(40)
-    make_classifier(max_epochs=max_epochs).fit(
-        X, np.random.RandomState(0).permutation(y)
-    )
-    assert spreads[0] == 1 if max_epochs == 1 else spreads[0] < 0.5
-
-
-# --- Prototypes and their texts come together in the last epochs.
-
-
-@pytest.mark.parametrize(
-    ("n_epochs", "n_texts", "n_last"),
-    [
-        (1, 5000, 1),
-        (3, 5000, 1),
-        (30, 5000, 1),
-        (10, 500, 3),
-        (40, 16, 13),
-        (300, 16, 50),
-    ],
-)
-def test_they_have_the_last_epoch_or_fifty_steps(n_epochs, n_texts, n_last):
-    assert count_last_epochs(n_epochs, n_texts, batch_size=32) == n_last
-
-
-def test_prototypes_take_turns(fitted):
-    texts = fitted._state.model.encoder.tokenize(list(fitted.prototypes_.texts))
-    tie = Tie(texts, torch.zeros(6, 2), np.random.RandomState(0))
-    rounds = [tie.take(4).tolist() for _ in range(3)]
-    assert [len(set(rows)) for rows in rounds] == [4, 4, 4]
-    turns = [row for rows in rounds for row in rows]
-    assert sorted(turns[:6]) == sorted(turns[6:]) == [0, 1, 2, 3, 4, 5]
-    assert sorted(tie.take(100)) == [0, 1, 2, 3, 4, 5]
-
-
-def test_vectors_are_remembered_until_they_are_seen_again(fitted):
-    texts = fitted._state.model.encoder.tokenize(list(fitted.prototypes_.texts))
-    tie = Tie(texts, torch.zeros(6, 2), np.random.RandomState(0))
-    s = torch.ones(2, 2, requires_grad=True)
-    vectors = tie.see(np.array([4, 1]), s)
-    assert vectors[:, 0].tolist() == [0, 1, 0, 0, 1, 0]
-    vectors.sum().backward()
-    assert s.grad.tolist() == [[1, 1], [1, 1]]
-    again = tie.see(np.array([0]), 2 * torch.ones(1, 2))
-    assert again[:, 0].tolist() == [2, 1, 0, 0, 1, 0]
-    assert not again.requires_grad
+    make_classifier(max_epochs=1).fit(X, np.random.RandomState(0).permutation(y))
+    assert spreads[0] < 0.5
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_the_last_epoch_brings_prototypes_to_their_texts(
-    make_classifier, texts, formulation, monkeypatch
+@pytest.mark.parametrize("n_prototypes", [2, "auto"])
+def test_projected_prototypes_say_nearly_what_learned_ones_said(
+    make_classifier, texts, monkeypatch, formulation, n_prototypes
 ):
-    gaps = []
-    for weight in (0.0, 5.0):
-        monkeypatch.setattr("skprotolm._training._TIE_WEIGHT", weight)
-        clf = make_classifier(formulation=formulation, max_epochs=6, batch_size=2)
-        clf.fit(*texts)
-        n_last = count_last_epochs(6, len(texts[0]), batch_size=2)
-        tied = ["projection" in epoch for epoch in clf.history_]
-        assert tied == [False] * (6 - n_last) + [True] * n_last
-        gaps.append(clf.history_[-1]["projection"])
-    alone, drawn = gaps
-    assert drawn < alone
+    """All training is the same, so that what differs comes of the projection alone."""
+    X, y = texts
+    clf = make_classifier(formulation=formulation, n_prototypes=n_prototypes)
+    learned = clone(clf).set_params(projection=False).fit(X, y)
+    refitted = clone(clf).fit(X, y)
+    monkeypatch.setattr(_fitting, "refit", lambda *given: None)
+    plain = clone(clf).fit(X, y)
+    assert refitted.prototypes_.texts == plain.prototypes_.texts
+    assert refitted.history_[-1]["loss"] == learned.history_[-1]["loss"]
+    others = [x for x in X if x not in refitted.prototypes_.texts]
+    expected = np.log(learned.predict_proba(others))
+    gaps = [
+        np.sum(np.exp(expected) * (expected - np.log(one.predict_proba(others))))
+        for one in (refitted, plain)
+    ]
+    assert gaps[0] < 0.9 * gaps[1]
 
 
 # --- Interruption and failure.

@@ -77,8 +77,11 @@ def smoothed(scores: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor) -
     return (weights * losses).mean()
 
 
+def unchanged(*given: Any) -> None:
+    """Leave priors and biases as they were learned."""
+
+
 USUAL = "as it is"
-NOT_DRAWN = {"skprotolm._training._TIE_WEIGHT": 0.0}
 SMOOTHED = {"skprotolm._losses.cross_entropy": smoothed}
 VARIANTS = {
     "linear head": Variant(linear=True),
@@ -87,8 +90,8 @@ VARIANTS = {
     "learning_rate 5e-5": Variant({"learning_rate": 5e-5}),
     "no cohesion, no coverage": Variant({"cohesion": 0.0}),
     "no separation": Variant({"separation": 0.0}),
-    "no diversity": Variant({"diversity": 0.0}),
-    "none of these": Variant({"cohesion": 0.0, "separation": 0.0, "diversity": 0.0}),
+    "none of these": Variant({"cohesion": 0.0, "separation": 0.0}),
+    "diversity 0.1": Variant({"diversity": 0.1}),
     "no preservation": Variant({"preservation": 0.0}),
     "not gathered at the start": Variant(
         replaced={"skprotolm._initialization._LEAST_SPREAD": 1.0}
@@ -97,14 +100,11 @@ VARIANTS = {
     "settled by learned vectors alone": Variant(
         replaced={"skprotolm._formulations._learned_and_read": learned_alone}
     ),
-    "not drawn together": Variant(replaced=NOT_DRAWN),
-    "not drawn together, no diversity": Variant({"diversity": 0.0}, NOT_DRAWN),
-    "not drawn together, no diversity, labels smoothed": Variant(
-        {"diversity": 0.0}, NOT_DRAWN | SMOOTHED
-    ),
+    "not refitted": Variant(replaced={"skprotolm._fitting.refit": unchanged}),
+    "labels smoothed": Variant(replaced=SMOOTHED),
     "not put on texts": Variant({"projection": False}),
     "ten prototypes a class": Variant({"n_prototypes": 10}),
-    "ten a class, no diversity": Variant({"n_prototypes": 10, "diversity": 0.0}),
+    "ten a class, diversity 0.1": Variant({"n_prototypes": 10, "diversity": 0.1}),
 }
 RESULTS = ResultFile("ablation.csv", ("task", "variant", "seed"), JUDGED + DESCRIBED)
 COLUMNS = {"nll": 3, "ece": 3, "purity": 3, "nearest_pair": 3, "for_90": 1}

@@ -40,13 +40,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from tasks import Task, load_task, provenance
-from tqdm.auto import tqdm
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._classifier import _attributes
 from skprotolm._encoder import frozen_vectors
-from skprotolm._fitting import Hooks, _Fit
-from skprotolm._runtime import kept_generators
+from skprotolm._fitting import _Fit
+from skprotolm._model import ProtoLM
+from skprotolm._state import FittedState
 
 TASKS = (
     "sst2",
@@ -195,7 +195,7 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
 
 
 def run_both_ways(task: Task, seed: int) -> Iterator[tuple[str, dict[str, object]]]:
-    """Fit and measure what differs in the last epochs alone, until there only once."""
+    """Train once, and measure prototypes on texts and the same as learned."""
     clf, other = make("mixture", task, seed), make("untied", task, seed)
     started = time.perf_counter()
     with learned_too(other) as moments:
@@ -210,28 +210,23 @@ def run_both_ways(task: Task, seed: int) -> Iterator[tuple[str, dict[str, object
 
 @contextmanager
 def learned_too(other: ProtoLMClassifier) -> Iterator[list[float]]:
-    """Let a fit go on with projection=False, too, where prototypes get their texts.
+    """Let a fit give what it would with projection=False, too, in every bit.
 
-    `other` takes over what that gives, in every bit what a fit of its own gives. The
-    list says when the two part, and when the fit itself goes on.
+    `other` takes that over. The list says when prototypes are to get their texts, and
+    when they do.
     """
     moments: list[float] = []
-    usual = _Fit._tie
+    usual = _Fit._finished
 
-    def tie(fit: _Fit) -> None:
+    def finished(fit: _Fit, model: ProtoLM) -> FittedState:
         moments.append(time.perf_counter())
-        with kept_generators(fit.plan.device):
-            fork = copy.deepcopy(fit)
-            fork.settings = replace(fork.settings, projection=False)
-            fork.hooks = Hooks(lambda: None, lambda snapshot: False)
-            with tqdm(disable=True) as bar:
-                fork._run_phase(bar, fork.plan.n_last)
-            state = fork._snapshot(fork.model)
-            other.__dict__.update(_attributes(state))
+        fork = copy.copy(fit)
+        fork.settings = replace(fit.settings, projection=False)
+        other.__dict__.update(_attributes(usual(fork, copy.deepcopy(model))))
         moments.append(time.perf_counter())
-        usual(fit)
+        return usual(fit, model)
 
-    with mock.patch.object(_Fit, "_tie", tie):
+    with mock.patch.object(_Fit, "_finished", finished):
         yield moments
 
 

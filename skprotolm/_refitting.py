@@ -1,0 +1,94 @@
+"""What is left to learn once prototypes stand on texts: priors and biases."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skprotolm._head import MixtureLayer
+
+_SAMPLE = 5000  # texts that are looked at
+_STEPS = 30
+_PENALTY = 0.01  # on the mean squared distance from the learned parameters
+
+
+class TextIds(NamedTuple):
+    """Which distinct text something is."""
+
+    texts: np.ndarray  # (n,)
+    prototypes: np.ndarray  # (M,)
+
+
+def refit(
+    layer: MixtureLayer,
+    vectors: Tensor,
+    ids: TextIds,
+    weights: np.ndarray,
+    learned: Tensor,
+    seed: int,
+) -> None:
+    """Let a layer say of texts what it said with its learned vectors, as far as it can.
+
+    A text stands beside the place that was learned for it, so its class would be
+    predicted a little too often or too rarely. The prototypes' priors and the classes'
+    biases are moved to the least
+
+        Σ_b w_b·KL(p_b with learned vectors ‖ p_b with texts) / B
+        + 0.01·(Σ_j (change of log π_j)² / M + Σ_c (change of b_c)² / C)
+
+    where no text is compared with itself: to itself it is like no other. No label is
+    read. (ProtoPNet fits its last layer anew as well, by the labels: Chen et al. 2019.)
+    With a tenth of the penalty, few prototypes get all the prior of a class, and
+    the text that is quoted first is less like the one explained.
+
+    Parameters
+    ----------
+    layer : MixtureLayer
+        Its vectors are those of texts.
+    vectors : Tensor of shape (n, H)
+        Of training texts.
+    ids : TextIds
+    weights : ndarray of shape (n,)
+    learned : Tensor of shape (n, C)
+        The scores that the layer gave these texts with its learned vectors.
+    seed : int
+        Of the texts that are looked at, where there are many.
+    """
+    rows = np.random.RandomState(seed).permutation(len(weights))[:_SAMPLE]
+    exact = layer.exact()
+    assert isinstance(exact, MixtureLayer)
+    cosines = exact.similarities(vectors[rows].cpu().double())
+    itself = torch.from_numpy(ids.texts[rows, None] == ids.prototypes)
+    cosines = cosines.masked_fill(itself, -torch.inf)
+    # A text that is the one prototype of its class says nothing of it.
+    used = exact.scores(cosines).isfinite().all(dim=1)
+    if not used.any():
+        return
+    cosines, targets = cosines[used], learned[rows].cpu().double()[used].log_softmax(1)
+    w = torch.from_numpy(weights[rows]).double()[used]
+    moved = [exact.prior_logits, exact.bias]
+    before = [parameter.clone() for parameter in moved]
+    optimizer = torch.optim.LBFGS(
+        [parameter.requires_grad_() for parameter in moved],
+        max_iter=_STEPS,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        said = exact.scores(cosines).log_softmax(dim=1)
+        gaps = F.kl_div(said, targets, log_target=True, reduction="none").sum(dim=1)
+        pairs = zip(moved, before, strict=True)
+        changes = torch.stack([(now - then).square().mean() for now, then in pairs])
+        total = (w * gaps).mean() + _PENALTY * changes.sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        layer.prior_logits.copy_(exact.prior_logits)
+        layer.bias.copy_(exact.bias)
