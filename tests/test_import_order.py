@@ -24,6 +24,7 @@ ROOMS = [
     "_head",
     "_losses",
     "_projection",
+    "_refitting",
     "_initialization",
     "_formulations",
     "_planning",

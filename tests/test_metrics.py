@@ -141,7 +141,7 @@ def test_a_student_foresees_decisions_from_prototypes(clf):
     found = simulatability(clf, X, k=1, random_state=0)
     assert found.from_text.shape == found.from_prototypes.shape == (len(X),)
     # One prototype stands for one label, so its text says what is decided.
-    assert found.from_prototypes.mean() > 0.9
+    assert found.from_prototypes.mean() > 0.8
     expected = found.from_prototypes.mean() - found.from_text.mean()
     assert found.gain == pytest.approx(expected)
 
