@@ -167,8 +167,8 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
     prototypes = clf.prototypes_
     order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]
     X = [task.X_test[i] for i in order]
-    # With learned vectors, `usages` are of the texts that these quote. A text is not its
-    # own prototype's use.
+    # With learned vectors, `usages` are of the texts that these quote. A text is not
+    # its own prototype's use.
     similarities = clf.transform(task.X_train)
     nearest_text = similarities.argmax(axis=0)
     nearest = similarities.argmax(axis=1)
