@@ -145,9 +145,9 @@ class ProtoLMClassifier(
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
-        Epochs without a better validation score before training goes on to its end,
-        the epochs that bring prototypes to their texts. Of equal epochs the later is
-        kept.
+        Epochs without a better validation score before training stops. Of equal epochs
+        the later is kept. The score is that of the prototypes as they are learned,
+        before they are put on texts.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         "auto" trains in bfloat16 autocast where the hardware has it and predicts in
         fp32; "bf16" predicts in bfloat16 too, so that results depend a little on
@@ -341,7 +341,7 @@ class ProtoLMClassifier(
             warn(
                 f"{count} of {len(self.prototypes_)} prototypes nearly coincide with "
                 f"another one of their class, which the model cannot tell apart; fewer "
-                f"prototypes, or more preservation or diversity, keep them apart.",
+                f"prototypes, or more preservation, keep them apart.",
                 DuplicatePrototypesWarning,
             )
 

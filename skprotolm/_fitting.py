@@ -30,7 +30,7 @@ from skprotolm._projection import (
     worth_keeping,
 )
 from skprotolm._prototypes import Quotes
-from skprotolm._refitting import TextIds, refit
+from skprotolm._refitting import TrainingTexts, refit
 from skprotolm._runtime import (
     has_bf16,
     kept_generators,
@@ -275,16 +275,18 @@ class _Fit:
         """Give a model's prototypes their texts, and fix what is left."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
         layer, vectors = model.head.layer, self._training_vectors()
+        scores = layer.score_all(vectors)
+        if not scores.isfinite().all():
+            raise_diverged(self.settings)
         settle = self.formulation.settle if self.settings.projection else leave
-        learned = layer.score_all(vectors)
-        places = settle(layer, replace(self.start, vectors=vectors.numpy()))
+        places = settle(layer, replace(self.start, vectors=vectors.numpy()), scores)
         owner = layer.owner.cpu().numpy()
         rows = assign(places[0], owner, places[1], self.plan.candidates)
         placed = Placed(rows, layer.compare(vectors).numpy())
         if self.settings.projection:
-            placed = self._project(model, placed, learned)
-        if isinstance(layer, MixtureLayer):
-            layer.fix_priors()
+            placed = self._project(model, placed, scores)
+        if isinstance(model.head.layer, MixtureLayer):
+            model.head.layer.fix_priors()
         return FittedState(
             model=model,
             classes=self.plan.targets.classes,
@@ -297,27 +299,31 @@ class _Fit:
 
     def _project(self, model: ProtoLM, placed: Placed, learned: Tensor) -> Placed:
         """Put prototypes on their texts, in fp32, and let the rest follow from that."""
-        layer, rows = model.head.layer, placed.rows
+        layer, kept = model.head.layer, np.arange(len(placed.rows))
         if self.settings.n_prototypes == "auto":
             kept = worth_keeping(*placed, self.codes, self.plan.candidates)
-            layer.keep(torch.from_numpy(kept).to(layer.owner.device))
-            rows = rows[kept]
+        placed = placed._replace(rows=placed.rows[kept])
         quoted = text_vectors(
-            model, self.training.take(rows), self.settings.batch_size, bf16=False
+            model, self.training.take(placed.rows), self.settings.batch_size, bf16=False
         )
         self._require_finite(quoted)
-        layer.vectors.copy_(quoted)
+        some = torch.from_numpy(kept).to(layer.owner.device)
+        layer = layer.edited(
+            quoted.to(layer.vectors), layer.owner[some], layer.values[..., some]
+        )
         if isinstance(layer, MixtureLayer):
             ids = self.plan.candidates.text_ids
             refit(
                 layer,
-                self._training_vectors(),
-                TextIds(ids, ids[rows]),
-                self.start.weights,
+                TrainingTexts(
+                    self._training_vectors(), ids, self.codes, self.start.weights
+                ),
+                ids[placed.rows],
                 learned,
                 self.start.seed,
             )
-        return placed._replace(rows=rows)
+        model.head.layer = layer
+        return placed
 
     def _quotes(self, placed: Placed) -> Quotes:
         around = survey(*placed, self.codes, self.plan.candidates)

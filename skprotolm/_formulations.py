@@ -71,8 +71,9 @@ class Formulation:
 
     build: Callable[[Placement, Settings], PrototypeLayer]
     losses: Callable[[Step, PrototypeLayer, Settings], Terms]
-    # Where prototypes (M, D) and texts (n, D) stand as each is to be given one.
-    settle: Callable[[PrototypeLayer, Placement], tuple[np.ndarray, np.ndarray]]
+    # Where prototypes (M, D) and texts (n, D) stand as each is to be given one, by the
+    # scores (n, C) of the texts.
+    settle: Callable[[PrototypeLayer, Placement, Tensor], tuple[np.ndarray, np.ndarray]]
 
 
 def _build_mixture(placement: Placement, settings: Settings) -> PrototypeLayer:
@@ -92,7 +93,7 @@ def _build_mixture(placement: Placement, settings: Settings) -> PrototypeLayer:
 
 
 def _settle_mixture(
-    layer: PrototypeLayer, placement: Placement
+    layer: PrototypeLayer, placement: Placement, scores: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Look for texts in the middle of the clusters that each class has come to.
 
@@ -107,7 +108,7 @@ def _settle_mixture(
     """
     owner = layer.owner.cpu().numpy()
     places = _learned_and_read(layer, placement)
-    trusted = _trust(layer, placement.vectors, placement.codes)
+    trusted = _trust(scores, placement.codes)
     centres = kmeans_start(
         places,
         placement.codes,
@@ -144,14 +145,16 @@ def _scatter(vectors: np.ndarray, codes: np.ndarray) -> float:
     return float(sum(within) / len(codes))
 
 
-def _trust(layer: PrototypeLayer, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def _trust(scores: Tensor, codes: np.ndarray) -> np.ndarray:
     """Return p of each text's class (n,), 0 where the model gives it another one."""
-    p = layer.score_all(torch.from_numpy(vectors)).softmax(dim=1).numpy()
+    p = scores.softmax(dim=1).numpy()
     of_own = p[np.arange(len(p)), codes]
     return of_own * (p.argmax(axis=1) == codes)
 
 
-def leave(layer: PrototypeLayer, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+def leave(
+    layer: PrototypeLayer, placement: Placement, scores: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Leave prototypes where they are, as published; what is near is near to them."""
     texts = torch.from_numpy(placement.vectors)
     return layer.compare(layer.vectors).cpu().numpy(), layer.compare(texts).numpy()

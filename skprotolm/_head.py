@@ -22,7 +22,7 @@ _ATTENTION_SIZE = 128  # width of the layer that scores a token
 # Banking77 stayed underconfident, and a point less accurate before projection.
 _START_CONCENTRATION = math.e**2
 _EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text
-_CHUNK = 8192  # texts that are scored at once
+_CHUNK = 1024  # texts that are scored at once
 
 
 class LayerOutput(NamedTuple):
@@ -100,12 +100,6 @@ class PrototypeLayer(nn.Module, ABC):
                     parameter.copy_(values if mine else getattr(self, name))
         return layer.eval().requires_grad_(False)
 
-    def keep(self, rows: Tensor) -> None:
-        """Let all other prototypes go; the parameters stay the same objects."""
-        self.vectors.data = self.vectors.data[rows]
-        self.values.data = self.values.data[..., rows]
-        self.owner = self.owner[rows]
-
     @abstractmethod
     def describe(self) -> dict[str, Tensor]:
         """Return what is told of the prototypes besides vectors and classes."""
@@ -161,12 +155,6 @@ class MixtureLayer(PrototypeLayer):
         members, places = _class_table(owner, n_classes)
         self.register_buffer("members", members)
         self.register_buffer("places", places)
-
-    def keep(self, rows: Tensor) -> None:
-        """Let all other prototypes go; the parameters stay the same objects."""
-        super().keep(rows)
-        tables = _class_table(self.owner, self.n_classes)
-        self.members, self.places = (t.to(self.owner.device) for t in tables)
 
     def start_bias(self, class_weights: np.ndarray) -> None:
         """Start b_c at the logarithm of the class's share, where training moves it to.

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from skprotolm._projection import N_NEIGHBOURS
@@ -51,7 +52,9 @@ def kmeans_start(
     for code, count in enumerate(counts):
         mine = codes == code
         kmeans = KMeans(count, n_init=1, random_state=seed)
-        with warnings.catch_warnings():
+        # More than two threads add up in the order in which they come, so that the last
+        # bits would differ from fit to fit.
+        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
             # Distinct texts can have one vector; the centres then coincide, which
             # the warning about prototypes reports if it lasts.
             warnings.simplefilter("ignore", ConvergenceWarning)

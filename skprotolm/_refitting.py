@@ -11,65 +11,68 @@ from torch.nn import functional as F
 
 from skprotolm._head import MixtureLayer
 
-_SAMPLE = 5000  # texts that are looked at
+_SAMPLE = 5000  # texts that are looked at, or fewer,
+_NUMBERS = 20_000_000  # where prototypes are so many that these are not enough
 _STEPS = 30
 _PENALTY = 0.01  # on the mean squared distance from the learned parameters
 
 
-class TextIds(NamedTuple):
-    """Which distinct text something is."""
+class TrainingTexts(NamedTuple):
+    """The training texts, as a projection finds them."""
 
-    texts: np.ndarray  # (n,)
-    prototypes: np.ndarray  # (M,)
+    vectors: Tensor  # (n, H)
+    ids: np.ndarray  # (n,) which distinct text each is
+    codes: np.ndarray  # (n,)
+    weights: np.ndarray  # (n,)
 
 
 def refit(
     layer: MixtureLayer,
-    vectors: Tensor,
-    ids: TextIds,
-    weights: np.ndarray,
+    texts: TrainingTexts,
+    quoted: np.ndarray,
     learned: Tensor,
     seed: int,
 ) -> None:
     """Let a layer say of texts what it said with its learned vectors, as far as it can.
 
     A text stands beside the place that was learned for it, so its class would be
-    predicted a little too often or too rarely. The prototypes' priors and the classes'
-    biases are moved to the least
+    predicted a little too often or too rarely. The logits l of the priors, which are
+    their softmax inside each class, and the biases are moved to the least
 
         Σ_b w_b·KL(p_b with learned vectors ‖ p_b with texts) / B
-        + 0.01·(Σ_j (change of log π_j)² / M + Σ_c (change of b_c)² / C)
+        + 0.01·(Σ_j (change of l_j)² / M + Σ_c (change of b_c)² / C)
 
     where no text is compared with itself: to itself it is like no other. No label is
-    read. (ProtoPNet fits its last layer anew as well, by the labels: Chen et al. 2019.)
-    With a tenth of the penalty, few prototypes get all the prior of a class, and
-    the text that is quoted first is less like the one explained.
+    asked for. (ProtoPNet fits its last layer anew by the labels: Chen et al. 2019.)
+    With a tenth of the penalty, few prototypes get all the prior of a class, and the
+    text that is quoted first is less like the one explained.
 
     Parameters
     ----------
     layer : MixtureLayer
         Its vectors are those of texts.
-    vectors : Tensor of shape (n, H)
-        Of training texts.
-    ids : TextIds
-    weights : ndarray of shape (n,)
+    texts : TrainingTexts
+    quoted : ndarray of shape (M,)
+        The id of each prototype's text.
     learned : Tensor of shape (n, C)
-        The scores that the layer gave these texts with its learned vectors.
+        The scores that the layer gave the texts with its learned vectors.
     seed : int
         Of the texts that are looked at, where there are many.
     """
-    rows = np.random.RandomState(seed).permutation(len(weights))[:_SAMPLE]
+    n = min(_SAMPLE, max(1, _NUMBERS // layer.members.numel()))
+    rows = np.random.RandomState(seed).permutation(len(texts.codes))[:n]
     exact = layer.exact()
     assert isinstance(exact, MixtureLayer)
-    cosines = exact.similarities(vectors[rows].cpu().double())
-    itself = torch.from_numpy(ids.texts[rows, None] == ids.prototypes)
+    cosines = exact.similarities(texts.vectors[rows].cpu().double())
+    itself = torch.from_numpy(texts.ids[rows, None] == quoted)
     cosines = cosines.masked_fill(itself, -torch.inf)
     # A text that is the one prototype of its class says nothing of it.
     used = exact.scores(cosines).isfinite().all(dim=1)
-    if not used.any():
-        return
-    cosines, targets = cosines[used], learned[rows].cpu().double()[used].log_softmax(1)
-    w = torch.from_numpy(weights[rows]).double()[used]
+    cosines, rows = cosines[used], rows[used.numpy()]
+    if len(np.unique(texts.codes[rows])) < layer.n_classes:
+        return  # the others would speak against a class that nothing speaks for
+    targets = learned[rows].cpu().double().log_softmax(dim=1)
+    w = torch.from_numpy(texts.weights[rows]).double()
     moved = [exact.prior_logits, exact.bias]
     before = [parameter.clone() for parameter in moved]
     optimizer = torch.optim.LBFGS(

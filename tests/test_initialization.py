@@ -159,7 +159,8 @@ def settled(prototypes, angles, codes, counts, **given):
         seed=0,
     )
     with torch.no_grad():
-        return FORMULATIONS["mixture"].settle(layer, place)
+        scores = layer.score_all(torch.from_numpy(learned))
+        return FORMULATIONS["mixture"].settle(layer, place, scores)
 
 
 def test_prototypes_settle_in_clusters_each_in_the_one_nearest_to_it():
@@ -224,7 +225,8 @@ def test_prototypes_as_published_stay_where_they_are():
     vectors = 3 * np.eye(2)[::-1]
     place = Placement(vectors, vectors, np.arange(2), np.ones(2), [1, 1], 0.0, 0)
     with torch.no_grad():
-        prototypes, texts = FORMULATIONS["proto-lm"].settle(layer, place)
+        scores = layer.score_all(torch.from_numpy(vectors).float())
+        prototypes, texts = FORMULATIONS["proto-lm"].settle(layer, place, scores)
     np.testing.assert_array_equal(prototypes, np.eye(2))
     np.testing.assert_array_equal(texts, vectors)
     torch.testing.assert_close(layer.vectors.detach(), torch.eye(2))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skprotolm._head import MixtureLayer
-from skprotolm._refitting import TextIds, refit
+from skprotolm._refitting import TrainingTexts, refit
 
 N, H, OWNER, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
 
@@ -24,9 +24,14 @@ def layer() -> MixtureLayer:
     return layer.requires_grad_(False)
 
 
-def distinct(n: int) -> TextIds:
-    """Texts none of which is a prototype."""
-    return TextIds(np.arange(n), -1 - np.arange(len(OWNER)))
+def training_texts(vectors: torch.Tensor, **given: np.ndarray) -> TrainingTexts:
+    """Texts that are all distinct, of classes in turn."""
+    n = len(vectors)
+    usual = {"ids": np.arange(n), "codes": np.arange(n) % 3, "weights": np.ones(n)}
+    return TrainingTexts(vectors, **{**usual, **given})
+
+
+NONE_QUOTED = -1 - np.arange(len(OWNER))
 
 
 def gap(layer: MixtureLayer, s: torch.Tensor, learned: torch.Tensor) -> float:
@@ -35,55 +40,78 @@ def gap(layer: MixtureLayer, s: torch.Tensor, learned: torch.Tensor) -> float:
     return float((wanted.exp() * (wanted - said)).sum(dim=1).mean())
 
 
+def refitted(layer: MixtureLayer, *given: object) -> MixtureLayer:
+    """Return a copy of the layer, refitted."""
+    other = copy.deepcopy(layer)
+    refit(other, *given)
+    return other
+
+
+def same(one: MixtureLayer, other: MixtureLayer) -> bool:
+    return all(
+        torch.equal(value, other.state_dict()[name])
+        for name, value in one.state_dict().items()
+    )
+
+
 def test_nothing_moves_where_texts_say_what_was_learned(layer):
-    s, before = normal(N, H, seed=1), copy.deepcopy(layer.state_dict())
-    refit(layer, s, distinct(N), np.ones(N), layer.score_all(s), seed=0)
+    s = normal(N, H, seed=1)
+    after = refitted(layer, training_texts(s), NONE_QUOTED, layer.score_all(s), 0)
     for name, value in layer.state_dict().items():
-        torch.testing.assert_close(value, before[name])
+        torch.testing.assert_close(after.state_dict()[name], value)
 
 
-def test_values_and_biases_make_up_for_other_places(layer):
+def test_priors_and_biases_make_up_for_other_places(layer):
     s = normal(N, H, seed=1)
     learned = layer.score_all(s)
     with torch.no_grad():
         layer.vectors += 0.3 * normal(*layer.vectors.shape, seed=2)
         layer.bias += torch.tensor([1.0, 0.0, -1.0])
-    before, vectors = gap(layer, s, learned), layer.vectors.clone()
-    refit(layer, s, distinct(N), np.ones(N), learned, seed=0)
-    assert gap(layer, s, learned) < 0.5 * before
-    assert torch.equal(layer.vectors, vectors)
-    assert not any(p.requires_grad for p in layer.parameters())
+    after = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
+    assert gap(after, s, learned) < 0.5 * gap(layer, s, learned)
+    assert torch.equal(after.vectors, layer.vectors)
+    assert not any(p.requires_grad for p in after.parameters())
 
 
 def test_no_text_is_compared_with_itself(layer):
-    """Each of the prototypes' texts, and copies of one, are left with the others."""
-    s = torch.cat([layer.vectors, layer.vectors[:1], normal(N, H, seed=1)])
-    ids = TextIds(np.array([*range(6), 0, *range(6, 6 + N)]), np.arange(6))
-    alone = copy.deepcopy(layer)
-    refit(layer, s, ids, np.ones(len(s)), alone.score_all(s), seed=0)
-    # Compared with themselves, they would have said what was learned.
-    assert (layer.bias - alone.bias).norm() > 0.01
-    others = ~np.isin(ids.texts, ids.prototypes)
-    other_ids = TextIds(ids.texts[others], ids.prototypes)
-    refit(alone, s[others], other_ids, np.ones(N), alone.score_all(s[others]), seed=0)
-    torch.testing.assert_close(alone.state_dict()["bias"], torch.zeros(3))
+    """Nor with a copy of itself: it would say what was learned, whatever is missing."""
+    s = torch.cat([layer.vectors, layer.vectors, normal(N, H, seed=1)])
+    ids = np.array([*range(6), *range(6), *range(6, 6 + N)])
+    codes = np.array([*OWNER, *OWNER, *(np.arange(N) % 3)])
+    texts, quoted = training_texts(s, ids=ids, codes=codes), np.arange(6)
+    learned = layer.score_all(s)
+    after = refitted(layer, texts, quoted, learned, 0)
+    once = torch.cat([torch.arange(6), torch.arange(12, 12 + N)])  # no copies
+    alone = training_texts(s[once], ids=ids[once], codes=codes[once])
+    assert (after.bias - layer.bias).abs().max() > 0.01
+    before = refitted(layer, alone, quoted, learned[once], 0)
+    # A copy says the same as its text, so the two count for more than one.
+    gaps = [(one.bias - layer.bias).norm() for one in (before, after)]
+    assert 1.1 * gaps[0] < gaps[1]
 
 
-def test_a_text_that_is_its_class_s_one_prototype_is_left_out(layer):
-    s, before = layer.vectors[5:].clone(), copy.deepcopy(layer.state_dict())
-    ids = TextIds(np.array([5]), np.arange(6))
-    refit(layer, s, ids, np.ones(1), layer.score_all(s), seed=0)
-    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+def test_a_class_for_which_nothing_speaks_stays_as_likely(layer):
+    """Texts of the others spoke against it, and it was hardly ever found again."""
+    s, codes = layer.vectors.clone(), OWNER.numpy()
+    learned = layer.score_all(s)
+    texts = training_texts(s, codes=codes)
+    assert same(refitted(layer, texts, np.arange(6), learned, 0), layer)
+    # Another text of it is enough.
+    s = torch.cat([s, s[5:] + 0.1])
+    texts = training_texts(s, codes=np.append(codes, 2))
+    after = refitted(layer, texts, np.arange(6), layer.score_all(s), 0)
+    assert not same(after, layer)
 
 
 def test_a_text_of_more_weight_says_more(layer):
-    s = normal(2, H, seed=1)
-    learned = layer.score_all(s) + torch.tensor([[3.0, 0, 0], [0, 0, 3.0]])
+    s = normal(3, H, seed=1)
+    wanted = torch.tensor([[3.0, 0, 0], [0, 0, 3.0], [0, 0, 0]])
+    learned = layer.score_all(s) + wanted
     gaps = []
-    for weights in ([1.9, 0.1], [0.1, 1.9]):
-        refitted = copy.deepcopy(layer)
-        refit(refitted, s, distinct(2), np.array(weights), learned, seed=0)
-        gaps.append([gap(refitted, s[[i]], learned[[i]]) for i in range(2)])
+    for weights in ([1.9, 0.1, 1.0], [0.1, 1.9, 1.0]):
+        texts = training_texts(s, weights=np.array(weights))
+        after = refitted(layer, texts, NONE_QUOTED, learned, 0)
+        gaps.append([gap(after, s[[i]], learned[[i]]) for i in range(2)])
     assert gaps[0][0] < gaps[1][0]
     assert gaps[1][1] < gaps[0][1]
 
@@ -92,10 +120,22 @@ def test_a_seed_says_which_of_many_texts_are_looked_at(layer):
     n = 6000
     s = normal(n, H, seed=1)
     learned = layer.score_all(s) + normal(n, N_CLASSES, seed=2)
-    found = []
-    for seed in (0, 0, 1):
-        refitted = copy.deepcopy(layer)
-        refit(refitted, s, distinct(n), np.ones(n), learned, seed=seed)
-        found.append(refitted.bias)
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+    found = [
+        refitted(layer, training_texts(s), NONE_QUOTED, learned, seed)
+        for seed in (0, 0, 1)
+    ]
+    assert same(found[0], found[1])
+    assert not same(found[0], found[2])
+
+
+def test_fewer_texts_are_looked_at_where_prototypes_are_many(layer, monkeypatch):
+    s = normal(N, H, seed=1)
+    learned = layer.score_all(s) + normal(N, N_CLASSES, seed=2)
+    whole = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
+    monkeypatch.setattr("skprotolm._refitting._NUMBERS", 50 * layer.members.numel())
+    part = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
+    first = np.random.RandomState(0).permutation(N)[:50]
+    texts = training_texts(s[first], codes=first % 3)
+    alone = refitted(layer, texts, NONE_QUOTED, learned[first], 0)
+    assert not same(part, whole)
+    torch.testing.assert_close(part.bias, alone.bias)

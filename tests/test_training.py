@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
-import signal
 import warnings
 from typing import Any
 
@@ -16,7 +15,6 @@ from sklearn.base import clone
 
 from skprotolm import ProtoLMClassifier, _fitting
 from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
-from skprotolm._head import PrototypeLayer
 from skprotolm._initialization import clearness, gathered
 from skprotolm._training import TrainingSet, encoder_rate
 from skprotolm.exceptions import (
@@ -553,7 +551,6 @@ def test_automatic_prototypes_stand_for_other_texts(
 
 
 def test_automatic_prototypes_are_apart_in_the_end(make_classifier, texts):
-    """Those that were apart when they got their texts drifted together afterwards."""
     clf = make_classifier(n_prototypes="auto", cohesion=0.0, max_epochs=3)
     clf.fit(*texts)
     assert 2 < len(clf.prototypes_) < 16
@@ -666,9 +663,9 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     usual = FORMULATIONS_TABLE["mixture"]
 
-    def settle(layer: Any, placement: Any) -> Any:
+    def settle(layer: Any, placement: Any, scores: Any) -> Any:
         calls.append(len(placement.vectors))
-        return usual.settle(layer, placement)
+        return usual.settle(layer, placement, scores)
 
     told = dataclasses.replace(usual, settle=settle)
     monkeypatch.setitem(FORMULATIONS_TABLE, "mixture", told)
@@ -677,7 +674,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("parameters", "times"),
-    [({"max_epochs": 3}, 1), ({"max_epochs": 1}, 1), ({"projection": False}, 0)],
+    [({}, 1), ({"projection": False}, 0)],
 )
 def test_prototypes_settle_once_before_they_are_put_on_texts(
     make_classifier, texts, settled, parameters, times
@@ -795,15 +792,28 @@ def test_an_interruption_before_the_first_step_changes_nothing(
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize(
-    ("place", "projection"), [("survey", True), ("survey", False), ("assign", False)]
+    ("place", "projection"),
+    [
+        ("survey", True),
+        ("survey", False),
+        ("assign", True),
+        ("assign", False),
+        ("worth_keeping", True),
+        ("refit", True),
+    ],
 )
 def test_an_interruption_after_the_last_step_loses_nothing(
     make_classifier, texts, monkeypatch, formulation, place, projection
 ):
     """All training was lost when Ctrl-C came while prototypes were put on texts."""
+    if (place, formulation) == ("refit", "proto-lm"):
+        pytest.skip("nothing is refitted")
     X, y = texts
     clf = make_classifier(
-        formulation=formulation, n_prototypes=2, max_epochs=1, projection=projection
+        formulation=formulation,
+        n_prototypes="auto",
+        max_epochs=1,
+        projection=projection,
     )
     whole = clone(clf).fit(X, y)
     original, calls = getattr(_fitting, place), []
@@ -821,31 +831,10 @@ def test_an_interruption_after_the_last_step_loses_nothing(
     assert clf.prototypes_.texts == whole.prototypes_.texts
 
 
-@pytest.mark.usefixtures("ctrl_c")
-def test_an_interruption_while_prototypes_go_waits_until_they_are_gone(
-    make_classifier, texts, monkeypatch
-):
-    """Half of the layer was cut, and the fit ended with an IndexError."""
-    X, y = texts
-    original, lost = PrototypeLayer.keep, []
-
-    def interrupted(layer: PrototypeLayer, rows: torch.Tensor) -> None:
-        lost.append(len(layer.owner) - len(rows))
-        if len(lost) == 1:
-            signal.raise_signal(signal.SIGINT)
-        original(layer, rows)
-
-    monkeypatch.setattr(PrototypeLayer, "keep", interrupted)
-    clf = make_classifier(n_prototypes="auto", max_epochs=3)
-    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
-        clf.fit(X, y)
-    assert lost[0] > 0
-    rows = [p.train_index for p in clf.prototypes_]
-    assert clf.prototypes_.labels.tolist() == y[rows].tolist()
-    assert np.isfinite(clf.predict_proba(X)).all()
-
-
-HARM = {"learning_rate": 1e30, "head_learning_rate": 1e-3, "n_prototypes": 2}
+HARM = [
+    {"learning_rate": 1e30, "head_learning_rate": 1e-3},
+    {"learning_rate": 1e-3, "head_learning_rate": 1e30},
+]
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
@@ -855,15 +844,22 @@ HARM = {"learning_rate": 1e30, "head_learning_rate": 1e-3, "n_prototypes": 2}
     [(8, 2), (64, 2), (64, 1)],
     ids=["in the middle", "between epochs", "in the last step"],
 )
+@pytest.mark.parametrize("rates", HARM, ids=["encoder", "head"])
 def test_a_fit_that_diverges_says_so_and_changes_nothing(
-    make_classifier, texts, formulation, projection, batch_size, max_epochs
+    make_classifier, texts, formulation, projection, batch_size, max_epochs, rates
 ):
-    """In an epoch's last step it went unseen: NaN for predictions, or scipy's error."""
+    """In an epoch's last step it went unseen: NaN for predictions, or scipy's error.
+
+    Where the head alone had overflowed, its scores did, from finite vectors.
+    """
+    if formulation == "proto-lm" and rates is HARM[1]:
+        pytest.skip("from a prototype that is far away nothing overflows")
     X, y = texts
     clf = make_classifier().fit(X, y)
     expected = clf.predict_proba(X)
     clf.set_params(
-        **HARM,
+        **rates,
+        n_prototypes=2,
         formulation=formulation,
         projection=projection,
         batch_size=batch_size,
@@ -985,7 +981,7 @@ def test_what_a_callback_is_given_is_what_a_stop_would_give(
 @pytest.mark.usefixtures("callbacks")
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
 def test_a_stopped_fit_lets_prototypes_go_too(make_classifier, texts, formulation):
-    """Those that no text has as its nearest were kept, unless the last epoch came."""
+    """Those that no text has as its nearest were kept."""
     X, y = texts
     few = [0, 2, 4, 1, 3, 5]
     clf = make_classifier(n_prototypes="auto", max_epochs=3, formulation=formulation)
