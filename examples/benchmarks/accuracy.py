@@ -62,7 +62,7 @@ SEEDS = (0, 1, 2)
 RESULTS = ResultFile(
     "accuracy.csv", ("task", "model", "seed"), ("seconds", *JUDGED, *DESCRIBED)
 )
-BOTH = ("mixture", "untied")
+BOTH = ("mixture", "learned")
 PROTOTYPES = (*BOTH, "proto-lm")
 
 
@@ -127,7 +127,7 @@ def make(model: str, task: Task, seed: int) -> Any:
     ours = ProtoLMClassifier(random_state=seed)
     if model == "mixture":
         return ours
-    if model == "untied":
+    if model == "learned":
         return ours.set_params(projection=False)
     if model == "linear":
         return LinearHeadClassifier(ours)
@@ -138,11 +138,11 @@ def make(model: str, task: Task, seed: int) -> Any:
     return tfidf() if model == "tfidf" else FrozenVectors(ours.backbone)
 
 
-MODELS = ("linear", "mixture", "untied", "proto-lm", "frozen", "tfidf", "prior")
+MODELS = ("linear", "mixture", "learned", "proto-lm", "frozen", "tfidf", "prior")
 TITLES = {
     "linear": "linear head",
     "mixture": "mixture",
-    "untied": "mixture, learned vectors",
+    "learned": "mixture, learned vectors",
     "proto-lm": "proto-lm as published, warm start",
     "tfidf": "TF-IDF + logistic regression",
     "frozen": "frozen vectors + logistic regression",
@@ -196,7 +196,7 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, object]:
 
 def run_both_ways(task: Task, seed: int) -> Iterator[tuple[str, dict[str, object]]]:
     """Train once, and measure prototypes on texts and the same as learned."""
-    clf, other = make("mixture", task, seed), make("untied", task, seed)
+    clf, other = make("mixture", task, seed), make("learned", task, seed)
     started = time.perf_counter()
     with learned_too(other) as moments:
         clf.fit(task.X_train, task.y_train)
@@ -249,7 +249,7 @@ def print_differences(runs: Runs) -> None:
     titles = ["seeds", "mixture − linear head", "texts − learned vectors"]
     titles += [f"{name} linear / mixture / frozen" for name in ("ECE", "NLL")]
     table("points", titles)
-    means: dict[str, list[float]] = {"linear": [], "untied": []}
+    means: dict[str, list[float]] = {"linear": [], "learned": []}
     for task in TASKS:
         cells = [str(len(runs.values("mixture", "accuracy", task)))]
         for other, found in means.items():
@@ -278,7 +278,7 @@ def print_prototypes(runs: Runs) -> None:
     table("mixture", [*columns, "learned vectors of the own class"])
     for task in TASKS:
         cells = [runs.mean("mixture", *column, task) for column in columns.values()]
-        cells.append(runs.mean("untied", "own_class", 3, task))
+        cells.append(runs.mean("learned", "own_class", 3, task))
         print(f"| {task} | {' | '.join(cells)} |")
 
 
