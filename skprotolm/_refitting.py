@@ -72,8 +72,15 @@ def refit(
     if len(np.unique(texts.codes[rows])) < layer.n_classes:
         return  # the others would speak against a class that nothing speaks for
     targets = learned[rows].cpu().double().log_softmax(dim=1)
-    w = torch.from_numpy(texts.weights[rows]).double()
-    moved = [exact.prior_logits, exact.bias]
+    _follow(exact, cosines, targets, torch.from_numpy(texts.weights[rows]).double())
+    with torch.no_grad():
+        layer.prior_logits.copy_(exact.prior_logits)
+        layer.bias.copy_(exact.bias)
+
+
+def _follow(layer: MixtureLayer, cosines: Tensor, targets: Tensor, w: Tensor) -> None:
+    """Move a layer's priors and biases towards log-probabilities (n, C), by weight."""
+    moved = [layer.prior_logits, layer.bias]
     before = [parameter.clone() for parameter in moved]
     optimizer = torch.optim.LBFGS(
         [parameter.requires_grad_() for parameter in moved],
@@ -83,7 +90,7 @@ def refit(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        said = exact.scores(cosines).log_softmax(dim=1)
+        said = layer.scores(cosines).log_softmax(dim=1)
         gaps = F.kl_div(said, targets, log_target=True, reduction="none").sum(dim=1)
         pairs = zip(moved, before, strict=True)
         changes = torch.stack([(now - then).square().mean() for now, then in pairs])
@@ -92,6 +99,3 @@ def refit(
         return total
 
     optimizer.step(loss)
-    with torch.no_grad():
-        layer.prior_logits.copy_(exact.prior_logits)
-        layer.bias.copy_(exact.bias)
