@@ -587,7 +587,7 @@ class ProtoLMClassifier(
             raise ValueError("X_train and y_train go together; pass both, or neither.")
         reference = None
         if X_train is not None:
-            texts = as_texts(X_train, n_columns=state.n_columns)
+            texts = as_texts(X_train, n_columns=state.n_columns, name="X_train")
             codes = one_code_each(state.classes, "y_train", y_train, len(texts))
             reference = Corpus(texts, codes)
         page = report_html(_report.build(state, judged, reference))

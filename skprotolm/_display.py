@@ -64,23 +64,39 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
     return pd.DataFrame.from_records(records)
 
 
-def as_shap(
-    words: list[tuple[str, ...]], scores: list[Any], base_values: list[float]
-) -> Any:
-    """Return a shap.Explanation of several texts, one value a word."""
+def as_shap(explanations: list[dict[str, Any]], base_values: list[float]) -> Any:
+    """Return a shap.Explanation of several texts, one value a word.
+
+    Each has what follows it up to the next, since SHAP joins them as they are.
+    """
     try:
         import shap
     except ImportError as error:
         raise MissingExtraError(
             "to_shap needs shap, which is not installed: pip install shap."
         ) from error
-    columns = []
-    for rows in (scores, [np.array(row, dtype=object) for row in words]):
-        column = np.empty(len(rows), dtype=object)  # of arrays of several lengths
-        column[:] = rows
-        columns.append(column)
-    values, data = columns
-    return shap.Explanation(values, base_values=np.array(base_values), data=data)
+    n = len(explanations)
+    values, data = np.empty(n, dtype=object), np.empty(n, dtype=object)
+    for row, explanation in enumerate(explanations):  # arrays of several lengths
+        values[row] = np.array(explanation["word_scores"])
+        data[row] = np.array(_with_gaps(explanation), dtype=object)
+    return shap.Explanation(
+        values,
+        base_values=np.array(base_values),
+        data=data,
+        feature_names=[list(e["words"]) for e in explanations],  # to sum over texts by
+    )
+
+
+def _with_gaps(explanation: dict[str, Any]) -> list[str]:
+    """Return the words, each with what stands between it and the next."""
+    found = list(explanation["words"])
+    places = explanation["word_offsets"]
+    standing = [w for w, (_, start, end) in enumerate(places) if end > start]
+    parts = pieces(explanation)  # a gap, the first that stands there, a gap, …
+    for number, w in enumerate(standing[:-1]):
+        found[w] += parts[2 * number + 2].text
+    return found
 
 
 def shorten(text: Any, length: int = 90) -> str:
@@ -112,6 +128,11 @@ class Piece(NamedTuple):
     score: float | None
     strength: float  # the score as a share of the text's strongest
     word: int | None = None  # its number
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it has letters that belong to no word: a text's end cut off."""
+        return self.word is None and any(map(str.isalnum, self.text))
 
 
 def pieces(explanation: dict[str, Any]) -> list[Piece]:

@@ -570,7 +570,7 @@ class Explanations(Sequence[Explanation]):
         """
         if not len(self):
             raise ValueError("There are no explanations to pass on to shap.")
-        scores, rest = [], []
+        rest = []
         for row, e in enumerate(self):
             found = e.word_scores
             if found is None:
@@ -578,9 +578,8 @@ class Explanations(Sequence[Explanation]):
                     f"Explanation {row} has no word scores; explain with "
                     f"token_method='relevance' or 'occlusion'."
                 )
-            scores.append(found)
             rest.append(e.log_odds - float(found.sum()))
-        return as_shap([e.words for e in self], scores, rest)
+        return as_shap(self.to_dict(), rest)
 
     def plot(self) -> Any:
         """Draw which prototypes carry the predictions, by their mean contribution.

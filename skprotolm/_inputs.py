@@ -10,7 +10,7 @@ import numpy as np
 Texts = list[str] | list[tuple[str, str]]
 
 
-def as_texts(X: Any, *, n_columns: int | None = None) -> Texts:
+def as_texts(X: Any, *, n_columns: int | None = None, name: str = "X") -> Texts:
     """Return the texts, or pairs of texts, that X holds, one a row.
 
     Parameters
@@ -21,45 +21,50 @@ def as_texts(X: Any, *, n_columns: int | None = None) -> Texts:
         list of 2-tuples.
     n_columns : {1, 2}, default=None
         What a fitted estimator was trained on; anything else is refused.
+    name : str, default="X"
+        What the caller's user calls it.
 
     Returns
     -------
     list of str, or list of (str, str)
     """
-    rows = _rows(X)
+    rows = _rows(X, name)
     if not rows:
         raise ValueError(
-            "X holds no text: found array with 0 sample(s) while a minimum of 1 is "
-            "required."
+            f"{name} holds no text: found array with 0 sample(s) while a minimum of 1 "
+            f"is required."
         )
     paired = isinstance(rows[0], tuple)
-    texts = [_checked(row, number, paired) for number, row in enumerate(rows)]
+    texts = [
+        _checked(row, f"Row {number} of {name}", paired)
+        for number, row in enumerate(rows)
+    ]
     if n_columns is not None and n_columns != 1 + paired:
         kinds = {1: "single texts", 2: "pairs of texts"}
         raise ValueError(
-            f"X holds {kinds[1 + paired]}, but the estimator was fitted on "
+            f"{name} holds {kinds[1 + paired]}, but the estimator was fitted on "
             f"{kinds[n_columns]} ({n_columns} column{'s' if n_columns == 2 else ''})."
         )
     return texts
 
 
-def _rows(X: Any) -> list[Any]:
+def _rows(X: Any, name: str) -> list[Any]:
     """Take the container apart: one object a row, a tuple for two columns."""
     if isinstance(X, (str, bytes)):
         raise ValueError(
-            f"X must be a collection of texts, got a single {type(X).__name__}; pass "
-            f"[text] to handle one text."
+            f"{name} must be a collection of texts, got a single {type(X).__name__}; "
+            f"pass [text] to handle one text."
         )
     if isinstance(X, (list, tuple)):
         return list(X)
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
-        raise TypeError("X must hold texts, got a sparse matrix of numbers.")
+        raise TypeError(f"{name} must hold texts, got a sparse matrix of numbers.")
     if hasattr(X, "__array__") or hasattr(X, "__dataframe__"):
-        return _array_rows(np.asarray(unmasked(X), dtype=object))
+        return _array_rows(np.asarray(unmasked(X), dtype=object), name)
     if isinstance(X, Sequence):  # lazy columns of data set libraries
         return list(X)
     raise TypeError(
-        f"X must be a list, tuple, array, column or frame of texts, got "
+        f"{name} must be a list, tuple, array, column or frame of texts, got "
         f"{type(X).__name__}; {_remedy(X)}."
     )
 
@@ -72,55 +77,53 @@ def _remedy(X: Any) -> str:
     return "pass [text] to handle one text"
 
 
-def _array_rows(array: np.ndarray) -> list[Any]:
+def _array_rows(array: np.ndarray, name: str) -> list[Any]:
     if array.ndim == 0:
         raise ValueError(
-            "X must be a collection of texts, got a single value; pass [text] to "
+            f"{name} must be a collection of texts, got a single value; pass [text] to "
             "handle one text. Reshape your data."
         )
     if array.ndim > 2 or (array.ndim == 2 and array.shape[1] not in (1, 2)):
         raise ValueError(
-            f"X must hold one text a row, or a pair of texts in two columns, got an "
-            f"array of shape {array.shape}. Expected one or two columns: choose them, "
-            f"for example X['text']. Reshape your data."
+            f"{name} must hold one text a row, or a pair of texts in two columns, got "
+            f"an array of shape {array.shape}. Expected one or two columns: choose "
+            f"them, for example X['text']. Reshape your data."
         )
     if array.ndim == 2 and array.shape[1] == 2:
         return [tuple(row) for row in array]
     return list(array.ravel())
 
 
-def _checked(row: Any, number: int, paired: bool) -> Any:
+def _checked(row: Any, place: str, paired: bool) -> Any:
     if not paired:
-        return _checked_text(row, number)
+        return _checked_text(row, place)
     if not isinstance(row, tuple) or len(row) != 2:
         raise ValueError(
-            f"Row {number} of X is {_shown(row)}; X holds pairs of texts, which are "
-            f"2-tuples throughout."
+            f"{place} is {_shown(row)}; the first row is a pair of texts, "
+            f"and pairs are 2-tuples throughout."
         )
-    first, second = (_checked_text(text, number, paired) for text in row)
+    first, second = (_checked_text(text, place, paired) for text in row)
     return first, second
 
 
-def _checked_text(value: Any, number: int, paired: bool = False) -> str:
+def _checked_text(value: Any, place: str, paired: bool = False) -> str:
     if isinstance(value, str):
         if not is_encodable(value):
             raise ValueError(
-                f"Row {number} of X holds half of a surrogate pair, which is no text; "
+                f"{place} holds half of a surrogate pair, which is no text; "
                 f"mend it, for example with text.encode('utf-8', 'replace').decode()."
             )
         return str.__str__(value)  # of a subclass, what it holds, not what it prints
     if isinstance(value, bytes):
         raise TypeError(
-            f"Row {number} of X is bytes, not str; decode it, for example with "
+            f"{place} is bytes, not str; decode it, for example with "
             f"value.decode('utf-8')."
         )
     if is_missing(value):
-        raise ValueError(
-            f'Row {number} of X is {value}; drop it or replace it with "".'
-        )
+        raise ValueError(f'{place} is {value}; drop it or replace it with "".')
     if isinstance(value, tuple):
         raise ValueError(
-            f"Row {number} of X is a tuple of {len(value)}, but row 0 is a text; rows "
+            f"{place} is a tuple of {len(value)}, but row 0 is a text; rows "
             f"are texts throughout, or 2-tuples of texts throughout."
         )
     remedy = "convert it with str(value) if that is meant"
@@ -132,7 +135,7 @@ def _checked_text(value: Any, number: int, paired: bool = False) -> str:
     if isinstance(value, (list, np.ndarray)):
         remedy = "pairs of texts are tuples: [tuple(row) for row in X]"
     raise TypeError(
-        f"Row {number} of X is {_shown(value)}, not a str. The argument must be a "
+        f"{place} is {_shown(value)}, not a str. The argument must be a "
         f"string; {remedy}."
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -214,6 +215,12 @@ class Prototypes(Sequence[Prototype]):
         """Return one prototype, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        if not isinstance(index, Integral):
+            raise TypeError(f"A prototype's index must be an int, got {index!r}.")
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"There is no prototype {index}: they are 0 to {len(self) - 1}."
+            )
         j = range(len(self))[index]
         purity, usage = float(self.purities[j]), int(self.usages[j])
         train_index = int(self.train_indices[j])

@@ -7,7 +7,7 @@ scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -72,7 +72,7 @@ def relabel(state: FittedState, labels: Any) -> FittedState:
 @undisturbed()
 def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
     """Put prototypes on more texts; each gets its class's mean prior."""
-    checked = as_texts(texts, n_columns=state.n_columns)
+    checked = as_texts(texts, n_columns=state.n_columns, name="texts")
     codes = class_codes(state.classes, "labels", labels)
     if len(codes) != len(checked):
         raise ValueError(
@@ -106,7 +106,7 @@ def redact(state: FittedState, texts: Any) -> FittedState:
     """Replace what prototypes quote, here and in all that could be undone."""
     _require_mapping("texts", texts)
     rows = _positions(state, list(texts))
-    shown = as_texts(list(texts.values()), n_columns=state.n_columns)
+    shown = as_texts(list(texts.values()), n_columns=state.n_columns, name="texts")
     new = dict(zip(rows.tolist(), shown, strict=True))
     undo = tuple(u._replace(quotes=_purged(u.quotes, state, new)) for u in state.undo)
     return replace(
@@ -130,6 +130,11 @@ def undo_last(state: FittedState) -> FittedState:
 
 def _positions(state: FittedState, indices: Any) -> np.ndarray:
     """Check the indices of prototypes; each may be named once."""
+    if not isinstance(indices, (Integral, Iterable)):
+        raise TypeError(
+            f"Prototypes are named by an int or several, got {indices!r} "
+            f"({type(indices).__name__})."
+        )
     given = [indices] if isinstance(indices, Integral) else list(indices)
     M = len(state.quotes.texts)
     for index in given:

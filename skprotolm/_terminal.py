@@ -87,7 +87,11 @@ def _word_line(e: Any) -> str:
     """Name the words of the strongest scores."""
     order = np.argsort(-np.abs(e.word_scores), kind="stable")
     named = [f'"{e.words[w]}" {e.word_scores[w]:+.2f}' for w in order[:_WORDS]]
-    return "  words: " + ", ".join(named) + (", …" if len(order) > _WORDS else "")
+    return (
+        f"  words ({e.token_method}): "
+        + ", ".join(named)
+        + (", …" if len(order) > _WORDS else "")
+    )
 
 
 def _score_lines(e: Any) -> list[str]:

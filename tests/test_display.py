@@ -18,6 +18,7 @@ from skprotolm._display import (
     as_frame,
     explanations_html,
     percent,
+    pieces,
     prototypes_html,
     shorten,
 )
@@ -149,6 +150,7 @@ def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any
         "words": words,
         "word_offsets": [[0, 0, 0]] * len(words),
         "word_scores": scores,
+        "token_method": "occlusion",
     }
 
 
@@ -274,6 +276,20 @@ def test_a_card_shows_the_account(fitted):
     assert titles == [f"{score:+.3f} log-odds" for score in e.word_scores]
 
 
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_a_page_says_how_words_were_scored_and_what_was_not_read(fitted):
+    """What was cut off looked like words that say nothing."""
+    text = "good food " * 300
+    page = fitted.explain([text], token_method="relevance").to_html()
+    assert 'token_method="relevance"' in page
+    assert "was not read" in page
+    [e] = fitted.explain([text])
+    unread = "".join(piece.text for piece in pieces(e.to_dict()) if piece.is_unread)
+    assert text.endswith(unread)
+    assert text.split() == [*e.words, *unread.split()]
+    assert "was not read" not in fitted.explain(["good , food !"]).to_html()
+
+
 def test_a_card_says_if_another_class_is_explained(fitted):
     [e] = fitted.explain(["the food was good"])
     other = next(label for label in fitted.classes_ if label != e.prediction)
@@ -357,6 +373,7 @@ def scored(words: list[str], scores: list[float]) -> dict[str, Any]:
             [0, end - len(word), end] for word, end in zip(words, ends, strict=True)
         ],
         "word_scores": scores,
+        "token_method": "occlusion",
     }
 
 
@@ -412,7 +429,8 @@ def test_shap_s_explanation_is_ours(make_classifier, texts, formulation):
     found = explanations.to_shap()
     for ours, theirs in zip(explanations, found, strict=True):
         np.testing.assert_array_equal(theirs.values, ours.word_scores)
-        assert tuple(theirs.data) == ours.words
+        assert "".join(theirs.data) == ours.text, "words are not glued together"
+        assert [word.strip() for word in theirs.data] == list(ours.words)
         total = theirs.base_values + theirs.values.sum()
         assert total == pytest.approx(ours.log_odds)
     for shown in (found, found[0]):
@@ -423,11 +441,22 @@ def test_shap_s_plots_are_drawn(fitted):
     shap = pytest.importorskip("shap")
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
-    found = fitted.explain(["the food was good"]).to_shap()
+    found = fitted.explain(["the food was good", "a bad film"]).to_shap()
     shap.plots.bar(found[0], show=False)
     shap.plots.waterfall(found[0], show=False)
+    shap.plots.bar(found.abs.mean(0), show=False)
     assert plt.gcf().axes
     plt.close("all")
+
+
+def test_shap_s_means_over_texts_go_by_words(fitted):
+    """They failed on texts of different lengths, for want of the words' names."""
+    pytest.importorskip("shap")
+    explanations = fitted.explain(["the food was good", "good film"])
+    mean = explanations.to_shap().mean(0)
+    both = [e.word_scores[e.words.index("good")] for e in explanations]
+    of_good = mean.values[list(mean.feature_names).index("good")]
+    assert of_good == pytest.approx(np.mean(both))
 
 
 def test_shap_is_asked_for_by_name(fitted, monkeypatch):

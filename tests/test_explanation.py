@@ -369,7 +369,9 @@ def test_an_explanation_prints_what_speaks_for_it_and_against_it(explanation):
     assert f"{explanation.log_odds:+.2f}" in shown
     strongest = int(np.argmax(np.abs(explanation.word_scores)))
     score = explanation.word_scores[strongest]
-    assert f'words: "{explanation.words[strongest]}" {score:+.2f}' in shown
+    assert (
+        f'words (decomposition): "{explanation.words[strongest]}" {score:+.2f}' in shown
+    )
 
 
 def test_another_target_is_told_from_the_prediction(fitted):

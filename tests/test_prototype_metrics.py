@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,9 +102,16 @@ def test_purity_refuses_labels_that_do_not_fit(clf, arguments, message):
 
 def test_uniqueness_counts_distinct_texts(clf):
     assert prototype_uniqueness(clf) == 1
-    edited = copy.deepcopy(clf).redact_prototypes({0: "same", 1: "same"})
-    M = len(clf.prototypes_)
-    assert prototype_uniqueness(edited) == pytest.approx((M - 1) / M)
+    quotes = SimpleNamespace(texts=("a", "a", "b", "c"), redacted=np.full(4, False))
+    assert prototype_uniqueness(SimpleNamespace(prototypes_=quotes)) == 0.75
+
+
+def test_redacted_prototypes_are_not_taken_for_copies(clf):
+    """Two that stood behind the same words counted as one text."""
+    edited = copy.deepcopy(clf).redact_prototypes({0: "[gone]", 1: "[gone]"})
+    assert prototype_uniqueness(edited) == 1
+    edited.redact_prototypes(dict.fromkeys(range(len(clf.prototypes_)), "[gone]"))
+    assert np.isnan(prototype_uniqueness(edited))
 
 
 def test_diversity_is_the_distance_to_the_nearest_of_the_class(clf):

@@ -155,5 +155,6 @@ def test_shap_and_frames_hold_them(fitted, text, label):
         warnings.simplefilter("ignore")
         explanations = disguised(fitted, text, label).explain([text])
         found = explanations.to_shap()
-    assert list(found.data[0]) == list(explanations[0].words)
+    assert found.feature_names[0] == list(explanations[0].words)
+    assert len(found.data[0]) == len(explanations[0].words)
     assert set(explanations.to_frame()["text"]) == {text}

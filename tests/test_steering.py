@@ -278,6 +278,11 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "an index twice": (lambda clf: clf.remove_prototypes([1, 1]), ValueError, "twice"),
     "a bool": (lambda clf: clf.remove_prototypes([True]), TypeError, "must be an int"),
     "a string": (lambda clf: clf.remove_prototypes("1"), TypeError, "must be an int"),
+    "half an index": (
+        lambda clf: clf.remove_prototypes(1.5),
+        TypeError,
+        r"an int or several, got 1.5 \(float\)",
+    ),
     "a class removed": (
         lambda clf: clf.remove_prototypes([0, 1, 2]),
         ValueError,
@@ -341,12 +346,12 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "a bare text": (
         lambda clf: clf.add_prototypes("good", ["pos"]),
         ValueError,
-        "single str",
+        "texts must be a collection of texts, got a single str",
     ),
     "a pair": (
         lambda clf: clf.add_prototypes([("a", "b")], ["pos"]),
         ValueError,
-        "fitted on single texts",
+        "texts holds pairs of texts, but the estimator was fitted on single texts",
     ),
     "a prototype again": (
         lambda clf: clf.add_prototypes([clf.prototypes_[2].text], ["neg"]),
@@ -470,3 +475,12 @@ def test_a_text_that_was_added_again_is_redacted_everywhere(make_classifier, tex
     clf.remove_prototypes([2]).add_prototypes([secret], ["neg"])
     clf.redact_prototypes({5: "[withheld]"})
     assert secret.encode() not in pickle.dumps(clf)
+
+
+def test_a_prototype_that_is_not_there_is_named(clf):
+    """The error was that of a range."""
+    assert clf.prototypes_[-1].index == len(clf.prototypes_) - 1
+    with pytest.raises(IndexError, match="There is no prototype 99: they are 0 to 5"):
+        clf.prototypes_[99]
+    with pytest.raises(TypeError, match="index must be an int, got 'pos'"):
+        clf.prototypes_["pos"]

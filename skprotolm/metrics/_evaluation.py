@@ -9,8 +9,10 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from skprotolm._display import as_frame
+from skprotolm._explanation import Explanations
 from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
+from skprotolm._runtime import warn
 from skprotolm._targets import one_code_each
 from skprotolm.metrics._faithfulness import (
     measure_prototypes,
@@ -24,7 +26,7 @@ from skprotolm.metrics._prototypes import (
     prototype_purity,
     prototype_uniqueness,
 )
-from skprotolm.metrics._simulatability import require_enough, simulate
+from skprotolm.metrics._simulatability import simulate, what_folds_lack
 
 _FOLDS = 5  # of simulatability
 
@@ -46,7 +48,7 @@ def evaluate_explanations(
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n
-        Texts that it was not trained on; of each class that is predicted, five or more.
+        Texts that it was not trained on.
     y : array-like of shape (n,), default=None
         Their labels, by which the prototypes' purity is judged; without them it is that
         of the fit.
@@ -68,13 +70,14 @@ def evaluate_explanations(
         the text alone gives. Purity, uniqueness, diversity and compactness have none
         (NaN); uniqueness, one number of all prototypes, has no interval either. Where
         each class has one prototype, nothing says which counts: reading gain, diversity
-        and what prototypes are dropped or kept are NaN.
+        and what prototypes are dropped or kept are NaN. Simulatability is NaN where
+        fewer than five texts of a class are predicted, or one class alone, of which a
+        warning tells.
 
     Raises
     ------
     ValueError
-        If the predictions for X are all the same, or fewer than five of a class; if
-        y does not fit, or `k` is no count.
+        If y does not fit, or `k` is no count.
     MissingExtraError
         If pandas is not installed.
     """
@@ -83,7 +86,6 @@ def evaluate_explanations(
     texts = as_texts(X)
     if y is not None:
         one_code_each(clf.classes_, "y", y, len(texts))
-    require_enough(clf.predict(texts), _FOLDS)
     explanations = clf.explain(texts, token_method=token_method)
     scores: Any = [e.word_scores for e in explanations]
     at_random = random_scores(explanations, random_state)
@@ -121,8 +123,7 @@ def evaluate_explanations(
             for ranking in ("share", "random")
         )
         add(f"prototype_{name}", f"{k} prototypes", "remove", values, base)
-    found = simulate(explanations, k, _FOLDS, random_state)
-    told, alone = found.from_prototypes.astype(float), found.from_text
+    told, alone = _simulated(explanations, k, random_state)
     add("simulatability", f"{k} prototypes", "", told, alone)
     gains = gain_in_reading(explanations, clf, clf.backbone)
     add("reading_gain", "", "", gains, 0)
@@ -132,6 +133,17 @@ def evaluate_explanations(
     purities = prototype_purity(clf, None if y is None else texts, y)
     add("prototype_purity", "", "", purities, None)
     return as_frame(rows)
+
+
+def _simulated(explanations: Explanations, k: int, random_state: Any) -> np.ndarray:
+    """Return what a student foresees from prototypes, and from texts alone, (2, n)."""
+    decisions = np.array([e.prediction for e in explanations])
+    missing = what_folds_lack(decisions, _FOLDS)
+    if missing:
+        warn(f"Simulatability is NaN. {missing}", UserWarning)
+        return np.full((2, 1), math.nan)
+    found = simulate(explanations, k, _FOLDS, random_state)
+    return np.array([found.from_prototypes, found.from_text], dtype=float)
 
 
 def _known(values: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,12 @@ def prototype_uniqueness(clf: Any) -> float:
     Returns
     -------
     float
-        Distinct quoted texts over prototypes, at most 1, which is best.
+        Distinct quoted texts over prototypes, at most 1, which is best. Redacted
+        prototypes are left out; NaN where all are.
     """
-    texts = clf.prototypes_.texts
-    return len(set(texts)) / len(texts)
+    prototypes = clf.prototypes_
+    texts = [prototypes.texts[j] for j in np.flatnonzero(~prototypes.redacted)]
+    return len(set(texts)) / len(texts) if texts else math.nan
 
 
 def prototype_diversity(clf: Any) -> np.ndarray:

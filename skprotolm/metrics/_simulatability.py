@@ -76,20 +76,23 @@ def simulatability(
     """
     require("k", k, COUNT)
     texts = as_texts(X)
-    require_enough(clf.predict(texts), n_splits)
+    missing = what_folds_lack(clf.predict(texts), n_splits)
+    if missing:
+        raise ValueError(missing)
     return simulate(clf.explain(texts), k, n_splits, random_state)
 
 
-def require_enough(decisions: np.ndarray, n_splits: int) -> None:
-    """Refuse what the folds could not divide, before the long work."""
+def what_folds_lack(decisions: np.ndarray, n_splits: int) -> str | None:
+    """Say why the folds could not divide decisions, if they cannot."""
     labels, counts = np.unique(decisions, return_counts=True)
-    if len(labels) < 2 or counts.min() < n_splits:
-        found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        raise ValueError(
-            f"To simulate decisions takes {n_splits} texts or more of each class that "
-            f"is predicted, and two such classes; the predictions for X are {found}. "
-            f"Pass more texts, or call the other measures one by one."
-        )
+    if len(labels) > 1 and counts.min() >= n_splits:
+        return None
+    found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+    return (
+        f"To simulate decisions takes {n_splits} texts or more of each class that "
+        f"is predicted, and two such classes; the predictions for X are {found}. "
+        f"Pass more texts."
+    )
 
 
 def simulate(
