@@ -92,15 +92,51 @@ def test_no_text_is_compared_with_itself(layer):
 
 def test_a_class_for_which_nothing_speaks_stays_as_likely(layer):
     """Texts of the others spoke against it, and it was hardly ever found again."""
-    s, codes = layer.vectors.clone(), OWNER.numpy()
-    learned = layer.score_all(s)
-    texts = training_texts(s, codes=codes)
-    assert same(refitted(layer, texts, np.arange(6), learned, 0), layer)
+    s = torch.cat([normal(N, H, seed=1), layer.vectors[5:]])
+    codes = np.append(np.arange(N) % 2, 2)
+    texts = training_texts(s, ids=np.append(10 + np.arange(N), 5), codes=codes)
+    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
+    after = refitted(layer, texts, np.arange(6), learned, 0)
+    change = after.bias - layer.bias
+    assert change[1] - change[0] > 0.5, "the others are refitted"
+    assert change[2] == 0
+    assert change[:2].mean() == pytest.approx(0, abs=1e-3)
+    assert torch.equal(after.prior_logits[5:], layer.prior_logits[5:])
     # Another text of it is enough.
-    s = torch.cat([s, s[5:] + 0.1])
-    texts = training_texts(s, codes=np.append(codes, 2))
-    after = refitted(layer, texts, np.arange(6), layer.score_all(s), 0)
-    assert not same(after, layer)
+    s, codes = torch.cat([s, s[-1:] + 0.1]), np.append(codes, 2)
+    texts = training_texts(s, codes=codes)
+    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
+    change = refitted(layer, texts, np.arange(6), learned, 0).bias - layer.bias
+    assert change[2] < -0.5
+
+
+def test_nothing_is_refitted_where_nothing_can_be_compared(layer):
+    s = layer.vectors[5:]
+    texts = training_texts(s, ids=np.array([5]), codes=np.array([2]))
+    assert same(refitted(layer, texts, np.arange(6), layer.score_all(s), 0), layer)
+
+
+def test_a_rare_class_is_looked_at_whatever_the_seed(layer, monkeypatch):
+    """Drawn without a text of it, nothing was refitted, by the seed."""
+    monkeypatch.setattr("skprotolm._refitting._SAMPLE", 20)
+    s = normal(N, H, seed=1)
+    codes = np.append(np.arange(N - 1) % 2, 2)
+    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
+    for seed in range(5):
+        texts = training_texts(s, codes=codes)
+        after = refitted(layer, texts, NONE_QUOTED, learned, seed)
+        assert (after.bias - layer.bias).min() < -0.5
+
+
+@pytest.mark.parametrize("sharpness", [0.01, 1.0, 10.0])
+def test_few_prototypes_lose_no_more_than_many_by_their_own_texts(sharpness):
+    """Without itself, one of two left half of its class's prior, and biases moved."""
+    owner = torch.tensor([0] * 2 + [1] * 12)
+    vectors = torch.eye(H)[owner] + 0.001 * normal(14, H)
+    layer = MixtureLayer(vectors, owner, 2, sharpness).requires_grad_(False)
+    texts = training_texts(vectors, codes=owner.numpy())
+    after = refitted(layer, texts, np.arange(14), layer.score_all(vectors), 0)
+    torch.testing.assert_close(after.bias, layer.bias, atol=1e-3, rtol=0)
 
 
 def test_a_text_of_more_weight_says_more(layer):
