@@ -93,7 +93,8 @@ class ProtoLMClassifier(
         maximum of the cosines to its prototypes, and shares are probabilities.
         "proto-lm": inverse distances under a linear output layer, as published.
     sharpness : float, default=30.0
-        λ of the mixture: the higher, the fewer prototypes carry a prediction.
+        λ of the mixture, 0.001 or more: the higher, the fewer prototypes carry a
+        prediction.
     cohesion : float, default=0.1
         Weight of the terms that pull texts to prototypes of their class, and
         prototypes to texts.
@@ -117,7 +118,8 @@ class ProtoLMClassifier(
         With False prototypes are learned vectors, which quote the text that is nearest
         to them.
     finetune : {"full", "head"}, default="full"
-        Train the encoder too, or the head alone.
+        Train the encoder too, or the head alone. Weights of a SentenceTransformer whose
+        ``requires_grad`` is False stay as they are.
     max_epochs : int or "auto", default="auto"
         Passes over the texts; "auto" makes 3, or as many as make 150 steps, at most
         40.
@@ -157,7 +159,8 @@ class ProtoLMClassifier(
     random_state : int, RandomState instance or None, default=None
         Seed of everything that is random in `fit`. The same seed, device and number
         of threads give bit-identical results; on CUDA, where torch is told to be
-        deterministic (``torch.use_deterministic_algorithms``).
+        deterministic (``torch.use_deterministic_algorithms``). Dropout draws from
+        torch's generator, so no other thread may draw from it meanwhile.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -314,14 +317,18 @@ class ProtoLMClassifier(
         root = self._begin_callbacks(plan, data)
         with seeded(seed, plan.device):
             outcome = run_fit(plan, seed, self._hooks(root, data))
+        interrupted = outcome.interrupted
         if root is not None:
-            root.call_on_fit_task_end(
-                estimator=self,
-                reconstruction_attributes=lambda: _attributes(outcome.state),
-                **data,
-            )
+            try:
+                root.call_on_fit_task_end(
+                    estimator=self,
+                    reconstruction_attributes=lambda: _attributes(outcome.state),
+                    **data,
+                )
+            except KeyboardInterrupt:  # all is learned
+                interrupted = True
         self._adopt(outcome)
-        if outcome.interrupted:
+        if interrupted:
             self._raise_interrupt(plan.n_epochs)
         self._warn_of_coincident(outcome.n_coincident)
         return self

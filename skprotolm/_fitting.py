@@ -88,6 +88,11 @@ def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
         encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
         if settings.finetune == "head":
             encoder.requires_grad_(False)
+        elif not any(p.requires_grad for p in encoder.parameters()):
+            raise ValueError(
+                "No weight of the backbone may be trained: requires_grad is False for "
+                "all. Call backbone.requires_grad_(True), or set finetune='head'."
+            )
         with memory_errors(settings.batch_size, encoder.max_length):
             return _Fit(plan, seed, encoder, hooks).run()
 
@@ -188,10 +193,10 @@ class _Fit:
                     raise
                 interrupted = True
         try:
-            state = self._snapshot(self.model)
+            state = self._snapshot(self.model, self._training_vectors())
         except KeyboardInterrupt:  # what was learned is worth the few seconds
             interrupted = True
-            state = self._snapshot(self.model)
+            state = self._snapshot(self.model, self._training_vectors())
         return Outcome(
             state,
             self.history,
@@ -204,15 +209,14 @@ class _Fit:
         """Train until all epochs are over or something says stop; keep the best."""
         best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
         for _ in range(self.plan.n_epochs):
-            stopped = self._run_epoch(bar)
-            best.offer(self.history[-1].get("validation_score"))
+            stopped = self._run_epoch(bar, best)
             if stopped or best.age >= self.settings.n_iter_no_change:
                 break
         with uninterrupted():
-            if best.restore():
+            if best.restore(self.model):
                 self.vectors = None
 
-    def _run_epoch(self, bar: tqdm) -> bool:
+    def _run_epoch(self, bar: tqdm, best: _Best) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
         with kept_generators(self.plan.device):
             self.hooks.epoch_begin()
@@ -220,28 +224,34 @@ class _Fit:
         figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
         if self.settings.early_stopping:
             figures["validation_score"] = self._validate()
+            best.offer(figures["validation_score"])
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
         with kept_generators(self.plan.device):
-            return self.hooks.epoch_end(
-                lambda: self._snapshot(copy.deepcopy(self.model))
-            )
+            return self.hooks.epoch_end(lambda: self._stopped_here(best))
 
-    def _snapshot(self, model: ProtoLM) -> FittedState:
-        """Return what the fit gives if it stops here; its prototypes stay as they are.
+    def _stopped_here(self, best: _Best) -> FittedState:
+        """Return a copy of what the fit gives if it stops after this epoch."""
+        model = copy.deepcopy(self.model)
+        if best.restore(model):
+            return self._snapshot(model, self._text_vectors(self.training, model))
+        return self._snapshot(model, self._training_vectors())
 
-        Training can go on with another copy of the model, and what was interrupted can
-        be done again.
+    def _snapshot(self, model: ProtoLM, vectors: Tensor) -> FittedState:
+        """Finish a model, by the training texts' vectors; its prototypes stay.
+
+        What was interrupted can be done again.
         """
         attention, layer = model.head.attention, copy.deepcopy(model.head.layer)
-        return self._finished(ProtoLM(model.encoder, PrototypeHead(attention, layer)))
+        head = PrototypeHead(attention, layer)
+        return self._finished(ProtoLM(model.encoder, head), vectors)
 
     def _validate(self) -> float:
         """Return the weighted accuracy on the held-out texts."""
         if not self.settings.early_stopping:
             return 0.0
-        s = self._text_vectors(self.validation).to(self.plan.device)
+        s = self._text_vectors(self.validation, self.model).to(self.plan.device)
         with torch.no_grad():
             predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
         rows = self.plan.validation
@@ -255,12 +265,12 @@ class _Fit:
     def _training_vectors(self) -> Tensor:
         """Return the training texts' vectors (n, H), read once while they hold."""
         if self.vectors is None:
-            self.vectors = self._text_vectors(self.training)
+            self.vectors = self._text_vectors(self.training, self.model)
         return self.vectors
 
-    def _text_vectors(self, texts: TokenizedTexts) -> Tensor:
+    def _text_vectors(self, texts: TokenizedTexts, model: ProtoLM) -> Tensor:
         vectors = text_vectors(
-            self.model, texts, self.settings.batch_size, bf16=self.train_bf16
+            model, texts, self.settings.batch_size, bf16=self.train_bf16
         )
         self._require_finite(vectors)
         return vectors
@@ -271,10 +281,10 @@ class _Fit:
         if not (vectors.isfinite().all() and own.isfinite().all()):
             raise_diverged(self.settings)
 
-    def _finished(self, model: ProtoLM) -> FittedState:
+    def _finished(self, model: ProtoLM, vectors: Tensor) -> FittedState:
         """Give a model's prototypes their texts, and fix what is left."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-        layer, vectors = model.head.layer, self._training_vectors()
+        layer = model.head.layer
         scores = layer.score_all(vectors)
         if not scores.isfinite().all():
             raise_diverged(self.settings)
@@ -284,7 +294,7 @@ class _Fit:
         rows = assign(places[0], owner, places[1], self.plan.candidates)
         placed = Placed(rows, layer.compare(vectors).numpy())
         if self.settings.projection:
-            placed = self._project(model, placed, scores)
+            placed = self._project(model, vectors, placed, scores)
         if isinstance(model.head.layer, MixtureLayer):
             model.head.layer.fix_priors()
         return FittedState(
@@ -297,7 +307,9 @@ class _Fit:
             device=str(self.settings.device),
         )
 
-    def _project(self, model: ProtoLM, placed: Placed, learned: Tensor) -> Placed:
+    def _project(
+        self, model: ProtoLM, vectors: Tensor, placed: Placed, learned: Tensor
+    ) -> Placed:
         """Put prototypes on their texts, in fp32, and let the rest follow from that."""
         layer, kept = model.head.layer, np.arange(len(placed.rows))
         if self.settings.n_prototypes == "auto":
@@ -315,9 +327,7 @@ class _Fit:
             ids = self.plan.candidates.text_ids
             refit(
                 layer,
-                TrainingTexts(
-                    self._training_vectors(), ids, self.codes, self.start.weights
-                ),
+                TrainingTexts(vectors, ids, self.codes, self.start.weights),
                 ids[placed.rows],
                 learned,
                 self.start.seed,
@@ -355,19 +365,17 @@ class _Best:
         self.age = 0  # epochs since the score last rose
         self.in_use = True
 
-    def offer(self, score: float | None) -> None:
+    def offer(self, score: float) -> None:
         """Keep the model's weights if none had a higher score; of equals, the later."""
-        if self.weights is None or score is None:
-            return
         self.age = 0 if score > self.score else self.age + 1
         self.in_use = score >= self.score
         if self.in_use:
             self.score = score
             self.weights = copy.deepcopy(self.model.state_dict())
 
-    def restore(self) -> bool:
-        """Put the best weights back, if they are not those in use."""
+    def restore(self, model: ProtoLM) -> bool:
+        """Put the best weights into the model or a copy, if they are not in use."""
         if self.weights is None or self.in_use:
             return False
-        self.model.load_state_dict(self.weights)
+        model.load_state_dict(self.weights)
         return True

@@ -105,9 +105,9 @@ def published_separation(
 def _n_extremes(own: Tensor, n_nearest: float) -> Tensor:
     """Return K a text, (B,): a number, or a share of its class's prototypes."""
     counts = own.sum(dim=1)
-    if isinstance(n_nearest, Integral):
-        return torch.full_like(counts, int(n_nearest))
-    return torch.ceil(float(n_nearest) * counts).long()
+    if isinstance(n_nearest, Integral):  # more than there are is all
+        return torch.full_like(counts, min(int(n_nearest), own.shape[1]))
+    return torch.ceil(float(n_nearest) * counts).long().clamp(min=1)
 
 
 def _mean_of_extremes(d2: Tensor, chosen: Tensor, k: Tensor, largest: bool) -> Tensor:

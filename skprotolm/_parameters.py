@@ -94,8 +94,9 @@ def _is_encoder_or_name(value: Any) -> bool:
 
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
 _NOT_NEGATIVE = _number("[0, inf)", lambda v: v >= 0)
-# Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷.
-_SHARPNESS = _number("(0, 1e6]", lambda v: 0 < v <= 1e6)
+# Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷; of their log-sum, which
+# is divided by λ, it is worth 10⁻⁷/λ.
+_SHARPNESS = _number("[1e-3, 1e6]", lambda v: 1e-3 <= v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))

@@ -34,7 +34,7 @@ WRONG = {
         ["many", *COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
     ),
     "formulation": (r"'mixture' or 'proto-lm'", ["protolm", "", None, 1, ["mixture"]]),
-    "sharpness": (r"a number in \(0, 1e6\]", [*POSITIVE[1], 1e300]),
+    "sharpness": (r"a number in \[1e-3, 1e6\]", [*POSITIVE[1], 1e-4, 1e300]),
     "cohesion": SHARE,
     "separation": SHARE,
     "diversity": NOT_NEGATIVE,

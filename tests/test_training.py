@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import pickle
@@ -219,6 +220,22 @@ def test_auto_makes_three_epochs_or_150_steps_but_forty_epochs_at_most(
     assert clf.n_iter_ == n_epochs
 
 
+def test_weights_that_come_frozen_stay_but_not_all(make_classifier, tiny_bert, texts):
+    """If all were frozen, nothing was trained and nothing said."""
+    backbone = copy.deepcopy(tiny_bert)
+    backbone[0].auto_model.embeddings.requires_grad_(False)
+    clf = make_classifier(backbone=backbone).fit(*texts)
+    found = clf._state.model.encoder.sentence_transformer.state_dict()
+    given = backbone.state_dict()
+    moved = [name for name in given if not torch.equal(found[name], given[name])]
+    assert moved
+    assert not any("embeddings" in name for name in moved)
+    backbone.requires_grad_(False)
+    with pytest.raises(ValueError, match="requires_grad is False for all"):
+        make_classifier(backbone=backbone).fit(*texts)
+    make_classifier(backbone=backbone, finetune="head", max_epochs=1).fit(*texts)
+
+
 # --- Early stopping.
 
 
@@ -243,6 +260,19 @@ class Snapshots:
             self.models.append(pickle.dumps(fitted_estimator._state))
 
 
+def first_that_is_final(snapshots: Snapshots, clf: Any) -> int:
+    """Return the first epoch whose model the fit gave; all later ones show it, too."""
+    final = weights_of(clf)
+    kept = [pickle.loads(model).model.state_dict() for model in snapshots.models]
+    is_final = [
+        all(torch.equal(final[name], weights[name]) for name in final)
+        for weights in kept
+    ]
+    first = is_final.index(True)
+    assert all(is_final[first:])
+    return first
+
+
 EARLY = {
     "early_stopping": True,
     "validation_fraction": 0.4,
@@ -264,14 +294,8 @@ def test_early_stopping_keeps_the_best_epoch(make_classifier, seed):
     clf.set_callbacks(snapshots).fit(X, y)
     scores = [epoch["validation_score"] for epoch in clf.history_]
     assert scores[-1] < max(scores), "the last epoch is the best: this says nothing"
-    final = weights_of(clf)
-    kept = [pickle.loads(model).model.state_dict() for model in snapshots.models]
-    is_final = [
-        all(torch.equal(final[name], weights[name]) for name in final)
-        for weights in kept
-    ]
-    [stored] = np.flatnonzero(is_final)
-    assert scores[stored] == max(scores)
+    first = first_that_is_final(snapshots, clf)
+    assert scores[first] == max(scores)
 
 
 @pytest.mark.parametrize("seed", [1, 6, 8])
@@ -296,14 +320,34 @@ def test_a_callback_s_stop_keeps_the_best_epoch_too(make_classifier, seed):
         snapshots = Snapshots()
         clf = fit(Watcher(stop_after=n_epochs), snapshots)
         assert clf.n_iter_ == n_epochs
-        final = weights_of(clf)
-        kept = [pickle.loads(model).model.state_dict() for model in snapshots.models]
-        [stored] = [
-            n
-            for n, weights in enumerate(kept)
-            if all(torch.equal(final[name], weights[name]) for name in final)
-        ]
-        assert scores[stored] == max(scores[:n_epochs])
+        first = first_that_is_final(snapshots, clf)
+        assert scores[first] == max(scores[:n_epochs])
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_what_an_epoch_shows_is_what_stopping_there_gives(make_classifier, projection):
+    """With early stopping it was shown the epoch's weights, not the best."""
+    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
+    X, y = make_texts(40, seed=8)
+    y = np.where(np.random.RandomState(8).rand(40) < 0.3, y[::-1], y)  # noisy
+    clf = make_classifier(
+        **EARLY,
+        projection=projection,
+        max_epochs=7,
+        n_iter_no_change=7,
+        random_state=8,
+    )
+    snapshots = Snapshots()
+    history = clf.set_callbacks(snapshots).fit(X, y).history_
+    scores = [epoch["validation_score"] for epoch in history]
+    assert scores[-1] < max(scores), "the last epoch is the best: this says nothing"
+    for n_epochs, shown in enumerate(snapshots.models, start=1):
+        stopped = clone(clf).set_callbacks(Watcher(stop_after=n_epochs)).fit(X, y)
+        expected, found = stopped._state, pickle.loads(shown)
+        assert found.quotes.texts == expected.quotes.texts
+        shown_weights = found.model.state_dict()
+        for name, weights in weights_of(stopped).items():
+            assert torch.equal(shown_weights[name], weights), name
 
 
 def test_weights_have_the_mean_one_over_what_is_trained_on(
@@ -651,6 +695,23 @@ def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
     with pytest.raises(RuntimeError, match="no"):
         clf.set_callbacks(Failing()).fit(X, np.where(y == "pos", 1, 0))
     assert clf.classes_.tolist() == ["neg", "pos"]
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+@pytest.mark.usefixtures("callbacks")
+def test_an_interrupt_at_the_very_end_keeps_what_was_learned(make_classifier, texts):
+    """All of it was lost, or the fit before it was still there."""
+
+    class Interrupting(Watcher):
+        def on_fit_task_end(self, estimator: Any, context: Any, **data: Any) -> None:
+            if context.task_name == "fit":
+                raise KeyboardInterrupt
+
+    X, y = texts
+    expected = make_classifier().fit(X, y).predict_proba(X)
+    clf = make_classifier().set_callbacks(Interrupting())
+    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
