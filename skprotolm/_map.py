@@ -28,6 +28,9 @@ def places(vectors: np.ndarray) -> np.ndarray:
     start = (1e-4 * components / scale).astype(np.float32)
     tsne = TSNE(perplexity=perplexity, init=start, random_state=0)
     with np.errstate(under="ignore"):
-        return tsne.set_output(transform="default").fit_transform(
+        found = tsne.set_output(transform="default").fit_transform(
             vectors.astype(np.float32)
         )
+        # Turned so that the map is wider than high, as screens are.
+        turned = PCA(2, svd_solver="full").set_output(transform="default")
+        return turned.fit_transform(found)

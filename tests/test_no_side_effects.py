@@ -434,6 +434,7 @@ def test_a_map_draws_no_random_numbers_of_the_caller():
     assert after[2:] == before[2:]
     np.testing.assert_array_equal(after[1], before[1])
     np.testing.assert_array_equal(places(vectors), first)
+    assert np.std(first[:, 0]) >= np.std(first[:, 1]), "wider than high"
 
 
 def test_what_a_refit_replaces_is_given_back_at_once(make_classifier, texts):
