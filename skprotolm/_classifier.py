@@ -29,7 +29,7 @@ from skprotolm._display import report_html
 from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
-from skprotolm._inputs import Texts, as_texts
+from skprotolm._inputs import Texts, as_texts, pair_names
 from skprotolm._parameters import (
     COUNT,
     FRACTION,
@@ -327,7 +327,7 @@ class ProtoLMClassifier(
                 )
             except KeyboardInterrupt:  # all is learned
                 interrupted = True
-        self._adopt(outcome)
+        self._adopt(outcome, pair_names(X))
         if interrupted:
             self._raise_interrupt(plan.n_epochs)
         self._warn_of_coincident(outcome.n_coincident)
@@ -352,10 +352,11 @@ class ProtoLMClassifier(
                 DuplicatePrototypesWarning,
             )
 
-    def _adopt(self, outcome: Outcome) -> None:
+    def _adopt(self, outcome: Outcome, names: tuple[str, str] | None) -> None:
         """Take over what a fit gave, in one statement."""
         self.__dict__.update(
             _attributes(outcome.state),
+            _pair_names=names,
             history_=outcome.history,
             learning_rate_=outcome.learning_rate,
             n_iter_=len(outcome.history),
@@ -844,7 +845,15 @@ class ProtoLMClassifier(
     def _ready(self, X: Any) -> tuple[FittedState, Texts]:
         """Return the fitted state and the checked texts."""
         state = self._fitted_state()
-        return state, as_texts(X, n_columns=state.n_columns)
+        texts = as_texts(X, n_columns=state.n_columns)
+        fitted, given = getattr(self, "_pair_names", None), pair_names(X)
+        if fitted is not None and given is not None and given != fitted:
+            raise ValueError(
+                f"The feature names should match those that were passed during fit: "
+                f"the columns of X are {[*given]}, and were {[*fitted]}. Pass "
+                f"X[{[*fitted]}], or X.to_numpy() if the order is right."
+            )
+        return state, texts
 
     @property
     def _n_features_out(self) -> int:

@@ -48,6 +48,15 @@ def as_texts(X: Any, *, n_columns: int | None = None, name: str = "X") -> Texts:
     return texts
 
 
+def pair_names(X: Any) -> tuple[str, str] | None:
+    """Return the names of a frame's two columns, if it has two that are str."""
+    found = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow; others
+    names = tuple(found)
+    if len(names) == 2 and all(isinstance(name, str) for name in names):
+        return names
+    return None
+
+
 def _rows(X: Any, name: str) -> list[Any]:
     """Take the container apart: one object a row, a tuple for two columns."""
     if isinstance(X, (str, bytes)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from sklearn import config_context
@@ -226,6 +229,29 @@ def test_repr_names_what_differs_from_the_defaults():
 
 
 # --- Before fit, and after.
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_of_pairs_must_be_those_of_the_fit(make_classifier, texts, frame):
+    """Swapped columns were read as if they were not."""
+    X, y = texts
+    first, second = X, [f"{text} ?" for text in X]
+    there = frame({"question": first, "answer": second})
+    clf = make_classifier(max_epochs=1).fit(there, y)
+    expected = clf.predict_proba(there)
+    back = frame({"answer": second, "question": first})
+    named = frame({"a": first, "b": second})
+    for X_new in (back, named):
+        for ask in (clf.predict, clf.explain):
+            with pytest.raises(ValueError, match="should match those that were passed"):
+                ask(X_new)
+    pairs = list(zip(first, second, strict=True))
+    np.testing.assert_array_equal(clf.predict_proba(pairs), expected)
+    restored = pickle.loads(pickle.dumps(clf))
+    with pytest.raises(ValueError, match=r"are \['answer', 'question'\]"):
+        restored.predict(back)
+    clf.fit(pairs, y)  # names are forgotten where there are none
+    np.testing.assert_array_equal(clf.predict_proba(named), expected)
 
 
 @pytest.mark.parametrize(
