@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from skprotolm._display import as_frame
 from skprotolm._explanation import Explanations
 from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
-from skprotolm._runtime import warn
 from skprotolm._targets import one_code_each
 from skprotolm.metrics._faithfulness import (
     measure_prototypes,
@@ -140,7 +140,7 @@ def _simulated(explanations: Explanations, k: int, random_state: Any) -> np.ndar
     decisions = np.array([e.prediction for e in explanations])
     missing = what_folds_lack(decisions, _FOLDS)
     if missing:
-        warn(f"Simulatability is NaN. {missing}", UserWarning)
+        warnings.warn(f"Simulatability is NaN. {missing}", UserWarning, stacklevel=3)
         return np.full((2, 1), math.nan)
     found = simulate(explanations, k, _FOLDS, random_state)
     return np.array([found.from_prototypes, found.from_text], dtype=float)
