@@ -66,6 +66,7 @@ def refit(
     assert isinstance(exact, MixtureLayer)
     cosines = exact.similarities(texts.vectors[rows].cpu().double())
     itself = torch.from_numpy(texts.ids[rows, None] == quoted)
+    cosines = cosines.masked_fill(itself, -torch.inf)
     # A text that is the one prototype of its class says nothing of it.
     used = _scores_of_others(exact, cosines, itself).isfinite().all(dim=1)
     cosines, itself, rows = cosines[used], itself[used], rows[used.numpy()]
@@ -95,17 +96,16 @@ def _looked_at(codes: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _scores_of_others(layer: MixtureLayer, cosines: Tensor, itself: Tensor) -> Tensor:
-    """Return scores (n, C) of texts for which they are themselves no prototypes.
+    """Return scores (n, C) of texts whose cosine to themselves is minus infinity.
 
     In the class of such a text the priors of the others count as if they summed to 1,
     or it would be less likely with fewer prototypes, however near they are.
     """
-    terms = layer.log_terms(cosines).masked_fill(itself, -torch.inf)
     own = itself.any(dim=1).nonzero().flatten()
     priors = layer.log_priors(cosines).expand(len(own), -1)
     left, _ = layer.evidence(priors.masked_fill(itself[own], -torch.inf))
     scale = layer.concentration(cosines) / layer.sharpness
-    return layer.evidence(terms)[1].index_add(0, own, -scale * left)
+    return layer.scores(cosines).index_add(0, own, -scale * left)
 
 
 def _solve(moved: list[Tensor], distance: Callable[[], Tensor]) -> None:

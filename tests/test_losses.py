@@ -28,7 +28,7 @@ def squared(s, p):
 D2 = squared(S, P)
 
 
-def close(value, expected):
+def assert_close(value, expected):
     assert float(value.detach()) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
@@ -47,12 +47,12 @@ def test_cross_entropy():
         z = scores[b].tolist()
         log_p = z[CODES[b]] - math.log(sum(math.exp(v) for v in z))
         total -= float(WEIGHTS[b]) * log_p
-    close(_losses.cross_entropy(scores, CODES, WEIGHTS), total / B)
+    assert_close(_losses.cross_entropy(scores, CODES, WEIGHTS), total / B)
 
 
 def test_cohesion():
     total = sum(float(WEIGHTS[b]) * min(d2_of(b, own=True)) for b in range(B))
-    close(_losses.cohesion(D2, OWN, WEIGHTS), total / B)
+    assert_close(_losses.cohesion(D2, OWN, WEIGHTS), total / B)
 
 
 def test_separation():
@@ -60,20 +60,20 @@ def test_separation():
     for b in range(B):
         total += float(WEIGHTS[b]) * max(0.0, 1 - min(d2_of(b, own=False)))
     assert 0 < total
-    close(_losses.separation(D2, OWN, WEIGHTS), total / B)
+    assert_close(_losses.separation(D2, OWN, WEIGHTS), total / B)
 
 
 def test_coverage():
     total = 0.0
     for j in range(M):
         total += min(float(D2[b, j]) for b in range(B) if OWN[b, j])
-    close(_losses.coverage(D2, OWN), total / M)
+    assert_close(_losses.coverage(D2, OWN), total / M)
 
 
 def test_coverage_skips_prototypes_without_a_text_in_the_batch():
     rows = torch.tensor([0, 1, 4])  # of class 0 alone
     expected = sum(float(D2[rows, j].min()) for j in range(3)) / 3
-    close(_losses.coverage(D2[rows], OWN[rows]), expected)
+    assert_close(_losses.coverage(D2[rows], OWN[rows]), expected)
 
 
 def grouped(p=P):
@@ -92,14 +92,14 @@ def test_diversity():
                 pairs += 1
     assert pairs == 8  # six of class 0, two of class 2
     assert total > 0
-    close(_losses.diversity(*grouped()[1]), total / pairs)
+    assert_close(_losses.diversity(*grouped()[1]), total / pairs)
 
 
 def test_diversity_of_single_prototypes_is_nothing():
     layer = MixtureLayer(P[:2], torch.tensor([0, 1]), 2, sharpness=1.0)
     value = _losses.diversity(*layer.grouped())
     value.backward()
-    close(value, 0)
+    assert_close(value, 0)
     assert (layer.vectors.grad == 0).all()
 
 
@@ -139,18 +139,18 @@ def preservation_by_hand(s, pretrained, codes):
 def test_preservation(codes):
     expected = preservation_by_hand(S, PRETRAINED, codes)
     assert expected > 0
-    close(_losses.preservation(S, PRETRAINED, codes), expected)
+    assert_close(_losses.preservation(S, PRETRAINED, codes), expected)
 
 
 def test_preservation_without_classmates_is_nothing():
     s = S.clone().requires_grad_(True)
     value = _losses.preservation(s, PRETRAINED, torch.tensor([0, 0, 1, 1, 2, 2]))
-    close(value, 0)
+    assert_close(value, 0)
 
 
 def test_preservation_is_nothing_where_the_order_is_kept():
     turned = S @ torch.tensor([[0.0, 2.0], [-2.0, 0.0]]).double()
-    close(_losses.preservation(turned, S, torch.zeros(6, dtype=torch.long)), 0.0)
+    assert_close(_losses.preservation(turned, S, torch.zeros(6, dtype=torch.long)), 0.0)
 
 
 def test_preservation_has_finite_gradients_on_equal_and_on_opposite_texts():
@@ -177,7 +177,7 @@ def test_published_cohesion(n_nearest):
         distances = sorted(d2_of(b, own=True), reverse=True)
         largest = distances[: k_of(n_nearest, len(distances))]
         total += float(WEIGHTS[b]) * sum(largest) / len(largest)
-    close(_losses.published_cohesion(D2, OWN, WEIGHTS, n_nearest), total / B)
+    assert_close(_losses.published_cohesion(D2, OWN, WEIGHTS, n_nearest), total / B)
 
 
 @pytest.mark.parametrize("n_nearest", K)
@@ -187,7 +187,7 @@ def test_published_separation(n_nearest):
         k = k_of(n_nearest, len(d2_of(b, own=True)))
         smallest = sorted(d2_of(b, own=False))[:k]
         total -= float(WEIGHTS[b]) * sum(smallest) / len(smallest)
-    close(_losses.published_separation(D2, OWN, WEIGHTS, n_nearest), total / B)
+    assert_close(_losses.published_separation(D2, OWN, WEIGHTS, n_nearest), total / B)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_published_separation(n_nearest):
     ],
 )
 def test_sums_are_divided_by_the_size_of_the_batch_not_by_its_weights(term):
-    close(term(3 * WEIGHTS), 3 * float(term(WEIGHTS)))
+    assert_close(term(3 * WEIGHTS), 3 * float(term(WEIGHTS)))
     parts = [float(term(WEIGHTS * (torch.arange(B) == b))) for b in range(B)]
-    close(term(WEIGHTS), sum(parts))
+    assert_close(term(WEIGHTS), sum(parts))
 
 
 # Which way one step of descent goes
