@@ -29,7 +29,7 @@ from skprotolm._display import report_html
 from skprotolm._explanation import Explanations
 from skprotolm._fitting import Hooks, Outcome, run_fit
 from skprotolm._formulations import FORMULATIONS
-from skprotolm._inputs import Texts, as_texts, pair_names
+from skprotolm._inputs import Columns, Texts, as_texts
 from skprotolm._parameters import (
     COUNT,
     FRACTION,
@@ -312,7 +312,7 @@ class ProtoLMClassifier(
         )
         _refuse_labels_in(texts, targets)
         seed = infer_seed(self.random_state)
-        plan = plan_fit(texts, targets, settings, seed)
+        plan = plan_fit(texts, Columns.of(X, texts), targets, settings, seed)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
         root = self._begin_callbacks(plan, data)
@@ -328,7 +328,7 @@ class ProtoLMClassifier(
                 )
             except KeyboardInterrupt:  # all is learned
                 interrupted = True
-        self._adopt(outcome, pair_names(X))
+        self._adopt(outcome)
         if interrupted:
             self._raise_interrupt(plan.n_epochs)
         self._warn_of_coincident(outcome.n_coincident)
@@ -353,11 +353,10 @@ class ProtoLMClassifier(
                 DuplicatePrototypesWarning,
             )
 
-    def _adopt(self, outcome: Outcome, names: tuple[str, str] | None) -> None:
+    def _adopt(self, outcome: Outcome) -> None:
         """Take over what a fit gave, in one statement."""
         self.__dict__.update(
             _attributes(outcome.state),
-            _pair_names=names,
             history_=outcome.history,
             learning_rate_=outcome.learning_rate,
             n_iter_=len(outcome.history),
@@ -596,7 +595,7 @@ class ProtoLMClassifier(
             raise ValueError("X_train and y_train go together; pass both, or neither.")
         reference = None
         if X_train is not None:
-            texts = as_texts(X_train, n_columns=state.n_columns, name="X_train")
+            texts = state.texts_of(X_train, name="X_train")
             codes = one_code_each(state.classes, "y_train", y_train, len(texts))
             reference = Corpus(texts, codes)
         page = report_html(_report.build(state, judged, reference))
@@ -846,15 +845,7 @@ class ProtoLMClassifier(
     def _ready(self, X: Any) -> tuple[FittedState, Texts]:
         """Return the fitted state and the checked texts."""
         state = self._fitted_state()
-        texts = as_texts(X, n_columns=state.n_columns)
-        fitted, given = getattr(self, "_pair_names", None), pair_names(X)
-        if fitted is not None and given is not None and given != fitted:
-            raise ValueError(
-                f"The feature names should match those that were passed during fit: "
-                f"the columns of X are {[*given]}, and were {[*fitted]}. Pass "
-                f"X[{[*fitted]}], or X.to_numpy() if the order is right."
-            )
-        return state, texts
+        return state, state.texts_of(X)
 
     @property
     def _n_features_out(self) -> int:

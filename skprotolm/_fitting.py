@@ -301,7 +301,7 @@ class _Fit:
             model=model,
             classes=self.plan.targets.classes,
             quotes=self._quotes(placed),
-            n_columns=1 if isinstance(self.plan.texts[0], str) else 2,
+            columns=self.plan.columns,
             batch_size=self.settings.batch_size,
             bf16=self.predict_bf16,
             device=str(self.settings.device),

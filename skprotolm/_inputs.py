@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Texts = list[str] | list[tuple[str, str]]
 
 
-def as_texts(X: Any, *, n_columns: int | None = None, name: str = "X") -> Texts:
+class Columns(NamedTuple):
+    """What a row of X is."""
+
+    number: int  # 1, or 2 for pairs of texts
+    names: tuple[str, str] | None  # of a frame's two columns
+
+    @classmethod
+    def of(cls, X: Any, texts: Texts) -> Columns:
+        """Describe X, of which `as_texts` made these texts."""
+        paired = isinstance(texts[0], tuple)
+        return cls(1 + paired, _pair_names(X) if paired else None)
+
+
+def as_texts(X: Any, *, columns: Columns | None = None, name: str = "X") -> Texts:
     """Return the texts, or pairs of texts, that X holds, one a row.
 
     Parameters
@@ -19,8 +32,9 @@ def as_texts(X: Any, *, n_columns: int | None = None, name: str = "X") -> Texts:
         A list, tuple, NumPy array or pandas/polars/pyarrow column of str, a frame
         or array of one such column, or pairs: a frame or array of two columns, or a
         list of 2-tuples.
-    n_columns : {1, 2}, default=None
-        What a fitted estimator was trained on; anything else is refused.
+    columns : Columns, default=None
+        What a fitted estimator was trained on; anything else is refused. Names are
+        compared where both have them.
     name : str, default="X"
         What the caller's user calls it.
 
@@ -39,16 +53,30 @@ def as_texts(X: Any, *, n_columns: int | None = None, name: str = "X") -> Texts:
         _checked(row, f"Row {number} of {name}", paired)
         for number, row in enumerate(rows)
     ]
-    if n_columns is not None and n_columns != 1 + paired:
-        kinds = {1: "single texts", 2: "pairs of texts"}
-        raise ValueError(
-            f"{name} holds {kinds[1 + paired]}, but the estimator was fitted on "
-            f"{kinds[n_columns]} ({n_columns} column{'s' if n_columns == 2 else ''})."
-        )
+    if columns is not None:
+        _compare(Columns.of(X, texts), columns, name)
     return texts
 
 
-def pair_names(X: Any) -> tuple[str, str] | None:
+def _compare(given: Columns, fitted: Columns, name: str) -> None:
+    """Refuse rows that are not what the estimator was fitted on."""
+    if given.number != fitted.number:
+        kinds = {1: "single texts", 2: "pairs of texts"}
+        raise ValueError(
+            f"{name} holds {kinds[given.number]}, but the estimator was fitted on "
+            f"{kinds[fitted.number]} ({fitted.number} column"
+            f"{'s' if fitted.number == 2 else ''})."
+        )
+    if given.names and fitted.names and given.names != fitted.names:
+        right = [*fitted.names]
+        raise ValueError(
+            f"The feature names should match those that were passed during fit: the "
+            f"columns of {name} are {[*given.names]}, and were {right}. Pass "
+            f"{name}[{right}], or {name}.to_numpy() if the order is right."
+        )
+
+
+def _pair_names(X: Any) -> tuple[str, str] | None:
     """Return the names of a frame's two columns, if it has two that are str."""
     found = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow; others
     names = tuple(found)

@@ -27,6 +27,7 @@ from skprotolm._head import (
     PrototypeLayer,
     TokenAttention,
 )
+from skprotolm._inputs import Columns
 from skprotolm._model import ProtoLM
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import resolve_device, seeded, undisturbed
@@ -49,7 +50,7 @@ def pack(state: FittedState) -> dict[str, Any]:
         "layer": _pack_layer(head.layer),
         "quotes": _pack_quotes(state.quotes),
         "classes": state.classes,
-        "n_columns": state.n_columns,
+        "columns": tuple(state.columns),
         "batch_size": state.batch_size,
         "bf16": state.bf16,
         "device": state.device,
@@ -86,7 +87,7 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         model=model,
         classes=payload["classes"],
         quotes=Quotes(**payload["quotes"]),
-        n_columns=payload["n_columns"],
+        columns=Columns(*payload["columns"]),
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],

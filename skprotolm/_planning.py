@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from skprotolm._initialization import MOST_PROTOTYPES
-from skprotolm._inputs import Texts
+from skprotolm._inputs import Columns, Texts
 from skprotolm._parameters import Settings, prototype_counts
 from skprotolm._projection import Candidates, find_candidates
 from skprotolm._runtime import resolve_device, warn
@@ -32,6 +32,7 @@ class Plan:
     settings: Settings
     targets: Targets
     texts: Texts  # those of positive weight
+    columns: Columns
     training: np.ndarray  # rows of texts that are trained on
     validation: np.ndarray  # rows held out, none without early stopping
     candidates: Candidates  # within the training rows
@@ -40,7 +41,9 @@ class Plan:
     device: torch.device
 
 
-def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> Plan:
+def plan_fit(
+    texts: Texts, columns: Columns, targets: Targets, settings: Settings, seed: int
+) -> Plan:
     """Check what can be checked before training, and decide the rest."""
     device = resolve_device(settings.device)
     settings = replace(
@@ -59,6 +62,7 @@ def plan_fit(texts: Texts, targets: Targets, settings: Settings, seed: int) -> P
         settings,
         targets,
         used,
+        columns,
         training,
         validation,
         candidates,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skprotolm._encoder import TokenizedTexts
 from skprotolm._head import PrototypeHead, PrototypeLayer
-from skprotolm._inputs import Texts, as_texts
+from skprotolm._inputs import Columns, Texts, as_texts
 from skprotolm._model import Encoded, ProtoLM, encode, in_order
 from skprotolm._prototypes import Prototypes, Quotes, Reader
 from skprotolm._relevance import LinearEncoder
@@ -38,7 +38,7 @@ class FittedState:
     model: ProtoLM
     classes: np.ndarray  # (C,)
     quotes: Quotes
-    n_columns: int  # 1, or 2 for pairs of texts
+    columns: Columns  # of the texts it was fitted on
     batch_size: int
     bf16: bool  # whether prediction runs in bfloat16
     device: str  # as asked for: "auto" is decided anew where the state is loaded
@@ -77,13 +77,16 @@ class FittedState:
         twin = replace(self)
         return Reader(twin._similarities, twin._map_vectors)
 
+    def texts_of(self, X: Any, name: str = "X") -> Texts:
+        """Return the texts of X, which must be like those of the fit."""
+        return as_texts(X, columns=self.columns, name=name)
+
     def _similarities(self, X: Any) -> np.ndarray:
-        texts = as_texts(X, n_columns=self.n_columns)
-        return self.read(texts, self.layer)[0].numpy()
+        return self.read(self.texts_of(X), self.layer)[0].numpy()
 
     def _map_vectors(self, X: Any) -> np.ndarray:
-        texts = as_texts(X, n_columns=self.n_columns)
-        return self.read(texts, lambda s: (self.layer.compare(s),))[0].numpy()
+        compared = self.read(self.texts_of(X), lambda s: (self.layer.compare(s),))
+        return compared[0].numpy()
 
     def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
         """Run texts up to their vectors, in batches by length."""

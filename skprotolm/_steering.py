@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from skprotolm._head import PrototypeLayer
-from skprotolm._inputs import Texts, as_texts
+from skprotolm._inputs import Texts
 from skprotolm._model import text_vectors
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import undisturbed
@@ -72,7 +72,7 @@ def relabel(state: FittedState, labels: Any) -> FittedState:
 @undisturbed()
 def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
     """Put prototypes on more texts; each gets its class's mean prior."""
-    checked = as_texts(texts, n_columns=state.n_columns, name="texts")
+    checked = state.texts_of(texts, name="texts")
     codes = class_codes(state.classes, "labels", labels)
     if len(codes) != len(checked):
         raise ValueError(
@@ -106,7 +106,7 @@ def redact(state: FittedState, texts: Any) -> FittedState:
     """Replace what prototypes quote, here and in all that could be undone."""
     _require_mapping("texts", texts)
     rows = _positions(state, list(texts))
-    shown = as_texts(list(texts.values()), n_columns=state.n_columns, name="texts")
+    shown = state.texts_of(list(texts.values()), name="texts")
     new = dict(zip(rows.tolist(), shown, strict=True))
     undo = tuple(u._replace(quotes=_purged(u.quotes, state, new)) for u in state.undo)
     return replace(

@@ -41,6 +41,11 @@ from sklearn.utils.estimator_checks import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skprotolm import ProtoLMClassifier
+from skprotolm.metrics import (
+    evaluate_explanations,
+    prototype_purity,
+    simulatability,
+)
 from tests.tiny import make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -233,7 +238,7 @@ def test_repr_names_what_differs_from_the_defaults():
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table])
 def test_columns_of_pairs_must_be_those_of_the_fit(make_classifier, texts, frame):
-    """Swapped columns were read as if they were not."""
+    """Swapped columns were read as if they were not, first everywhere, then in some."""
     X, y = texts
     first, second = X, [f"{text} ?" for text in X]
     there = frame({"question": first, "answer": second})
@@ -241,8 +246,18 @@ def test_columns_of_pairs_must_be_those_of_the_fit(make_classifier, texts, frame
     expected = clf.predict_proba(there)
     back = frame({"answer": second, "question": first})
     named = frame({"a": first, "b": second})
+    asked = {
+        "predict": clf.predict,
+        "explain": clf.explain,
+        "X_train": lambda X: clf.report(there, y, "never", X_train=X, y_train=y),
+        "add_prototypes": lambda X: clf.add_prototypes(X, y),
+        "similarities": clf.prototypes_.nearest,
+        "purity": lambda X: prototype_purity(clf, X, y),
+        "simulatability": lambda X: simulatability(clf, X),
+        "evaluation": lambda X: evaluate_explanations(clf, X),
+    }
     for X_new in (back, named):
-        for ask in (clf.predict, clf.explain):
+        for ask in asked.values():
             with pytest.raises(ValueError, match="should match those that were passed"):
                 ask(X_new)
     pairs = list(zip(first, second, strict=True))

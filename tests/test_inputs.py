@@ -13,7 +13,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._inputs import as_texts
+from skprotolm._inputs import Columns, as_texts
 
 TEXTS = ["the food was good", "", "café 😀 naïve", "  two\nlines ", "漢字 and [SEP]"]
 PAIRS = [("a question", "an answer"), ("", "one side"), ("😀 emoji", "")]
@@ -89,9 +89,9 @@ def test_the_container_is_not_changed_and_not_handed_out(make, expected):
     assert pickle.dumps(X) == before
 
 
-@pytest.mark.parametrize(("X", "n_columns"), [(TEXTS, 1), (PAIRS, 2)])
-def test_what_the_estimator_was_fitted_on_passes(X, n_columns):
-    assert as_texts(X, n_columns=n_columns) == X
+@pytest.mark.parametrize("X", [TEXTS, PAIRS])
+def test_what_the_estimator_was_fitted_on_passes(X):
+    assert as_texts(X, columns=Columns.of(X, X)) == X
 
 
 def test_a_member_of_a_string_enumeration_is_the_text_that_it_holds():
@@ -283,14 +283,14 @@ def test_a_long_value_is_cut_in_the_message():
 
 
 @pytest.mark.parametrize(
-    ("X", "n_columns", "message"),
+    ("X", "fitted", "message"),
     [
-        (PAIRS, 1, "X holds pairs of texts, but .* fitted on single texts"),
-        (TEXTS, 2, "X holds single texts, but .* fitted on pairs of texts"),
-        (pd.DataFrame(PAIRS), 1, "X holds pairs of texts"),
-        (pd.DataFrame({"text": TEXTS}), 2, "X holds single texts"),
+        (PAIRS, TEXTS, "X holds pairs of texts, but .* fitted on single texts"),
+        (TEXTS, PAIRS, "X holds single texts, but .* fitted on pairs of texts"),
+        (pd.DataFrame(PAIRS), TEXTS, "X holds pairs of texts"),
+        (pd.DataFrame({"text": TEXTS}), PAIRS, "X holds single texts"),
     ],
 )
-def test_pairs_and_texts_are_not_taken_for_each_other(X, n_columns, message):
+def test_pairs_and_texts_are_not_taken_for_each_other(X, fitted, message):
     with pytest.raises(ValueError, match=message):
-        as_texts(X, n_columns=n_columns)
+        as_texts(X, columns=Columns.of(fitted, fitted))

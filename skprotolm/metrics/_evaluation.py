@@ -83,10 +83,9 @@ def evaluate_explanations(
     """
     require("k", k, COUNT)
     as_frame([])  # before the long work: is pandas there?
-    texts = as_texts(X)
     if y is not None:
-        one_code_each(clf.classes_, "y", y, len(texts))
-    explanations = clf.explain(texts, token_method=token_method)
+        one_code_each(clf.classes_, "y", y, len(as_texts(X)))
+    explanations = clf.explain(X, token_method=token_method)
     scores: Any = [e.word_scores for e in explanations]
     at_random = random_scores(explanations, random_state)
     rows = []
@@ -130,7 +129,7 @@ def evaluate_explanations(
     add("explanation_compactness", "90 %", "", count_carriers(explanations, 0.9), None)
     add("prototype_uniqueness", "", "", prototype_uniqueness(clf), None)
     add("prototype_diversity", "", "", prototype_diversity(clf), None)
-    purities = prototype_purity(clf, None if y is None else texts, y)
+    purities = prototype_purity(clf, None if y is None else X, y)
     add("prototype_purity", "", "", purities, None)
     return as_frame(rows)
 

@@ -63,7 +63,7 @@ def prototype_purity(
     texts = as_texts(X)
     codes = one_code_each(clf.classes_, "y", y, len(texts))
     own = np.searchsorted(clf.classes_, prototypes.labels)
-    similarities = np.asarray(clf.transform(texts))  # a frame, if the user wants frames
+    similarities = np.asarray(clf.transform(X))  # a frame, if the user wants frames
     found = np.full(len(prototypes), np.nan)
     for j in np.flatnonzero(~prototypes.redacted):
         text = prototypes.texts[j]

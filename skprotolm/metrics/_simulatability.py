@@ -12,7 +12,6 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from skprotolm._explanation import Explanations
-from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
 
 
@@ -75,11 +74,10 @@ def simulatability(
         or `k` is no count.
     """
     require("k", k, COUNT)
-    texts = as_texts(X)
-    missing = what_folds_lack(clf.predict(texts), n_splits)
+    missing = what_folds_lack(clf.predict(X), n_splits)
     if missing:
         raise ValueError(missing)
-    return simulate(clf.explain(texts), k, n_splits, random_state)
+    return simulate(clf.explain(X), k, n_splits, random_state)
 
 
 def what_folds_lack(decisions: np.ndarray, n_splits: int) -> str | None:
