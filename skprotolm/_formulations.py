@@ -103,8 +103,7 @@ def _settle_mixture(
 
     Texts are of one cluster that are near both to the model and to the pretrained
     encoder, or the text that is quoted would say little to a reader: inside a class the
-    model has no reason to tell subjects. Of five grades of sentiment the reading gain
-    went from .58 and .62 to .69 and .70 (two seeds), at the same accuracy.
+    model has no reason to tell subjects.
     """
     owner = layer.owner.cpu().numpy()
     places = _learned_and_read(layer, placement)

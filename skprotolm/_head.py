@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 _ATTENTION_SIZE = 128  # width of the layer that scores a token
 # κ of two classes at the start. With C classes it starts log(C − 1) higher, so that
-# the same cosines make the model as sure: with the two-class start the 77 classes of
-# Banking77 stayed underconfident, and a point less accurate before projection.
+# the same cosines make the model as sure; from the two-class start 77 classes stay
+# underconfident to the end.
 _START_CONCENTRATION = math.e**2
 _EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text
 _CHUNK = 1024  # texts that are scored at once
@@ -159,8 +159,8 @@ class MixtureLayer(PrototypeLayer):
     def start_bias(self, class_weights: np.ndarray) -> None:
         """Start b_c at the logarithm of the class's share, where training moves it to.
 
-        From 0 it does not get there: b_c moves by its learning rate a step, and on five
-        unequal classes the rare ones were predicted too often, a point of accuracy.
+        From 0 it does not get there, as b_c moves by its learning rate a step, and rare
+        classes would be predicted too often.
         """
         shares = torch.from_numpy(class_weights / class_weights.sum())
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,16 @@ from sklearn.utils import check_random_state
 # generator in the wrong order. The lock is reentrant, since a callback of a fit
 # may predict or fit.
 _GENERATOR_LOCK = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _GENERATOR_LOCK  # noqa: PLW0603 – a lock of another process is no use
+    _GENERATOR_LOCK = threading.RLock()
+
+
+# A process forked during a fit inherits the lock, but not the thread that frees it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

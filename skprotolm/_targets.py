@@ -121,7 +121,8 @@ def _as_list(name: str, labels: Any) -> list[Any] | None:
     if isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__"):
         return None
     if isinstance(labels, (list, tuple)):
-        return [*labels]
+        alone = all(isinstance(row, (list, tuple)) and len(row) == 1 for row in labels)
+        return [row[0] for row in labels] if alone else [*labels]
     column = np.asarray(unmasked(labels), dtype=object)
     if column.ndim == 2 and column.shape[1] == 1:  # a frame of one column
         column = column[:, 0]

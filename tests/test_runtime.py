@@ -1,5 +1,6 @@
 """Devices, seeds that leave no trace, memory errors, and one generator at a time."""
 
+import os
 import signal
 import threading
 
@@ -165,6 +166,30 @@ def test_one_thread_at_a_time_owns_the_generator():
     assert max(most) == 1
     assert found == expected
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_forked_during_a_fit_can_fit():
+    """It inherited a lock that no thread of it would ever free, and hung."""
+    inside, over = threading.Event(), threading.Event()
+
+    def fit() -> None:
+        with seeded(0, CPU):
+            inside.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    inside.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits
+        with seeded(1, CPU):
+            os._exit(0)
+    over.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_failure_inside_lets_the_next_thread_in():

@@ -12,7 +12,7 @@ import scipy.sparse
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._targets import class_codes, encode_targets
+from skprotolm._targets import class_codes, encode_targets, one_code_each
 
 
 def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
@@ -209,6 +209,14 @@ def test_members_of_a_string_enumeration_are_the_strings_that_they_hold(make):
     assert targets.classes.tolist() == ["negative", "positive"]
     assert {type(label) for label in targets.classes.tolist()} == {str}
     assert class_codes(targets.classes, "target", Tone.GOOD, 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("make", [list, np.array, pd.DataFrame])
+def test_a_column_of_one_label_a_row_is_read_after_the_fit_as_in_it(make):
+    """A list of one-element lists was fitted on, and then refused by `report`."""
+    classes = np.array(["neg", "pos"])
+    y = make([["pos"], ["neg"], ["pos"]])
+    assert one_code_each(classes, "y", y, 3).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("label", ["a\0", "a\ud800"])
