@@ -93,3 +93,8 @@ def fitted(
 ) -> ProtoLMClassifier:
     """A fitted classifier; tests must not change it."""
     return make_classifier().fit(*texts)
+
+
+@pytest.fixture
+def callbacks() -> Any:
+    return pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
