@@ -9,8 +9,9 @@ threshold above which a text is refused, so that 5 % of texts like them would be
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from linear_head import LinearHeadClassifier
@@ -81,16 +82,24 @@ def judge(setting: Setting, seed: int) -> list[Judged]:
     ours.fit(X_train, y_train)
     groups = (X_held_out, task.X_test, setting.foreign)
 
-    def unsure(clf) -> list[np.ndarray]:
-        return [1 - clf.predict_proba(X).max(axis=1) for X in groups]
+    def novelty(X: list) -> np.ndarray:
+        return ours.novelty_score(X)
 
-    novelty = [ours.novelty_score(X) for X in groups]
+    def unsure(clf: Any) -> Callable[[list], np.ndarray]:
+        return lambda X: 1 - clf.predict_proba(X).max(axis=1)
+
+    def by(
+        title: str, score: Callable[[list], np.ndarray], right: np.ndarray
+    ) -> Judged:
+        held_out, known, foreign = map(score, groups)
+        return Judged(title, held_out, known, foreign, right)
+
     right = ours.predict(task.X_test) == task.y_test
     linear_right = linear.predict(task.X_test) == task.y_test
     return [
-        Judged("prototypes: novelty score", *novelty, right),
-        Judged("prototypes: 1 − highest probability", *unsure(ours), right),
-        Judged("linear head: 1 − highest probability", *unsure(linear), linear_right),
+        by("prototypes: novelty score", novelty, right),
+        by("prototypes: 1 − highest probability", unsure(ours), right),
+        by("linear head: 1 − highest probability", unsure(linear), linear_right),
     ]
 
 

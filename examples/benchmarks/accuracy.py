@@ -21,6 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 from linear_head import LinearHeadClassifier
 from measuring import (
     DESCRIBED,
@@ -135,7 +136,7 @@ def make(model: str, task: Task, seed: int) -> Any:
         return published(task, seed)
     if model == "prior":
         return DummyClassifier(strategy="prior")
-    return tfidf() if model == "tfidf" else FrozenVectors(ours.backbone)
+    return tfidf() if model == "tfidf" else FrozenVectors(str(ours.backbone))
 
 
 MODELS = ("linear", "mixture", "learned", "proto-lm", "frozen", "tfidf", "prior")
@@ -218,13 +219,14 @@ def learned_too(other: ProtoLMClassifier) -> Iterator[list[float]]:
     moments: list[float] = []
     usual = _Fit._finished
 
-    def finished(fit: _Fit, model: ProtoLM) -> FittedState:
+    def finished(fit: _Fit, model: ProtoLM, vectors: torch.Tensor) -> FittedState:
         moments.append(time.perf_counter())
         fork = copy.copy(fit)
         fork.settings = replace(fit.settings, projection=False)
-        other.__dict__.update(_attributes(usual(fork, copy.deepcopy(model))))
+        learned = usual(fork, copy.deepcopy(model), vectors)
+        other.__dict__.update(_attributes(learned))
         moments.append(time.perf_counter())
-        return usual(fit, model)
+        return usual(fit, model, vectors)
 
     with mock.patch.object(_Fit, "_finished", finished):
         yield moments

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -41,7 +42,9 @@ Method = Callable[[ProtoLMClassifier, Explanation], np.ndarray]
 Measured = dict[str, np.ndarray]  # one number a text
 
 
-def masked_log_odds(clf: ProtoLMClassifier, e: Explanation, masks: np.ndarray):
+def masked_log_odds(
+    clf: ProtoLMClassifier, e: Explanation, masks: np.ndarray
+) -> np.ndarray:
     """Return the target's log-odds where only some words are left, masks (n, W)."""
     texts = [
         replace_words(e.text, e.word_offsets[~mask].tolist())
@@ -56,9 +59,13 @@ def masked_log_odds(clf: ProtoLMClassifier, e: Explanation, masks: np.ndarray):
 
 def by_token_method(method: str) -> Method:
     """Score words as `explain` does."""
-    return lambda clf, e: (
-        clf.explain([e.text], target=e.target, token_method=method)[0].word_scores
-    )
+
+    def scores(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
+        again = clf.explain([e.text], target=e.target, token_method=method)[0]
+        assert again.word_scores is not None
+        return again.word_scores
+
+    return scores
 
 
 def by_attention(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
@@ -175,7 +182,7 @@ def by_gradient(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
     found = Gradients(clf, e)
     caught: list[torch.Tensor] = []
 
-    def catch(module, args, output):
+    def catch(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
         caught.append(output.detach().requires_grad_())
         return caught[0]
 

@@ -103,7 +103,7 @@ def run_one(task: Task, model: str, seed: int, python: str) -> dict[str, float]:
 def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
     """Have SetFit fitted by the interpreter that has it."""
     question = {
-        "backbone": str(resolve_backbone(ProtoLMClassifier().backbone)),
+        "backbone": str(resolve_backbone(str(ProtoLMClassifier().backbone))),
         "X_train": task.X_train,
         "y_train": task.y_train.tolist(),
         "X_test": task.X_test,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._batches import prediction_batches, training_batches
-from skprotolm._encoder import TextEncoder, TokenBatch, load_encoder
+from skprotolm._encoder import TextEncoder, TokenBatch, TokenizedTexts, load_encoder
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._losses import cross_entropy
 from skprotolm._parameters import check_parameters
@@ -61,7 +61,9 @@ class LinearHeadClassifier:
             self._train(encoder.tokenize(X), codes, weights.float())
         return self
 
-    def _train(self, tokenized, codes: torch.Tensor, weights: torch.Tensor) -> None:
+    def _train(
+        self, tokenized: TokenizedTexts, codes: torch.Tensor, weights: torch.Tensor
+    ) -> None:
         rate = encoder_rate(
             self.settings.learning_rate, self.encoder.hidden_size, len(codes)
         )

@@ -37,6 +37,7 @@ def misses(e: Explanation) -> list[float]:
         return [abs(e.contributions.sum() + e.base_value - e.score)]
     own = e.prototype_labels == e.target
     shares = e.contributions
+    assert e.token_scores is not None  # since these are of the mixture
     return [
         max(abs(shares.sum() - 1), abs(shares[own].sum() - e.probability)),
         abs(e.base_value + e.token_scores.sum() - e.log_odds),

@@ -40,7 +40,9 @@ from skprotolm._parameters import Settings
 TASKS = ("sst2", "sick")
 SEEDS = (0, 1, 2)
 MAX_TRAINING = 2500  # texts
-PAPER = {  # λ1, λ2 and K of the paper's experiments, and its learned prototypes
+PAPER: dict[
+    str, Any
+] = {  # λ1, λ2 and K of the paper's experiments, and its learned prototypes
     "formulation": "proto-lm",
     "cohesion": 0.25,
     "separation": 0.25,
@@ -115,7 +117,7 @@ def choose_rates(tasks: list[str], data: Path) -> None:
         print(row)
 
 
-def rates(encoder: float, head: float, epochs: int) -> dict[str, float]:
+def rates(encoder: float, head: float, epochs: int) -> dict[str, Any]:
     """Return the parameters that `--choose` chooses."""
     return dict(learning_rate=encoder, head_learning_rate=head, max_epochs=epochs)
 
@@ -130,7 +132,9 @@ def run_missing(name: str, task: Task, seed: int) -> None:
     """Run the variants of one task and seed that are missing."""
     task = shortened(task, MAX_TRAINING, seed)
     missing = [v for v in VARIANTS if not RESULTS.has(name, v, seed)]
-    linear = warm(task, seed) if missing else None
+    if not missing:
+        return
+    linear = warm(task, seed)
     for variant in missing:
         how = VARIANTS[variant]
         clf = ProtoLMClassifier(random_state=seed, **how.parameters)

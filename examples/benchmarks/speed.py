@@ -26,6 +26,7 @@ from skprotolm._batches import prediction_batches, training_batches
 from skprotolm._encoder import load_encoder
 from skprotolm._fitting import Hooks, _Fit
 from skprotolm._formulations import FORMULATIONS
+from skprotolm._inputs import Columns
 from skprotolm._parameters import check_parameters
 from skprotolm._planning import plan_fit
 from skprotolm._runtime import has_bf16, resolve_device, seeded
@@ -60,6 +61,11 @@ class BareLoop:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
+
+    def fit(self, n_epochs: int) -> None:
+        """Go through the texts some times."""
+        for seed in range(n_epochs):
+            self.epoch(np.random.RandomState(seed))
 
     @torch.inference_mode()
     def forward(self, bf16: bool) -> None:
@@ -106,7 +112,7 @@ def prepared_fit(clf: ProtoLMClassifier, X: list[str], y: np.ndarray) -> _Fit:
     """Return a fit that is ready for its first step."""
     settings = check_parameters(clf, tuple(FORMULATIONS))
     targets = encode_targets(y, len(X), None, None, "speed")
-    plan = plan_fit(X, targets, settings, SEED)
+    plan = plan_fit(X, Columns.of(X, X), targets, settings, SEED)
     encoder = load_encoder(settings.backbone, None).to(plan.device)
     return _Fit(plan, SEED, encoder, Hooks(lambda: None, lambda state: False))
 
@@ -126,7 +132,7 @@ def measure_training(X: list[str], y: np.ndarray, repeats: int) -> None:
     whole = interleave(
         max(2, repeats // 2),
         warm_up=False,
-        bare=lambda: [bare.epoch(np.random.RandomState(i)) for i in range(3)],
+        bare=lambda: bare.fit(n_epochs=3),
         ours=lambda: clf.fit(X, y),
     )
     row("whole fit of 3 epochs", "≥ 0.75", ratios(whole["bare"], whole["ours"]))
