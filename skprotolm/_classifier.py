@@ -183,7 +183,8 @@ class ProtoLMClassifier(
     -----
     A fitted model quotes training texts: `prototypes_` holds one a prototype, and so
     does every file that the estimator is saved to. Those of prototypes that were
-    removed stay in both for `undo_edit`; `redact_prototypes` is for texts that must go.
+    removed stay in both for `undo_edit`. Texts that must go are for
+    `redact_prototypes`, before their prototype is removed.
 
     References
     ----------

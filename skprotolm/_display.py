@@ -59,7 +59,7 @@ def as_frame(records: list[dict[str, Any]]) -> Any:
         import pandas as pd
     except ImportError as error:
         raise MissingExtraError(
-            "to_frame needs pandas, which is not installed: pip install pandas."
+            "A data frame needs pandas, which is not installed: pip install pandas."
         ) from error
     return pd.DataFrame.from_records(records)
 

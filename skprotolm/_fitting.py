@@ -202,7 +202,7 @@ class _Fit:
             self.history,
             self.settings.learning_rate,
             interrupted,
-            _count_coincident(state.model.head.layer),
+            _coincident_in(state.model.head.layer),
         )
 
     def _run_epochs(self, bar: tqdm) -> None:
@@ -272,12 +272,12 @@ class _Fit:
         vectors = text_vectors(
             model, texts, self.settings.batch_size, bf16=self.train_bf16
         )
-        self._require_finite(vectors)
+        self._require_finite(model, vectors)
         return vectors
 
-    def _require_finite(self, vectors: Tensor) -> None:
+    def _require_finite(self, model: ProtoLM, vectors: Tensor) -> None:
         """Notice a last step that ruined the weights, which no later loss tells."""
-        own = self.model.head.layer.vectors
+        own = model.head.layer.vectors
         if not (vectors.isfinite().all() and own.isfinite().all()):
             raise_diverged(self.settings)
 
@@ -318,7 +318,7 @@ class _Fit:
         quoted = text_vectors(
             model, self.training.take(placed.rows), self.settings.batch_size, bf16=False
         )
-        self._require_finite(quoted)
+        self._require_finite(model, quoted)
         some = torch.from_numpy(kept).to(layer.owner.device)
         layer = layer.edited(
             quoted.to(layer.vectors), layer.owner[some], layer.values[..., some]
@@ -349,7 +349,7 @@ class _Fit:
         )
 
 
-def _count_coincident(layer: PrototypeLayer) -> int:
+def _coincident_in(layer: PrototypeLayer) -> int:
     with torch.no_grad():
         vectors = layer.compare(layer.vectors).cpu().numpy()
     return count_coincident(vectors, layer.owner.cpu().numpy())

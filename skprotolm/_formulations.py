@@ -39,7 +39,7 @@ class Placement:
     codes: np.ndarray  # (n,)
     weights: np.ndarray  # (n,)
     counts: list[int]  # prototypes a class
-    spread: float  # of a class's prototypes at the start, from 0 to 1
+    clear: float  # how far the pretrained encoder tells the classes, from 0 to 1
     seed: int
 
     @property
@@ -84,7 +84,7 @@ def _build_mixture(placement: Placement, settings: Settings) -> PrototypeLayer:
         placement.counts,
         placement.seed,
     )
-    vectors = torch.from_numpy(gathered(centres, placement.counts, placement.spread))
+    vectors = torch.from_numpy(gathered(centres, placement.counts, placement.clear))
     layer = MixtureLayer(
         vectors, placement.owner, len(placement.counts), settings.sharpness
     )

@@ -33,7 +33,7 @@ from skprotolm._prototypes import Quotes
 from skprotolm._runtime import resolve_device, seeded, undisturbed
 from skprotolm._state import FittedState, Undo
 
-_PROTOCOL = 1
+_PROTOCOL = 2
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 
@@ -64,11 +64,12 @@ def pack(state: FittedState) -> dict[str, Any]:
 
 def unpack(payload: dict[str, Any]) -> FittedState:
     """Build a state from what `pack` gave, on a device that is there."""
-    if payload["protocol"] > _PROTOCOL:
+    if payload["protocol"] != _PROTOCOL:
+        newer = payload["protocol"] > _PROTOCOL
         raise ValueError(
             f"The model was saved by skprotolm {payload['versions']['skprotolm']} in "
-            f"format {payload['protocol']}; this version reads up to {_PROTOCOL}. "
-            f"Upgrade skprotolm to load it."
+            f"format {payload['protocol']}, and this version reads {_PROTOCOL}. "
+            f"{'Upgrade skprotolm to load it' if newer else 'Fit it anew'}."
         )
     device = _available(payload["device"])
     # Modules are built with random weights before the stored ones are put in.

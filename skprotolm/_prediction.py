@@ -59,7 +59,7 @@ def threshold(scores: np.ndarray, rate: float) -> float:
     exchangeable score with a probability of at most `rate` (split conformal
     prediction; Vovk, Gammerman and Shafer 2005).
     """
-    # One half more or less of a rank is rounding's, not the rate's.
+    # A rank that is whole but for its last bits is that rank.
     rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     if rank > len(scores):
         raise ValueError(

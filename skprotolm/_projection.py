@@ -24,7 +24,7 @@ class Candidates(NamedTuple):
     text_ids: np.ndarray  # (n,) for each row, which distinct text it holds
 
 
-def number(values: Sequence[Any]) -> np.ndarray:
+def distinct_ids(values: Sequence[Any]) -> np.ndarray:
     """Number distinct values in the order in which they come, (n,)."""
     ids: dict[Any, int] = {}
     return np.array([ids.setdefault(value, len(ids)) for value in values])
@@ -38,7 +38,7 @@ def find_candidates(texts: list, codes: np.ndarray) -> Candidates:
     texts : list of str or of (str, str), length n
     codes : ndarray of shape (n,), int
     """
-    text_ids = number(texts)
+    text_ids = distinct_ids(texts)
     n_texts = text_ids.max() + 1
     lowest = np.full(n_texts, np.iinfo(codes.dtype).max)
     highest = np.full(n_texts, -1)

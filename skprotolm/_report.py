@@ -18,12 +18,12 @@ from skprotolm._display import shorten
 from skprotolm._inputs import Texts
 from skprotolm._map import places
 from skprotolm._prediction import Decisions, decisions
-from skprotolm._projection import N_NEIGHBOURS, number
+from skprotolm._projection import N_NEIGHBOURS, distinct_ids
 from skprotolm._state import FittedState
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
 _CONFUSIONS = 10  # pairs of classes that are listed
-_BINS = 10  # of the calibration curve
+_BINS = 15  # of the calibration curve
 _MISTAKES = 20
 _LISTED = 5  # prototypes of a mistake, texts in which a prototype counts most
 _NEAREST = 3  # texts around a prototype
@@ -190,7 +190,7 @@ def _cards(
 ) -> list[dict[str, Any]]:
     """Add to each prototype what stands around it, and where it counts most."""
     own = state.layer.compare(state.layer.vectors).numpy()
-    first = np.unique(number(around.texts), return_index=True)[1]
+    first = np.unique(distinct_ids(around.texts), return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
     near = first[_nearest(vectors[first], own, _NEAREST + 1)]
     wrong = seen.predicted != judged.codes
@@ -299,13 +299,14 @@ def label_support(
     """Return rows of texts, (r,), the rows of their voices, and their labels' support.
 
     Each label's support, (r, C), is the mean of two shares that add to one each: of
-    those among the nearest texts that have it, and of the model's probability. As for
-    a prototype's purity, the min(10, n_c − 1) nearest other distinct texts are asked,
-    n_c those of the text's own class, so that a rare class is not outvoted for being
-    rare. Rows that have fewer than three are left out, and all but one of copies.
+    those among the nearest texts that have it, and of the model's probability. The
+    min(10, n_c − 1) nearest others are asked, n_c those of the text's own class, so
+    that a rare class is not outvoted for being rare. Texts count once a label: one
+    that stands under two has a voice for each. Rows that have fewer than three
+    voices are left out, and all but one of copies.
     """
     # Rows of the same text under the same label are one voice.
-    same = number(list(zip(around.texts, around.codes.tolist(), strict=True)))
+    same = distinct_ids(list(zip(around.texts, around.codes.tolist(), strict=True)))
     rows = np.unique(same, return_index=True)[1]
     codes, n_classes = around.codes[rows], seen.probabilities.shape[1]
     sizes = np.bincount(codes, minlength=n_classes)

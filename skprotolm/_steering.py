@@ -21,7 +21,7 @@ from skprotolm._model import text_vectors
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import undisturbed
 from skprotolm._state import FittedState, Undo
-from skprotolm._targets import class_codes
+from skprotolm._targets import class_codes, one_code_each
 
 
 @undisturbed()
@@ -73,12 +73,7 @@ def relabel(state: FittedState, labels: Any) -> FittedState:
 def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
     """Put prototypes on more texts; each gets its class's mean prior."""
     checked = state.texts_of(texts, name="texts")
-    codes = class_codes(state.classes, "labels", labels)
-    if len(codes) != len(checked):
-        raise ValueError(
-            f"labels must hold one label a text, got {len(codes)} labels for "
-            f"{len(checked)} texts."
-        )
+    codes = one_code_each(state.classes, "labels", labels, len(checked))
     _require_new(state, checked)
     encoder, layer = state.model.encoder, state.model.head.layer
     vectors = text_vectors(

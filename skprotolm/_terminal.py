@@ -61,7 +61,8 @@ def _share_lines(e: Any) -> list[str]:
     if len(others) > 1:
         rest = others[1:]
         lines.append(f"{_sum(e, rest)}  {_count(rest, 'more text')} of other classes")
-    words = 0.0 if e.token_scores is None else e.token_scores.sum()
+    assert e.token_scores is not None  # the mixture scores tokens always
+    words = e.token_scores.sum()
     lines.append(
         f"  log-odds: {e.base_value:+.2f} (base) {words:+.2f} (words) "
         f"= {e.log_odds:+.2f}"

@@ -131,16 +131,14 @@ def test_weights_have_the_mean_one_over_what_is_trained_on(
 
 
 def test_early_stopping_gives_up(make_classifier, texts):
-    X, y = texts
-    y = np.random.RandomState(0).permutation(y)  # nothing to be learned
+    rates = {"learning_rate": 3e-3, "head_learning_rate": 3e-3}
     clf = make_classifier(
-        **EARLY, projection=False, max_epochs=40, n_iter_no_change=2
-    ).fit(X, y)
+        **EARLY | rates, max_epochs=40, n_iter_no_change=2, random_state=3
+    ).fit(*texts)
     scores = [epoch["validation_score"] for epoch in clf.history_]
-    assert clf.n_iter_ < 40
-    assert max(scores[-2:]) <= max(scores[:-2], default=1)
-    for n in range(4, len(scores)):  # no earlier epoch was a reason to stop
-        assert max(scores[n - 2 : n]) > max(scores[: n - 2])
+    best = int(np.argmax(scores))
+    assert best > 1, "nothing was learned after the first epochs: this says nothing"
+    assert clf.n_iter_ == (1 + best) + 2
 
 
 @pytest.mark.parametrize("patience", [1, 3])

@@ -155,7 +155,7 @@ def settled(prototypes, angles, codes, counts, **given):
         np.array(codes),
         np.array(given.get("weights", np.ones(len(codes)))),
         counts,
-        spread=0.0,
+        clear=0.0,
         seed=0,
     )
     with torch.no_grad():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._encoder import TextEncoder
 from skprotolm.metrics import (
     comprehensiveness,
     evaluate_explanations,
@@ -174,18 +176,30 @@ def test_labels_judge_the_purity(clf):
         evaluate_explanations(clf, X_new, y_new[:-1])
 
 
-def test_words_are_scored_once(clf, monkeypatch):
-    """Occlusion, which takes a pass a word, was done for every measure."""
-    methods = []
-    original = ProtoLMClassifier.explain
+def test_measures_of_prototypes_read_the_texts_once(clf, monkeypatch):
+    """The encoder ran for every text alone, whose vector edits do not change."""
+    batches = []
+    forward = TextEncoder.forward
 
-    def explain(self, X, **options):
-        methods.append(options.get("token_method"))
-        return original(self, X, **options)
+    def count(self, batch, **options):
+        batches.append(len(batch["input_ids"]))
+        return forward(self, batch, **options)
 
-    monkeypatch.setattr(ProtoLMClassifier, "explain", explain)
-    evaluate_explanations(clf, X[:20], token_method="occlusion", n_resamples=50)
-    assert methods.count("occlusion") == 1
+    monkeypatch.setattr(TextEncoder, "forward", count)
+    clf.explain(X)
+    alone = len(batches)
+    prototype_comprehensiveness(clf, X)
+    assert len(batches) == 3 * alone  # explained, and read once more
+
+
+@pytest.mark.parametrize("measure", [comprehensiveness, sufficiency])
+def test_words_without_scores_are_said_to_have_none(make_classifier, measure):
+    """It spoke of an argument that nobody had passed, or failed at a minus sign."""
+    clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(X, Y)
+    with mock.patch("skprotolm._explaining.is_known", return_value=False):
+        for measured in (measure, evaluate_explanations):
+            with pytest.raises(ValueError, match="use token_method='occlusion'"):
+                measured(clf, X[:3])
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, None])

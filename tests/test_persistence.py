@@ -267,10 +267,11 @@ def test_a_source_tree_that_was_never_installed_stores_models(fitted, monkeypatc
     assert pickle.loads(pickle.dumps(fitted)).n_iter_ == fitted.n_iter_
 
 
-def test_a_file_of_a_later_format_says_what_to_do(fitted):
-    payload = {**pack(fitted._state), "protocol": 99}
-    payload["versions"] = {**payload["versions"], "skprotolm": "7.1"}
-    with pytest.raises(ValueError, match=r"skprotolm 7\.1.*Upgrade skprotolm"):
+@pytest.mark.parametrize(("protocol", "remedy"), [(99, "Upgrade"), (1, "Fit it anew")])
+def test_a_file_of_another_format_says_what_to_do(fitted, protocol, remedy):
+    """One of an earlier format was a KeyError."""
+    payload = {"protocol": protocol, "versions": {"skprotolm": "7.1"}}
+    with pytest.raises(ValueError, match=rf"skprotolm 7\.1.*{remedy}"):
         unpack(payload)
 
 

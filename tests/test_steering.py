@@ -311,7 +311,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "fewer labels than texts": (
         lambda clf: clf.add_prototypes(NEW, ["pos"]),
         ValueError,
-        "1 labels for 2 texts",
+        r"labels must be one label a text \(2\), got 1",
     ),
     "a set of labels": (
         lambda clf: clf.add_prototypes(NEW, {"pos", "neg"}),
@@ -341,7 +341,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "one label": (
         lambda clf: clf.add_prototypes(NEW, "pos"),
         ValueError,
-        "must be a list of labels",
+        r"labels must be one label a text \(2\), got a single value",
     ),
     "a bare text": (
         lambda clf: clf.add_prototypes("good", ["pos"]),

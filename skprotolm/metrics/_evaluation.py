@@ -15,6 +15,7 @@ from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
 from skprotolm._targets import one_code_each
 from skprotolm.metrics._faithfulness import (
+    known_scores,
     measure_prototypes,
     measure_words,
     random_scores,
@@ -77,7 +78,8 @@ def evaluate_explanations(
     Raises
     ------
     ValueError
-        If y does not fit, or `k` is no count.
+        If y does not fit, `k` is no count, or `token_method` gives no word scores for
+        this architecture.
     MissingExtraError
         If pandas is not installed.
     """
@@ -86,7 +88,7 @@ def evaluate_explanations(
     if y is not None:
         one_code_each(clf.classes_, "y", y, len(as_texts(X)))
     explanations = clf.explain(X, token_method=token_method)
-    scores: Any = [e.word_scores for e in explanations]
+    scores = known_scores(explanations)
     at_random = random_scores(explanations, random_state)
     rows = []
     lower = ("sufficiency", "compactness")

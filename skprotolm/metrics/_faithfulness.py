@@ -7,7 +7,6 @@ Transformers".
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from skprotolm._explanation import Explanation, Explanations
 from skprotolm._parameters import COUNT, require
+from skprotolm._steering import remove
 from skprotolm._words import replace_words
 
 _FRACTIONS = {
@@ -50,7 +50,7 @@ def comprehensiveness(
         any method; "random" ranks words at random, which is the baseline; by default
         those of `ProtoLMClassifier.explain`.
     token_method : str, default="auto"
-        Passed to `ProtoLMClassifier.explain`.
+        Passed to `ProtoLMClassifier.explain`, unless there are `word_scores`.
     protocol : {"eraser", "ferret"}, default="eraser"
         "eraser": the words of highest score, 1, 5, 10, 20 and 50 % of them.
         "ferret": 10 to 100 % in steps of ten, of which only words of positive score
@@ -69,7 +69,8 @@ def comprehensiveness(
     Raises
     ------
     ValueError
-        If a parameter is none of the above, or `word_scores` do not fit the words.
+        If a parameter is none of the above, or `word_scores` do not fit the words, or
+        `token_method` gives none for this architecture.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def sufficiency(
     word_scores : sequence of ndarray, "random" or None, default=None
         As in `comprehensiveness`.
     token_method : str, default="auto"
-        Passed to `ProtoLMClassifier.explain`.
+        As in `comprehensiveness`.
     protocol : {"eraser", "ferret"}, default="eraser"
         As in `comprehensiveness`.
     removal : {"delete", "mask"}, default="delete"
@@ -157,7 +158,7 @@ def _measure(
     if is_random:
         word_scores = random_scores(explanations, random_state)
     elif word_scores is None:
-        word_scores = [e.word_scores for e in explanations]
+        word_scores = known_scores(explanations)
     _check_scores(explanations, word_scores)
     return measure_words(clf, explanations, word_scores, protocol, removal, keep=keep)
 
@@ -186,6 +187,17 @@ def _require_one_of(name: str, value: Any, options: Any) -> None:
     if value not in options:
         named = " or ".join(map(repr, options))
         raise ValueError(f"{name} must be {named}, got {value!r}.")
+
+
+def known_scores(explanations: Explanations) -> list[np.ndarray]:
+    """Return the word scores of each text, or say that there are none."""
+    found = [e.word_scores for e in explanations]
+    if any(scores is None for scores in found):
+        raise ValueError(
+            "The texts' words have no scores, which this architecture does not give "
+            "under this formulation; use token_method='occlusion'."
+        )
+    return [scores for scores in found if scores is not None]
 
 
 def random_scores(explanations: Explanations, random_state: Any) -> list[np.ndarray]:
@@ -324,8 +336,12 @@ def measure_prototypes(
 ) -> np.ndarray:
     """Take prototypes from texts that are explained already, or keep only them."""
     rng = check_random_state(random_state)
+    state = clf._fitted_state()
+    texts: Any = [e.text for e in explanations]
+    # A text's vector stays when prototypes go, so the encoder runs once.
+    [vectors] = state.read(texts, lambda s: (s,), quiet=True)
     drops = []
-    for e in explanations:
+    for e, vector in zip(explanations, vectors, strict=True):
         mine = np.flatnonzero(e.prototype_labels == e.prediction)
         order = mine[np.argsort(-e.contributions[mine], kind="stable")]
         if ranking == "random":
@@ -335,9 +351,8 @@ def measure_prototypes(
             continue
         some = min(k, len(order) - 1)  # keeping all would be no test
         gone = order[some:] if keep else order[:some]
-        edited = copy.copy(clf)  # edits give it another state, and change none
-        edited.remove_prototypes(gone.tolist())
+        scores = remove(state, gone.tolist()).layer(vector[None]).scores
         code = e.classes.tolist().index(e.prediction)
-        left = edited.predict_proba([e.text])[0, code]
+        left = float(scores.softmax(dim=1)[0, code])
         drops.append(e.class_probabilities[code] - left)
     return np.array(drops)
