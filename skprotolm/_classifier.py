@@ -110,6 +110,10 @@ class ProtoLMClassifier(
         Weight of the term that keeps the pretrained encoder's sense of which texts
         of a class are alike ("mixture"). Without it "the nearest prototype" says
         little more than the label. "auto" is 0.4, and 0.2 for pairs of texts.
+    label_smoothing : float or "auto", default="auto"
+        Share ε of a text's label that the cross-entropy spreads over all classes
+        ("mixture"), without which a model is too sure of what few texts say. "auto" is
+        0.2 with 128 texts, and falls to 0 in proportion with fewer, and up to 500.
     n_nearest : int or float, default=0.5
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
@@ -225,6 +229,7 @@ class ProtoLMClassifier(
         separation: float = 0.1,
         diversity: float = 0.0,
         preservation: float | str = "auto",
+        label_smoothing: float | str = "auto",
         n_nearest: float = 0.5,
         projection: bool = True,
         finetune: str = "full",
@@ -252,6 +257,7 @@ class ProtoLMClassifier(
         self.separation = separation
         self.diversity = diversity
         self.preservation = preservation
+        self.label_smoothing = label_smoothing
         self.n_nearest = n_nearest
         self.projection = projection
         self.finetune = finetune

@@ -171,7 +171,9 @@ def _mixture_losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Te
     terms: Terms = {
         "cross_entropy": (
             1 - settings.cohesion - settings.separation,
-            _losses.cross_entropy(step.output.scores, step.codes, step.weights),
+            _losses.cross_entropy(
+                step.output.scores, step.codes, step.weights, settings.label_smoothing
+            ),
         )
     }
     if settings.cohesion:

@@ -19,9 +19,15 @@ _PRESERVATION_SCALE = 10.0
 _DIVERSITY_COSINE = 0.5  # prototypes of one class may be as near as this for free
 
 
-def cross_entropy(scores: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
-    """Return −Σ_b w_b·log p(class of b) / B."""
-    losses = F.cross_entropy(scores, codes, reduction="none")
+def cross_entropy(
+    scores: Tensor, codes: Tensor, weights: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Return −Σ_b w_b·Σ_c t_bc·log p_c(b) / B.
+
+    The targets t_b are ε/C for every class and 1 − ε more for the text's own (label
+    smoothing: Szegedy et al. 2016).
+    """
+    losses = F.cross_entropy(scores, codes, reduction="none", label_smoothing=smoothing)
     return (weights * losses).mean()
 
 

@@ -34,6 +34,7 @@ class Settings:
     separation: float
     diversity: float
     preservation: Any  # a number, or "auto"
+    label_smoothing: Any  # a number, or "auto"
     n_nearest: float
     projection: bool
     finetune: str
@@ -121,6 +122,7 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         "separation": _SHARE,
         "diversity": _NOT_NEGATIVE,
         "preservation": _either(_one_of("auto"), _NOT_NEGATIVE),
+        "label_smoothing": _either(_one_of("auto"), _SHARE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": _FLAG,
         "finetune": _one_of(*FINETUNE),

@@ -23,6 +23,8 @@ _MAX_EPOCHS = 40  # of these; of some dozens of texts more are only learned by h
 # preservation="auto": of texts, and of pairs, whose class is a relation of the two that
 # their subject says nothing of.
 _PRESERVATION, _OF_PAIRS = 0.4, 0.2
+# label_smoothing="auto": the most, with how many texts, and with how many none is left.
+_SMOOTHING, _FEW, _MANY = 0.2, 128, 500
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,6 @@ def plan_fit(
 ) -> Plan:
     """Check what can be checked before training, and decide the rest."""
     device = resolve_device(settings.device)
-    settings = replace(
-        settings, preservation=weigh_preservation(settings.preservation, texts)
-    )
     used = [texts[i] for i in targets.rows]
     rng = np.random.RandomState(seed)
     candidates = find_candidates(used, targets.codes)
@@ -58,6 +57,11 @@ def plan_fit(
         candidates = find_candidates([used[i] for i in training], codes)
     counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
     n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
+    settings = replace(
+        settings,
+        preservation=weigh_preservation(settings.preservation, texts),
+        label_smoothing=smooth_labels(settings.label_smoothing, len(training)),
+    )
     return Plan(
         settings,
         targets,
@@ -82,6 +86,19 @@ def weigh_preservation(preservation: Any, texts: Texts) -> float:
     if preservation != "auto":
         return float(preservation)
     return _PRESERVATION if isinstance(texts[0], str) else _OF_PAIRS
+
+
+def smooth_labels(label_smoothing: Any, n_texts: int) -> float:
+    """Return the share of a label that is spread; "auto": up to 0.2 of few texts.
+
+    Few texts are gone through so often that a model is sure of each of them in the end,
+    and nearly as sure of texts of which it is wrong. With 128 that is worst: of more,
+    each is seen less often, and with fewer the smaller rate leaves the model unsure.
+    """
+    if label_smoothing != "auto":
+        return float(label_smoothing)
+    rising, falling = n_texts / _FEW, (_MANY - n_texts) / (_MANY - _FEW)
+    return _SMOOTHING * max(0.0, min(rising, falling))
 
 
 def _split(

@@ -40,14 +40,17 @@ def d2_of(b, own):
 # Each term by hand
 
 
-def test_cross_entropy():
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy(smoothing):
     scores = S @ torch.tensor([[1.0, -1.0, 0.5], [0.3, 2.0, -1.0]]).double()
     total = 0.0
     for b in range(B):
         z = scores[b].tolist()
-        log_p = z[CODES[b]] - math.log(sum(math.exp(v) for v in z))
-        total -= float(WEIGHTS[b]) * log_p
-    assert_close(_losses.cross_entropy(scores, CODES, WEIGHTS), total / B)
+        for c in range(3):
+            target = smoothing / 3 + (1 - smoothing) * (c == int(CODES[b]))
+            log_p = z[c] - math.log(sum(math.exp(v) for v in z))
+            total -= float(WEIGHTS[b]) * target * log_p
+    assert_close(_losses.cross_entropy(scores, CODES, WEIGHTS, smoothing), total / B)
 
 
 def test_cohesion():
@@ -317,7 +320,8 @@ def test_preservation_makes_more_neighbours_those_of_the_pretrained_encoder():
 
 def make_step(name, s, p, **parameters):
     settings = check_parameters(
-        ProtoLMClassifier(formulation=name, **parameters), tuple(FORMULATIONS)
+        ProtoLMClassifier(formulation=name, **{"label_smoothing": 0} | parameters),
+        tuple(FORMULATIONS),
     )
     if name == "mixture":
         layer = MixtureLayer(p, OWNER, 3, settings.sharpness)

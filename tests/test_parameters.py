@@ -42,6 +42,10 @@ WRONG = {
         r"'auto', or a number in \[0, inf\)",
         [-0.1, NAN, np.inf, "0.4", None, True],
     ),
+    "label_smoothing": (
+        r"'auto', or a number in \[0, 1\)",
+        [-0.1, 1, NAN, "0.1", None, True],
+    ),
     "n_nearest": (
         r"an int of at least 1, or a number in \(0, 1\]",
         [0, 0.0, 1.5, -1, NAN, "0.5", None, True],
@@ -159,6 +163,7 @@ PLAIN = {
     "separation": 0.25,
     "diversity": 0.125,
     "preservation": 0.25,
+    "label_smoothing": 0.125,
     "n_nearest": 0.5,
     "projection": False,
     "max_epochs": 1,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._planning import smooth_labels
 from skprotolm._training import encoder_rate
 from tests.conftest import make_texts
 
@@ -115,6 +117,27 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
 def test_wider_encoders_and_fewer_texts_have_a_smaller_rate(width, n_texts, rate):
     assert encoder_rate("auto", width, n_texts) == pytest.approx(rate)
     assert encoder_rate(0.25, width, n_texts) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "share"), [(16, 0.025), (128, 0.2), (314, 0.1), (500, 0.0), (9000, 0.0)]
+)
+def test_labels_of_few_texts_are_smoothed(n_texts, share):
+    assert smooth_labels("auto", n_texts) == pytest.approx(share)
+    assert smooth_labels(0.5, n_texts) == 0.5
+
+
+def test_smoothed_labels_leave_a_model_less_sure(make_classifier, texts):
+    X, y = texts
+
+    def sureness(**parameters: Any) -> float:
+        clf = make_classifier(max_epochs=10, **parameters).fit(X, y)
+        return float(clf.predict_proba(X).max(axis=1).mean())
+
+    sure, unsure = sureness(label_smoothing=0), sureness(label_smoothing=0.5)
+    assert unsure < sure - 0.05
+    usual = smooth_labels("auto", len(X))
+    assert sureness() == pytest.approx(sureness(label_smoothing=usual))
 
 
 def test_the_default_rate_is_the_one_that_is_trained_with(make_classifier, texts):

@@ -31,7 +31,6 @@ from measuring import (
     table,
 )
 from tasks import Task, development_task, provenance, shortened
-from torch.nn.functional import cross_entropy
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._formulations import FORMULATIONS, Placement
@@ -71,18 +70,11 @@ def learned_alone(layer: PrototypeLayer, placement: Placement) -> np.ndarray:
     return layer.compare(torch.from_numpy(placement.vectors)).numpy()
 
 
-def smoothed(scores: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor) -> Any:
-    """Return the cross-entropy with labels that are right with 0.9 alone."""
-    losses = cross_entropy(scores, codes, reduction="none", label_smoothing=0.1)
-    return (weights * losses).mean()
-
-
 def unchanged(*given: Any) -> None:
     """Leave priors and biases as they were learned."""
 
 
 USUAL = "as it is"
-SMOOTHED = {"skprotolm._losses.cross_entropy": smoothed}
 VARIANTS = {
     "linear head": Variant(linear=True),
     "linear head, learning_rate 5e-5": Variant({"learning_rate": 5e-5}, linear=True),
@@ -101,7 +93,7 @@ VARIANTS = {
         replaced={"skprotolm._formulations._learned_and_read": learned_alone}
     ),
     "not refitted": Variant(replaced={"skprotolm._fitting.refit": unchanged}),
-    "labels smoothed": Variant(replaced=SMOOTHED),
+    "labels smoothed": Variant({"label_smoothing": 0.1}),
     "not put on texts": Variant({"projection": False}),
     "ten prototypes a class": Variant({"n_prototypes": 10}),
     "ten a class, diversity 0.1": Variant({"n_prototypes": 10, "diversity": 0.1}),

@@ -1,7 +1,8 @@
 """The peer of every accuracy here: the same encoder under a plain linear head.
 
 Mean of the tokens, dropout 0.1, one linear layer; the same size of batches,
-epochs, precision, optimiser and schedule as the classifier under test.
+epochs, precision, optimiser, schedule and smoothing of labels as the classifier under
+test.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from skprotolm._encoder import TextEncoder, TokenBatch, TokenizedTexts, load_enc
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._losses import cross_entropy
 from skprotolm._parameters import check_parameters
-from skprotolm._planning import count_epochs
+from skprotolm._planning import count_epochs, smooth_labels
 from skprotolm._runtime import has_bf16, resolve_device, seeded
 from skprotolm._targets import encode_targets
 from skprotolm._training import (
@@ -69,6 +70,7 @@ class LinearHeadClassifier:
         )
         settings = replace(self.settings, learning_rate=rate)
         rng = np.random.RandomState(self.seed)
+        smoothing = smooth_labels(settings.label_smoothing, len(codes))
         n_epochs = count_epochs(settings.max_epochs, len(codes), settings.batch_size)
         n_steps = n_epochs * math.ceil(len(codes) / settings.batch_size)
         optimizer = make_optimizer(self.encoder, self.head, settings)
@@ -80,7 +82,9 @@ class LinearHeadClassifier:
                 batch = self.encoder.collate(tokenized, rows).to(self.device)
                 vectors = F.dropout(self._mean(batch, self.bf16), 0.1)
                 some = torch.from_numpy(rows)
-                loss = cross_entropy(self.head(vectors), codes[some], weights[some])
+                loss = cross_entropy(
+                    self.head(vectors), codes[some], weights[some], smoothing
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
