@@ -73,15 +73,30 @@ class ResultFile:
             writer = csv.DictWriter(file, self.fields, lineterminator="\n")
             if is_new:
                 writer.writeheader()
-            writer.writerow(row | {"code": last_change()})
+            writer.writerow(row | {"code": CODE})
 
 
 def last_change() -> str:
-    """Return the commit that last changed the package or a benchmark."""
-    root = Path(__file__).parents[2]
-    command = ["git", "log", "-1", "--format=%h", "--", "skprotolm"]
-    command.append("examples/benchmarks/*.py")
-    return subprocess.check_output(command, cwd=root, text=True).strip()
+    """Return the commit that last changed the package or a benchmark.
+
+    With a "+" behind it where files have changed since; "" outside a checkout.
+    """
+
+    def git(*command: str) -> subprocess.CompletedProcess[str]:
+        code = ["--", "skprotolm", "examples/benchmarks/*.py"]
+        return subprocess.run(
+            ["git", *command, *code],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    commit = git("log", "-1", "--format=%h").stdout.strip()
+    return commit + "+" * (git("diff", "--quiet", "HEAD").returncode == 1)
+
+
+CODE = last_change()  # as the program starts, whatever is committed while it runs
 
 
 class Runs:
