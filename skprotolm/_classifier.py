@@ -113,7 +113,7 @@ class ProtoLMClassifier(
     label_smoothing : float or "auto", default="auto"
         Share ε of a text's label that the cross-entropy spreads over all classes
         ("mixture"), without which a model is too sure of what few texts say. "auto" is
-        0.2 with 128 texts, and falls to 0 in proportion with fewer, and up to 500.
+        0.1 with 128 to 372 texts, less with fewer, and 0 with 500 or more.
     n_nearest : int or float, default=0.5
         K of "proto-lm": how many prototypes its cohesion and separation look at; a
         float is a share of the class's prototypes.
@@ -131,8 +131,8 @@ class ProtoLMClassifier(
         Texts a step, in training and in prediction.
     learning_rate : float or "auto", default="auto"
         Highest rate of the encoder, after the warm-up. "auto" is 1e-4 for encoders of
-        a width of up to 384, and falls in proportion for wider ones (5e-5 at 768) and
-        with fewer than 128 texts.
+        a width of up to 384, and falls in proportion for wider ones (5e-5 at 768), and
+        with the root of their number if there are fewer than 500 texts.
     head_learning_rate : float, default=1e-3
         Highest rate of the head.
     weight_decay : float, default=0.01

@@ -23,8 +23,9 @@ _MAX_EPOCHS = 40  # of these; of some dozens of texts more are only learned by h
 # preservation="auto": of texts, and of pairs, whose class is a relation of the two that
 # their subject says nothing of.
 _PRESERVATION, _OF_PAIRS = 0.4, 0.2
-# label_smoothing="auto": the most, with how many texts, and with how many none is left.
-_SMOOTHING, _FEW, _MANY = 0.2, 128, 500
+# label_smoothing="auto": the most, the texts within which it rises and falls, and the
+# number with which none is left.
+_SMOOTHING, _FEW, _MANY = 0.1, 128, 500
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,15 @@ def weigh_preservation(preservation: Any, texts: Texts) -> float:
 
 
 def smooth_labels(label_smoothing: Any, n_texts: int) -> float:
-    """Return the share of a label that is spread; "auto": up to 0.2 of few texts.
+    """Return the share of a label that is spread; "auto": up to 0.1 of few texts.
 
     Few texts are gone through so often that a model is sure of each of them in the end,
-    and nearly as sure of texts of which it is wrong. With 128 that is worst: of more,
-    each is seen less often, and with fewer the smaller rate leaves the model unsure.
+    and nearly as sure of texts of which it is wrong. Of more, each is seen less often;
+    with fewer still, the smaller rate leaves the model unsure.
     """
     if label_smoothing != "auto":
         return float(label_smoothing)
-    rising, falling = n_texts / _FEW, (_MANY - n_texts) / (_MANY - _FEW)
-    return _SMOOTHING * max(0.0, min(rising, falling))
+    return _SMOOTHING * max(0.0, min(1.0, n_texts / _FEW, (_MANY - n_texts) / _FEW))
 
 
 def _split(

@@ -23,7 +23,7 @@ from skprotolm._parameters import Settings
 _MAX_GRADIENT_NORM = 1.0
 # learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
 _RATE, _WIDTH = 1e-4, 384
-_ENOUGH = 128  # texts for the whole rate
+_ENOUGH = 500  # texts for the whole rate
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ def encoder_rate(learning_rate: Any, hidden_size: int, n_texts: int) -> float:
     """Return the encoder's rate; "auto" falls with the width, as usual rates do.
 
     It gives 1e-4 up to a width of 384, 5e-5 at 768, and 3.75e-5 at 1024; with fewer
-    than 128 texts in proportion less, since what so few say of the classes is soon
-    learned by heart.
+    than 500 texts less, by the root of their number, since what so few say of the
+    classes is soon learned by heart.
     """
     if learning_rate != "auto":
         return float(learning_rate)
-    return _RATE * min(1.0, _WIDTH / hidden_size) * min(1.0, n_texts / _ENOUGH)
+    fewer = min(1.0, math.sqrt(n_texts / _ENOUGH))
+    return _RATE * min(1.0, _WIDTH / hidden_size) * fewer
 
 
 def make_optimizer(

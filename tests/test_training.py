@@ -107,11 +107,11 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
     ("width", "n_texts", "rate"),
     [
         (16, 5000, 1e-4),
-        (384, 128, 1e-4),
+        (384, 500, 1e-4),
         (768, 5000, 5e-5),
         (1024, 5000, 3.75e-5),
-        (384, 16, 1.25e-5),
-        (768, 64, 2.5e-5),
+        (384, 20, 2e-5),
+        (768, 125, 2.5e-5),
     ],
 )
 def test_wider_encoders_and_fewer_texts_have_a_smaller_rate(width, n_texts, rate):
@@ -120,7 +120,8 @@ def test_wider_encoders_and_fewer_texts_have_a_smaller_rate(width, n_texts, rate
 
 
 @pytest.mark.parametrize(
-    ("n_texts", "share"), [(16, 0.025), (128, 0.2), (314, 0.1), (500, 0.0), (9000, 0.0)]
+    ("n_texts", "share"),
+    [(16, 0.0125), (128, 0.1), (372, 0.1), (436, 0.05), (500, 0.0), (9000, 0.0)],
 )
 def test_labels_of_few_texts_are_smoothed(n_texts, share):
     assert smooth_labels("auto", n_texts) == pytest.approx(share)
