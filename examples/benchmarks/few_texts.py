@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--setfit", help="the interpreter that has SetFit")
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
     parser.add_argument("--table", action="store_true", help="print, run nothing")
     arguments = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
 
 def run_missing(arguments: argparse.Namespace) -> None:
     """Run seed after seed, so that a stopped run has whole comparisons."""
-    models = MODELS if arguments.setfit else MODELS[:2]
+    models = [m for m in arguments.models if m != "setfit" or arguments.setfit]
     for seed in arguments.seeds:
         for name in arguments.tasks:
             task = load_task(name, arguments.data)
