@@ -16,6 +16,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skprotolm import (
@@ -399,7 +400,7 @@ class ProtoLMClassifier(
     def prototypes_(self) -> Prototypes:
         """The prototypes, as a sequence of `Prototype`."""
         if "_state" not in self.__dict__:
-            raise AttributeError(
+            raise NotFittedError(
                 f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
             )
         return self._state.prototypes
@@ -833,7 +834,7 @@ class ProtoLMClassifier(
         ``train_indices`` and ``labels``; a relabelling has ``new_labels`` too.
         """
         if "_state" not in self.__dict__:
-            raise AttributeError(
+            raise NotFittedError(
                 f"This {type(self).__name__} has no attribute 'edits_' before fit."
             )
         return [copy.deepcopy(edit) for edit in self._state.edits]

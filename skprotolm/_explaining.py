@@ -27,7 +27,7 @@ from skprotolm._prototypes import Text
 from skprotolm._relevance import is_known, relevance
 from skprotolm._runtime import undisturbed
 from skprotolm._state import FittedState
-from skprotolm._words import replace_words
+from skprotolm._words import replace_words, unread
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
 _REMEMBERED = 64  # texts whose token vectors are kept for alignments
@@ -137,11 +137,7 @@ def _occlude(state: FittedState, explanations: list[Explanation]) -> list[Explan
 def _occlude_group(
     state: FittedState, explanations: list[Explanation]
 ) -> list[Explanation]:
-    texts: Any = [
-        replace_words(e.text, [span])
-        for e in explanations
-        for span in e.word_offsets.tolist()
-    ]
+    texts: Any = [text for e in explanations for text in _without_each_word(e)]
     if not texts:
         return explanations
     codes = {label: code for code, label in enumerate(state.classes.tolist())}
@@ -154,6 +150,12 @@ def _occlude_group(
         _with_word_scores(e, e.log_odds - part)
         for e, part in zip(explanations, parts, strict=True)
     ]
+
+
+def _without_each_word(e: Explanation) -> list[Any]:
+    spans = e.word_offsets.tolist()
+    rest = unread(e.text, spans)
+    return [replace_words(e.text, [span], left_out=rest) for span in spans]
 
 
 def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:

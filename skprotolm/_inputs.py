@@ -78,10 +78,11 @@ def _compare(given: Columns, fitted: Columns, name: str) -> None:
 
 def _pair_names(X: Any) -> tuple[str, str] | None:
     """Return the names of a frame's two columns, if it has two that are str."""
-    found = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow; others
-    names = tuple(found)
+    names = getattr(X, "column_names", None)  # of pyarrow
+    if not isinstance(names, list):  # a column of pandas may be called so
+        names = list(getattr(X, "columns", ()))
     if len(names) == 2 and all(isinstance(name, str) for name in names):
-        return names
+        return names[0], names[1]
     return None
 
 

@@ -103,6 +103,7 @@ FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
 USAGE = _integer(0)
+FOLDS = _integer(2)
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
 
 

@@ -82,11 +82,11 @@ class FittedState:
         return as_texts(X, columns=self.columns, name=name)
 
     def _similarities(self, X: Any) -> np.ndarray:
-        return self.read(self.texts_of(X), self.layer)[0].numpy()
+        return self.read(self.texts_of(X, "texts"), self.layer)[0].numpy()
 
     def _map_vectors(self, X: Any) -> np.ndarray:
-        compared = self.read(self.texts_of(X), lambda s: (self.layer.compare(s),))
-        return compared[0].numpy()
+        texts = self.texts_of(X, "texts")
+        return self.read(texts, lambda s: (self.layer.compare(s),))[0].numpy()
 
     def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
         """Run texts up to their vectors, in batches by length."""

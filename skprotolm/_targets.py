@@ -118,7 +118,8 @@ def one_code_each(
 
 def _as_list(name: str, labels: Any) -> list[Any] | None:
     """Return a column of labels as a list, or None for a single label."""
-    if isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__"):
+    is_column = hasattr(labels, "__iter__") or hasattr(labels, "__array__")
+    if isinstance(labels, (str, bytes, np.generic)) or not is_column:
         return None
     if isinstance(labels, (list, tuple)):
         alone = all(isinstance(row, (list, tuple)) and len(row) == 1 for row in labels)
@@ -196,7 +197,7 @@ def _as_column(y: Any) -> np.ndarray:
 
 def _check_objects(labels: Any) -> str | None:
     """Refuse what is no label, and several kinds of label at once; return the kind."""
-    kinds = set()
+    kinds, wrapped = set(), []
     for row, label in enumerate(labels):
         if is_missing(label):
             raise ValueError(
@@ -211,6 +212,14 @@ def _check_objects(labels: Any) -> str | None:
             )
         if not isinstance(label, (list, tuple, np.ndarray)):
             kinds.add(_kind(label, row))
+        else:
+            wrapped.append(row)
+    if kinds and wrapped:
+        found = type(labels[wrapped[0]]).__name__
+        raise ValueError(
+            f"Row {wrapped[0]} of y is a {found}, and other rows are labels; y must "
+            f"hold one label a text."
+        )
     lengths = {np.size(label) for label in labels}
     if len(lengths) > 1:
         raise ValueError(

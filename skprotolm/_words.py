@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,11 @@ def merge_tokens(
 
 
 def replace_words(
-    text: str | tuple[str, str], spans: Iterable[Sequence[int]], put: str = ""
+    text: str | tuple[str, str],
+    spans: Iterable[Sequence[int]],
+    put: str = "",
+    *,
+    left_out: Iterable[Sequence[int]] = (),
 ) -> str | tuple[str, str]:
     """Return a text, or a pair of texts, with other characters in place of some words.
 
@@ -74,11 +78,44 @@ def replace_words(
         The words, none over another.
     put : str, default=""
         What stands in place of each; by default nothing, so that it is left out.
+    left_out : iterable of (segment, start, end)
+        Further parts of the text, in whose place nothing stands.
     """
     texts = [text] if isinstance(text, str) else list(text)
+    new: list[Any] = [(*span, put) for span in spans]
+    new += [(*span, "") for span in left_out]
     # From the end, so that the places of the others hold.
-    for segment, start, end in sorted(map(tuple, spans), reverse=True):
+    for segment, start, end, instead in sorted(new, reverse=True):
         if end == start:  # a special token, which stands nowhere in the text
             continue
-        texts[segment] = texts[segment][:start] + put + texts[segment][end:]
+        texts[segment] = texts[segment][:start] + instead + texts[segment][end:]
     return texts[0] if isinstance(text, str) else (texts[0], texts[1])
+
+
+def unread(
+    text: str | tuple[str, str], spans: Iterable[Sequence[int]]
+) -> list[tuple[int, int, int]]:
+    """Find the parts of a text, or a pair of texts, that the encoder does not read.
+
+    They would be read in the place of words that are taken out.
+
+    Parameters
+    ----------
+    text : str or (str, str)
+    spans : iterable of (segment, start, end)
+        The words that are read.
+
+    Returns
+    -------
+    list of (segment, start, end)
+    """
+    found: list[tuple[int, int, int]] = []
+    read = [tuple(span) for span in spans if span[2] > span[1]]
+    for segment, whole in enumerate((text,) if isinstance(text, str) else text):
+        mine = [span for span in read if span[0] == segment]
+        start = min((span[1] for span in mine), default=0)
+        end = max((span[2] for span in mine), default=0)
+        # Before the first word there is something where a tokenizer cuts at the left.
+        outside = [(segment, 0, start), (segment, end, len(whole))]
+        found += [span for span in outside if whole[span[1] : span[2]].strip()]
+    return found

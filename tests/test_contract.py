@@ -271,6 +271,15 @@ def test_columns_of_pairs_must_be_those_of_the_fit(make_classifier, texts, frame
     np.testing.assert_array_equal(clf.predict_proba(named), expected)
 
 
+def test_a_column_may_be_called_as_an_attribute_of_frames(make_classifier, texts):
+    """Its texts were taken for the names of the columns."""
+    X, y = texts
+    frame = pd.DataFrame({"column_names": X, "columns": X})
+    clf = make_classifier(max_epochs=1).fit(frame, y)
+    with pytest.raises(ValueError, match=r"are \['columns', 'column_names'\]"):
+        clf.predict(frame[["columns", "column_names"]])
+
+
 @pytest.mark.parametrize(
     "method", ["predict", "predict_proba", "decision_function", "transform", "explain"]
 )

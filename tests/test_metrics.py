@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from unittest import mock
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._encoder import TextEncoder
+from skprotolm.exceptions import TextTruncatedWarning
 from skprotolm.metrics import (
     comprehensiveness,
     evaluate_explanations,
@@ -21,6 +24,7 @@ from skprotolm.metrics import (
     sufficiency,
 )
 from tests.conftest import make_texts
+from tests.tiny import make_encoder
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
@@ -200,6 +204,76 @@ def test_words_without_scores_are_said_to_have_none(make_classifier, measure):
         for measured in (measure, evaluate_explanations):
             with pytest.raises(ValueError, match="use token_method='occlusion'"):
                 measured(clf, X[:3])
+
+
+def long_texts() -> list[str]:
+    """Texts of which the encoder reads the same words, and not what follows."""
+    read = "good food bad film " * 14 + "food film "  # 58 words, and two special tokens
+    return [read + "bad " * 90, read + "good " * 90, read]
+
+
+@pytest.mark.parametrize("removal", ["delete", "mask"])
+@pytest.mark.parametrize("measure", [comprehensiveness, sufficiency])
+def test_what_was_not_read_takes_no_part(make_classifier, measure, removal):
+    """It was read in the place of the words that were taken out."""
+    clf = make_classifier(max_length=60).fit(X, Y)
+    with pytest.warns(TextTruncatedWarning, match="2 of 3"):  # and of no other texts
+        found = measure(clf, long_texts(), removal=removal)
+    np.testing.assert_allclose(found, found[2], atol=1e-6)
+
+
+def test_occlusion_reads_no_more_than_the_text_that_it_explains(make_classifier):
+    clf = make_classifier(max_length=60).fit(X, Y)
+    with pytest.warns(TextTruncatedWarning):
+        scores = [
+            e.word_scores for e in clf.explain(long_texts(), token_method="occlusion")
+        ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
+def test_without_its_backbone_a_model_is_measured_but_for_the_reading(
+    make_classifier, tmp_path
+):
+    """All that was measured until then was lost."""
+    make_encoder("bert", tmp_path / "gone")
+    clf = make_classifier(backbone=str(tmp_path / "gone")).fit(X, Y)
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.warns(UserWarning, match="reading gain is NaN"):
+        frame = evaluate_explanations(clf, X[:20], n_resamples=9)
+    figures = frame.set_index("measure")["value"]
+    assert np.isnan(figures["reading_gain"])
+    assert np.isfinite(figures["prototype_comprehensiveness"])
+
+
+def test_from_redacted_prototypes_a_student_can_read_nothing(make_classifier):
+    """An error spoke of an empty vocabulary."""
+    clf = make_classifier().fit(X, Y)
+    clf.redact_prototypes({j: "" for j in range(len(clf.prototypes_))})
+    found = simulatability(clf, X, random_state=0)
+    assert found.from_prototypes.mean() < found.from_text.mean()
+
+
+@pytest.mark.parametrize("scores", [np.nan, np.inf, "high"])
+def test_word_scores_are_finite_numbers(fitted, scores):
+    """NaN ranked words somehow, without a word."""
+    given = [
+        np.array([scores, *[0.0] * (len(e.words) - 1)], dtype=object)
+        for e in fitted.explain(X[:2])
+    ]
+    with pytest.raises(ValueError, match="Row 0 of word_scores must hold finite"):
+        comprehensiveness(fitted, X[:2], given)
+
+
+def test_before_fit_every_measure_says_so(make_classifier):
+    for measure in (evaluate_explanations, prototype_purity, comprehensiveness):
+        with pytest.raises(NotFittedError):
+            measure(make_classifier(), X, Y)
+
+
+@pytest.mark.parametrize("n_resamples", [0, -1, 2.5])
+def test_resamples_are_counted_before_the_work(fitted, n_resamples):
+    with pytest.raises(ValueError, match="n_resamples must be an int"):
+        evaluate_explanations(fitted, X, n_resamples=n_resamples)
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, None])

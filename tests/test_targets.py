@@ -2,6 +2,7 @@
 
 import enum
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -211,7 +212,16 @@ def test_members_of_a_string_enumeration_are_the_strings_that_they_hold(make):
     assert class_codes(targets.classes, "target", Tone.GOOD, 2).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("make", [list, np.array, pd.DataFrame])
+@pytest.mark.parametrize("y", [["pos", ["neg"]], [["pos"], "neg"], [1, (0,)]])
+def test_labels_and_lists_of_one_label_do_not_mix(y):
+    """NumPy's error spoke of an inhomogeneous shape."""
+    with pytest.raises(ValueError, match=r"Row \d of y is a (list|tuple), and other"):
+        encode(y)
+
+
+@pytest.mark.parametrize(
+    "make", [list, np.array, pd.DataFrame, lambda y: pa.table({"y": [*chain(*y)]})]
+)
 def test_a_column_of_one_label_a_row_is_read_after_the_fit_as_in_it(make):
     """A list of one-element lists was fitted on, and then refused by `report`."""
     classes = np.array(["neg", "pos"])

@@ -28,7 +28,7 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
 from skprotolm._decomposition import log_odds
-from skprotolm._words import replace_words
+from skprotolm._words import replace_words, unread
 from skprotolm.metrics import comprehensiveness, sufficiency
 
 SEED = 0
@@ -46,8 +46,9 @@ def masked_log_odds(
     clf: ProtoLMClassifier, e: Explanation, masks: np.ndarray
 ) -> np.ndarray:
     """Return the target's log-odds where only some words are left, masks (n, W)."""
+    rest = unread(e.text, e.word_offsets.tolist())
     texts = [
-        replace_words(e.text, e.word_offsets[~mask].tolist())
+        replace_words(e.text, e.word_offsets[~mask].tolist(), left_out=rest)
         for mask in masks.astype(bool)
     ]
     distinct = list(dict.fromkeys(texts))

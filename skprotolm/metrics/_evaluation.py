@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
+from sklearn.utils.validation import check_is_fitted
 
 from skprotolm._display import as_frame
 from skprotolm._explanation import Explanations
 from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, require
 from skprotolm._targets import one_code_each
+from skprotolm.exceptions import BackboneNotFoundError
 from skprotolm.metrics._faithfulness import (
     known_scores,
     measure_prototypes,
@@ -72,18 +74,21 @@ def evaluate_explanations(
         (NaN); uniqueness, one number of all prototypes, has no interval either. Where
         each class has one prototype, nothing says which counts: reading gain, diversity
         and what prototypes are dropped or kept are NaN. Simulatability is NaN where
-        fewer than five texts of a class are predicted, or one class alone, of which a
-        warning tells.
+        fewer than five texts of a class are predicted, or one class alone, and the
+        reading gain where the pretrained backbone is not to be found; a warning says
+        so.
 
     Raises
     ------
     ValueError
-        If y does not fit, `k` is no count, or `token_method` gives no word scores for
-        this architecture.
+        If y does not fit, `k` or `n_resamples` is no count, or `token_method` gives no
+        word scores for this architecture.
     MissingExtraError
         If pandas is not installed.
     """
     require("k", k, COUNT)
+    require("n_resamples", n_resamples, COUNT)
+    check_is_fitted(clf)
     as_frame([])  # before the long work: is pandas there?
     if y is not None:
         one_code_each(clf.classes_, "y", y, len(as_texts(X)))
@@ -126,8 +131,7 @@ def evaluate_explanations(
         add(f"prototype_{name}", f"{k} prototypes", "remove", values, base)
     told, alone = _simulated(explanations, k, random_state)
     add("simulatability", f"{k} prototypes", "", told, alone)
-    gains = gain_in_reading(explanations, clf, clf.backbone)
-    add("reading_gain", "", "", gains, 0)
+    add("reading_gain", "", "", _gains(explanations, clf), 0)
     add("explanation_compactness", "90 %", "", count_carriers(explanations, 0.9), None)
     add("prototype_uniqueness", "", "", prototype_uniqueness(clf), None)
     add("prototype_diversity", "", "", prototype_diversity(clf), None)
@@ -145,6 +149,15 @@ def _simulated(explanations: Explanations, k: int, random_state: Any) -> np.ndar
         return np.full((2, 1), math.nan)
     found = simulate(explanations, k, _FOLDS, random_state)
     return np.array([found.from_prototypes, found.from_text], dtype=float)
+
+
+def _gains(explanations: Explanations, clf: Any) -> Any:
+    """Return the reading gains, or NaN where the pretrained encoder is not at hand."""
+    try:
+        return gain_in_reading(explanations, clf, clf.backbone)
+    except BackboneNotFoundError as error:
+        warnings.warn(f"The reading gain is NaN. {error}", UserWarning, stacklevel=3)
+        return math.nan
 
 
 def _known(values: Any) -> np.ndarray:

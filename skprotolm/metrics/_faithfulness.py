@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.utils import check_random_state
 
 from skprotolm._explanation import Explanation, Explanations
 from skprotolm._parameters import COUNT, require
+from skprotolm._prediction import head_outputs
 from skprotolm._steering import remove
-from skprotolm._words import replace_words
+from skprotolm._words import replace_words, unread
 
 _FRACTIONS = {
     "eraser": (0.01, 0.05, 0.1, 0.2, 0.5),
@@ -207,6 +209,10 @@ def random_scores(explanations: Explanations, random_state: Any) -> list[np.ndar
 
 
 def _check_scores(explanations: Explanations, word_scores: Any) -> None:
+    if not hasattr(word_scores, "__len__"):
+        raise ValueError(
+            f"word_scores must hold an array a text, got {type(word_scores).__name__}."
+        )
     if len(word_scores) != len(explanations):
         raise ValueError(
             f"word_scores must hold an array a text, got {len(word_scores)} for "
@@ -219,6 +225,12 @@ def _check_scores(explanations: Explanations, word_scores: Any) -> None:
                 f"Row {row} of word_scores must hold {len(e.words)} numbers, one a "
                 f"word of Explanation.words, got {found}."
             )
+        try:
+            are_finite = np.isfinite(np.asarray(scores, dtype=float)).all()
+        except (TypeError, ValueError):
+            are_finite = False
+        if not are_finite:
+            raise ValueError(f"Row {row} of word_scores must hold finite numbers.")
 
 
 def _tops(scores: np.ndarray, protocol: str) -> list[np.ndarray]:
@@ -234,14 +246,18 @@ def _tops(scores: np.ndarray, protocol: str) -> list[np.ndarray]:
 
 def _reduced(e: Explanation, top: np.ndarray, put: str, keep: bool) -> Any:
     gone = np.setdiff1d(np.arange(len(e.words)), top) if keep else top
-    return replace_words(e.text, e.word_offsets[gone].tolist(), put)
+    rest = unread(e.text, e.word_offsets.tolist())
+    spans = e.word_offsets[gone].tolist()
+    return replace_words(e.text, spans, put, left_out=rest)
 
 
 def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.ndarray:
     """Return p of each text's predicted class for its reduced texts, (n, shares)."""
     distinct = list(dict.fromkeys(reduced))
     places = {text: i for i, text in enumerate(distinct)}
-    found = clf.predict_proba(distinct)[[places[text] for text in reduced]]
+    # Quiet, since nobody passed these texts: words may be cut in their middle.
+    scores = head_outputs(clf._fitted_state(), distinct, quiet=True).scores
+    found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
     found = found.reshape(len(explanations), -1, found.shape[1])
     labels = explanations[0].classes.tolist()
     codes = [labels.index(e.prediction) for e in explanations]

@@ -257,12 +257,12 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     >>> seed_stability(one, two).mean()  # doctest: +SKIP
     0.43
     """
+    ours, theirs = clf.prototypes_, other.prototypes_
     if not np.array_equal(clf.classes_, other.classes_):
         raise ValueError(
             f"Both classifiers must have the same classes, got "
             f"{clf.classes_.tolist()[:5]} and {other.classes_.tolist()[:5]}."
         )
-    ours, theirs = clf.prototypes_, other.prototypes_
     judge = clf.backbone if encoder is None else encoder
     vectors = frozen_vectors(judge, [*ours.texts, *theirs.texts])
     cosines = vectors[: len(ours)] @ vectors[len(ours) :].T
