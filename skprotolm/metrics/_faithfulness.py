@@ -7,6 +7,7 @@ Transformers".
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +18,6 @@ from sklearn.utils import check_random_state
 
 from skprotolm._explanation import Explanation, Explanations
 from skprotolm._parameters import COUNT, require
-from skprotolm._prediction import head_outputs
-from skprotolm._steering import remove
 from skprotolm._words import replace_words, unread
 
 _FRACTIONS = {
@@ -256,7 +255,8 @@ def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.nd
     distinct = list(dict.fromkeys(reduced))
     places = {text: i for i, text in enumerate(distinct)}
     # Quiet, since nobody passed these texts: words may be cut in their middle.
-    scores = head_outputs(clf._fitted_state(), distinct, quiet=True).scores
+    state = clf._fitted_state()
+    [scores] = state.read(distinct, lambda s: (state.layer(s).scores,), quiet=True)
     found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
     found = found.reshape(len(explanations), -1, found.shape[1])
     labels = explanations[0].classes.tolist()
@@ -367,7 +367,9 @@ def measure_prototypes(
             continue
         some = min(k, len(order) - 1)  # keeping all would be no test
         gone = order[some:] if keep else order[:some]
-        scores = remove(state, gone.tolist()).layer(vector[None]).scores
+        edited = copy.copy(clf)  # edits give it another state, and change none
+        edited.remove_prototypes(gone.tolist())
+        scores = edited._fitted_state().layer(vector[None]).scores
         code = e.classes.tolist().index(e.prediction)
         left = float(scores.softmax(dim=1)[0, code])
         drops.append(e.class_probabilities[code] - left)
