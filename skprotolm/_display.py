@@ -111,6 +111,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def one_line(text: str) -> str:
+    """Write what a label may break on one line of a print."""
+    return printable(re.sub(r"[\t\n]", " ", text))
+
+
 def percent(share: float) -> str:
     """Write a share as a percentage, never as a 0 % or 100 % that it is not."""
     written = f"{100 * share:.1f}"

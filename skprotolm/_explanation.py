@@ -15,8 +15,8 @@ from skprotolm._display import (
     as_frame,
     as_shap,
     explanations_html,
+    one_line,
     percent,
-    printable,
     shorten,
 )
 from skprotolm._json import dump_records, load_records
@@ -457,7 +457,7 @@ class Explanation:
         return self.to_text()
 
     def __repr__(self) -> str:
-        return printable(
+        return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: {self.target} "
             f"{percent(self.probability)}>"
         )

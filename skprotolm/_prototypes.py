@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, printable, prototypes_html, shorten
+from skprotolm._display import as_frame, one_line, prototypes_html, shorten
 from skprotolm._parameters import COUNT, require
 from skprotolm._plots import plot_map
 from skprotolm._targets import one_code_each
@@ -370,7 +370,7 @@ class Prototypes(Sequence[Prototype]):
         ]
         if len(self) > _SHOWN:
             lines.append(f"  … and {len(self) - _SHOWN} more")
-        return printable("\n".join(lines))
+        return "\n".join(map(one_line, lines))
 
     def _repr_html_(self) -> str:
         shown = self.to_dict()[:_RENDERED]

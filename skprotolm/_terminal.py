@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display import Piece, percent, pieces, printable, shorten
+from skprotolm._display import Piece, one_line, percent, pieces, printable, shorten
 
 _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named
@@ -27,7 +27,7 @@ def explanation_text(e: Any, *, color: bool) -> str:
     lines = _share_lines(e) if e.space == "probability" else _score_lines(e)
     if e.word_scores is not None:
         lines.append(_word_line(e))
-    return "\n".join([text, *map(printable, [head, *lines])])
+    return "\n".join([text, *map(one_line, [head, *lines])])
 
 
 def coloured(explanation: dict[str, Any]) -> str:

@@ -126,6 +126,16 @@ def test_a_terminal_is_not_steered_by_them(fitted, text, label):
         assert steering <= {"\n"}
 
 
+def test_a_label_of_two_lines_is_printed_on_one(fitted):
+    """Its tabs and line breaks were printed, as if another line began."""
+    clf = disguised(fitted, "good food", "a\tb\nc")
+    [e] = clf.explain(["good food"], target="a\tb\nc")
+    plain = fitted.explain(["good food"])[0]
+    assert "a b c: " in str(e)
+    assert "a b c: " in repr(clf.prototypes_)
+    assert len(str(e).splitlines()) == len(str(plain).splitlines())
+
+
 @unhurried
 @hostile_cases
 @example("$x_1^", r"$\frac{$")
