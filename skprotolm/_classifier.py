@@ -88,7 +88,7 @@ class ProtoLMClassifier(
         one for every eight of its texts (two at least), and with up to ten a class
         where the encoder tells the classes before any training; before they are put on
         texts those go that no other one has as its nearest, and the less used one of
-        two of a class that nearly coincide (cosine above 0.9).
+        two of a class that nearly coincide (cosine above 0.9). One may be left.
     formulation : {"mixture", "proto-lm"}, default="mixture"
         How prototypes make scores. "mixture": the evidence for a class is a smooth
         maximum of the cosines to its prototypes, and shares are probabilities.

@@ -100,9 +100,18 @@ def _with_gaps(explanation: dict[str, Any]) -> list[str]:
 
 
 def shorten(text: Any, length: int = 90) -> str:
-    """Put a text, or a pair of texts, on one line of at most `length` characters."""
-    line = " | ".join(text) if isinstance(text, tuple) else str(text)
-    line = " ".join(line.split())
+    """Put a text, or a pair of texts, on one line of at most `length` characters.
+
+    Each text of a pair gets half of them, and what the other one leaves.
+    """
+    given = text if isinstance(text, tuple) else (str(text),)
+    sides = [" ".join(side.split()) for side in given]
+    room = length - len(" | ")
+    if len(sides) == 2 and room > 1:
+        half = max(room - room // 2, room - len(sides[1]))
+        sides[0] = shorten(sides[0], half)
+        sides[1] = shorten(sides[1], room - len(sides[0]))
+    line = " ".join(" | ".join(sides).split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

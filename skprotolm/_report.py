@@ -81,7 +81,13 @@ def _glance(
     """Return the figures that a reader wants first."""
     n, k = len(right), int(right.sum())
     interval = binomtest(k, n).proportion_ci(method="wilson")
-    frequent = np.bincount((training or judged).codes).argmax()
+    n_classes = len(state.classes)
+    counts, asked = (
+        np.bincount(corpus.codes, minlength=n_classes)
+        for corpus in (training or judged, judged)
+    )
+    # Of classes that are as frequent the one that would be right most often.
+    frequent = np.lexsort((asked, counts))[-1]
     return {
         "n": n,
         "n_training": None if training is None else len(training.texts),

@@ -360,7 +360,11 @@ def test_a_shortened_text_is_one_line_and_says_that_it_is_short(text, length):
     assert len(shown) <= length
     assert len(shown.splitlines()) <= 1
     whole = " ".join((text if isinstance(text, str) else " | ".join(text)).split())
-    assert shown == whole or (shown.endswith("…") and whole.startswith(shown[:-1]))
+    if len(whole) <= length or isinstance(text, str):
+        cut = shown.endswith("…") and whole.startswith(shown[:-1])
+        assert shown == whole or cut
+    else:
+        assert "…" in shown
 
 
 def scored(words: list[str], scores: list[float]) -> dict[str, Any]:
@@ -403,6 +407,15 @@ def test_a_frame_without_pandas_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         as_frame([{"a": 1}])
+
+
+def test_of_a_shortened_pair_both_texts_are_shown():
+    """The second text was cut off, and with it what the pair says."""
+    long = "word " * 30
+    assert shorten((long, long), 30) == "word word wor… | word word wo…"
+    assert shorten((long, "short"), 30) == "word word word word w… | short"
+    assert shorten(("short", long), 30) == "short | word word word word w…"
+    assert shorten(("a  b", "c"), 30) == "a b | c"
 
 
 @pytest.mark.parametrize("color", [True, False])

@@ -168,6 +168,17 @@ def rows_in_doubt(X: list, codes: np.ndarray, vectors: np.ndarray) -> list[int]:
     return [t["row"] for t in found]
 
 
+def test_of_classes_as_frequent_the_better_guess_is_held_against(
+    make_classifier, texts
+):
+    """The first by name was taken, so that a model seemed better than it is."""
+    X, y = texts  # half of each
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    judged = Corpus(X[:5], np.array([1, 1, 1, 0, 1]))
+    found = build(clf._state, judged, Corpus(X, (y == "pos").astype(int)))["glance"]
+    assert (found["frequent"], found["majority"]) == ("pos", 0.8)
+
+
 @pytest.mark.parametrize("sizes", [(20, 20), (40, 4), (40, 2), (30, 30, 5), (1, 1)])
 def test_labels_that_fit_are_not_doubted(sizes):
     """A class of four among forty others was in doubt as a whole."""
