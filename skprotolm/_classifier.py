@@ -287,8 +287,8 @@ class ProtoLMClassifier(
         X : container of str, length n
             Texts: a list, tuple, NumPy array, or pandas, polars or pyarrow column
             of str, or a frame of one such column. Pairs of texts: a frame or array
-            of two columns, or a list of 2-tuples. A frame of pairs that is predicted
-            or explained afterwards must have the same two names in the same order.
+            of two columns, or a list of 2-tuples. A frame's two names must be the
+            same, in the same order, wherever another frame is passed afterwards.
         y : array-like of shape (n,)
             One label a text; any labels that scikit-learn takes.
         sample_weight : array-like of shape (n,), float, default=None

@@ -26,6 +26,7 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._map import places
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
+from tests.watching import stop_at
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -93,19 +94,6 @@ def unusual():
     logger.setLevel(level)
     if had_bars:
         transformers_logging.enable_progress_bar()
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
-    """Raise an error in place of the optimiser's step of a number, counted from 1."""
-    original, taken = torch.optim.AdamW.step, []
-
-    def stepping(self: Any, *args: Any, **kwargs: Any) -> Any:
-        taken.append(1)
-        if len(taken) == step:
-            raise error
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", stepping)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,6 @@ def judge(setting: Setting, seed: int) -> list[Judged]:
     ours.fit(X_train, y_train)
     groups = (X_held_out, task.X_test, setting.foreign)
 
-    def novelty(X: list) -> np.ndarray:
-        return ours.novelty_score(X)
-
     def unsure(clf: Any) -> Callable[[list], np.ndarray]:
         return lambda X: 1 - clf.predict_proba(X).max(axis=1)
 
@@ -97,7 +94,7 @@ def judge(setting: Setting, seed: int) -> list[Judged]:
     right = ours.predict(task.X_test) == task.y_test
     linear_right = linear.predict(task.X_test) == task.y_test
     return [
-        by("prototypes: novelty score", novelty, right),
+        by("prototypes: novelty score", ours.novelty_score, right),
         by("prototypes: 1 − highest probability", unsure(ours), right),
         by("linear head: 1 − highest probability", unsure(linear), linear_right),
     ]

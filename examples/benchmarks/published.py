@@ -40,9 +40,8 @@ from skprotolm._parameters import Settings
 TASKS = ("sst2", "sick")
 SEEDS = (0, 1, 2)
 MAX_TRAINING = 2500  # texts
-PAPER: dict[
-    str, Any
-] = {  # λ1, λ2 and K of the paper's experiments, and its learned prototypes
+# λ1, λ2 and K of the paper's experiments, and its learned prototypes.
+PAPER: dict[str, Any] = {
     "formulation": "proto-lm",
     "cohesion": 0.25,
     "separation": 0.25,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,9 +175,11 @@ def measure_words(
 ) -> np.ndarray:
     """Take words away from texts that are explained already, or keep only them."""
     reduced = [
-        _reduced(e, top, _REMOVALS[removal], keep)
+        text
         for e, scores in zip(explanations, word_scores, strict=True)
-        for top in _tops(np.asarray(scores), protocol)
+        for text in _reduced(
+            e, _tops(np.asarray(scores), protocol), _REMOVALS[removal], keep
+        )
     ]
     whole = np.array([e.probabilities[e.prediction] for e in explanations])
     left = _probabilities(clf, explanations, reduced)
@@ -243,11 +245,15 @@ def _tops(scores: np.ndarray, protocol: str) -> list[np.ndarray]:
     return tops
 
 
-def _reduced(e: Explanation, top: np.ndarray, put: str, keep: bool) -> Any:
-    gone = np.setdiff1d(np.arange(len(e.words)), top) if keep else top
-    rest = unread(e.text, e.word_offsets.tolist())
-    spans = e.word_offsets[gone].tolist()
-    return replace_words(e.text, spans, put, left_out=rest)
+def _reduced(
+    e: Explanation, tops: list[np.ndarray], put: str, keep: bool
+) -> Iterator[Any]:
+    """Yield the text without each choice of words, or with it alone."""
+    offsets = e.word_offsets
+    rest = unread(e.text, offsets.tolist())
+    for top in tops:
+        gone = np.setdiff1d(np.arange(len(offsets)), top) if keep else top
+        yield replace_words(e.text, offsets[gone].tolist(), put, left_out=rest)
 
 
 def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.ndarray:

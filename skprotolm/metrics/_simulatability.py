@@ -72,14 +72,16 @@ def simulatability(
     ------
     ValueError
         If the decisions on X are fewer than `n_splits` of any class, or all the same,
-        or `k` is no count.
+        or `k` is no count, or `n_splits` no number of folds.
     """
     require("k", k, COUNT)
     require("n_splits", n_splits, FOLDS)
-    missing = what_folds_lack(clf.predict(X), n_splits)
+    explanations = clf.explain(X)
+    decisions = np.array([e.prediction for e in explanations])
+    missing = what_folds_lack(decisions, n_splits)
     if missing:
         raise ValueError(missing)
-    return simulate(clf.explain(X), k, n_splits, random_state)
+    return simulate(explanations, k, n_splits, random_state)
 
 
 def what_folds_lack(decisions: np.ndarray, n_splits: int) -> str | None:
