@@ -21,14 +21,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skprotolm import (
     _explaining,
-    _persistence,  # noqa: F401, registers how states are pickled
     _prediction,
     _report,
     _steering,
 )
 from skprotolm._display import report_html
 from skprotolm._explanation import Explanations
-from skprotolm._fitting import Hooks, Outcome, run_fit
+from skprotolm._fitting import Hooks, Outcome, prepare_fit, run_fit
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._inputs import Columns, Texts, as_texts
 from skprotolm._parameters import (
@@ -39,13 +38,24 @@ from skprotolm._parameters import (
     check_parameters,
     require,
 )
-from skprotolm._planning import Plan, plan_fit
+from skprotolm._persistence import pack, unpack
+from skprotolm._planning import Plan
 from skprotolm._prototypes import Prototypes
 from skprotolm._report import Corpus
-from skprotolm._runtime import infer_seed, seeded, warn
+from skprotolm._runtime import (
+    infer_seed,
+    kept_generators,
+    resolve_device,
+    seeded,
+    warn,
+)
 from skprotolm._state import FittedState
 from skprotolm._targets import Targets, class_codes, encode_targets, one_code_each
-from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
+from skprotolm.exceptions import (
+    DuplicatePrototypesWarning,
+    FitInterruptedWarning,
+    UnpredictedClassWarning,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -320,12 +330,17 @@ class ProtoLMClassifier(
         )
         _refuse_labels_in(texts, targets)
         seed = infer_seed(self.random_state)
-        plan = plan_fit(texts, Columns.of(X, texts), targets, settings, seed)
+        device = resolve_device(settings.device)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        root = self._begin_callbacks(plan, data)
-        with seeded(seed, plan.device):
-            outcome = run_fit(plan, seed, self._hooks(root, data))
+        with seeded(seed, device):
+            prepared = prepare_fit(
+                texts, Columns.of(X, texts), targets, settings, seed, device
+            )
+            plan = prepared.plan
+            with kept_generators(device):
+                root = self._begin_callbacks(plan, data)
+            outcome = run_fit(prepared, seed, self._hooks(root, data))
         interrupted = outcome.interrupted
         if root is not None:
             try:
@@ -340,6 +355,7 @@ class ProtoLMClassifier(
         if interrupted:
             self._raise_interrupt(plan.n_epochs)
         self._warn_of_coincident(outcome.n_coincident)
+        self._warn_of_unpredicted(outcome.unpredicted)
         return self
 
     def _raise_interrupt(self, n_epochs: int) -> NoReturn:
@@ -359,6 +375,17 @@ class ProtoLMClassifier(
                 f"another one of their class, which the model cannot tell apart; fewer "
                 f"prototypes, or more preservation, keep them apart.",
                 DuplicatePrototypesWarning,
+            )
+
+    def _warn_of_unpredicted(self, labels: list[Any]) -> None:
+        if labels:
+            named = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
+            warn(
+                f"{len(labels)} of {len(self.classes_)} classes are predicted for no "
+                f"training text: {named}. A class with few texts beside many of others "
+                f"is predicted more often with class_weight='balanced'; where classes "
+                f"are about equal, train for more epochs.",
+                UnpredictedClassWarning,
             )
 
     def _adopt(self, outcome: Outcome) -> None:
@@ -858,6 +885,29 @@ class ProtoLMClassifier(
     @property
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        attributes = dict(super().__getstate__())
+        if "_state" in attributes:
+            attributes["_state"] = pack(attributes["_state"])
+        return attributes
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        if "_state" in attributes:
+            attributes = {**attributes, "_state": unpack(attributes["_state"])}
+        super().__setstate__(attributes)
+
+    def __copy__(self) -> ProtoLMClassifier:
+        # Not by the two above, which write and read the model; copies share it.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ProtoLMClassifier:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_state" in self.__dict__

@@ -84,8 +84,14 @@ def as_shap(explanations: list[dict[str, Any]], base_values: list[float]) -> Any
         values,
         base_values=np.array(base_values),
         data=data,
-        feature_names=[list(e["words"]) for e in explanations],  # to sum over texts by
+        feature_names=list(map(named_words, explanations)),  # to sum over texts by
     )
+
+
+def named_words(explanation: dict[str, Any]) -> list[str]:
+    """Return the words, those marked that the tokenizer cannot read."""
+    pairs = zip(explanation["words"], explanation["word_unread"], strict=True)
+    return [f"{word} (not read)" if unread else word for word, unread in pairs]
 
 
 def _with_gaps(explanation: dict[str, Any]) -> list[str]:
@@ -142,9 +148,10 @@ class Piece(NamedTuple):
     score: float | None
     strength: float  # the score as a share of the text's strongest
     word: int | None = None  # its number
+    is_unknown: bool = False  # whether the tokenizer cannot read the word
 
     @property
-    def is_unread(self) -> bool:
+    def is_cut(self) -> bool:
         """Whether it has letters that belong to no word: a text's end cut off."""
         return self.word is None and any(map(str.isalnum, self.text))
 
@@ -155,11 +162,15 @@ def pieces(explanation: dict[str, Any]) -> list[Piece]:
     The pieces hold the whole text, also what was not read of it. Special tokens,
     which stand nowhere in the text, come last.
     """
-    scores = explanation["word_scores"]
-    if not scores:
-        return cut(explanation["text"], [], [], [])
     words, offsets = explanation["words"], explanation["word_offsets"]
-    return cut(explanation["text"], words, offsets, scores)
+    scores, unread = explanation["word_scores"], explanation["word_unread"]
+    if scores:
+        return cut(explanation["text"], words, offsets, scores, unread)
+    # Without scores there are no words to show but those that are not read.
+    some = [w for w, is_unread in enumerate(unread) if is_unread]
+    words, offsets = [words[w] for w in some], [offsets[w] for w in some]
+    n = len(some)
+    return cut(explanation["text"], words, offsets, [0.0] * n, [True] * n)
 
 
 def strongest(explanation: dict[str, Any], n: int = 20) -> list[Piece]:
@@ -169,7 +180,11 @@ def strongest(explanation: dict[str, Any], n: int = 20) -> list[Piece]:
 
 
 def cut(
-    text: Any, words: Sequence[str], offsets: Any, scores: Sequence[float]
+    text: Any,
+    words: Sequence[str],
+    offsets: Any,
+    scores: Sequence[float],
+    unread: Sequence[bool],
 ) -> list[Piece]:
     """Cut a text, or a pair of texts, at the places of its words."""
     texts = [text] if isinstance(text, str) else list(text)
@@ -177,9 +192,9 @@ def cut(
     found: list[Piece] = []
     special: list[Piece] = []
     at = (0, 0)
-    scored = zip(words, offsets, scores, strict=True)
-    for number, (word, (segment, start, end), score) in enumerate(scored):
-        piece = Piece(word, score, score / strongest, number)
+    scored = zip(words, offsets, scores, unread, strict=True)
+    for number, (word, (segment, start, end), score, unknown) in enumerate(scored):
+        piece = Piece(word, score, score / strongest, number, unknown)
         if end == start:
             special.append(piece)
             continue
@@ -198,8 +213,8 @@ def match_pieces(
     theirs = [max(column) for column in zip(*matrix, strict=True)]
     words, offsets = explanation["words"], explanation["word_offsets"]
     return (
-        cut(explanation["text"], words, offsets, mine),
-        cut(match["text"], match["words"], match["offsets"], theirs),
+        cut(explanation["text"], words, offsets, mine, explanation["word_unread"]),
+        cut(match["text"], match["words"], match["offsets"], theirs, match["unread"]),
     )
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from skprotolm import _decomposition
-from skprotolm._encoder import TokenizedTexts
 from skprotolm._explanation import (
     Explanation,
     Explanations,
@@ -27,6 +26,7 @@ from skprotolm._prototypes import Text
 from skprotolm._relevance import is_known, relevance
 from skprotolm._runtime import undisturbed
 from skprotolm._state import FittedState
+from skprotolm._tokenizer import TokenizedTexts
 from skprotolm._words import replace_words, unread
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
@@ -53,7 +53,7 @@ def explain(
 ) -> Explanations:
     """Account for every text; `targets` (n,) are class indices."""
     method = _method(state, token_method)
-    tokenized = state.model.encoder.tokenize(texts, with_offsets=True)
+    tokenized = state.tokenize(texts, with_offsets=True)
     splitter = _splitter(state)
     found: dict[int, Explanation] = {}
     for batch in _accounts(state, tokenized, targets, method):
@@ -231,10 +231,12 @@ class _Facts:
             segments=segments,
             attention=self.attention[b, : len(own)][own],
             token_scores=scores,
+            token_unread=tokenized.unread[row][own],
             token_method=None if scores is None else self.method,
             top_k=top_k,
             prototype_labels=state.prototypes.labels,
             prototype_texts=state.prototypes.texts,
+            prototype_unread=state.prototypes.unread,
             _splitter=splitter,
         )
 
@@ -246,7 +248,7 @@ class _Facts:
         return tuple(
             texts[segment][start:end]
             if end > start
-            else self.state.model.encoder.token_name(token_id)
+            else self.state.model.encoder.tokenizer.token_name(token_id)
             for token_id, (start, end), segment in zip(
                 ids.tolist(), offsets.tolist(), segments.tolist(), strict=True
             )
@@ -260,6 +262,7 @@ class _Tokens(NamedTuple):
     h: Tensor  # (T, H)
     segments: np.ndarray  # (T,)
     offsets: np.ndarray  # (T, 2)
+    unread: np.ndarray  # (T,)
 
 
 def _splitter(state: FittedState) -> Splitter:
@@ -293,16 +296,16 @@ def _splitter(state: FittedState) -> Splitter:
             ).numpy()
 
     @undisturbed()
-    def places(j: int) -> tuple[np.ndarray, np.ndarray]:
+    def places(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         theirs = tokens(quoted(j))
-        return theirs.segments, theirs.offsets
+        return theirs.segments, theirs.offsets, theirs.unread
 
     return Splitter(similarities, alignment, places)
 
 
 def _tokens_of(state: FittedState, text: Text) -> _Tokens:
     one: Any = [text]
-    tokenized = state.model.encoder.tokenize(one, with_offsets=True, quiet=True)
+    tokenized = state.tokenize(one, with_offsets=True, quiet=True)
     assert tokenized.segments is not None
     assert tokenized.offsets is not None
     encoded = next(state.encode(tokenized))
@@ -313,4 +316,5 @@ def _tokens_of(state: FittedState, text: Text) -> _Tokens:
         encoded.h[0].cpu()[at],
         tokenized.segments[0][own],
         tokenized.offsets[0][own],
+        tokenized.unread[0][own],
     )

@@ -42,6 +42,8 @@ class Contribution:
         Its class.
     text : str or (str, str)
         The training text it stands on.
+    unread : tuple of str
+        Words of that text that the tokenizer cannot read.
     similarity : float
         Cosine to the text explained; 1/(distance + ε) under "proto-lm".
     contribution : float
@@ -52,6 +54,7 @@ class Contribution:
     index: int
     label: Any
     text: Text
+    unread: tuple[str, ...]
     similarity: float
     contribution: float
 
@@ -65,7 +68,8 @@ class Splitter(NamedTuple):
 
     token_similarities: Callable[[Text], np.ndarray]  # (T, M)
     alignment: Callable[[Text, int], np.ndarray]  # (T, U)
-    places: Callable[[int], tuple[np.ndarray, np.ndarray]]  # of a prototype's U tokens
+    # Segments, offsets and which are unread, of a prototype's U tokens.
+    places: Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +85,14 @@ class WordAlignment:
         The words of the prototype's text.
     offsets : ndarray of shape (V, 3), int64
         Segment, begin and end of each, in characters of the prototype's text.
+    unread : ndarray of shape (V,), bool
+        Whether the tokenizer cannot read the word.
     """
 
     matrix: np.ndarray
     words: tuple[str, ...]
     offsets: np.ndarray
+    unread: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,12 +145,17 @@ class Explanation:
         The part of the log-odds that each token accounts for.
     token_method : {"decomposition", "relevance", "occlusion"} or None
         How token scores were found; None where there are none.
+    token_unread : ndarray of shape (T,), bool
+        Tokens that are the tokenizer's unknown token: the model sees that something
+        stands there, but not what.
     top_k : int or None
         How many prototypes are listed; None for all.
     prototype_labels : ndarray of shape (M,)
         The class of each prototype.
     prototype_texts : tuple of str, or of (str, str)
         The training text of each prototype.
+    prototype_unread : tuple of tuples of str
+        The words of each of these texts that the tokenizer cannot read.
     """
 
     text: Text
@@ -163,9 +175,11 @@ class Explanation:
     attention: np.ndarray
     token_scores: np.ndarray | None
     token_method: str | None
+    token_unread: np.ndarray
     top_k: int | None
     prototype_labels: np.ndarray
     prototype_texts: tuple[Text, ...]
+    prototype_unread: tuple[tuple[str, ...], ...]
     # Recomputes token vectors on demand; they would fill memory if they were kept.
     _splitter: Splitter | None = field(default=None)
 
@@ -190,6 +204,7 @@ class Explanation:
                 index=int(j),
                 label=label,
                 text=self.prototype_texts[j],
+                unread=self.prototype_unread[j],
                 similarity=float(self.similarities[j]),
                 contribution=float(self.contributions[j]),
             )
@@ -232,6 +247,11 @@ class Explanation:
         if self.token_scores is None:
             return None
         return np.bincount(self._words.owners, self.token_scores)
+
+    @property
+    def word_unread(self) -> np.ndarray:
+        """(W,): whether the tokenizer cannot read a word, in the order of `words`."""
+        return np.bincount(self._words.owners, self.token_unread) > 0
 
     @cached_property
     def token_similarities(self) -> np.ndarray:
@@ -296,11 +316,17 @@ class Explanation:
         j = self._position(index)
         text = self.prototype_texts[j]
         texts = (text,) if isinstance(text, str) else text
-        spans, owners = merge_tokens(texts, *self._split().places(j))
+        segments, offsets, unread = self._split().places(j)
+        spans, owners = merge_tokens(texts, segments, offsets)
         matrix = np.zeros((len(self._words.spans), len(spans)))
         np.add.at(matrix, (self._words.owners[:, None], owners[None, :]), pairs)
         words = tuple(texts[segment][start:end] for segment, start, end in spans)
-        return WordAlignment(matrix, words, np.array(spans).reshape(-1, 3))
+        return WordAlignment(
+            matrix,
+            words,
+            np.array(spans).reshape(-1, 3),
+            np.bincount(owners, unread) > 0,
+        )
 
     def _page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
         """Return what a page shows, with word alignments of some prototypes."""
@@ -322,6 +348,7 @@ class Explanation:
                     "matrix": match.matrix.round(5).tolist(),
                     "words": match.words,
                     "offsets": match.offsets.tolist(),
+                    "unread": match.unread.tolist(),
                 }
             )
         return found
@@ -379,6 +406,7 @@ class Explanation:
                     "index": p.index,
                     "label": p.label,
                     "text": p.text,
+                    "unread": list(p.unread),
                     "similarity": p.similarity,
                     "contribution": p.contribution,
                 }
@@ -391,9 +419,11 @@ class Explanation:
             "attention": self.attention.tolist(),
             "token_scores": _as_list(self.token_scores),
             "token_method": self.token_method,
+            "token_unread": self.token_unread.tolist(),
             "words": list(self.words),
             "word_offsets": self.word_offsets.tolist(),
             "word_scores": _as_list(scores),
+            "word_unread": self.word_unread.tolist(),
         }
 
     def to_json(self) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skprotolm._encoder import TextEncoder, TokenizedTexts, load_encoder
+from skprotolm._encoder import TextEncoder, load_encoder, merge_adapters
 from skprotolm._formulations import FORMULATIONS, Placement, leave
 from skprotolm._head import (
     MixtureLayer,
@@ -22,7 +22,9 @@ from skprotolm._head import (
 )
 from skprotolm._initialization import automatic_counts, clearness
 from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
-from skprotolm._planning import Plan
+from skprotolm._inputs import Columns, Texts
+from skprotolm._parameters import Settings
+from skprotolm._planning import Plan, plan_fit
 from skprotolm._projection import (
     assign,
     count_coincident,
@@ -30,6 +32,7 @@ from skprotolm._projection import (
     worth_keeping,
 )
 from skprotolm._prototypes import Quotes
+from skprotolm._reading import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._refitting import TrainingTexts, refit
 from skprotolm._runtime import (
     has_bf16,
@@ -39,6 +42,8 @@ from skprotolm._runtime import (
     uninterrupted,
 )
 from skprotolm._state import FittedState
+from skprotolm._targets import Targets
+from skprotolm._tokenizer import TokenizedTexts
 from skprotolm._training import (
     Trainer,
     TrainingSet,
@@ -71,6 +76,7 @@ class Outcome(NamedTuple):
     learning_rate: float  # the highest of the encoder
     interrupted: bool
     n_coincident: int  # prototypes that nearly coincide with another one
+    unpredicted: list[Any]  # labels that no training text gets
 
 
 class Placed(NamedTuple):
@@ -80,28 +86,54 @@ class Placed(NamedTuple):
     space: np.ndarray  # (n, H), in which the model compares
 
 
-def run_fit(plan: Plan, seed: int, hooks: Hooks) -> Outcome:
-    """Load, start, train, project and finish; the caller has seeded torch."""
-    settings = plan.settings
-    # The caller may have switched gradients off for the lines around `fit`.
-    with undisturbed(), torch.inference_mode(False), torch.enable_grad():
-        encoder = load_encoder(settings.backbone, settings.max_length).to(plan.device)
+class Prepared(NamedTuple):
+    """A fit whose texts are tokenized and whose plan holds."""
+
+    plan: Plan
+    encoder: TextEncoder
+    tokenized: TokenizedTexts
+
+
+def prepare_fit(
+    texts: Texts,
+    columns: Columns,
+    targets: Targets,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+) -> Prepared:
+    """Load the backbone and plan the fit; the caller has seeded torch."""
+    used = [texts[i] for i in targets.rows]
+    with undisturbed(), torch.inference_mode(False):
+        encoder = load_encoder(settings.backbone, settings.max_length).to(device)
         if settings.finetune == "head":
             encoder.requires_grad_(False)
-        elif not any(p.requires_grad for p in encoder.parameters()):
+        elif encoder.is_frozen:
             raise ValueError(
                 "No weight of the backbone may be trained: requires_grad is False for "
                 "all. Call backbone.requires_grad_(True), or set finetune='head'."
             )
+        tokenized = encoder.tokenize(used)
+    plan = plan_fit(used, tokenized.keys, columns, targets, settings, seed)
+    return Prepared(plan, encoder, tokenized)
+
+
+def run_fit(prepared: Prepared, seed: int, hooks: Hooks) -> Outcome:
+    """Start, train, project and finish; the caller has seeded torch."""
+    settings, encoder = prepared.plan.settings, prepared.encoder
+    # The caller may have switched gradients off for the lines around `fit`.
+    with undisturbed(), torch.inference_mode(False), torch.enable_grad():
         with memory_errors(settings.batch_size, encoder.max_length):
-            return _Fit(plan, seed, encoder, hooks).run()
+            return _Fit(prepared, seed, hooks).run()
 
 
 class _Fit:
     """A fit under way: the trainer, and what early stopping remembers."""
 
-    def __init__(self, plan: Plan, seed: int, encoder: TextEncoder, hooks: Hooks):
+    def __init__(self, prepared: Prepared, seed: int, hooks: Hooks):
+        plan, encoder, tokenized = prepared
         self.plan = plan
+        self.device = encoder.device
         rate = encoder_rate(
             plan.settings.learning_rate, encoder.hidden_size, len(plan.training)
         )
@@ -110,20 +142,24 @@ class _Fit:
         self.history: list[dict[str, float]] = []
         is_fp32 = encoder.dtype == torch.float32
         wanted = self.settings.precision == "bf16"
-        automatic = self.settings.precision == "auto" and has_bf16(plan.device)
+        automatic = self.settings.precision == "auto" and has_bf16(self.device)
         self.train_bf16 = is_fp32 and (wanted or automatic)
         self.predict_bf16 = is_fp32 and wanted
 
-        tokenized = encoder.tokenize(plan.texts)
-        self.training = tokenized.take(plan.training)
-        self.validation = tokenized.take(plan.validation)
+        self.tokenized = tokenized.take(plan.training)
         self.codes = plan.targets.codes[plan.training]
         weights = plan.targets.weights[plan.training]
         weights = weights / weights.mean()  # again, without the held-out texts
         attention = TokenAttention(encoder.hidden_size).to(
             encoder.device, encoder.dtype
         )
-        untrained, pretrained = self._look_at_untrained(encoder, attention)
+        self.training, untrained, pretrained = self._frozen_pass(
+            encoder, attention, self.tokenized
+        )
+        held_out = tokenized.take(plan.validation)
+        self.validation: ReadTexts = EncodedTexts(held_out, bf16=self.train_bf16)
+        if encoder.is_frozen and len(held_out):
+            self.validation, _, _ = self._frozen_pass(encoder, attention, held_out)
         distinct, counts = plan.candidates, plan.counts
         clear = clearness(pretrained.numpy()[distinct.rows], distinct.codes, seed)
         if self.settings.n_prototypes == "auto":
@@ -139,29 +175,34 @@ class _Fit:
             seed,
         )
         layer = self.formulation.build(self.start, self.settings)
-        self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(plan.device)
+        self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(self.device)
         # Of the training texts, while they hold.
         self.vectors: Tensor | None = untrained
         self.trainer = self._make_trainer(weights, pretrained, seed)
 
-    def _look_at_untrained(
-        self, encoder: TextEncoder, attention: TokenAttention
-    ) -> tuple[Tensor, Tensor]:
-        """Run the frozen pass: text vectors of the untrained head, sentence vectors."""
+    def _frozen_pass(
+        self, encoder: TextEncoder, attention: TokenAttention, tokenized: TokenizedTexts
+    ) -> tuple[ReadTexts, Tensor, Tensor]:
+        """Run the pretrained encoder once.
+
+        Returns the texts as training reads them, the text vectors of the untrained
+        head, and the sentence vectors.
+        """
+        bf16 = self.train_bf16
+        live = EncodedTexts(tokenized, bf16=bf16)
+        stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
         texts, sentences = [], []
         with evaluating(encoder):
             for encoded in encode(
-                encoder,
-                attention,
-                self.training,
-                self.settings.batch_size,
-                bf16=self.train_bf16,
+                encoder, attention, tokenized, self.settings.batch_size, bf16=bf16
             ):
                 with torch.inference_mode():
                     pretrained = encoder.sentence_vectors(encoded.batch, encoded.h)
                 texts.append((encoded.rows, encoded.s.cpu()))
                 sentences.append((encoded.rows, pretrained.cpu()))
-        return in_order(texts), in_order(sentences)
+                if stored is not None:
+                    stored.store(encoded.rows, encoded.h)
+        return stored or live, in_order(texts), in_order(sentences)
 
     def _make_trainer(
         self, weights: np.ndarray, pretrained: Tensor, seed: int
@@ -178,7 +219,6 @@ class _Fit:
             self.formulation,
             self.settings,
             n_epochs=self.plan.n_epochs,
-            bf16=self.train_bf16,
             rng=np.random.RandomState(seed),
         )
 
@@ -197,13 +237,28 @@ class _Fit:
         except KeyboardInterrupt:  # what was learned is worth the few seconds
             interrupted = True
             state = self._snapshot(self.model, self._training_vectors())
+        with uninterrupted():
+            n_coincident = _coincident_in(state.model.head.layer)
+            unpredicted = self._unpredicted(state)
         return Outcome(
             state,
             self.history,
             self.settings.learning_rate,
             interrupted,
-            _coincident_in(state.model.head.layer),
+            n_coincident,
+            unpredicted,
         )
+
+    def _unpredicted(self, state: FittedState) -> list[Any]:
+        """Return the labels that are predicted for no text but prototypes' own."""
+        scores = state.model.head.layer.score_all(self._training_vectors())
+        rows = self.plan.targets.rows[self.plan.training]
+        ids = self.plan.candidates.text_ids
+        quoted = ids[np.isin(rows, state.quotes.train_indices)]
+        others = ~np.isin(ids, quoted)
+        predicted = scores.argmax(dim=1).numpy()[others]
+        codes = np.setdiff1d(self.codes[others], predicted)
+        return state.classes[codes].tolist()
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train until all epochs are over or something says stop; keep the best."""
@@ -218,7 +273,7 @@ class _Fit:
 
     def _run_epoch(self, bar: tqdm, best: _Best) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
-        with kept_generators(self.plan.device):
+        with kept_generators(self.device):
             self.hooks.epoch_begin()
         self.vectors = None
         figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
@@ -228,7 +283,7 @@ class _Fit:
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
-        with kept_generators(self.plan.device):
+        with kept_generators(self.device):
             return self.hooks.epoch_end(lambda: self._stopped_here(best))
 
     def _stopped_here(self, best: _Best) -> FittedState:
@@ -251,7 +306,7 @@ class _Fit:
         """Return the weighted accuracy on the held-out texts."""
         if not self.settings.early_stopping:
             return 0.0
-        s = self._text_vectors(self.validation, self.model).to(self.plan.device)
+        s = self._text_vectors(self.validation, self.model).to(self.device)
         with torch.no_grad():
             predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
         rows = self.plan.validation
@@ -268,10 +323,8 @@ class _Fit:
             self.vectors = self._text_vectors(self.training, self.model)
         return self.vectors
 
-    def _text_vectors(self, texts: TokenizedTexts, model: ProtoLM) -> Tensor:
-        vectors = text_vectors(
-            model, texts, self.settings.batch_size, bf16=self.train_bf16
-        )
+    def _text_vectors(self, texts: ReadTexts, model: ProtoLM) -> Tensor:
+        vectors = text_vectors(model, texts, self.settings.batch_size)
         self._require_finite(model, vectors)
         return vectors
 
@@ -284,6 +337,8 @@ class _Fit:
     def _finished(self, model: ProtoLM, vectors: Tensor) -> FittedState:
         """Give a model's prototypes their texts, and fix what is left."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
+        with uninterrupted():
+            merge_adapters(model.encoder)
         layer = model.head.layer
         scores = layer.score_all(vectors)
         if not scores.isfinite().all():
@@ -315,9 +370,8 @@ class _Fit:
         if self.settings.n_prototypes == "auto":
             kept = worth_keeping(*placed, self.codes, self.plan.candidates)
         placed = placed._replace(rows=placed.rows[kept])
-        quoted = text_vectors(
-            model, self.training.take(placed.rows), self.settings.batch_size, bf16=False
-        )
+        texts = EncodedTexts(self.tokenized.take(placed.rows), bf16=False)
+        quoted = text_vectors(model, texts, self.settings.batch_size)
         self._require_finite(model, quoted)
         some = torch.from_numpy(kept).to(layer.owner.device)
         layer = layer.edited(

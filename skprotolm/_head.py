@@ -72,6 +72,27 @@ class PrototypeLayer(nn.Module, ABC):
         self.vectors = nn.Parameter(vectors.clone())
         self.register_buffer("owner", owner)
 
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], n_classes: int, options: dict[str, Any]
+    ) -> PrototypeLayer:
+        """Build a layer from its state dict, without computing or copying anything.
+
+        Either would start torch's threads, which do not survive a fork: a server
+        that loads a model and then forks would hang.
+        """
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.n_classes = n_classes
+        for name, value in options.items():
+            setattr(layer, name, value)
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point():
+                layer.register_parameter(name, nn.Parameter(tensor))
+            else:
+                layer.register_buffer(name, tensor)
+        return layer.eval().requires_grad_(False)
+
     def options(self) -> dict[str, Any]:
         """Return what the constructor takes besides vectors, owners and classes."""
         return {}

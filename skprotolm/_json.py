@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 _FORMAT = "skprotolm.explanations"
-_VERSION = 1
+_VERSION = 2
 _ARRAYS = {
     "class_probabilities": np.float64,
     "similarities": np.float64,
@@ -22,7 +22,9 @@ _ARRAYS = {
     "segments": np.int64,
     "attention": np.float64,
     "token_scores": np.float64,
+    "token_unread": np.bool_,
 }
+_PROTOTYPES = ("labels", "texts", "unread")
 _VALUES = ("space", "base_value", "log_odds", "score", "token_method", "top_k")
 
 
@@ -32,7 +34,7 @@ def dump_records(records: Sequence[dict[str, Any]]) -> str:
     written = []
     for record in records:
         codes = {label: code for code, label in enumerate(record["classes"].tolist())}
-        quoted = (record["prototype_labels"], record["prototype_texts"])
+        quoted = tuple(record[f"prototype_{name}"] for name in _PROTOTYPES)
         written.append(
             {
                 "text": record["text"],
@@ -67,10 +69,12 @@ def load_records(text: str | bytes) -> list[dict[str, Any]]:
             "This JSON holds no explanations; pass what Explanations.to_json returned."
         )
     version = content.get("version")
-    if isinstance(version, int) and version > _VERSION:
+    if isinstance(version, int) and version != _VERSION:
+        newer = version > _VERSION
         raise ValueError(
-            f"The explanations were written in version {version} of their format; this "
-            f"skprotolm reads up to {_VERSION}. Upgrade it to read them."
+            f"The explanations were written in version {version} of their format, and "
+            f"this skprotolm reads version {_VERSION}. "
+            f"{'Upgrade it to read them' if newer else 'Explain the texts again'}."
         )
     try:
         return _records(content)
@@ -84,7 +88,11 @@ def load_records(text: str | bytes) -> list[dict[str, Any]]:
 def _records(content: dict[str, Any]) -> list[dict[str, Any]]:
     classes = [_labels_in(entry) for entry in content["classes"]]
     prototypes = [
-        (_labels_in(entry), tuple(map(_text_in, entry["texts"])))
+        (
+            _labels_in(entry),
+            tuple(map(_text_in, entry["texts"])),
+            tuple(map(tuple, entry["unread"])),
+        )
         for entry in content["prototypes"]
     ]
     return [
@@ -94,7 +102,11 @@ def _records(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _record(
-    entry: dict[str, Any], classes: np.ndarray, labels: np.ndarray, texts: tuple
+    entry: dict[str, Any],
+    classes: np.ndarray,
+    labels: np.ndarray,
+    texts: tuple,
+    unread: tuple,
 ) -> dict[str, Any]:
     arrays = {
         name: None if entry[name] is None else np.array(entry[name], dtype=dtype)
@@ -109,6 +121,7 @@ def _record(
         "tokens": tuple(entry["tokens"]),
         "prototype_labels": labels,
         "prototype_texts": texts,
+        "prototype_unread": unread,
         **{name: entry[name] for name in _VALUES},
         **arrays,
         "offsets": offsets,
@@ -135,9 +148,9 @@ def _classes_out(labels: np.ndarray) -> dict[str, Any]:
     return {"dtype": labels.dtype.str, "labels": labels.tolist()}
 
 
-def _prototypes_out(quoted: tuple[np.ndarray, tuple]) -> dict[str, Any]:
-    labels, texts = quoted
-    return {**_classes_out(labels), "texts": list(texts)}
+def _prototypes_out(quoted: tuple[np.ndarray, tuple, tuple]) -> dict[str, Any]:
+    labels, texts, unread = quoted
+    return {**_classes_out(labels), "texts": list(texts), "unread": list(unread)}
 
 
 def _labels_in(entry: dict[str, Any]) -> np.ndarray:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._batches import prediction_batches
-from skprotolm._encoder import TextEncoder, TokenBatch, TokenizedTexts
+from skprotolm._encoder import TextEncoder
 from skprotolm._head import PrototypeHead, TokenAttention, pool
+from skprotolm._reading import ReadTexts
+from skprotolm._tokenizer import TokenBatch, TokenizedTexts
 
 
 class ProtoLM(nn.Module):
@@ -45,24 +47,20 @@ def encode(
     """Run texts up to their vectors, in batches by length, without gradients."""
     for rows in prediction_batches(tokenized.lengths, batch_size):
         with torch.inference_mode():
-            batch = encoder.collate(tokenized, rows).to(encoder.device)
+            batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
             h = encoder(batch, bf16=bf16)
             alpha = attention(h, batch["own"])
             encoded = Encoded(rows, batch, h, alpha, pool(alpha, h))
         yield encoded  # outside the scope, which would else reach into the caller
 
 
-def text_vectors(
-    model: ProtoLM, tokenized: TokenizedTexts, batch_size: int, *, bf16: bool
-) -> Tensor:
+def text_vectors(model: ProtoLM, texts: ReadTexts, batch_size: int) -> Tensor:
     """Return the text vectors s (n, H), on the CPU, in the order of the texts."""
-    with evaluating(model):
-        batches = [
-            (encoded.rows, encoded.s.cpu())
-            for encoded in encode(
-                model.encoder, model.head.attention, tokenized, batch_size, bf16=bf16
-            )
-        ]
+    batches = []
+    with evaluating(model), torch.inference_mode():
+        for rows in prediction_batches(texts.lengths, batch_size):
+            h, own = texts.read(model.encoder, rows)
+            batches.append((rows, pool(model.head.attention(h, own), h).cpu()))
     return in_order(batches)
 
 

@@ -4,11 +4,14 @@ A pickle holds no class of torch, transformers or sentence-transformers: the enc
 travels as the files that sentence-transformers saves (safetensors, JSON), the head
 as NumPy arrays. It therefore loads on any device, without the network, and does not
 depend on where those libraries keep their classes.
+
+Only where these files do not describe the encoder in memory, such as one with a layer
+that was exchanged by hand, the SentenceTransformer itself is stored in their place.
 """
 
 from __future__ import annotations
 
-import copyreg
+import copy
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,24 +30,26 @@ from skprotolm._head import (
     PrototypeLayer,
     TokenAttention,
 )
-from skprotolm._inputs import Columns
-from skprotolm._model import ProtoLM
+from skprotolm._inputs import Columns, Texts
+from skprotolm._model import ProtoLM, evaluating
 from skprotolm._prototypes import Quotes
 from skprotolm._runtime import resolve_device, seeded, undisturbed
 from skprotolm._state import FittedState, Undo
 
-_PROTOCOL = 2
+_PROTOCOL = 3
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
+_COMPARED = 8  # texts that an encoder and what its files describe are compared by
+_TOLERANCE = 1e-3  # of their vectors' lengths, for encoders on other devices
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 
 
 def pack(state: FittedState) -> dict[str, Any]:
-    """Turn a state into bytes, arrays and plain values."""
+    """Turn a state into bytes, arrays and plain values, if files describe it."""
     encoder, head = state.model.encoder, state.model.head
     return {
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
-        "encoder": _files(encoder),
+        "encoder": _pack_encoder(encoder, list(state.quotes.texts[:_COMPARED])),
         "max_length": encoder.max_length,
         "attention": _arrays(head.attention),
         "layer": _pack_layer(head.layer),
@@ -69,10 +74,11 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         raise ValueError(
             f"The model was saved by skprotolm {payload['versions']['skprotolm']} in "
             f"format {payload['protocol']}, and this version reads {_PROTOCOL}. "
-            f"{'Upgrade skprotolm to load it' if newer else 'Fit it anew'}."
+            f"{'Upgrade skprotolm to load it' if newer else 'Refit the model'}."
         )
     device = _available(payload["device"])
-    # Modules are built with random weights before the stored ones are put in.
+    # Loading draws random weights before the stored ones are put in. Nothing else is
+    # computed, so that torch starts no threads: see `PrototypeLayer.from_tensors`.
     with (
         undisturbed(),
         torch.inference_mode(False),
@@ -80,8 +86,9 @@ def unpack(payload: dict[str, Any]) -> FittedState:
     ):
         encoder = _encoder(payload["encoder"], payload["max_length"])
         layer = _layer(payload["layer"])
-        attention = TokenAttention(layer.vectors.shape[1]).to(encoder.dtype)
-    attention.load_state_dict(_tensors(payload["attention"]))
+        with torch.device("meta"):
+            attention = TokenAttention(layer.vectors.shape[1])
+        attention.load_state_dict(_tensors(payload["attention"]), assign=True)
     head = PrototypeHead(attention, layer)
     model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
     return FittedState(
@@ -107,23 +114,71 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def _files(encoder: TextEncoder) -> dict[str, bytes]:
+def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
+    """Return the encoder's files by name, or the SentenceTransformer itself.
+
+    sentence-transformers takes for granted that the configuration describes the
+    module in memory. It does not where an activation was exchanged, layers were
+    removed, or the module is the user's own: the files would load as another model.
+    """
     with TemporaryDirectory() as folder:
-        save_folder(encoder, Path(folder))
-        return {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file()
-        }
+        if encoder.is_described is None:
+            encoder.is_described = _is_described(encoder, Path(folder), texts)
+        elif encoder.is_described:
+            save_folder(encoder, Path(folder))
+        if encoder.is_described:
+            return {
+                path.relative_to(folder).as_posix(): path.read_bytes()
+                for path in sorted(Path(folder).rglob("*"))
+                if path.is_file()
+            }
+    if encoder.device.type == "cpu":
+        return encoder.sentence_transformer
+    return copy.deepcopy(encoder.sentence_transformer).cpu()
 
 
-def _encoder(files: dict[str, bytes], max_length: int) -> TextEncoder:
+@undisturbed()
+def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
+    """Save an encoder, and compare it with the one that the files load as."""
+    with torch.inference_mode(False), seeded(0, torch.device("cpu")):
+        try:
+            save_folder(encoder, folder)
+            again = TextEncoder(load_folder(folder), encoder.max_length)
+        except Exception:  # each library, and a user's own module, has errors of its own
+            return False
+    ours, theirs = _weights(encoder), _weights(again)
+    if ours.keys() != theirs.keys():
+        return False
+    if not all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours):
+        return False
+    tokenized = encoder.tokenize(texts, quiet=True)
+    if tokenized.keys != again.tokenize(texts, quiet=True).keys:
+        return False
+    rows = np.arange(len(texts))
+    batch = encoder.tokenizer.collate(tokenized, rows)
+    with torch.inference_mode(), evaluating(encoder), evaluating(again):
+        h = encoder(batch.to(encoder.device), bf16=False).cpu()
+        gap = (again(batch, bf16=False) - h)[batch["own"]].norm()
+    return bool(gap <= _TOLERANCE * h[batch["own"]].norm())
+
+
+def _weights(encoder: TextEncoder) -> dict[str, Tensor]:
+    """Return what the transformer computes with; what it holds twice counts once."""
+    module = encoder.transformer
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _encoder(packed: Any, max_length: int) -> TextEncoder:
+    if not isinstance(packed, dict):
+        return TextEncoder(packed, max_length)
     with TemporaryDirectory() as folder:
-        for name, content in files.items():
+        for name, content in packed.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return TextEncoder(load_folder(Path(folder)), max_length)
+        encoder = TextEncoder(load_folder(Path(folder)), max_length)
+    encoder.is_described = True
+    return encoder
 
 
 def _pack_layer(layer: PrototypeLayer) -> dict[str, Any]:
@@ -136,12 +191,9 @@ def _pack_layer(layer: PrototypeLayer) -> dict[str, Any]:
 
 
 def _layer(packed: dict[str, Any]) -> PrototypeLayer:
-    tensors = _tensors(packed["arrays"])
-    layer: PrototypeLayer = _LAYERS[packed["kind"]](
-        tensors["vectors"], tensors["owner"], packed["n_classes"], **packed["options"]
+    return _LAYERS[packed["kind"]].from_tensors(
+        _tensors(packed["arrays"]), packed["n_classes"], packed["options"]
     )
-    layer.load_state_dict(tensors)
-    return layer.eval().requires_grad_(False)
 
 
 def _pack_quotes(quotes: Quotes) -> dict[str, Any]:
@@ -161,10 +213,3 @@ def _available(device: str) -> torch.device:
         return resolve_device(device)
     except ValueError:  # fitted on a device that this machine does not have
         return resolve_device("auto")
-
-
-def _reduce(state: FittedState) -> tuple[Any, ...]:
-    return unpack, (pack(state),)
-
-
-copyreg.pickle(FittedState, _reduce)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from skprotolm._initialization import MOST_PROTOTYPES
 from skprotolm._inputs import Columns, Texts
 from skprotolm._parameters import Settings, prototype_counts
 from skprotolm._projection import Candidates, find_candidates
-from skprotolm._runtime import resolve_device, warn
+from skprotolm._runtime import warn
 from skprotolm._targets import Targets
 from skprotolm.exceptions import FewerPrototypesWarning
 
@@ -41,21 +40,35 @@ class Plan:
     candidates: Candidates  # within the training rows
     counts: list[int]  # prototypes a class, at most
     n_epochs: int
-    device: torch.device
 
 
 def plan_fit(
-    texts: Texts, columns: Columns, targets: Targets, settings: Settings, seed: int
+    texts: Texts,
+    keys: list[bytes],
+    columns: Columns,
+    targets: Targets,
+    settings: Settings,
+    seed: int,
 ) -> Plan:
-    """Check what can be checked before training, and decide the rest."""
-    device = resolve_device(settings.device)
-    used = [texts[i] for i in targets.rows]
+    """Check what can be checked before training, and decide the rest.
+
+    Parameters
+    ----------
+    texts : list of str or of (str, str), length n
+        Those of positive weight.
+    keys : list of bytes, length n
+        What the encoder reads of each text. Texts of one key are one text.
+    columns : Columns
+    targets : Targets
+    settings : Settings
+    seed : int
+    """
     rng = np.random.RandomState(seed)
-    candidates = find_candidates(used, targets.codes)
+    candidates = find_candidates(keys, targets.codes)
     training, validation = _split(targets, settings, rng, candidates.rows)
     if validation.size:  # a text may be a class's own once others are held out
         codes = targets.codes[training]
-        candidates = find_candidates([used[i] for i in training], codes)
+        candidates = find_candidates([keys[i] for i in training], codes)
     counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
     n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
     settings = replace(
@@ -66,14 +79,13 @@ def plan_fit(
     return Plan(
         settings,
         targets,
-        used,
+        texts,
         columns,
         training,
         validation,
         candidates,
         counts,
         n_epochs,
-        device,
     )
 
 
@@ -140,7 +152,9 @@ def _feasible_counts(
         label = classes[there.index(0)]
         raise ValueError(
             f"The class {label!r} has no text of its own: every text of it stands "
-            f"under another label too, so none can be its prototype."
+            f"under another label too, or reads the same to the encoder as one that "
+            f"does (see the warnings about what is not read), so none can be its "
+            f"prototype."
         )
     short = [i for i in range(len(classes)) if there[i] < wanted[i]]
     if short and not automatic:

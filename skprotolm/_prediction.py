@@ -11,6 +11,7 @@ from torch import Tensor
 from skprotolm import _decomposition
 from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
+from skprotolm._projection import distinct_ids
 from skprotolm._state import FittedState
 
 
@@ -18,7 +19,8 @@ def head_outputs(
     state: FittedState, texts: Texts, *, quiet: bool = False
 ) -> LayerOutput:
     """Return what the prototype layer says of each text, in float64."""
-    return LayerOutput(*state.read(texts, state.layer, quiet=quiet))
+    tokenized = state.tokenize(texts, quiet=quiet)
+    return LayerOutput(*state.read(tokenized, state.layer))
 
 
 class Decisions(NamedTuple):
@@ -28,6 +30,7 @@ class Decisions(NamedTuple):
     probabilities: np.ndarray  # (n, C)
     predicted: np.ndarray  # (n,)
     leader: np.ndarray  # (n,): the predicted class's prototype that counts most
+    text_ids: np.ndarray  # (n,): which distinct text each is, as the encoder reads it
 
 
 def decisions(state: FittedState, texts: Texts) -> Decisions:
@@ -43,12 +46,15 @@ def decisions(state: FittedState, texts: Texts) -> Decisions:
         probabilities = found.log_probabilities.exp()
         return layer.compare(s), probabilities, predicted, mine.argmax(dim=1)
 
-    return Decisions(*(tensor.numpy() for tensor in state.read(texts, of)))
+    tokenized = state.tokenize(texts)
+    found = (tensor.numpy() for tensor in state.read(tokenized, of))
+    return Decisions(*found, distinct_ids(tokenized.keys))
 
 
 def novelty(state: FittedState, texts: Texts) -> np.ndarray:
     """Return how unlike all prototypes each text is, (n,)."""
-    [found] = state.read(texts, lambda s: (state.layer.novelty(s),))
+    tokenized = state.tokenize(texts)
+    [found] = state.read(tokenized, lambda s: (state.layer.novelty(s),))
     return found.numpy()
 
 

@@ -30,15 +30,17 @@ def distinct_ids(values: Sequence[Any]) -> np.ndarray:
     return np.array([ids.setdefault(value, len(ids)) for value in values])
 
 
-def find_candidates(texts: list, codes: np.ndarray) -> Candidates:
+def find_candidates(keys: Sequence[Any], codes: np.ndarray) -> Candidates:
     """Find the distinct texts that stand under one label only.
 
     Parameters
     ----------
-    texts : list of str or of (str, str), length n
+    keys : sequence of hashable, length n
+        What the encoder reads of each text: two texts of one key, which it cannot tell
+        apart, are not distinct.
     codes : ndarray of shape (n,), int
     """
-    text_ids = distinct_ids(texts)
+    text_ids = distinct_ids(keys)
     n_texts = text_ids.max() + 1
     lowest = np.full(n_texts, np.iinfo(codes.dtype).max)
     highest = np.full(n_texts, -1)

@@ -103,6 +103,9 @@ class Prototype:
         The training text it stands on; with ``projection=False``, the nearest one.
     train_index : int or None
         That text's row in the X of `fit`; None for an added prototype.
+    unread : tuple of str
+        Words of the text that the tokenizer cannot read: the model sees the same
+        unknown token in the place of each.
     prior : float or None
         Its weight π inside its class; after a fit those of a class sum to 1, and edits
         leave them as they are. None under ``formulation="proto-lm"``.
@@ -125,6 +128,7 @@ class Prototype:
     label: Any
     text: Text
     train_index: int | None
+    unread: tuple[str, ...]
     prior: float | None
     weights: tuple[float, ...] | None
     purity: float | None
@@ -152,6 +156,8 @@ class Prototypes(Sequence[Prototype]):
         The training text of each.
     train_indices : ndarray of shape (M,), int64
         The row of each text in the X of `fit`; -1 for added prototypes.
+    unread : tuple of tuples of str
+        The words of each text that the tokenizer cannot read.
     priors : ndarray of shape (M,), float64, or None
         Weights π; None under ``formulation="proto-lm"``.
     weights : ndarray of shape (C, M), float64, or None
@@ -177,6 +183,7 @@ class Prototypes(Sequence[Prototype]):
     labels: np.ndarray
     texts: tuple[Text, ...]
     train_indices: np.ndarray
+    unread: tuple[tuple[str, ...], ...]
     priors: np.ndarray | None
     weights: np.ndarray | None
     purities: np.ndarray
@@ -229,6 +236,7 @@ class Prototypes(Sequence[Prototype]):
             label=self.labels[j : j + 1].tolist()[0],
             text=self.texts[j],
             train_index=None if train_index < 0 else train_index,
+            unread=self.unread[j],
             prior=None if self.priors is None else float(self.priors[j]),
             weights=None
             if self.weights is None
@@ -343,6 +351,7 @@ class Prototypes(Sequence[Prototype]):
                 "label": p.label,
                 "text": p.text,
                 "train_index": p.train_index,
+                "unread": list(p.unread),
                 "prior": p.prior,
                 "weights": None if p.weights is None else list(p.weights),
                 "purity": p.purity,

@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skprotolm._encoder import TextEncoder, TokenBatch
+from skprotolm._encoder import TextEncoder
 from skprotolm._head import TokenAttention
+from skprotolm._tokenizer import TokenBatch
 
 # Of each architecture, the modules that give queries and keys, whose constancy is
 # that of the attention probabilities; "fused" ones give values in their last third.
@@ -85,18 +86,16 @@ class LinearEncoder:
         self.dtype = encoder.dtype
         self.is_causal = kind in _CAUSAL
         self.lock = threading.Lock()
-        self._embedded: Tensor | None = None
+        # The hook fills it: one that held this object would keep the weights alive
+        # until the cycle collector comes.
+        self._embedded: list[Tensor] = []
         model = self.transformer.auto_model
         embeddings = getattr(model, "embeddings", None) or model.get_input_embeddings()
-        embeddings.register_forward_hook(self._catch)
+        embeddings.register_forward_hook(_catching(self._embedded))
         inside = set(embeddings.modules())
         for name, module in model.named_modules():
             if module not in inside:
                 _linearize(module, name.rpartition(".")[2], kind, model, name)
-
-    def _catch(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        self._embedded = output.detach().requires_grad_()
-        return self._embedded
 
     @contextmanager
     def run(self, batch: TokenBatch, presence: float = PRESENCE) -> Iterator[Linear]:
@@ -109,11 +108,10 @@ class LinearEncoder:
             log_presence = (own * math.log(presence)).to(self.dtype).requires_grad_()
             features["attention_mask"] = self._mask(log_presence, real)
             h = self.transformer(features)["token_embeddings"]
-            assert self._embedded is not None
             try:
-                yield Linear(h, self._embedded, log_presence, own)
+                yield Linear(h, self._embedded[-1], log_presence, own)
             finally:
-                self._embedded = None
+                self._embedded.clear()
 
     def _mask(self, log_presence: Tensor, real: Tensor) -> Tensor:
         """Return what is added to attention logits (B, 1, T, T)."""
@@ -181,6 +179,16 @@ def _linearize(
         layer = model.get_submodule(name.rpartition(".")[0])
         gated = any(hasattr(layer, gate) for gate in _GATES)
         module.register_forward_hook(_hold if gated else _hold_ratio)
+
+
+def _catching(embedded: list[Tensor]) -> Any:
+    """Return a hook that starts the graph at the embeddings, and hands them out."""
+
+    def catch(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    return catch
 
 
 def _hold(module: nn.Module, args: Any, output: Tensor) -> Tensor:

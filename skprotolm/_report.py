@@ -68,7 +68,7 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
         "calibration": _calibration(seen.probabilities.max(axis=1), right),
         "map": _map(state, around, there.vectors),
-        "prototypes": _cards(state, judged, seen, around, there.vectors),
+        "prototypes": _cards(state, judged, seen, around, there),
         "mistakes": _mistakes(state, judged, seen),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
@@ -192,13 +192,13 @@ def _cards(
     judged: Corpus,
     seen: Decisions,
     around: Corpus,
-    vectors: np.ndarray,
+    there: Decisions,
 ) -> list[dict[str, Any]]:
     """Add to each prototype what stands around it, and where it counts most."""
     own = state.layer.compare(state.layer.vectors).numpy()
-    first = np.unique(distinct_ids(around.texts), return_index=True)[1]
+    first = np.unique(there.text_ids, return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
-    near = first[_nearest(vectors[first], own, _NEAREST + 1)]
+    near = first[_nearest(there.vectors[first], own, _NEAREST + 1)]
     wrong = seen.predicted != judged.codes
     sure = seen.probabilities.max(axis=1)
     cards = []
@@ -312,7 +312,8 @@ def label_support(
     voices are left out, and all but one of copies.
     """
     # Rows of the same text under the same label are one voice.
-    same = distinct_ids(list(zip(around.texts, around.codes.tolist(), strict=True)))
+    pairs = zip(seen.text_ids.tolist(), around.codes.tolist(), strict=True)
+    same = distinct_ids(list(pairs))
     rows = np.unique(same, return_index=True)[1]
     codes, n_classes = around.codes[rows], seen.probabilities.shape[1]
     sizes = np.bincount(codes, minlength=n_classes)

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._encoder import TokenizedTexts
 from skprotolm._head import PrototypeHead, PrototypeLayer
 from skprotolm._inputs import Columns, Texts, as_texts
 from skprotolm._model import Encoded, ProtoLM, encode, in_order
 from skprotolm._prototypes import Prototypes, Quotes, Reader
 from skprotolm._relevance import LinearEncoder
 from skprotolm._runtime import memory_errors, undisturbed
+from skprotolm._tokenizer import TokenizedTexts
+from skprotolm._words import words_at
 
 
 class Undo(NamedTuple):
@@ -67,8 +68,31 @@ class FittedState:
             labels=self.classes[self.layer.owner.numpy()],
             priors=told.get("priors"),
             weights=told.get("weights"),
+            unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
             _reader=self._reader(),
+        )
+
+    @cached_property
+    def quoted(self) -> TokenizedTexts:
+        """The prototypes' texts, as the encoder reads them."""
+        texts: Any = list(self.quotes.texts)
+        return self.tokenize(texts, with_offsets=True, quiet=True)
+
+    def _unread_words(self) -> tuple[tuple[str, ...], ...]:
+        """Return the words of each prototype's text that the tokenizer cannot read."""
+        quoted = self.quoted
+        assert quoted.offsets is not None
+        assert quoted.segments is not None
+        return tuple(
+            words_at(text, segments[unread], offsets[unread])
+            for text, segments, offsets, unread in zip(
+                self.quotes.texts,
+                quoted.segments,
+                quoted.offsets,
+                quoted.unread,
+                strict=True,
+            )
         )
 
     def _reader(self) -> Reader:
@@ -82,11 +106,12 @@ class FittedState:
         return as_texts(X, columns=self.columns, name=name)
 
     def _similarities(self, X: Any) -> np.ndarray:
-        return self.read(self.texts_of(X, "texts"), self.layer)[0].numpy()
+        tokenized = self.tokenize(self.texts_of(X, "texts"))
+        return self.read(tokenized, self.layer)[0].numpy()
 
     def _map_vectors(self, X: Any) -> np.ndarray:
-        texts = self.texts_of(X, "texts")
-        return self.read(texts, lambda s: (self.layer.compare(s),))[0].numpy()
+        tokenized = self.tokenize(self.texts_of(X, "texts"))
+        return self.read(tokenized, lambda s: (self.layer.compare(s),))[0].numpy()
 
     def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
         """Run texts up to their vectors, in batches by length."""
@@ -100,25 +125,26 @@ class FittedState:
                 bf16=self.bf16,
             )
 
+    def tokenize(
+        self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
+    ) -> TokenizedTexts:
+        """Turn texts into token ids; warn of what is not read, unless quiet."""
+        return self.model.encoder.tokenize(
+            texts, with_offsets=with_offsets, quiet=quiet
+        )
+
     @undisturbed()
     def read(
-        self,
-        texts: Texts,
-        of: Callable[[Tensor], Sequence[Tensor]],
-        *,
-        quiet: bool = False,
+        self, tokenized: TokenizedTexts, of: Callable[[Tensor], Sequence[Tensor]]
     ) -> list[Tensor]:
         """Return what a function gives of the text vectors, in the texts' order.
 
         Parameters
         ----------
-        texts : list of str or of (str, str), length n
+        tokenized : TokenizedTexts
         of : callable
             From text vectors (B, H), float64 on the CPU, to tensors of B rows.
-        quiet : bool, default=False
-            Do not warn of texts that are cut.
         """
-        tokenized = self.model.encoder.tokenize(texts, quiet=quiet)
         with torch.inference_mode():
             batches = [
                 (encoded.rows, of(encoded.s.cpu().double()))

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from skprotolm._head import PrototypeLayer
-from skprotolm._inputs import Texts
 from skprotolm._model import text_vectors
 from skprotolm._prototypes import Quotes
+from skprotolm._reading import EncodedTexts
 from skprotolm._runtime import undisturbed
 from skprotolm._state import FittedState, Undo
 from skprotolm._targets import class_codes, one_code_each
+from skprotolm._tokenizer import TokenizedTexts
 
 
 @undisturbed()
@@ -74,10 +75,11 @@ def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
     """Put prototypes on more texts; each gets its class's mean prior."""
     checked = state.texts_of(texts, name="texts")
     codes = one_code_each(state.classes, "labels", labels, len(checked))
-    _require_new(state, checked)
-    encoder, layer = state.model.encoder, state.model.head.layer
+    layer = state.model.head.layer
+    tokenized = state.model.encoder.tokenize(checked)
+    _require_new(state.quoted, tokenized)
     vectors = text_vectors(
-        state.model, encoder.tokenize(checked), state.batch_size, bf16=False
+        state.model, EncodedTexts(tokenized, bf16=False), state.batch_size
     )
     columns = [layer.values_of_new(code) for code in codes.tolist()]
     edited = layer.edited(
@@ -162,14 +164,16 @@ def _require_classes(state: FittedState, owner: np.ndarray, done: str) -> None:
         )
 
 
-def _require_new(state: FittedState, texts: Texts) -> None:
-    there: dict[Any, int] = {text: j for j, text in enumerate(state.quotes.texts)}
-    for row, text in enumerate(texts):
-        if text in there:
+def _require_new(quoted: TokenizedTexts, added: TokenizedTexts) -> None:
+    """Refuse texts that the encoder reads as it reads another prototype's."""
+    there = {key: j for j, key in enumerate(quoted.keys)}
+    for row, key in enumerate(added.keys):
+        if key in there:
             raise ValueError(
-                f"Row {row} of texts is the text of prototype {there[text]} already."
+                f"Row {row} of texts is the text of prototype {there[key]} already, "
+                f"as the encoder reads it."
             )
-        there[text] = len(there)
+        there[key] = len(quoted) + row
 
 
 def _without(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named
 _TEXT_LENGTH = 300  # characters of the text explained
 _QUOTE_LENGTH = 70  # characters of a prototype's text
-_RESET = "\x1b[0m"
+_RESET, _STRUCK = "\x1b[0m", "\x1b[9m"
 # Pale to strong, from the 256-colour cube, readable under black letters.
 _FOR = (194, 157, 120, 83)
 _AGAINST = (224, 217, 210, 203)
@@ -27,6 +28,9 @@ def explanation_text(e: Any, *, color: bool) -> str:
     lines = _share_lines(e) if e.space == "probability" else _score_lines(e)
     if e.word_scores is not None:
         lines.append(_word_line(e))
+    unread = [word for word, no in zip(e.words, e.word_unread, strict=True) if no]
+    if unread:
+        lines.append(f"  not read by the tokenizer: {_listed(unread)}")
     return "\n".join([text, *map(one_line, [head, *lines])])
 
 
@@ -37,6 +41,8 @@ def coloured(explanation: dict[str, Any]) -> str:
 
 def _paint(piece: Piece) -> str:
     word, strength = printable(piece.text), piece.strength
+    if piece.is_unknown:
+        return f"{_STRUCK}{word}{_RESET}"
     if abs(strength) < 0.1:
         return word
     palette = _FOR if strength > 0 else _AGAINST
@@ -81,7 +87,15 @@ def _count(rows: Any, noun: str) -> str:
 def _quoted(e: Any, j: int) -> str:
     label = e.prototype_labels[j : j + 1].tolist()[0]
     text = shorten(e.prototype_texts[j], _QUOTE_LENGTH)
-    return f'the {label} text "{text}" (cosine {e.similarities[j]:.2f})'
+    unread = e.prototype_unread[j]
+    tail = f"; not read: {_listed(unread)}" if unread else ""
+    return f'the {label} text "{text}" (cosine {e.similarities[j]:.2f}{tail})'
+
+
+def _listed(words: Sequence[str]) -> str:
+    """List some words, at most so many as a line holds."""
+    named = [f'"{shorten(word, 20)}"' for word in dict.fromkeys(words)]
+    return ", ".join(named[:_WORDS]) + (", …" if len(named) > _WORDS else "")
 
 
 def _word_line(e: Any) -> str:

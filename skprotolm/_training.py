@@ -14,11 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from skprotolm._batches import training_batches
-from skprotolm._encoder import TokenizedTexts
 from skprotolm._formulations import Formulation, Step
-from skprotolm._head import LayerOutput
 from skprotolm._model import ProtoLM
 from skprotolm._parameters import Settings
+from skprotolm._reading import ReadTexts
 
 _MAX_GRADIENT_NORM = 1.0
 # learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
@@ -28,9 +27,9 @@ _ENOUGH = 500  # texts for the whole rate
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The texts that training sees, one entry a text."""
+    """The texts that training sees, one entry per text."""
 
-    tokenized: TokenizedTexts
+    texts: ReadTexts
     codes: Tensor  # (n,)
     weights: Tensor  # (n,) of mean 1
     pretrained: Tensor  # (n, P), the pretrained encoder's sentence vectors
@@ -101,14 +100,12 @@ class Trainer:
         settings: Settings,
         *,
         n_epochs: int,
-        bf16: bool,
         rng: np.random.RandomState,
     ):
         self.model = model
         self.data = data
         self.formulation = formulation
         self.settings = settings
-        self.bf16 = bf16
         self.rng = rng
         self.n_steps_taken = 0
         self.steps_an_epoch = math.ceil(len(data) / settings.batch_size)
@@ -119,11 +116,11 @@ class Trainer:
 
     def run_epoch(self, bar: tqdm) -> dict[str, float]:
         """Train on every text once and return the means of the epoch's figures."""
-        self._train_mode()
+        self.model.train()
         started = time.perf_counter()
         rate = [float(rate) for rate in self.schedule.get_last_lr()]
         totals: dict[str, Tensor] = {}
-        lengths = self.data.tokenized.lengths
+        lengths = self.data.texts.lengths
         batches = training_batches(lengths, self.settings.batch_size, self.rng)
         for rows in batches:
             for name, value in self._step(rows).items():
@@ -140,15 +137,10 @@ class Trainer:
         figures["texts_per_second"] = len(self.data) / seconds
         return figures
 
-    def _train_mode(self) -> None:
-        self.model.train()
-        if self.settings.finetune == "head":
-            self.model.encoder.eval()
-
     def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Take one optimiser step; return the loss and its unweighted terms."""
         encoder, head = self.model.encoder, self.model.head
-        s, output = self._read(rows)
+        s, output = head(*self.data.texts.read(encoder, rows))
         some = torch.from_numpy(rows)
         codes, weights, pretrained = (
             values[some].to(encoder.device)
@@ -167,14 +159,6 @@ class Trainer:
             "loss": loss.detach(),
             **{name: term.detach() for name, (_, term) in terms.items()},
         }
-
-    def _read(self, rows: np.ndarray) -> tuple[Tensor, LayerOutput]:
-        """Return text vectors (B, H) and what the layer says of them."""
-        encoder = self.model.encoder
-        batch = encoder.collate(self.data.tokenized, rows).to(encoder.device)
-        with torch.set_grad_enabled(self.settings.finetune != "head"):
-            h = encoder(batch, bf16=self.bf16)
-        return self.model.head(h, batch["own"])
 
     def _clip_gradients(self) -> None:
         parameters = [

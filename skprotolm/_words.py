@@ -62,6 +62,15 @@ def merge_tokens(
     return Words(spans, owners)
 
 
+def words_at(
+    text: str | tuple[str, str], segments: np.ndarray, offsets: np.ndarray
+) -> tuple[str, ...]:
+    """Return the words that some tokens (T,) of a text, or a pair of texts, stand in."""
+    texts = (text,) if isinstance(text, str) else text
+    spans = merge_tokens(texts, segments, offsets).spans
+    return tuple(texts[segment][start:end] for segment, start, end in spans)
+
+
 def replace_words(
     text: str | tuple[str, str],
     spans: Iterable[Sequence[int]],

@@ -23,3 +23,11 @@ class FitInterruptedWarning(UserWarning):
 
 class TextTruncatedWarning(UserWarning):
     """Texts are longer than the encoder reads, and their ends were cut off."""
+
+
+class UnpredictedClassWarning(UserWarning):
+    """A class is predicted for none of the training texts."""
+
+
+class UnreadTextWarning(UserWarning):
+    """Texts have words that the tokenizer cannot read, so the model cannot either."""

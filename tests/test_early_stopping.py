@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 def first_that_is_final(snapshots: Snapshots, clf: Any) -> int:
     """Return the first epoch whose model the fit gave; all later ones show it, too."""
     final = weights_of(clf)
-    kept = [pickle.loads(model).model.state_dict() for model in snapshots.models]
+    kept = [weights_of(pickle.loads(model)) for model in snapshots.models]
     is_final = [
         all(torch.equal(final[name], weights[name]) for name in final)
         for weights in kept
@@ -106,9 +106,9 @@ def test_what_an_epoch_shows_is_what_stopping_there_gives(make_classifier, proje
     assert scores[-1] < max(scores), "the last epoch is the best: this says nothing"
     for n_epochs, shown in enumerate(snapshots.models, start=1):
         stopped = clone(clf).set_callbacks(Watcher(stop_after=n_epochs)).fit(X, y)
-        expected, found = stopped._state, pickle.loads(shown)
-        assert found.quotes.texts == expected.quotes.texts
-        shown_weights = found.model.state_dict()
+        found = pickle.loads(shown)
+        assert found.prototypes_.texts == stopped.prototypes_.texts
+        shown_weights = weights_of(found)
         for name, weights in weights_of(stopped).items():
             assert torch.equal(shown_weights[name], weights), name
 

@@ -63,13 +63,13 @@ def prompted_encoder(backbone):
 def one(encoder, text):
     """Return one text's token names, own mask, offsets and segments."""
     tokenized = encoder.tokenize([text], with_offsets=True)
-    names = [encoder.token_name(int(i)) for i in tokenized.ids[0]]
+    names = [encoder.tokenizer.token_name(int(i)) for i in tokenized.ids[0]]
     return names, tokenized.own[0], tokenized.offsets[0], tokenized.segments[0]
 
 
 def batch_of(encoder, texts):
     tokenized = encoder.tokenize(texts)
-    return encoder.collate(tokenized, np.arange(len(texts)))
+    return encoder.tokenizer.collate(tokenized, np.arange(len(texts)))
 
 
 def token_vectors(encoder, texts):
@@ -208,7 +208,7 @@ def test_rows_can_be_taken_in_any_order(encoder):
 
 def test_padding_stands_on_the_right_even_where_the_tokenizer_pads_left(encoder):
     tokenized = encoder.tokenize(TEXTS)
-    batch = encoder.collate(tokenized, np.arange(len(TEXTS)))
+    batch = encoder.tokenizer.collate(tokenized, np.arange(len(TEXTS)))
     expected = [[1] * n + [0] * (max(tokenized.lengths) - n) for n in tokenized.lengths]
     assert batch["attention_mask"].tolist() == expected
 

@@ -43,7 +43,7 @@ def published(make_classifier) -> ProtoLMClassifier:
 
 
 def batch_of(encoder: Any) -> Any:
-    return encoder.collate(encoder.tokenize([*X[:5], "a film"]), np.arange(6))
+    return encoder.tokenizer.collate(encoder.tokenize([*X[:5], "a film"]), np.arange(6))
 
 
 def test_the_view_computes_what_the_encoder_computes(backbone):

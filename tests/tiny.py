@@ -6,6 +6,7 @@ network; they know nothing of language.
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _wordpiece(**settings: Any) -> Any:
         for line in _CORPUS
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line))
     }
-    letters = set("".join(words))
+    letters = set("".join(words) + string.ascii_lowercase + string.digits)
     # Not WordPieceTrainer, which breaks ties another way in every process.
     pieces = [*special, *sorted(words | letters | {f"##{a}" for a in letters})]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}

@@ -32,7 +32,7 @@ class Snapshots:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         if context.task_name == "epoch":
-            self.models.append(pickle.dumps(fitted_estimator._state))
+            self.models.append(pickle.dumps(fitted_estimator))
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:

@@ -160,7 +160,7 @@ class Gradients:
         self.code = torch.tensor([e.classes.tolist().index(e.target)])
         encoder = self.model.encoder
         self.tokenized = encoder.tokenize([e.text])
-        self.batch = encoder.collate(self.tokenized, np.arange(1))
+        self.batch = encoder.tokenizer.collate(self.tokenized, np.arange(1))
         self.embeddings = encoder.transformer.auto_model.embeddings
         self.owners = e._words.owners
 

@@ -79,7 +79,7 @@ class LinearHeadClassifier:
         self.encoder.train()
         for _ in range(n_epochs):
             for rows in training_batches(tokenized.lengths, settings.batch_size, rng):
-                batch = self.encoder.collate(tokenized, rows).to(self.device)
+                batch = self.encoder.tokenizer.collate(tokenized, rows).to(self.device)
                 vectors = F.dropout(self._mean(batch, self.bf16), 0.1)
                 some = torch.from_numpy(rows)
                 loss = cross_entropy(
@@ -103,7 +103,7 @@ class LinearHeadClassifier:
         tokenized = self.encoder.tokenize(X)
         found = np.empty((len(X), len(self.classes_)))
         for rows in prediction_batches(tokenized.lengths, self.settings.batch_size):
-            batch = self.encoder.collate(tokenized, rows).to(self.device)
+            batch = self.encoder.tokenizer.collate(tokenized, rows).to(self.device)
             logits = self.head(self._mean(batch, bf16=False)).double()
             found[rows] = logits.softmax(dim=1).cpu().numpy()
         return found

@@ -55,7 +55,7 @@ class BareLoop:
         self.encoder.train()
         lengths = self.tokenized.lengths
         for rows in training_batches(lengths, self.settings.batch_size, rng):
-            batch = self.encoder.collate(self.tokenized, rows).to(self.device)
+            batch = self.encoder.tokenizer.collate(self.tokenized, rows).to(self.device)
             h = self.encoder(batch, bf16=self.bf16)
             loss = F.cross_entropy(self.head(h.mean(dim=1)), self.codes[rows])
             self.optimizer.zero_grad()
@@ -73,7 +73,7 @@ class BareLoop:
         self.encoder.eval()
         lengths = self.tokenized.lengths
         for rows in prediction_batches(lengths, self.settings.batch_size):
-            batch = self.encoder.collate(self.tokenized, rows).to(self.device)
+            batch = self.encoder.tokenizer.collate(self.tokenized, rows).to(self.device)
             self.encoder(batch, bf16=bf16)
 
 

@@ -262,7 +262,8 @@ def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.nd
     places = {text: i for i, text in enumerate(distinct)}
     # Quiet, since nobody passed these texts: words may be cut in their middle.
     state = clf._fitted_state()
-    [scores] = state.read(distinct, lambda s: (state.layer(s).scores,), quiet=True)
+    tokenized = state.tokenize(distinct, quiet=True)
+    [scores] = state.read(tokenized, lambda s: (state.layer(s).scores,))
     found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
     found = found.reshape(len(explanations), -1, found.shape[1])
     labels = explanations[0].classes.tolist()
@@ -361,7 +362,7 @@ def measure_prototypes(
     state = clf._fitted_state()
     texts: Any = [e.text for e in explanations]
     # A text's vector stays when prototypes go, so the encoder runs once.
-    [vectors] = state.read(texts, lambda s: (s,), quiet=True)
+    [vectors] = state.read(state.tokenize(texts, quiet=True), lambda s: (s,))
     drops = []
     for e, vector in zip(explanations, vectors, strict=True):
         mine = np.flatnonzero(e.prototype_labels == e.prediction)

@@ -1,0 +1,88 @@
+"""Token vectors of texts: from the encoder each time, or stored where it is frozen."""
+
+from __future__ import annotations
+
+import math
+from tempfile import TemporaryFile
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skprotolm._encoder import TextEncoder
+from skprotolm._tokenizer import TokenizedTexts
+
+_IN_MEMORY = 2**30  # bytes of token vectors; more are memory-mapped from a file
+
+
+class ReadTexts(Protocol):
+    """Texts whose token vectors can be read."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, (n,)."""
+
+    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return token vectors (B, T, H) and the mask of own tokens (B, T)."""
+
+
+class EncodedTexts:
+    """Texts that the encoder runs on whenever they are read."""
+
+    def __init__(self, tokenized: TokenizedTexts, *, bf16: bool):
+        self.tokenized = tokenized
+        self.bf16 = bf16
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, special tokens included."""
+        return self.tokenized.lengths
+
+    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Run the encoder on some texts."""
+        batch = encoder.tokenizer.collate(self.tokenized, rows).to(encoder.device)
+        return encoder(batch, bf16=self.bf16), batch["own"]
+
+
+class StoredTexts:
+    """Texts that a frozen encoder has run on once: the vectors of their own tokens.
+
+    Parameters
+    ----------
+    tokenized : TokenizedTexts
+    encoder : TextEncoder
+        Gives the width and the precision of the vectors.
+    """
+
+    def __init__(self, tokenized: TokenizedTexts, encoder: TextEncoder):
+        self.own = tokenized.own
+        self.lengths = np.array([int(own.sum()) for own in tokenized.own])
+        self._ends = np.cumsum(self.lengths)
+        shape = (int(self.lengths.sum()), encoder.hidden_size)
+        dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
+        fits = math.prod(shape) * dtype.itemsize <= _IN_MEMORY
+        # The file is gone as soon as the array is.
+        self._vectors: np.ndarray = (
+            np.empty(shape, dtype)
+            if fits
+            else np.memmap(TemporaryFile(), dtype, shape=shape)
+        )
+
+    def store(self, rows: np.ndarray, h: Tensor) -> None:
+        """Keep the token vectors (B, T, H) of some texts, special tokens included."""
+        for row, vectors in zip(rows.tolist(), h.cpu().numpy(), strict=True):
+            own = self.own[row]
+            self._vectors[self._slice(row)] = vectors[: len(own)][own]
+
+    def _slice(self, row: int) -> slice:
+        return slice(int(self._ends[row] - self.lengths[row]), int(self._ends[row]))
+
+    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return what was stored of some texts; the rest is 0 and masked."""
+        T = int(self.lengths[rows].max())
+        h = np.zeros((len(rows), T, self._vectors.shape[1]), self._vectors.dtype)
+        for b, row in enumerate(rows.tolist()):
+            h[b, : self.lengths[row]] = self._vectors[self._slice(row)]
+        own = torch.from_numpy(np.arange(T) < self.lengths[rows, None])
+        return torch.from_numpy(h).to(encoder.device), own.to(encoder.device)
