@@ -15,6 +15,7 @@ import skprotolm
 ROOMS = [
     "exceptions",
     "_runtime",
+    "_remedies",
     "_inputs",
     "_targets",
     "_parameters",
@@ -55,6 +56,7 @@ ROOMS = [
 # Rooms that move no tensors, so that they are tested without a model.
 NO_TENSORS = {
     "exceptions",
+    "_remedies",
     "_inputs",
     "_targets",
     "_parameters",
