@@ -41,10 +41,17 @@ from skprotolm._parameters import (
 )
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
+from skprotolm._remedies import column
 from skprotolm._report import Corpus
 from skprotolm._runtime import infer_seed, seeded, warn
 from skprotolm._state import FittedState
-from skprotolm._targets import Targets, class_codes, encode_targets, one_code_each
+from skprotolm._targets import (
+    Targets,
+    class_codes,
+    encode_targets,
+    one_code_each,
+    refuse_swapped,
+)
 from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
 
 if TYPE_CHECKING:
@@ -314,11 +321,12 @@ class ProtoLMClassifier(
             estimator can be used.
         """
         settings = check_parameters(self, tuple(FORMULATIONS))
+        refuse_swapped(X, y)
         texts = as_texts(X)
         targets = encode_targets(
             y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
-        _refuse_labels_in(texts, targets)
+        _refuse_labels_in(X, texts, targets)
         seed = infer_seed(self.random_state)
         plan = plan_fit(texts, Columns.of(X, texts), targets, settings, seed)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -870,7 +878,7 @@ class ProtoLMClassifier(
         return tags
 
 
-def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
+def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
     """Notice a frame of texts and labels, which reads as pairs that give all away."""
     if isinstance(texts[0], str):
         return
@@ -888,7 +896,7 @@ def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
                 f"Column {side} of X holds the labels y themselves, or other names of "
                 f"them: each of its values goes with one label and each label with "
                 f"one value. Two columns are pairs of texts; pass the column of texts "
-                f"alone."
+                f"alone, {column(X, 'X', 1 - side)}."
             )
 
 

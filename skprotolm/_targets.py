@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from skprotolm import _remedies
 from skprotolm._inputs import (
+    as_texts,
     is_encodable,
     is_missing,
     rows_like,
@@ -81,6 +82,37 @@ def encode_targets(
         everywhere[rows[kept]] = weights[kept]
         return encode_targets(y, n_texts, everywhere, None, name)
     return Targets(classes, codes.astype(np.int64), weights / weights.mean(), rows)
+
+
+def refuse_swapped(X: Any, y: Any) -> None:
+    """Notice fit(y, X): labels where the texts belong, and a text per row of y.
+
+    Nothing that can be fitted is refused: every class needs a text of its own, and
+    here X holds no texts, or fewer than there are classes.
+    """
+    if not isinstance(X, (list, tuple)) and not hasattr(X, "__array__"):
+        return
+    try:
+        labels = _as_list("X", X) or []
+        distinct = set(labels)
+        numeric = all(isinstance(label, (Real, np.bool_)) for label in labels)
+        named = all(isinstance(label, str) for label in labels)
+        if not numeric and not (named and len(distinct) <= len(labels) / 2):
+            return
+        texts = as_texts(y, name="y")
+    except (TypeError, ValueError):
+        return
+    n_phrases = sum(
+        " " in (text if isinstance(text, str) else text[0]) for text in texts
+    )
+    if len(texts) != len(labels) or n_phrases < len(texts) / 2:
+        return
+    if len(set(texts)) >= 0.9 * len(texts):
+        raise ValueError(
+            f"X and y seem to be swapped: y holds texts, like {shown(texts[0])}, and X "
+            f"{len(distinct)} distinct values, like {shown(labels[0])}. Pass the texts "
+            f"as X and the labels as y."
+        )
 
 
 def class_codes(

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from skprotolm._targets import class_codes, encode_targets, one_code_each
+from skprotolm._targets import (
+    class_codes,
+    encode_targets,
+    one_code_each,
+    refuse_swapped,
+)
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -386,6 +391,62 @@ def test_all_missing_labels_are_counted_and_masked(y, mask):
 def test_infinite_labels_are_counted():
     with pytest.raises(ValueError, match=r"row 0 is inf, .* 2 such rows \(0, 2\)"):
         encode([np.inf, 1, -np.inf])
+
+
+PHRASES = ["good food", "a dull film", "my lost card", "kind staff", "great", "so poor"]
+PAIRED = [(phrase, "yes") for phrase in PHRASES]
+
+
+@pytest.mark.parametrize("y", [PHRASES, np.array(PHRASES), pd.Series(PHRASES), PAIRED])
+@pytest.mark.parametrize(
+    "X",
+    [
+        [0, 1, 0, 1, 0, 1],
+        np.array([True, False] * 3),
+        pd.Series(["pos", "neg"] * 3, dtype="category"),
+        pd.DataFrame({"label": ["pos", "neg"] * 3}),
+        ["world news", "sports news"] * 3,
+        range(6),
+    ],
+)
+def test_swapped_texts_and_labels_are_noticed(make_classifier, X, y):
+    """Labels for X were refused one by one, or six classes of one text fitted."""
+    X = list(X) if isinstance(X, range) else X
+    with pytest.raises(ValueError, match=r"X and y seem to be swapped: y .*'good food"):
+        make_classifier().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (PHRASES, ["pos", "neg"] * 3),
+        (PHRASES, [0, 1] * 3),
+        (PHRASES, ["world news", "sports news"] * 3),
+        (["yes", "no", "yes", "no", "so", "yes"], ["pos", "neg"] * 3),  # few texts
+        (["yes", "no"] * 3, ["a b", "c d", "e f", "a b", "c d", "e f"]),
+        (PHRASES, PHRASES),
+        ([*"abcdef"], PHRASES),  # names of classes that are phrases
+        (PAIRED, [0, 1] * 3),
+        ([0, 1], ["pos", "neg"]),
+        (5, PHRASES),
+        (None, None),
+    ],
+)
+def test_what_is_not_swapped_is_not_called_so(X, y):
+    refuse_swapped(X, y)
+
+
+def test_a_column_of_labels_in_X_is_named_with_the_column_of_texts(
+    make_classifier, texts
+):
+    """Which column to pass was left open."""
+    X, y = texts
+    frame = pd.DataFrame({"label": y, "review": X})
+    with pytest.raises(ValueError, match=r"Column 0 of X holds the .* X\['review'\]"):
+        make_classifier().fit(frame, y)
+    pairs = [*zip(X, y.tolist(), strict=True)]
+    with pytest.raises(ValueError, match=r"Column 1 .* \[row\[0\] for row in X\]"):
+        make_classifier().fit(pairs, y)
 
 
 def test_label_sets_are_refused_in_words_about_y():
