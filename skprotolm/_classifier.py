@@ -52,7 +52,14 @@ from skprotolm._targets import (
     one_code_each,
     refuse_swapped,
 )
-from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
+from skprotolm.exceptions import (
+    DuplicatePrototypesWarning,
+    FitInterruptedWarning,
+    SingleTextClassesWarning,
+)
+
+# Fewer classes of one text each may be a demonstration; more are identifiers.
+_MANY_CLASSES = 6
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -327,6 +334,7 @@ class ProtoLMClassifier(
             y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
         _refuse_labels_in(X, texts, targets)
+        _warn_of_single_texts(targets)
         seed = infer_seed(self.random_state)
         plan = plan_fit(texts, Columns.of(X, texts), targets, settings, seed)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -898,6 +906,19 @@ def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
                 f"one value. Two columns are pairs of texts; pass the column of texts "
                 f"alone, {column(X, 'X', 1 - side)}."
             )
+
+
+def _warn_of_single_texts(targets: Targets) -> None:
+    """Notice identifiers in place of labels: each class has one text only."""
+    n_classes = len(targets.classes)
+    if n_classes < _MANY_CLASSES or n_classes < len(targets.rows):
+        return
+    warn(
+        f"Each of the {n_classes} classes of y has one text only, so there is nothing "
+        f"that the texts of a class have in common. If y holds identifiers, pass the "
+        f"column of labels instead.",
+        SingleTextClassesWarning,
+    )
 
 
 def _attributes(state: FittedState) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from skprotolm._targets import (
     one_code_each,
     refuse_swapped,
 )
+from skprotolm.exceptions import SingleTextClassesWarning
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -447,6 +448,18 @@ def test_a_column_of_labels_in_X_is_named_with_the_column_of_texts(
     pairs = [*zip(X, y.tolist(), strict=True)]
     with pytest.raises(ValueError, match=r"Column 1 .* \[row\[0\] for row in X\]"):
         make_classifier().fit(pairs, y)
+
+
+def test_classes_of_one_text_each_are_named_as_identifiers(make_classifier, texts):
+    """An index of rows passed for labels was fitted without a word."""
+    X, y = texts
+    clf = make_classifier(n_prototypes=1, max_epochs=1)
+    for identifiers in (list(range(8)), [f"row {i}" for i in range(8)]):
+        with pytest.warns(SingleTextClassesWarning, match="8 classes .* identifiers"):
+            clf.fit(X[:8], identifiers)
+    clf.fit(X[:5], range(5))  # a demonstration
+    clf.fit(X[:9], [*range(8), 0])
+    clf.fit(X[:8], y[:8])
 
 
 def test_label_sets_are_refused_in_words_about_y():
