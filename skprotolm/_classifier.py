@@ -41,6 +41,7 @@ from skprotolm._parameters import (
 from skprotolm._persistence import pack, unpack
 from skprotolm._planning import Plan
 from skprotolm._prototypes import Prototypes
+from skprotolm._remedies import column
 from skprotolm._report import Corpus
 from skprotolm._runtime import (
     infer_seed,
@@ -50,12 +51,22 @@ from skprotolm._runtime import (
     warn,
 )
 from skprotolm._state import FittedState
-from skprotolm._targets import Targets, class_codes, encode_targets, one_code_each
+from skprotolm._targets import (
+    Targets,
+    class_codes,
+    encode_targets,
+    one_code_each,
+    refuse_swapped,
+)
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
+    SingleTextClassesWarning,
     UnpredictedClassWarning,
 )
+
+# Fewer classes of one text each may be a demonstration; more are identifiers.
+_MANY_CLASSES = 6
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -324,11 +335,13 @@ class ProtoLMClassifier(
             estimator can be used.
         """
         settings = check_parameters(self, tuple(FORMULATIONS))
+        refuse_swapped(X, y)
         texts = as_texts(X)
         targets = encode_targets(
             y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
-        _refuse_labels_in(texts, targets)
+        _refuse_labels_in(X, texts, targets)
+        _warn_of_single_texts(targets)
         seed = infer_seed(self.random_state)
         device = resolve_device(settings.device)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -920,7 +933,7 @@ class ProtoLMClassifier(
         return tags
 
 
-def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
+def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
     """Notice a frame of texts and labels, which reads as pairs that give all away."""
     if isinstance(texts[0], str):
         return
@@ -938,8 +951,21 @@ def _refuse_labels_in(texts: Texts, targets: Targets) -> None:
                 f"Column {side} of X holds the labels y themselves, or other names of "
                 f"them: each of its values goes with one label and each label with "
                 f"one value. Two columns are pairs of texts; pass the column of texts "
-                f"alone."
+                f"alone, {column(X, 'X', 1 - side)}."
             )
+
+
+def _warn_of_single_texts(targets: Targets) -> None:
+    """Notice identifiers in place of labels: each class has one text only."""
+    n_classes = len(targets.classes)
+    if n_classes < _MANY_CLASSES or n_classes < len(targets.rows):
+        return
+    warn(
+        f"Each of the {n_classes} classes of y has one text only, so there is nothing "
+        f"that the texts of a class have in common. If y holds identifiers, pass the "
+        f"column of labels instead.",
+        SingleTextClassesWarning,
+    )
 
 
 def _attributes(state: FittedState) -> dict[str, Any]:

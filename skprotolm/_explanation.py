@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -20,6 +21,7 @@ from skprotolm._display import (
     shorten,
 )
 from skprotolm._json import dump_records, load_records
+from skprotolm._parameters import USAGE, require
 from skprotolm._plots import plot_explanation, plot_shares
 from skprotolm._prototypes import Text
 from skprotolm._terminal import explanation_text
@@ -280,13 +282,18 @@ class Explanation:
         ValueError
             If the prototypes are not texts (``projection=False``), or the
             formulation is not "mixture".
-        IndexError
-            If there is no such prototype.
+        IndexError, TypeError
+            If there is no such prototype, or `index` is no int.
         """
         return self._split().alignment(self.text, self._position(index))
 
     def _position(self, index: int) -> int:
         M = len(self.prototype_texts)
+        if not isinstance(index, Integral) or isinstance(index, bool):
+            raise TypeError(
+                f"index must be a position in prototypes_, an int from 0 to {M - 1}, "
+                f"got {index!r}."
+            )
         if not 0 <= index < M:
             raise IndexError(
                 f"There is no prototype {index}: positions in prototypes_ are 0 to "
@@ -309,7 +316,7 @@ class Explanation:
 
         Raises
         ------
-        ValueError, IndexError
+        ValueError, IndexError, TypeError
             As in `alignment`.
         """
         pairs = self.alignment(index)
@@ -657,7 +664,13 @@ class Explanations(Sequence[Explanation]):
             Of how many of its first prototypes an explanation shows which words match,
             where alignments are to be had. Each text, and each of these prototypes,
             takes a pass through the encoder.
+
+        Raises
+        ------
+        ValueError
+            If `n_alignments` is no int of at least 0.
         """
+        require("n_alignments", n_alignments, USAGE)
         records = [
             e._page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
         ]

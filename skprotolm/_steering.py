@@ -127,10 +127,11 @@ def undo_last(state: FittedState) -> FittedState:
 
 def _positions(state: FittedState, indices: Any) -> np.ndarray:
     """Check the indices of prototypes; each may be named once."""
-    if not isinstance(indices, (Integral, Iterable)):
+    is_text = isinstance(indices, (str, bytes))  # whose items are no indices
+    if is_text or not isinstance(indices, (Integral, Iterable)):
         raise TypeError(
-            f"Prototypes are named by an int or several, got {indices!r} "
-            f"({type(indices).__name__})."
+            f"indices must be an int or several, got {indices!r} "
+            f"({type(indices).__name__}); they are positions in prototypes_."
         )
     given = [indices] if isinstance(indices, Integral) else list(indices)
     M = len(state.quotes.texts)

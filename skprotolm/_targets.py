@@ -1,19 +1,34 @@
-"""The one door for y and weights: labels to class indices, weights to mean 1."""
+"""Validation of y and of weights: labels to class indices, weights to mean 1."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skprotolm._inputs import is_encodable, is_missing, unmasked
+from skprotolm import _remedies
+from skprotolm._inputs import (
+    as_texts,
+    is_encodable,
+    is_missing,
+    rows_like,
+    shown,
+    unmasked,
+)
 
 # Weights this many times smaller than the largest vanish in fp32, and count as 0.
 _NEGLIGIBLE = 1e-30
+
+_ONE_VS_REST = (
+    "For several labels per text, wrap the classifier in "
+    "sklearn.multiclass.OneVsRestClassifier"
+)
+_BINARIZED = "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
 
 
 class Targets(NamedTuple):
@@ -69,6 +84,37 @@ def encode_targets(
     return Targets(classes, codes.astype(np.int64), weights / weights.mean(), rows)
 
 
+def refuse_swapped(X: Any, y: Any) -> None:
+    """Notice fit(y, X): labels where the texts belong, and a text per row of y.
+
+    Nothing that can be fitted is refused: every class needs a text of its own, and
+    here X holds no texts, or fewer than there are classes.
+    """
+    if not isinstance(X, (list, tuple)) and not hasattr(X, "__array__"):
+        return
+    try:
+        labels = _as_list("X", X) or []
+        distinct = set(labels)
+        numeric = all(isinstance(label, (Real, np.bool_)) for label in labels)
+        named = all(isinstance(label, str) for label in labels)
+        if not numeric and not (named and len(distinct) <= len(labels) / 2):
+            return
+        texts = as_texts(y, name="y")
+    except (TypeError, ValueError):
+        return
+    n_phrases = sum(
+        " " in (text if isinstance(text, str) else text[0]) for text in texts
+    )
+    if len(texts) != len(labels) or n_phrases < len(texts) / 2:
+        return
+    if len(set(texts)) >= 0.9 * len(texts):
+        raise ValueError(
+            f"X and y seem to be swapped: y holds texts, like {shown(texts[0])}, and X "
+            f"{len(distinct)} distinct values, like {shown(labels[0])}. Pass the texts "
+            f"as X and the labels as y."
+        )
+
+
 def class_codes(
     classes: np.ndarray, name: str, labels: Any, n_texts: int | None = None
 ) -> np.ndarray:
@@ -100,7 +146,8 @@ def class_codes(
     if None in codes:
         raise ValueError(
             f"{name} must hold labels of classes_, got "
-            f"{given[codes.index(None)]!r}; the classes are {classes.tolist()[:10]}."
+            f"{shown(given[codes.index(None)])}; the classes are "
+            f"{classes.tolist()[:10]}."
         )
     return np.array(codes, dtype=np.int64)
 
@@ -128,9 +175,12 @@ def _as_list(name: str, labels: Any) -> list[Any] | None:
     if column.ndim == 2 and column.shape[1] == 1:  # a frame of one column
         column = column[:, 0]
     if column.ndim != 1:  # sets and dicts, too
+        remedy = f"pass one column, for example {_remedies.column(labels, name, 0)}"
+        if column.ndim == 0:
+            remedy = _remedies.for_container(labels, name, of="label")
         raise ValueError(
-            f"{name} must be one column of labels, got {type(labels).__name__}; use "
-            f"list({name}) for other collections."
+            f"{name} must be one column of labels, got {type(labels).__name__}; "
+            f"{remedy}."
         )
     return column.tolist()
 
@@ -146,40 +196,28 @@ def _checked_labels(y: Any, n_texts: int, name: str) -> np.ndarray:
     """Return y as one column of labels that can be told apart."""
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    if isinstance(y, (str, bytes, set, dict)):
-        raise ValueError(f"y must be an array-like of labels, got {type(y).__name__}.")
     labels = _as_column(y)
     if len(labels) != n_texts:
         raise ValueError(
-            f"X and y must have one entry a text each. Found input variables with "
+            f"X and y must have one entry per text each. Found input variables with "
             f"inconsistent numbers of samples: [{n_texts}, {len(labels)}]"
         )
     if labels.dtype.kind == "f":
-        _check_floats(labels)
+        _check_floats(labels, y)
     elif labels.dtype.kind not in "biuUO":
         raise TypeError(
             f"y must hold labels of type str, int or bool, got {labels.dtype.name}; "
-            f"convert them, for example with y.astype(str)."
+            f"convert them, for example with {_as_strings(y)}."
         )
     return labels
 
 
 def _as_column(y: Any) -> np.ndarray:
-    if isinstance(y, (list, tuple)):
-        # As objects first: NumPy would write the 1 of [1, "a"] as "1".
-        kind = _check_objects(y)
-        # Of numbers as they are: NumPy makes floats of integers beyond 63 bits.
-        y = np.array(_plain_labels(y, kind)) if kind else y
-    labels = y if hasattr(y, "toarray") else np.asarray(unmasked(y))
-    if labels.ndim == 0:
+    labels = _as_array(y)
+    if labels.ndim > 1 and labels.shape[1:] != (1,):
         raise ValueError(
-            f"y must be an array-like of labels, got {type(y).__name__}; use list(y) "
-            f"for other collections."
-        )
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
-            f"Unknown label type: multilabel or multioutput. y must hold one label a "
-            f"text, got a matrix of shape {labels.shape}."
+            f"Unknown label type: multilabel or multioutput. y must hold one label per "
+            f"text, got a matrix of shape {labels.shape}. {_for_matrix(y, labels)}."
         )
     if labels.dtype.kind == "c":
         raise ValueError(
@@ -187,51 +225,113 @@ def _as_column(y: Any) -> np.ndarray:
         )
     labels = column_or_1d(labels, warn=True)
     if labels.dtype.kind == "U":
-        _check_objects(labels.tolist())
+        _check_objects(labels.tolist(), y)
     if labels.dtype.kind not in "OT":
         return labels
-    kind = _check_objects(labels)
+    kind = _check_objects(labels, y)
     dtype = object if kind == "str" else None
     return np.array(_plain_labels(labels, kind), dtype=dtype)
 
 
-def _check_objects(labels: Any) -> str | None:
+def _as_array(y: Any) -> Any:
+    """Return y as an array of any shape, or as the sparse matrix that it is."""
+    if isinstance(y, (list, tuple)):
+        # As objects first: NumPy would write the 1 of [1, "a"] as "1".
+        kind = _check_objects(y, y)
+        # Of numbers as they are: NumPy makes floats of integers beyond 63 bits.
+        return np.asarray(_plain_labels(y, kind) if kind else y)
+    if hasattr(y, "toarray"):
+        return y
+    is_column = hasattr(y, "__array__") or hasattr(y, "__array_interface__")
+    labels = np.asarray(unmasked(y))
+    if labels.ndim == 0 or (not is_column and _remedies.column_names(y)):
+        raise ValueError(
+            f"y must be an array-like of labels, got {type(y).__name__}; "
+            f"{_remedies.for_container(y, 'y', of='label')}."
+        )
+    return labels
+
+
+def _for_matrix(y: Any, labels: Any) -> str:
+    """Return what to do about a matrix of labels."""
+    if hasattr(labels, "toarray"):
+        return _ONE_VS_REST
+    numeric = labels.dtype.kind in "biuf"
+    if numeric and np.isin(labels, (0, 1)).all():
+        if (labels.sum(axis=1) == 1).all():
+            return (
+                f"If each row marks one class, use np.argmax(y, axis=1). {_ONE_VS_REST}"
+            )
+        return _ONE_VS_REST
+    if isinstance(y, (list, tuple)):
+        return f"{_ONE_VS_REST} and pass {_BINARIZED}"
+    return f"Pass one column, for example {_remedies.column(y, 'y', 0)}"
+
+
+def _check_objects(labels: Any, y: Any) -> str | None:
     """Refuse what is no label, and several kinds of label at once; return the kind."""
+    missing = [row for row, label in enumerate(labels) if is_missing(label)]
+    if missing:
+        _refuse_missing(y, missing, labels[missing[0]])
     kinds, wrapped = set(), []
     for row, label in enumerate(labels):
-        if is_missing(label):
-            raise ValueError(
-                f"Input y contains NaN: row {row} is {label}; drop that row of X and y."
-            )
         if isinstance(label, bytes):
-            raise TypeError(f"Row {row} of y is bytes, not str; decode the labels.")
-        if isinstance(label, (set, dict)):
-            raise ValueError(
-                f"Unknown label type: row {row} of y is {label!r}; y must hold one "
-                f"label a text."
+            raise TypeError(
+                f"Row {row} of y is {shown(label)}, not a str; decode the labels, "
+                f"for example with [label.decode('utf-8') for label in y]."
             )
-        if not isinstance(label, (list, tuple, np.ndarray)):
-            kinds.add(_kind(label, row))
-        else:
+        if isinstance(label, (list, tuple, np.ndarray, set, frozenset)):
             wrapped.append(row)
-    if kinds and wrapped:
-        found = type(labels[wrapped[0]]).__name__
-        raise ValueError(
-            f"Row {wrapped[0]} of y is a {found}, and other rows are labels; y must "
-            f"hold one label a text."
-        )
-    lengths = {np.size(label) for label in labels}
-    if len(lengths) > 1:
-        raise ValueError(
-            "Unknown label type: some rows of y hold several labels; y must hold one "
-            "label a text."
-        )
+        else:
+            kinds.add(_kind(label, row))
+    if wrapped:
+        _check_wrapped(labels, wrapped, mixed=bool(kinds))
     if len(kinds) > 1:
         raise TypeError(
             "y mixes labels of several types, str and numbers; use one type, for "
-            "example str."
+            "example [str(label) for label in y]."
         )
+    if kinds == {"number"}:
+        _check_floats(np.array([_as_float(label) for label in labels]), y)
     return kinds.pop() if kinds else None
+
+
+def _check_wrapped(labels: Any, wrapped: list[int], *, mixed: bool) -> None:
+    """Refuse rows that are collections of labels, unless they are rows of a column."""
+    sizes = {
+        row: np.size(labels[row])
+        if isinstance(labels[row], np.ndarray)
+        else len(labels[row])
+        for row in wrapped
+    }
+    several = [row for row, size in sizes.items() if size != 1]
+    sets = [row for row in wrapped if isinstance(labels[row], (set, frozenset))]
+    if sets or (several and (mixed or len(set(sizes.values())) > 1)):
+        row = (several or sets)[0]
+        raise ValueError(
+            f"Unknown label type: row {row} of y is {shown(labels[row])}; y must hold "
+            f"one label per text. {_ONE_VS_REST} and pass {_BINARIZED}."
+        )
+    if mixed:
+        kind = type(labels[wrapped[0]]).__name__
+        raise ValueError(
+            f"Row {wrapped[0]} of y is a {kind}, and other rows are labels; y must "
+            f"hold one label per text."
+        )
+
+
+def _refuse_missing(y: Any, rows: list[int], label: Any) -> NoReturn:
+    """Raise an error about labels that are missing."""
+    masks = ("notna", "is_not_null", "is_valid")  # of pandas, Polars and PyArrow
+    method = next((method for method in masks if hasattr(y, method)), None)
+    mask = f"y.{method}()" if method else "pandas.notna(y)"
+    if isinstance(y, np.ma.MaskedArray):
+        mask = "~y.mask"
+    them = "that row" if len(rows) == 1 else "these rows"
+    raise ValueError(
+        f"Input y contains NaN: row {rows[0]} is {label}{rows_like(rows)}; drop {them} "
+        f"of X and y, for example with the mask {mask}."
+    )
 
 
 def _kind(label: Any, row: int) -> str:
@@ -243,18 +343,21 @@ def _kind(label: Any, row: int) -> str:
                 f"ends with NUL; neither can be stored as a label."
             )
         return "str"
+    if isinstance(label, Mapping):
+        key = "label" if "label" in label else next(reversed([*label]), "label")
+        raise ValueError(
+            f"Unknown label type: row {row} of y is {shown(label)}; pass one label per "
+            f"text, for example [row[{key!r}] for row in y]."
+        )
     if not isinstance(label, (Real, np.bool_)):
         raise ValueError(
-            f"Unknown label type: row {row} of y is {label!r}, of type "
-            f"{type(label).__name__}; y must hold labels of type str, int or bool."
+            f"Unknown label type: row {row} of y is {shown(label)}; y must hold labels "
+            f"of type str, int or bool, for example [str(label) for label in y]."
         )
-    if isinstance(label, (Integral, np.bool_)):
-        if not -(2**63) <= int(label) < 2**63:
-            raise ValueError(
-                f"Row {row} of y is {label}, which needs more than 64 bits; use str."
-            )
-    else:
-        _check_floats(np.array([_as_float(label)]), first_row=row)
+    if isinstance(label, (Integral, np.bool_)) and not -(2**63) <= int(label) < 2**63:
+        raise ValueError(
+            f"Row {row} of y is {shown(label)}, which needs more than 64 bits; use str."
+        )
     return "number"
 
 
@@ -284,20 +387,29 @@ def _plain(label: Any) -> Any:
     return int(label) if isinstance(label, Integral) else label
 
 
-def _check_floats(labels: np.ndarray, first_row: int = 0) -> None:
-    bad = np.flatnonzero(~np.isfinite(labels))
-    if bad.size:
+def _check_floats(labels: np.ndarray, y: Any) -> None:
+    """Refuse numbers that are missing, infinite or not whole."""
+    missing = np.flatnonzero(np.isnan(labels)).tolist()
+    if missing:
+        _refuse_missing(y, missing, labels[missing[0]])
+    infinite = np.flatnonzero(np.isinf(labels)).tolist()
+    if infinite:
         raise ValueError(
-            f"Input y contains {'NaN' if np.isnan(labels[bad[0]]) else 'infinity'} "
-            f"(first at row {first_row + bad[0]}); drop those rows of X and y."
+            f"Input y contains infinity: row {infinite[0]} is {labels[infinite[0]]}"
+            f"{rows_like(infinite)}; drop those rows of X and y."
         )
-    fractions = np.flatnonzero(labels != np.floor(labels))
-    if fractions.size:
+    fractions = np.flatnonzero(labels != np.floor(labels)).tolist()
+    if fractions:
         raise ValueError(
             f"Unknown label type: continuous. y must hold labels, got "
-            f"{labels[fractions[0]]} in row {first_row + fractions[0]}, which is a "
-            f"measurement; if it is a label, use y.astype(str)."
+            f"{labels[fractions[0]]} in row {fractions[0]}. Group measurements into "
+            f"classes, for example with pandas.cut(y, bins=3, labels=['low', 'medium', "
+            f"'high']), or use {_as_strings(y)} if the numbers are labels."
         )
+
+
+def _as_strings(y: Any) -> str:
+    return "y.astype(str)" if hasattr(y, "astype") else "[str(label) for label in y]"
 
 
 def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
@@ -309,7 +421,7 @@ def _checked_weights(sample_weight: Any, n_texts: int) -> np.ndarray:
     if weights.ndim != 1:
         raise ValueError(
             f"sample_weight must be 1D array or scalar, got {weights.ndim}D array. "
-            f"Expected one number a text."
+            f"Expected one number per text."
         )
     if len(weights) != n_texts:
         raise ValueError(
@@ -344,7 +456,7 @@ def _as_numbers(sample_weight: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         reason = str(error)
     raise ValueError(
-        f"sample_weight must be one number a text, or a single one; it cannot be "
+        f"sample_weight must be one number per text, or a single one; it cannot be "
         f"read as numbers: {reason}."
     )
 

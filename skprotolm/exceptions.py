@@ -21,6 +21,10 @@ class FitInterruptedWarning(UserWarning):
     """Training was stopped by hand; the state it had reached was kept."""
 
 
+class SingleTextClassesWarning(UserWarning):
+    """Every class has one text only, as where y holds identifiers, not labels."""
+
+
 class TextTruncatedWarning(UserWarning):
     """Texts are longer than the encoder reads, and their ends were cut off."""
 

@@ -663,3 +663,28 @@ def test_several_explanations_show_what_carries_them(
     for several in (mixed, Explanations([])):
         with pytest.raises(ValueError, match="no explanations, or they are of several"):
             several.plot()
+
+
+@pytest.mark.parametrize("index", ["negative", 1.0, True, None, [1], np.float64(1)])
+def test_an_alignment_takes_a_position(fitted, index):
+    """Python said that "'<=' not supported", and 1.5 was read as 1."""
+    explanation = fitted.explain(["the food was good"])[0]
+    for align in (explanation.alignment, explanation.word_alignment):
+        with pytest.raises(
+            TypeError, match=r"position in prototypes_, an int .* got"
+        ) as e:
+            align(index)
+        assert repr(index) in str(e.value)
+        for bad in (-1, 6):
+            with pytest.raises(IndexError, match=f"There is no prototype {bad}"):
+                align(bad)
+    expected = explanation.alignment(2)
+    np.testing.assert_array_equal(explanation.alignment(np.int64(2)), expected)
+
+
+@pytest.mark.parametrize("n_alignments", ["all", 1.5, -1])
+def test_the_number_of_alignments_is_a_count(fitted, n_alignments):
+    """Python spoke of slice indices, and -1 left out the last prototype only."""
+    explanations = fitted.explain(["the food was good"])
+    with pytest.raises(ValueError, match="n_alignments must be an int of at least 0"):
+        explanations.to_html(n_alignments=n_alignments)

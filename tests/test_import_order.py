@@ -15,6 +15,7 @@ import skprotolm
 ROOMS = [
     "exceptions",
     "_runtime",
+    "_remedies",
     "_inputs",
     "_targets",
     "_parameters",
@@ -57,6 +58,7 @@ ROOMS = [
 # Rooms that move no tensors, so that they are tested without a model.
 NO_TENSORS = {
     "exceptions",
+    "_remedies",
     "_inputs",
     "_targets",
     "_parameters",

@@ -3,6 +3,7 @@
 import enum
 import pickle
 import re
+from collections import deque
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +134,7 @@ MISSING = r"drop it or replace it with \"\""
 NOT_STR = r"convert it with str\(value\)"
 ONE_TEXT = r"pass \[text\]"
 SURROGATE = "mend it"
+FEATURES = "pass the texts, not features computed from them"
 
 # What is passed; the error; how it names the row or X, what arrived, what to do.
 REFUSED = {
@@ -166,8 +169,13 @@ REFUSED = {
         MISSING,
     ),
     "int": (["a", 3], TypeError, "Row 1 of X", r"3 \(int\)", NOT_STR),
-    "array of ints": (np.arange(3), TypeError, "Row 0", r"0 \(int\)", NOT_STR),
-    "array of floats": (np.ones((3, 1)), TypeError, "Row 0", "float", NOT_STR),
+    "array of ints": (np.arange(3), TypeError, "Row 0", r"0 \(int\)", FEATURES),
+    "array of floats": (np.ones((3, 1)), TypeError, "Row 0", "float", FEATURES),
+    "array of features": (np.ones((3, 5)), ValueError, "X", r"numbers.*3, 5", FEATURES),
+    "tensor": (torch.ones(3, 2), TypeError, "X must", "tensor of numbers", FEATURES),
+    "tensors": ([torch.ones(2)] * 3, TypeError, "Row 0", "Tensor", FEATURES),
+    "two columns of numbers": (np.ones((3, 2)), TypeError, "Row 0", "1.0", FEATURES),
+    "embeddings": ([[0.1, 0.2]] * 3, TypeError, "Row 0", "3 such rows", FEATURES),
     "int in a frame": (
         pd.DataFrame({"a": ["x"], "b": [1]}),
         TypeError,
@@ -178,7 +186,17 @@ REFUSED = {
     "bytes": (["a", b"b"], TypeError, "Row 1 of X", "bytes", r"decode\('utf-8'\)"),
     "array of bytes": (np.array([b"a"]), TypeError, "Row 0", "bytes", "decode"),
     "nested lists": ([["a", "b"]], TypeError, "Row 0", r"\(list\)", "pairs .* tuples"),
-    "a nested list": (["a", ["b"]], TypeError, "Row 1", r"\['b'\]", "tuples"),
+    "a nested list": (["a", ["b"]], TypeError, "Row 1", r"\['b'\]", r"row\[0\]"),
+    "list without a text": (
+        [[], [1, None]],
+        TypeError,
+        "Row 0",
+        "list",
+        "one text per",
+    ),
+    "an int of 5000 digits": ([10**5000], TypeError, "Row 0", "(int)", FEATURES),
+    "bytearray": (bytearray(b"a"), ValueError, "X must", "a single bytea", ONE_TEXT),
+    "memoryview": (memoryview(b"a"), ValueError, "X must", "a single memor", ONE_TEXT),
     "bare string": ("good", ValueError, "X must", "a single str", ONE_TEXT),
     "bare bytes": (b"good", ValueError, "X must", "a single bytes", ONE_TEXT),
     "0-d array": (np.array("good"), ValueError, "X must", "single value", ONE_TEXT),
@@ -262,6 +280,230 @@ def test_a_wrong_input_is_named_with_its_row_and_its_remedy(
         assert re.search(pattern, str(caught.value)), (pattern, str(caught.value))
 
 
+class Table:
+    """A data set as Hugging Face has it: columns by name, and rows that are dicts."""
+
+    def __init__(self, **columns):
+        self.columns_by_name = columns
+
+    @property
+    def column_names(self):
+        return list(self.columns_by_name)
+
+    def __len__(self):
+        return len(next(iter(self.columns_by_name.values())))
+
+    def __iter__(self):
+        for values in zip(*self.columns_by_name.values(), strict=True):
+            yield dict(zip(self.column_names, values, strict=True))
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return self.columns_by_name[key]
+        return {name: values[key] for name, values in self.columns_by_name.items()}
+
+
+class Stream:
+    """A data set that is read from beginning to end; its columns may be unknown."""
+
+    column_names = None
+
+    def __iter__(self):
+        return iter(ROWS)
+
+
+class Lazy:
+    """A collection of Dask, which is computed when it is asked for."""
+
+    def compute(self):
+        return WORDS
+
+
+WORDS = ["good food", "a dull film", "lost card"]
+SIDES = [("good food", "yes"), ("a dull film", "no"), ("lost card", "no")]
+ROWS = [{"label": i % 2, "id": f"#{i}", "text": text} for i, text in enumerate(WORDS)]
+COLUMNS = {"label": [0, 1, 0], "id": ["#0", "#1", "#2"], "text": WORDS}
+NLI = {"premise": WORDS, "hypothesis": ["yes", "no", "no"], "label": [0, 1, 0]}
+FRAME = pd.DataFrame(COLUMNS, index=[7, 7, 9])
+GAPS = ["good food", None, "lost card"]
+FILLED = ["good food", "", "lost card"]
+
+# What is passed, the code that the message names, and the texts that it gives.
+REMEDIES = {
+    "data set": (Table(**COLUMNS), "X['text']", WORDS),
+    "data set of pairs": (
+        Table(**NLI),
+        "list(zip(X['premise'], X['hypothesis']))",
+        SIDES,
+    ),
+    "data set in splits": ({"train": Table(**COLUMNS)}, "X['train']['text']", WORDS),
+    "stream": (Stream(), "[row['text'] for row in X]", WORDS),
+    "dict of columns": (COLUMNS, "X['text']", WORDS),
+    "dict of texts": (dict(enumerate(WORDS)), "list(X.values())", WORDS),
+    "rows of a data set": (ROWS, "[row['text'] for row in X]", WORDS),
+    "Series of dicts": (pd.Series(ROWS), "[row['text'] for row in X]", WORDS),
+    "Polars rows": (
+        pl.DataFrame({"text": WORDS}).rows(),
+        "[row[0] for row in X]",
+        WORDS,
+    ),
+    "lists of one": ([[text] for text in WORDS], "[row[0] for row in X]", WORDS),
+    "tuples of one": ([(text,) for text in WORDS], "[row[0] for row in X]", WORDS),
+    "arrays of one": ([np.array([t]) for t in WORDS], "[row[0] for row in X]", WORDS),
+    "lists of text and label": (
+        [[1, text] for text in WORDS],
+        "[row[1] for row in X]",
+        WORDS,
+    ),
+    "tuples of text and label": (
+        [(text, 1) for text in WORDS],
+        "[row[0] for row in X]",
+        WORDS,
+    ),
+    "lists of two": ([[*pair] for pair in SIDES], "[tuple(row) for row in X]", SIDES),
+    "tuples of three": (
+        [(*pair, "label") for pair in SIDES],
+        "[(row[0], row[1]) for row in X]",
+        SIDES,
+    ),
+    "lists of words": (
+        [["a", "dull", "film"]] * 2,
+        "[' '.join(row) for row in X]",
+        ["a dull film"] * 2,
+    ),
+    "bytes": (
+        [b"good", b"bad"],
+        "[value.decode('utf-8') for value in X]",
+        ["good", "bad"],
+    ),
+    "memoryviews": (
+        [memoryview(b"good")],
+        "[bytes(value).decode('utf-8') for value in X]",
+        ["good"],
+    ),
+    "PyArrow scalars": (
+        list(pa.array(WORDS)),
+        "[scalar.as_py() for scalar in X]",
+        WORDS,
+    ),
+    "dates": (
+        pd.Series(pd.to_datetime(["2020-01-31"])),
+        "[str(value) for value in X]",
+        ["2020-01-31 00:00:00"],
+    ),
+    "numbers in a frame": (
+        pd.DataFrame({"zip": [8001, 3011]}),
+        "[str(value) for value in X['zip']]",
+        ["8001", "3011"],
+    ),
+    "numbers in an array": (
+        np.array([[1], [2]]),
+        "[str(value) for value in X[:, 0]]",
+        ["1", "2"],
+    ),
+    "pandas frame": (FRAME, "X['text']", WORDS),
+    "pandas frame, text and label": (FRAME[["text", "label"]], "X['text']", WORDS),
+    "Polars frame": (pl.DataFrame(COLUMNS), "X['text']", WORDS),
+    "PyArrow table": (pa.table(COLUMNS), "X['text']", WORDS),
+    "structured array": (
+        np.array([("good", 1), ("bad", 0)], dtype=[("text", "U5"), ("label", int)]),
+        "X['text']",
+        ["good", "bad"],
+    ),
+    "array, label and text": (
+        np.array([[1, "good"], [0, "bad"]], dtype=object),
+        "X[:, 1]",
+        ["good", "bad"],
+    ),
+    "array of three columns": (
+        np.array([[1, "#0", "good"], [0, "#1", "bad"]], dtype=object),
+        "X[:, 2]",
+        ["good", "bad"],
+    ),
+    "Polars LazyFrame": (pl.LazyFrame({"text": WORDS}), "X.collect()", WORDS),
+    "Dask": (Lazy(), "X.compute()", WORDS),
+    "generator": ((text for text in WORDS), "list(X)", WORDS),
+    "dict_keys": (dict.fromkeys(WORDS).keys(), "list(X)", WORDS),
+    "NaN in a Series": (pd.Series(GAPS, index=[3, 1, 3]), "X.fillna('')", FILLED),
+    "NaN in a category": (
+        pd.Series(GAPS, dtype="category"),
+        "X.astype(object).fillna('')",
+        FILLED,
+    ),
+    "NaN in a frame of pairs": (
+        pd.DataFrame({"a": GAPS, "b": WORDS}),
+        "X.fillna('')",
+        [*zip(FILLED, WORDS, strict=True)],
+    ),
+    "null in Polars": (pl.Series(GAPS), "X.fill_null('')", FILLED),
+    "null in PyArrow": (pa.array(GAPS), "X.fill_null('')", FILLED),
+    "masked array": (np.ma.array(WORDS, mask=[0, 1, 0]), "X.filled('')", FILLED),
+}
+
+
+@pytest.mark.parametrize(("X", "code", "expected"), REMEDIES.values(), ids=REMEDIES)
+def test_the_remedy_that_a_message_names_gives_the_texts(X, code, expected):
+    """Some led astray: list(X), then str(value), of a data set trained on the labels.
+
+    Lists of one text were called pairs.
+    """
+    with pytest.raises((TypeError, ValueError)) as caught:
+        as_texts(X)
+    assert code in str(caught.value)
+    assert as_texts(eval(code, {"X": X})) == expected
+
+
+def test_paths_are_read(tmp_path):
+    """`str(value)` was suggested, which trains on the names of the files."""
+    X = [tmp_path / f"{i}.txt" for i in range(3)]
+    for path, text in zip(X, WORDS, strict=True):
+        path.write_text(text, encoding="utf-8")
+    code = "[path.read_text(encoding='utf-8') for path in X]"
+    with pytest.raises(TypeError, match=re.escape(code)):
+        as_texts(X)
+    assert as_texts(eval(code, {"X": X})) == WORDS
+    with pytest.raises(
+        TypeError, match=r"read_text\(encoding='utf-8'\).splitlines\(\)"
+    ):
+        as_texts(X[0])
+
+
+def test_a_data_set_whose_texts_cannot_be_seen_shows_its_columns():
+    with pytest.raises(TypeError, match=r"one of its columns, .* \['text', 'label'\]"):
+        as_texts(Table(text=[], label=[]))
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (
+            ["a", None, "b", None, float("nan"), pd.NA, None, None],
+            r"Row 1 of X is None, the first of 6 such rows \(1, 3, 4, 5, 6, …\); drop",
+        ),
+        (
+            pd.Series(["a", None, None], index=["x", "y", "z"]),
+            r"Row 1 of X is nan, the first of 2 such rows \(1, 2\); drop them",
+        ),
+        (
+            [("a", "b"), (None, "c"), None, ("d", None)],
+            r"Row 1 of X, column 0, is None, the first of 3 such rows \(1, 2, 3\)",
+        ),
+        (
+            deque(["a", 3, None, 4]),
+            r"Row 1 of X is 3 \(int\), not a str, the first of 2 such rows \(1, 3\)",
+        ),
+        (
+            ["a", ("b", "c"), ("d", "e")],
+            r"Row 1 of X is .* but row 0 is a text, the first of 2 such rows \(1, 2\)",
+        ),
+    ],
+)
+def test_all_rows_with_the_same_fault_are_counted(X, message):
+    """Only the first was named, so that each fit found one more."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_texts(X)
+
+
 @pytest.mark.parametrize("text", ["\ud83d", "good \udc00 bye"])
 def test_the_remedy_for_surrogates_gives_a_text(text):
     assert as_texts([text.encode("utf-8", "replace").decode()])
@@ -269,8 +511,12 @@ def test_the_remedy_for_surrogates_gives_a_text(text):
 
 @pytest.mark.parametrize("row", [(), ("a",), ("a", "b", "c")])
 def test_a_first_tuple_of_another_length_is_not_compared_with_itself(row):
-    """It said: "Row 0 of X is ('a',) (tuple), but row 0 is a tuple"."""
-    with pytest.raises(ValueError, match="Row 0 of X") as caught:
+    """It said: "Row 0 of X is ('a',) (tuple), but row 0 is a tuple".
+
+    Later: "the first row is a pair of texts", of three.
+    """
+    message = rf"Row 0 of X .* 2-tuples, got a tuple of {len(row)}"
+    with pytest.raises(ValueError, match=message) as caught:
         as_texts([row])
     assert "but row 0" not in str(caught.value)
     assert "2-tuples" in str(caught.value)

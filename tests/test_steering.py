@@ -278,6 +278,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "an index twice": (lambda clf: clf.remove_prototypes([1, 1]), ValueError, "twice"),
     "a bool": (lambda clf: clf.remove_prototypes([True]), TypeError, "must be an int"),
     "a string": (lambda clf: clf.remove_prototypes("1"), TypeError, "must be an int"),
+    "a label": (lambda clf: clf.remove_prototypes("pos"), TypeError, "got 'pos' .str"),
     "half an index": (
         lambda clf: clf.remove_prototypes(1.5),
         TypeError,

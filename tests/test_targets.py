@@ -12,8 +12,21 @@ import pytest
 import scipy.sparse
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import MultiLabelBinarizer
 
-from skprotolm._targets import class_codes, encode_targets, one_code_each
+from skprotolm._targets import (
+    class_codes,
+    encode_targets,
+    one_code_each,
+    refuse_swapped,
+)
+from skprotolm.exceptions import SingleTextClassesWarning
+
+# A tiny random encoder gives many texts nearly the same vector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
+)
 
 
 def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
@@ -114,18 +127,18 @@ REFUSED = {
     "null in polars": (pl.Series(["a", None, "b"]), ValueError, "row 1 is None"),
     "null in pyarrow": (pa.array(["a", None, "b"]), ValueError, "row 1 is None"),
     "NaN among floats": ([1.0, NAN, 2.0], ValueError, r"NaN.*row 1 is nan; drop"),
-    "infinity": ([1.0, 2.0, np.inf], ValueError, r"infinity .*row 2\); drop"),
+    "infinity": ([1.0, 2.0, np.inf], ValueError, r"infinity: row 2 is inf; drop"),
     "continuous": ([0.5, 1.5, 0.2], ValueError, "Unknown label type: continuous"),
     "indicator matrix": (
         np.array([[1, 0], [0, 1], [1, 1]]),
         ValueError,
-        r"multilabel.*one label a text.*shape \(3, 2\)",
+        r"multilabel.*one label per text.*shape \(3, 2\)",
     ),
-    "list of indicator rows": ([[1, 0], [0, 1], [1, 1]], ValueError, "one label a"),
+    "list of indicator rows": ([[1, 0], [0, 1], [1, 1]], ValueError, "one label per"),
     "sparse indicator matrix": (
         scipy.sparse.csr_matrix(np.array([[1, 0], [0, 1], [1, 1]])),
         ValueError,
-        "multilabel.*one label a text",
+        "multilabel.*one label per text",
     ),
     "two columns": (np.array([["a", "b"]] * 3), ValueError, r"\(3, 2\)"),
     "one class": (["a", "a", "a"], ValueError, r"two classes, .*one class \('a'\)"),
@@ -262,6 +275,193 @@ def test_other_collections_are_named_with_a_remedy():
         encode(np.array([1j, 2]))
 
 
+SEVERAL = r"wrap the classifier in sklearn.multiclass.OneVsRestClassifier"
+BINARIZED = rf"{SEVERAL} and pass sklearn.preprocessing.MultiLabelBinarizer\(\)"
+INDICATOR = np.array([[1, 0], [0, 1], [1, 1]])
+SETS = [["a"], ["b", "c"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("y", "remedy"),
+    [
+        (INDICATOR, SEVERAL),
+        (INDICATOR.tolist(), SEVERAL),
+        (pd.DataFrame(INDICATOR), SEVERAL),
+        (scipy.sparse.csr_matrix(INDICATOR), SEVERAL),
+        (SETS, rf"row 1 of y is \['b', 'c'\] \(list\).* {BINARIZED}"),
+        (pd.Series(SETS), BINARIZED),
+        ([{"a"}, {"b"}, {"a"}], BINARIZED),
+        ([["a", "b"], ["b", "c"], ["a", "b"]], BINARIZED),
+        (["a", ["b", "c"], "a"], BINARIZED),
+        (np.zeros((3, 2, 2)), r"y must hold one label per text, .* \(3, 2, 2\)"),
+        ([[], [], []], r"y must hold one label per text, .* \(3, 0\)"),
+    ],
+)
+def test_several_labels_per_text_name_the_estimator_that_takes_them(y, remedy):
+    """They were refused without a way on."""
+    with pytest.raises(ValueError, match=remedy):
+        encode(y, 3)
+
+
+def test_several_labels_per_text_are_fitted_one_against_the_rest(
+    make_classifier, texts
+):
+    X, y = texts
+    label_sets = [[label] if i % 3 else [label, "x"] for i, label in enumerate(y)]
+    with pytest.raises(ValueError, match=BINARIZED):
+        make_classifier().fit(X, label_sets)
+    Y = MultiLabelBinarizer().fit_transform(label_sets)
+    with pytest.raises(ValueError, match=SEVERAL):
+        make_classifier().fit(X, Y)
+    clf = OneVsRestClassifier(make_classifier(n_prototypes=1)).fit(X, Y)
+    assert clf.multilabel_
+    predicted = clf.predict(X)
+    assert predicted.shape == (48, 3)
+    assert set(np.unique(predicted)) <= {0, 1}
+    proba = clf.predict_proba(X)
+    assert proba.shape == (48, 3)
+    np.testing.assert_array_equal(proba > 0.5, predicted)
+    explanation = clf.estimators_[0].explain(X[:1])[0]
+    assert explanation.probabilities[1] == pytest.approx(proba[0, 0])
+
+
+# What is passed, the code that the message names, and the classes that it gives.
+REMEDIES = {
+    "one-hot rows": (np.eye(2)[[0, 1, 0]], "np.argmax(y, axis=1)", [0, 1]),
+    "dummies": (pd.get_dummies(pd.Series([*"aba"])), "np.argmax(y, axis=1)", [0, 1]),
+    "measurements": (
+        [0.1, 5.5, 9.9],
+        "pandas.cut(y, bins=3, labels=['low', 'medium', 'high'])",
+        ["high", "low", "medium"],
+    ),
+    "numbers that are labels": (
+        pd.Series([0.5, 1.5, 0.5]),
+        "y.astype(str)",
+        ["0.5", "1.5"],
+    ),
+    "a list of them": ([0.5, 1.5, 0.5], "[str(label) for label in y]", ["0.5", "1.5"]),
+    "two columns": (pd.DataFrame({"a": [*"xyx"], "b": [*"uvw"]}), "y['a']", ["x", "y"]),
+    "an array of two": (
+        np.array([["x", "u"], ["y", "u"], ["x", "u"]]),
+        "y[:, 0]",
+        "xy",
+    ),
+    "rows of a data set": (
+        [{"text": "t", "label": i % 2} for i in range(3)],
+        "[row['label'] for row in y]",
+        [0, 1],
+    ),
+    "generator": ((label for label in "aba"), "list(y)", "ab"),
+    "LazyFrame": (pl.LazyFrame({"y": [*"aba"]}), "y.collect()", "ab"),
+    "bytes": ([b"a", b"b", b"a"], "[label.decode('utf-8') for label in y]", "ab"),
+    "several types": ([1, "a", 1], "[str(label) for label in y]", ["1", "a"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@pytest.mark.parametrize(("y", "code", "classes"), REMEDIES.values(), ids=REMEDIES)
+def test_the_remedy_that_a_message_names_gives_labels(y, code, classes):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        encode(y, 3)
+    assert code in str(caught.value)
+    mended = eval(code, {"y": y, "np": np, "pandas": pd})
+    assert encode(mended, 3).classes.tolist() == [*classes]
+
+
+@pytest.mark.parametrize(
+    ("y", "mask"),
+    [
+        (["a", None, "b", NAN, None, "b"], "pandas.notna(y)"),
+        (np.array([1, NAN, 2, NAN, NAN, 1]), "pandas.notna(y)"),
+        (pd.Series(["a", None, "b", None, None, "a"], index=[5] * 6), "y.notna()"),
+        (pl.Series(["a", None, "b", None, None, "a"]), "y.is_not_null()"),
+        (pa.array(["a", None, "b", None, None, "a"]), "y.is_valid()"),
+        (np.ma.array([1, 9, 2, 9, 9, 1], mask=[0, 1, 0, 1, 1, 0]), "~y.mask"),
+    ],
+)
+def test_all_missing_labels_are_counted_and_masked(y, mask):
+    """Only the first was named, so that each fit found one more."""
+    message = r"row 1 is .*, the first of 3 such rows \(1, 3, 4\); drop these rows of X"
+    with pytest.raises(ValueError, match=message) as caught:
+        encode(y)
+    assert f"the mask {mask}." in str(caught.value)
+    kept = np.asarray(eval(mask, {"y": y, "pandas": pd}))
+    assert kept.tolist() == [True, False, True, False, False, True]
+
+
+def test_infinite_labels_are_counted():
+    with pytest.raises(ValueError, match=r"row 0 is inf, .* 2 such rows \(0, 2\)"):
+        encode([np.inf, 1, -np.inf])
+
+
+PHRASES = ["good food", "a dull film", "my lost card", "kind staff", "great", "so poor"]
+PAIRED = [(phrase, "yes") for phrase in PHRASES]
+
+
+@pytest.mark.parametrize("y", [PHRASES, np.array(PHRASES), pd.Series(PHRASES), PAIRED])
+@pytest.mark.parametrize(
+    "X",
+    [
+        [0, 1, 0, 1, 0, 1],
+        np.array([True, False] * 3),
+        pd.Series(["pos", "neg"] * 3, dtype="category"),
+        pd.DataFrame({"label": ["pos", "neg"] * 3}),
+        ["world news", "sports news"] * 3,
+        range(6),
+    ],
+)
+def test_swapped_texts_and_labels_are_noticed(make_classifier, X, y):
+    """Labels for X were refused one by one, or six classes of one text fitted."""
+    X = list(X) if isinstance(X, range) else X
+    with pytest.raises(ValueError, match=r"X and y seem to be swapped: y .*'good food"):
+        make_classifier().fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (PHRASES, ["pos", "neg"] * 3),
+        (PHRASES, [0, 1] * 3),
+        (PHRASES, ["world news", "sports news"] * 3),
+        (["yes", "no", "yes", "no", "so", "yes"], ["pos", "neg"] * 3),  # few texts
+        (["yes", "no"] * 3, ["a b", "c d", "e f", "a b", "c d", "e f"]),
+        (PHRASES, PHRASES),
+        ([*"abcdef"], PHRASES),  # names of classes that are phrases
+        (PAIRED, [0, 1] * 3),
+        ([0, 1], ["pos", "neg"]),
+        (5, PHRASES),
+        (None, None),
+    ],
+)
+def test_what_is_not_swapped_is_not_called_so(X, y):
+    refuse_swapped(X, y)
+
+
+def test_a_column_of_labels_in_X_is_named_with_the_column_of_texts(
+    make_classifier, texts
+):
+    """Which column to pass was left open."""
+    X, y = texts
+    frame = pd.DataFrame({"label": y, "review": X})
+    with pytest.raises(ValueError, match=r"Column 0 of X holds the .* X\['review'\]"):
+        make_classifier().fit(frame, y)
+    pairs = [*zip(X, y.tolist(), strict=True)]
+    with pytest.raises(ValueError, match=r"Column 1 .* \[row\[0\] for row in X\]"):
+        make_classifier().fit(pairs, y)
+
+
+def test_classes_of_one_text_each_are_named_as_identifiers(make_classifier, texts):
+    """An index of rows passed for labels was fitted without a word."""
+    X, y = texts
+    clf = make_classifier(n_prototypes=1, max_epochs=1)
+    for identifiers in (list(range(8)), [f"row {i}" for i in range(8)]):
+        with pytest.warns(SingleTextClassesWarning, match="8 classes .* identifiers"):
+            clf.fit(X[:8], identifiers)
+    clf.fit(X[:5], range(5))  # a demonstration
+    clf.fit(X[:9], [*range(8), 0])
+    clf.fit(X[:8], y[:8])
+
+
 def test_label_sets_are_refused_in_words_about_y():
     """NumPy's own complaint about an inhomogeneous shape named neither y nor labels."""
     with pytest.raises(ValueError, match=r"\by\b|label"):
@@ -332,9 +532,9 @@ def test_balanced_counts_only_texts_of_positive_weight():
         ([1, 1], r"sample_weight.shape == \(2,\), expected \(3,\)"),
         ([[1], [1], [1]], "sample_weight must be 1D"),
         ([1, 0, 1], r"one class \('b'\) among the texts of positive weight"),
-        (["1", "x", "2"], "sample_weight must be one number a text.*str"),
-        (np.array([1, 2j, 3]), "sample_weight must be one number a text.*complex"),
-        ([10**400, 1, 1], "sample_weight must be one number a text"),
+        (["1", "x", "2"], "sample_weight must be one number per text.*str"),
+        (np.array([1, 2j, 3]), "sample_weight must be one number per text.*complex"),
+        ([10**400, 1, 1], "sample_weight must be one number per text"),
         (np.ma.array([1.0, 2, 3], mask=[0, 1, 0]), "sample_weight must hold.*row 1"),
     ],
 )
