@@ -66,6 +66,59 @@ def browse(
     return json.loads(html.unescape(shown)), "\n".join(console)
 
 
+DARK = ["--blink-settings=preferredColorScheme=0"]
+in_both_schemes = pytest.mark.parametrize("options", [[], DARK], ids=["light", "dark"])
+
+# Contrast as in the Web Content Accessibility Guidelines 2.1, 1.4.3.
+MEASURES = """
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const canvas = document.createElement("canvas").getContext(
+        "2d", {willReadFrequently: true});
+    const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = (c) => {
+        const [r, g, b] = c.map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const over = (c, alpha, under) =>
+        c.map((v, i) => alpha * v + (1 - alpha) * under[i]);
+    const paper = () => {  // the canvas under the root's background
+        const probe = document.createElement("div");
+        probe.style.backgroundColor = "Canvas";
+        document.documentElement.append(probe);
+        const color = rgb(getComputedStyle(probe).backgroundColor).slice(0, 3);
+        probe.remove();
+        return color;
+    };
+    const behind = (e) => {
+        const layers = [];
+        for (; e; e = e.parentElement) {
+            const [r, g, b, a] = rgb(getComputedStyle(e).backgroundColor);
+            layers.push([[r, g, b], a / 255]);
+            if (a === 255) break;
+        }
+        return layers.reverse().reduce((under, [c, a]) => over(c, a, under), paper());
+    };
+    const isDark = (e) => light(behind(e)) < 0.5;
+    const contrast = (e) => {
+        const under = behind(e);
+        const [r, g, b, alpha] = rgb(getComputedStyle(e).color);
+        const [x, y] = [light(over([r, g, b], alpha / 255, under)), light(under)];
+        return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+    };
+    const written = () => all("body *").filter(
+        e => !e.closest("svg, script, style, title")
+            && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
+    const faint = () => written().map(e => [contrast(e), e.tagName, e.className])
+        .filter(([c]) => c < 4.5);
+"""
+
+
 CHOOSE = """
     const box = document.querySelector(".skprotolm-match");
     box.querySelector("summary").click();
@@ -239,40 +292,8 @@ def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
     assert found["text"] == HOSTILE + " again"
 
 
-# Contrast as in the Web Content Accessibility Guidelines 2.1, 1.4.3.
 ACCESSIBLE = """
-    const all = (selector) => [...document.querySelectorAll(selector)];
     const levels = all("h1, h2, h3, h4").map(e => Number(e.tagName[1]));
-    const canvas = document.createElement("canvas").getContext(
-        "2d", {willReadFrequently: true});
-    const rgb = (color) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = color;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const light = (c) => {
-        const [r, g, b] = c.map(v => v / 255)
-            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const behind = (e) => {
-        const layers = [];
-        for (; e; e = e.parentElement) {
-            const [r, g, b, a] = rgb(getComputedStyle(e).backgroundColor);
-            layers.push([[r, g, b], a / 255]);
-            if (a === 255) break;
-        }
-        return layers.reverse().reduce(
-            (under, [c, a]) => c.map((v, i) => a * v + (1 - a) * under[i]),
-            [255, 255, 255]);
-    };
-    const contrast = (e) => {
-        const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
-        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    };
-    const written = all("body *").filter(e => !e.closest("svg, script, style, title")
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
     const fields = all("input, select");
     return {levels, lang: document.documentElement.lang,
             unlabelled: fields.filter(e => !e.labels.length).length,
@@ -286,18 +307,15 @@ ACCESSIBLE = """
             broken: all("a").filter(e => !document.querySelector(
                 e.getAttribute("href"))).length,
             wide: document.documentElement.scrollWidth - innerWidth,
-            dark: light(behind(document.body)) < 0.5,
-            faint: written.map(e => [contrast(e), e.tagName, e.className])
-                .filter(([c]) => c < 4.5)};
+            dark: isDark(document.body), faint: faint()};
 """
-DARK = ["--blink-settings=preferredColorScheme=0"]
 
 
-@pytest.mark.parametrize("options", [[], DARK], ids=["light", "dark"])
+@in_both_schemes
 @pytest.mark.parametrize("width", [500, 1280])  # no narrower window can be had
 def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
     options = [*options, f"--window-size={width},900"]
-    found, console = browse(report, ACCESSIBLE, tmp_path, options)
+    found, console = browse(report, MEASURES + ACCESSIBLE, tmp_path, options)
     assert console == ""
     levels = found["levels"]
     assert levels[0] == 1
