@@ -195,6 +195,24 @@ def test_any_text_has_a_page(fitted, text, tmp_path):
     assert found == text.strip()
 
 
+@in_both_schemes
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_page_of_explanations_can_be_read(fitted, tmp_path, options, width):
+    """On dark systems, the title was light text on a white page."""
+    page = fitted.explain(["the food was good", "bad film"]).to_html()
+    script = """return {dark: isDark(document.body), faint: faint(),
+        wide: document.documentElement.scrollWidth - innerWidth,
+        scheme: getComputedStyle(document.documentElement).colorScheme};"""
+    found, console = browse(
+        page, MEASURES + script, tmp_path, [*options, f"--window-size={width},900"]
+    )
+    assert console == ""
+    assert found["dark"] == (options == DARK)
+    assert found["scheme"] == "light dark"  # scroll bars follow it, too
+    assert found["faint"] == []
+    assert found["wide"] <= 0
+
+
 # --- The report.
 
 
