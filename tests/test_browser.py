@@ -66,6 +66,59 @@ def browse(
     return json.loads(html.unescape(shown)), "\n".join(console)
 
 
+DARK = ["--blink-settings=preferredColorScheme=0"]
+in_both_schemes = pytest.mark.parametrize("options", [[], DARK], ids=["light", "dark"])
+
+# Contrast as in the Web Content Accessibility Guidelines 2.1, 1.4.3.
+MEASURES = """
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const canvas = document.createElement("canvas").getContext(
+        "2d", {willReadFrequently: true});
+    const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = (c) => {
+        const [r, g, b] = c.map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const over = (c, alpha, under) =>
+        c.map((v, i) => alpha * v + (1 - alpha) * under[i]);
+    const paper = () => {  // the canvas under the root's background
+        const probe = document.createElement("div");
+        probe.style.backgroundColor = "Canvas";
+        document.documentElement.append(probe);
+        const color = rgb(getComputedStyle(probe).backgroundColor).slice(0, 3);
+        probe.remove();
+        return color;
+    };
+    const behind = (e) => {
+        const layers = [];
+        for (; e; e = e.parentElement) {
+            const [r, g, b, a] = rgb(getComputedStyle(e).backgroundColor);
+            layers.push([[r, g, b], a / 255]);
+            if (a === 255) break;
+        }
+        return layers.reverse().reduce((under, [c, a]) => over(c, a, under), paper());
+    };
+    const isDark = (e) => light(behind(e)) < 0.5;
+    const contrast = (e) => {
+        const under = behind(e);
+        const [r, g, b, alpha] = rgb(getComputedStyle(e).color);
+        const [x, y] = [light(over([r, g, b], alpha / 255, under)), light(under)];
+        return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
+    };
+    const written = () => all("body *").filter(
+        e => !e.closest("svg, script, style, title")
+            && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
+    const faint = () => written().map(e => [contrast(e), e.tagName, e.className])
+        .filter(([c]) => c < 4.5);
+"""
+
+
 CHOOSE = """
     const box = document.querySelector(".skprotolm-match");
     box.querySelector("summary").click();
@@ -140,6 +193,24 @@ def test_any_text_has_a_page(fitted, text, tmp_path):
     )
     assert console == ""
     assert found == text.strip()
+
+
+@in_both_schemes
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_page_of_explanations_can_be_read(fitted, tmp_path, options, width):
+    """On dark systems, the title was light text on a white page."""
+    page = fitted.explain(["the food was good", "bad film"]).to_html()
+    script = """return {dark: isDark(document.body), faint: faint(),
+        wide: document.documentElement.scrollWidth - innerWidth,
+        scheme: getComputedStyle(document.documentElement).colorScheme};"""
+    found, console = browse(
+        page, MEASURES + script, tmp_path, [*options, f"--window-size={width},900"]
+    )
+    assert console == ""
+    assert found["dark"] == (options == DARK)
+    assert found["scheme"] == "light dark"  # scroll bars follow it, too
+    assert found["faint"] == []
+    assert found["wide"] <= 0
 
 
 # --- The report.
@@ -239,40 +310,8 @@ def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
     assert found["text"] == HOSTILE + " again"
 
 
-# Contrast as in the Web Content Accessibility Guidelines 2.1, 1.4.3.
 ACCESSIBLE = """
-    const all = (selector) => [...document.querySelectorAll(selector)];
     const levels = all("h1, h2, h3, h4").map(e => Number(e.tagName[1]));
-    const canvas = document.createElement("canvas").getContext(
-        "2d", {willReadFrequently: true});
-    const rgb = (color) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = color;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const light = (c) => {
-        const [r, g, b] = c.map(v => v / 255)
-            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const behind = (e) => {
-        const layers = [];
-        for (; e; e = e.parentElement) {
-            const [r, g, b, a] = rgb(getComputedStyle(e).backgroundColor);
-            layers.push([[r, g, b], a / 255]);
-            if (a === 255) break;
-        }
-        return layers.reverse().reduce(
-            (under, [c, a]) => c.map((v, i) => a * v + (1 - a) * under[i]),
-            [255, 255, 255]);
-    };
-    const contrast = (e) => {
-        const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
-        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    };
-    const written = all("body *").filter(e => !e.closest("svg, script, style, title")
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()));
     const fields = all("input, select");
     return {levels, lang: document.documentElement.lang,
             unlabelled: fields.filter(e => !e.labels.length).length,
@@ -286,18 +325,15 @@ ACCESSIBLE = """
             broken: all("a").filter(e => !document.querySelector(
                 e.getAttribute("href"))).length,
             wide: document.documentElement.scrollWidth - innerWidth,
-            dark: light(behind(document.body)) < 0.5,
-            faint: written.map(e => [contrast(e), e.tagName, e.className])
-                .filter(([c]) => c < 4.5)};
+            dark: isDark(document.body), faint: faint()};
 """
-DARK = ["--blink-settings=preferredColorScheme=0"]
 
 
-@pytest.mark.parametrize("options", [[], DARK], ids=["light", "dark"])
+@in_both_schemes
 @pytest.mark.parametrize("width", [500, 1280])  # no narrower window can be had
 def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
     options = [*options, f"--window-size={width},900"]
-    found, console = browse(report, ACCESSIBLE, tmp_path, options)
+    found, console = browse(report, MEASURES + ACCESSIBLE, tmp_path, options)
     assert console == ""
     levels = found["levels"]
     assert levels[0] == 1
@@ -312,3 +348,250 @@ def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
     problems = ("unlabelled", "unnamed", "headless", "tables", "broken")
     assert {name: found[name] for name in problems} == dict.fromkeys(problems, 0)
     assert found["faint"] == []
+
+
+# --- Snippets in notebooks and other pages. The rules below are a few like those of
+# such pages, with the same selectors and properties.
+
+JUPYTERLAB = """
+    body { background: var(--jp-layout-color0); margin: 0; --jp-layout-color0: white;
+        --jp-font: rgba(0, 0, 0, 0.87); --jp-row: #f5f5f5; --jp-border: #bdbdbd; }
+    body[data-jp-theme-light="false"] { --jp-layout-color0: #111; --jp-font: white;
+        --jp-row: #212121; --jp-border: #616161; }
+    .jp-RenderedHTMLCommon { color: var(--jp-font); font: 14px/1.6 serif; }
+    .jp-RenderedHTMLCommon h2, .jp-RenderedHTMLCommon h3 { font-size: 1.728em;
+        font-weight: 500; line-height: 1; margin: 1.2em 0 0.8em; }
+    .jp-RenderedHTMLCommon h2:first-child { margin-top: 0.6em; }
+    .jp-RenderedHTMLCommon table { border: none; color: var(--jp-font); font-size: 13px;
+        margin: 0 auto 1em; table-layout: fixed; }
+    .jp-RenderedHTMLCommon thead { border-bottom: 1px solid var(--jp-border);
+        vertical-align: bottom; }
+    .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th, .jp-RenderedHTMLCommon tr {
+        border: none; line-height: normal; max-width: none; padding: 0.5em;
+        vertical-align: middle; white-space: normal; }
+    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon td,
+    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th,
+    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon tr { text-align: right; }
+    .jp-RenderedHTMLCommon tbody tr:nth-child(odd) {
+        background: var(--jp-layout-color0); }
+    .jp-RenderedHTMLCommon tbody tr:nth-child(even) { background: var(--jp-row); }
+    .jp-RenderedHTMLCommon p { margin: 0 0 1em; text-align: left; }
+    .jp-OutputArea-output dl, .jp-OutputArea-output dt, .jp-OutputArea-output dd {
+        display: block; margin: 0; padding: 0; }
+    .jp-OutputArea-output dl { overflow: hidden; width: 100%; }
+    .jp-OutputArea-output dt { float: left; font-weight: bold; width: 20%; }
+    .jp-OutputArea-output dd { float: left; width: 80%; }
+    .jp-RenderedHTMLCommon > *:last-child { margin-bottom: 0.5em; }
+"""
+CLASSIC = """
+    html { font-size: 10px; }
+    * { box-sizing: border-box; }
+    article, details, summary { display: block; }
+    caption { color: #777; padding: 8px 0; text-align: left; }
+    dl { margin: 0 0 18px; }
+    dt, dd { line-height: 1.4; }
+    dt { font-weight: bold; }
+    .rendered_html table { border: none; color: black; font-size: 12px;
+        margin: 0 auto; table-layout: fixed; }
+    .rendered_html tr, .rendered_html th, .rendered_html td { border: none;
+        line-height: normal; padding: 0.5em; text-align: right; white-space: normal;
+        vertical-align: middle; }
+    .rendered_html tbody tr:nth-child(odd) { background: #f5f5f5; }
+    .rendered_html h2 { font-size: 157.1%; line-height: 1; margin: 1.27em 0 0; }
+    .rendered_html * + p, .rendered_html * + table { margin-top: 1em; }
+"""
+SPHINX = """
+    body[data-theme="dark"] { background: #131416; color: #cfd0d0; }
+    article { background: inherit; line-height: 1.3; overflow-wrap: break-word; }
+    article[role=main] * { scrollbar-width: thin; }
+    table > caption { font-size: 81%; text-align: center; }
+    dl:not([class]) dt { font-weight: 500; margin-top: 0.25rem; }
+    dd { margin: 3px 0 10px 30px; }
+    div.body p, div.body dd, div.body td { hyphens: auto; line-height: 140%; }
+    #page td { padding: 1em; }
+"""
+# The rules of a page, and the elements around a snippet in it.
+HOSTS = {
+    "jupyterlab": (
+        JUPYTERLAB,
+        '<div class="jp-OutputArea-output jp-RenderedHTMLCommon jp-RenderedHTML">',
+    ),
+    "classic": (CLASSIC, '<div class="rendered_html">'),
+    "sphinx": (SPHINX, '<div class="body" id="page"><article role="main">'),
+    "plain": ("", "<div>"),
+}
+
+
+def hosted(snippet: str, host: str, theme: str = "") -> str:
+    """Return the page of a host with a snippet in it; `theme` is set on its body."""
+    rules, around = HOSTS[host]
+    return (
+        f"<!doctype html><html><head><style>{rules}</style></head>"
+        f"<body {theme}>{around}{snippet}</div></body></html>"
+    )
+
+
+@pytest.fixture(scope="module")
+def snippet(make_classifier, fitted, texts) -> str:
+    """Explanations of a text and of a pair, and prototypes, as notebooks show them."""
+    X, y = texts
+    pairs = [(text, "the same") for text in X]
+    clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(pairs, y)
+    shown = [fitted.explain([X[0]]), clf.explain([pairs[0]]), fitted.prototypes_]
+    return "".join(each._repr_html_() for each in shown)
+
+
+LOOKS = """
+    for (const e of all("details")) e.open = true;
+    return all(".skprotolm, .skprotolm :not(style)").map(e => {
+        const box = e.getBoundingClientRect();
+        const from = e.closest(".skprotolm").getBoundingClientRect();
+        const style = getComputedStyle(e);
+        return {tag: e.tagName, x: box.x - from.x, y: box.y - from.y,
+                ...Object.fromEntries([...style].map(name => [name, style[name]]))};
+    });
+"""
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("host", ["jupyterlab", "classic", "sphinx"])
+def test_a_snippet_looks_the_same_everywhere(snippet, tmp_path, host, width):
+    """JupyterLab's rules for tables and lists put labels over numbers."""
+    sized = f"<div style='width: 90vw'>{snippet}</div>"
+    script, options = MEASURES + LOOKS, [f"--window-size={width},900"]
+    looks, _ = browse(hosted(sized, host), script, tmp_path, options)
+    expected, _ = browse(hosted(sized, "plain"), script, tmp_path, options)
+    assert len(looks) == len(expected) > 100
+    changed = [
+        (one["tag"], name, one[name], other[name])
+        for one, other in zip(looks, expected, strict=True)
+        for name in other
+        if one[name] != other[name]
+    ]
+    assert changed == []
+
+
+FITS = """
+    for (const e of all("details")) e.open = true;
+    const box = (e) => e.getBoundingClientRect();
+    const columns = all(".skprotolm-shares").map(
+        table => [...table.querySelectorAll("th")].map(e => box(e).width));
+    const ink = (e) => {  // its text, which may overflow its box
+        const range = document.createRange();
+        range.selectNodeContents(e);
+        return range.getBoundingClientRect();
+    };
+    const overlap = (one, other) => ink(one).left < ink(other).right
+        && ink(other).left < ink(one).right
+        && ink(one).top < ink(other).bottom
+        && ink(other).top < ink(one).bottom;
+    const covered = all("dl").flatMap(list => {
+        const parts = [...list.querySelectorAll("dt, dd")];
+        return parts.filter(one => parts.some(e => e !== one && overlap(one, e)));
+    });
+    const wide = all(".skprotolm *").filter(
+        e => box(e).right > box(e.closest(".skprotolm")).right + 0.5);
+    return {columns, parts: all("dl > div").length, covered: covered.length,
+            wide: wide.map(e => e.tagName),
+            page: document.documentElement.scrollWidth - innerWidth};
+"""
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_snippet_fits_into_a_notebook(snippet, tmp_path, width):
+    """The column of quotes had a fifth of the table's width."""
+    found, console = browse(
+        hosted(snippet, "jupyterlab"),
+        MEASURES + FITS,
+        tmp_path,
+        [f"--window-size={width},900"],
+    )
+    assert console == ""
+    assert found["parts"] >= 12
+    assert found["covered"] == 0, "labels lie over numbers"
+    assert found["wide"] == []
+    assert found["page"] <= 0
+    assert len(found["columns"]) == 2
+    for columns in found["columns"]:
+        # In a narrow window, quotes have rows of their own.
+        assert columns[3] == (0 if width == 500 else max(columns))
+
+
+COLORS = """
+    return {dark: all(".skprotolm, .skprotolm-card").map(isDark), faint: faint()};
+"""
+
+
+@in_both_schemes
+@pytest.mark.parametrize(
+    ("host", "theme", "is_dark"),
+    [
+        ("jupyterlab", "data-jp-theme-light=true", False),
+        ("jupyterlab", "data-jp-theme-light=false", True),
+        ("sphinx", "data-theme=dark", True),
+        ("plain", "", None),
+    ],
+)
+def test_a_snippet_has_the_colors_of_its_notebook(
+    snippet, tmp_path, options, host, theme, is_dark
+):
+    """The system's colors gave light text on the white page of a light notebook."""
+    page = hosted(snippet, host, theme)
+    found, console = browse(page, MEASURES + COLORS, tmp_path, options)
+    assert console == ""
+    # A page without a theme has that of the system.
+    assert set(found["dark"]) == {options == DARK if is_dark is None else is_dark}
+    assert found["faint"] == []
+
+
+THEMES = {
+    "": "light dark",
+    'data-jp-theme-light="true"': "light",
+    'data-jp-theme-light="false"': "dark",
+    'data-vscode-theme-kind="vscode-light"': "light",
+    'data-vscode-theme-kind="vscode-dark"': "dark",
+    'data-vscode-theme-kind="vscode-high-contrast"': "dark",
+    'data-vscode-theme-kind="vscode-high-contrast-light"': "light",
+    'data-theme="light"': "light",  # of Sphinx
+    'data-theme="dark"': "dark",
+    'data-theme="auto"': "light dark",
+    'theme="dark"': "dark",  # of Colab
+}
+
+
+def test_a_snippet_follows_the_themes_of_notebooks(snippet, tmp_path):
+    pages = [f"<div {theme}>{snippet}</div>" for theme in THEMES]
+    script = """return all("body > div > div > .skprotolm:first-child").map(
+        e => getComputedStyle(e).colorScheme)"""
+    page = hosted("".join(pages), "plain")
+    found, _ = browse(page, MEASURES + script, tmp_path)
+    assert found == list(THEMES.values())
+
+
+KEYS = """
+    const [summary] = all("summary");
+    const article = summary.closest("article");
+    summary.focus();
+    const {outlineStyle, cursor} = getComputedStyle(summary);
+    const focused = summary.matches(":focus-visible");
+    summary.click();
+    const open = summary.parentElement.open;
+    article.hidden = true;
+    return {outlineStyle, cursor, focused, open,
+            order: all("summary").map(e => e.tabIndex),
+            hidden: !article.checkVisibility()};
+"""
+
+
+def test_a_snippet_can_be_used_by_keyboard(snippet, tmp_path):
+    """Some pages remove the outline of the focused element."""
+    rules = "<style>.jp-RenderedHTML :focus { outline: none; }</style>"
+    page = hosted(rules + snippet, "jupyterlab")
+    found, console = browse(page, MEASURES + KEYS, tmp_path)
+    assert console == ""
+    assert found["focused"]
+    assert found["outlineStyle"] == "auto"
+    assert found["cursor"] == "pointer"
+    assert found["open"]
+    assert set(found["order"]) == {0}
+    assert found["hidden"]
