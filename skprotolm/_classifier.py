@@ -42,7 +42,7 @@ from skprotolm._parameters import (
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._prototypes import Prototypes
 from skprotolm._report import Corpus
-from skprotolm._runtime import infer_seed, seeded, warn
+from skprotolm._runtime import infer_seed, seeded, undisturbed, warn
 from skprotolm._state import FittedState
 from skprotolm._targets import Targets, class_codes, encode_targets, one_code_each
 from skprotolm.exceptions import DuplicatePrototypesWarning, FitInterruptedWarning
@@ -279,6 +279,7 @@ class ProtoLMClassifier(
         self.verbose = verbose
 
     @with_callbacks
+    @undisturbed()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ProtoLMClassifier:
         """Fine-tune the transformer and its prototypes.
 
@@ -431,6 +432,7 @@ class ProtoLMClassifier(
         scores = _prediction.head_outputs(state, texts).scores
         return state.classes[scores.argmax(dim=1).numpy()]
 
+    @undisturbed()
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.
 
@@ -451,6 +453,7 @@ class ProtoLMClassifier(
         """
         return softmax(self._scores(X), axis=1)
 
+    @undisturbed()
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the log-odds of the second class, or log-probabilities of all.
 
@@ -548,6 +551,7 @@ class ProtoLMClassifier(
             codes = class_codes(state.classes, "target", target, len(texts))
         return _explaining.explain(state, texts, codes, top_k, token_method)
 
+    @undisturbed()
     def report(
         self,
         X: Any,

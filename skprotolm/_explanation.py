@@ -414,6 +414,7 @@ class Explanation:
         """
         return Explanations([self]).to_html(n_alignments=n_alignments)
 
+    @np.errstate(under="ignore")
     def plot(self) -> Any:
         """Draw the words' scores and the prototypes' contributions.
 
@@ -581,6 +582,7 @@ class Explanations(Sequence[Explanation]):
             rest.append(e.log_odds - float(found.sum()))
         return as_shap(self.to_dict(), rest)
 
+    @np.errstate(under="ignore")
     def plot(self) -> Any:
         """Draw which prototypes carry the predictions, by their mean contribution.
 

@@ -281,6 +281,7 @@ class Prototypes(Sequence[Prototype]):
         indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))
 
+    @np.errstate(under="ignore")
     def plot(self, texts: Any = None, labels: Any = None) -> Any:
         """Draw a map of the prototypes, and of texts among them.
 
