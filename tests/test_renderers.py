@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import unicodedata
 import warnings
 from dataclasses import replace
@@ -134,6 +135,21 @@ def test_a_label_of_two_lines_is_printed_on_one(fitted):
     assert "a b c: " in str(e)
     assert "a b c: " in repr(clf.prototypes_)
     assert len(str(e).splitlines()) == len(str(plain).splitlines())
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
+def test_line_endings_of_other_systems_are_line_endings(fitted, ending):
+    """Windows' ended each line of a colored text with a replacement character."""
+    text, label = f"good{ending}food{ending}", f"a{ending}b"
+    clf = disguised(fitted, text, label)
+    [e] = clf.explain([text], target=label)
+    colored = re.sub(r"\x1b\[[\d;]*m", "", e.to_text(color=True))
+    assert colored.startswith("good\nfood\n")
+    printed = [str(e), repr(e), repr(clf.prototypes_), e.to_text(color=True)]
+    for written in printed:
+        assert "\ufffd" not in written
+        assert "\r" not in written
+        assert "a b" in written
 
 
 @unhurried
