@@ -418,6 +418,10 @@ class Explanation:
     def plot(self) -> Any:
         """Draw the words' scores and the prototypes' contributions.
 
+        Of a longer text the 40 words of the strongest scores are drawn, in the order of
+        the text. Prototypes are five, unless `top_k` of `explain` gives another number,
+        and 40 at most. Long words, labels and quotes are shortened.
+
         Returns
         -------
         matplotlib.figure.Figure
@@ -586,7 +590,8 @@ class Explanations(Sequence[Explanation]):
     def plot(self) -> Any:
         """Draw which prototypes carry the predictions, by their mean contribution.
 
-        Fifteen of them, unless `top_k` of `explain` said how many.
+        Fifteen of them, unless `top_k` of `explain` gives another number, and 40 at
+        most. Long labels and quotes are shortened.
 
         Returns
         -------

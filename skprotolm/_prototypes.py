@@ -287,7 +287,8 @@ class Prototypes(Sequence[Prototype]):
 
         The places are those of t-SNE [1]_, which tries to keep neighbours near: most
         that are drawn near are near, not all, and the distances between groups and
-        their sizes say little.
+        their sizes say little. Up to 100 prototypes have their numbers beside them; of
+        more, marks are smaller.
 
         Parameters
         ----------
