@@ -579,7 +579,9 @@ class ProtoLMClassifier(
         X_train, y_train : container of str and array-like of length m, default=None
             The training texts with their labels, to be shown on the map and around
             the prototypes, and searched for doubtful labels. The model does not keep
-            them; without them X takes their place there.
+            them; without them X takes their place there. A model cannot doubt labels
+            that it has learned by heart, and the page has a notice where it gives
+            nearly all texts their own label.
 
         Raises
         ------

@@ -118,7 +118,7 @@ def shorten(text: Any, length: int = 90) -> str:
 def printable(text: str) -> str:
     """Replace control characters, which a terminal would obey and no font has.
 
-    Line endings of all systems become "\\n".
+    Line endings of all systems become line feeds.
     """
     return _CONTROL.sub("\ufffd", re.sub(r"\r\n?", "\n", text))
 
