@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _LEGEND = 12  # classes that a legend lists
 _NUMBERED = 100  # prototypes on a map that has their numbers
 # The size of a prototype's mark, in square points, and the least one of many.
 _MARK, _SMALL_MARK = 90, 16
+# Categories of what belongs to the letter before it: accents, joiners, skin tones.
+_JOINED = ("Mn", "Mc", "Me", "Cf", "Sk")
 # Fonts with the letters that matplotlib's own has not, where they are installed; its
 # own comes last, since only that one is always there.
 _FALLBACKS = (
@@ -183,10 +186,20 @@ def _drawable(text: str, font: Any) -> str:
 
     files = [findfont(FontProperties(family=[name])) for name in font.get_family()]
     fonts = [get_font(file) for file in files]
-    return "".join(
-        letter if any(f.get_char_index(ord(letter)) for f in fonts) else "\ufffd"
-        for letter in text
-    )
+    drawn: list[str] = []
+    able = fonts  # those that can draw the last letter
+    for letter in text:
+        having = [f for f in fonts if f.get_char_index(ord(letter))]
+        if unicodedata.category(letter) in _JOINED:
+            # An accent is drawn by the font of its letter, or not at all.
+            having = [f for f in having if f in able]
+            if having:
+                drawn.append(letter)
+                able = having
+            continue
+        able = having or [fonts[-1]]
+        drawn.append(letter if having else "\ufffd")
+    return "".join(drawn)
 
 
 def _plain(line: str) -> str:
