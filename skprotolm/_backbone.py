@@ -136,3 +136,18 @@ def _advice(name: str, reason: str) -> str:
         f"The backbone {name!r} {reason}. Pass the folder of a downloaded model, or "
         f"{remedy}."
     )
+
+
+def loading_error(folder: Path, error: Exception) -> ValueError:
+    """Return the error for a folder that sentence-transformers cannot load."""
+    message = (
+        f"The folder {str(folder)!r} holds no model that sentence-transformers can load"
+    )
+    if "trust_remote_code" not in str(error):
+        return ValueError(f"{message}: {error}")
+    # Their advice is to pass trust_remote_code, which no estimator here takes.
+    return ValueError(
+        f"{message} without running code that comes with it. If you trust that code, "
+        f"load the model yourself and pass it as the backbone: "
+        f"backbone=SentenceTransformer({str(folder)!r}, trust_remote_code=True)."
+    )

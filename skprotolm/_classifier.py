@@ -48,6 +48,7 @@ from skprotolm._runtime import (
     kept_generators,
     resolve_device,
     seeded,
+    undisturbed,
     warn,
 )
 from skprotolm._state import FittedState
@@ -300,6 +301,7 @@ class ProtoLMClassifier(
         self.verbose = verbose
 
     @with_callbacks
+    @undisturbed()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ProtoLMClassifier:
         """Fine-tune the transformer and its prototypes.
 
@@ -471,6 +473,7 @@ class ProtoLMClassifier(
         scores = _prediction.head_outputs(state, texts).scores
         return state.classes[scores.argmax(dim=1).numpy()]
 
+    @undisturbed()
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.
 
@@ -491,6 +494,7 @@ class ProtoLMClassifier(
         """
         return softmax(self._scores(X), axis=1)
 
+    @undisturbed()
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the log-odds of the second class, or log-probabilities of all.
 
@@ -588,6 +592,7 @@ class ProtoLMClassifier(
             codes = class_codes(state.classes, "target", target, len(texts))
         return _explaining.explain(state, texts, codes, top_k, token_method)
 
+    @undisturbed()
     def report(
         self,
         X: Any,
@@ -615,7 +620,9 @@ class ProtoLMClassifier(
         X_train, y_train : container of str and array-like of length m, default=None
             The training texts with their labels, to be shown on the map and around
             the prototypes, and searched for doubtful labels. The model does not keep
-            them; without them X takes their place there.
+            them; without them X takes their place there. A model cannot doubt labels
+            that it has learned by heart, and the page has a notice where it gives
+            nearly all texts their own label.
 
         Raises
         ------

@@ -122,13 +122,16 @@ def shorten(text: Any, length: int = 90) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a terminal would obey and no font has."""
-    return _CONTROL.sub("\ufffd", text)
+    """Replace control characters, which a terminal would obey and no font has.
+
+    Line endings of all systems become line feeds.
+    """
+    return _CONTROL.sub("\ufffd", re.sub(r"\r\n?", "\n", text))
 
 
 def one_line(text: str) -> str:
     """Write what a label may break on one line of a print."""
-    return printable(re.sub(r"[\t\n]", " ", text))
+    return re.sub(r"[\t\n]", " ", printable(text))
 
 
 def percent(share: float) -> str:

@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from skprotolm._backbone import resolve_backbone
+from skprotolm._backbone import loading_error, resolve_backbone
 from skprotolm._inputs import Texts
 from skprotolm._runtime import autocast
 from skprotolm._tokenizer import TextTokenizer, TokenBatch, TokenizedTexts
@@ -127,10 +127,7 @@ def load_folder(folder: Path) -> SentenceTransformer:
         try:
             return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         except Exception as error:  # each library below has errors of its own
-            raise ValueError(
-                f"The folder {str(folder)!r} holds no model that sentence-transformers "
-                f"can load: {error}"
-            ) from error
+            raise loading_error(folder, error) from error
 
 
 def merge_adapters(encoder: TextEncoder) -> None:

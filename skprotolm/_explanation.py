@@ -451,8 +451,13 @@ class Explanation:
         """
         return Explanations([self]).to_html(n_alignments=n_alignments)
 
+    @np.errstate(under="ignore")
     def plot(self) -> Any:
         """Draw the words' scores and the prototypes' contributions.
+
+        Of a longer text the 40 words of the strongest scores are drawn, in the order of
+        the text. Prototypes are five, unless `top_k` of `explain` gives another number,
+        and 40 at most. Long words, labels and quotes are shortened.
 
         Returns
         -------
@@ -618,10 +623,12 @@ class Explanations(Sequence[Explanation]):
             rest.append(e.log_odds - float(found.sum()))
         return as_shap(self.to_dict(), rest)
 
+    @np.errstate(under="ignore")
     def plot(self) -> Any:
         """Draw which prototypes carry the predictions, by their mean contribution.
 
-        Fifteen of them, unless `top_k` of `explain` said how many.
+        Fifteen of them, unless `top_k` of `explain` gives another number, and 40 at
+        most. Long labels and quotes are shortened.
 
         Returns
         -------

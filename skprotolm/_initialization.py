@@ -48,19 +48,28 @@ def kmeans_start(
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)
-    centres = []
-    for code, count in enumerate(counts):
-        mine = codes == code
-        kmeans = KMeans(count, n_init=1, random_state=seed)
-        # More than two threads add up in the order in which they come, so that the last
-        # bits would differ from fit to fit.
-        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-            # Distinct texts can have one vector; the centres then coincide, which
-            # the warning about prototypes reports if it lasts.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            kmeans.fit(unit[mine], sample_weight=weights[mine])
-        centres.append(kmeans.cluster_centers_)
+    # More than two threads add up in the order in which they finish, so that the last
+    # bits would differ from fit to fit. The limit is set once, since setting it
+    # searches all loaded libraries: per class, it took as long as k-means itself.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        # Distinct texts can have one vector; the centers then coincide, which the
+        # warning about prototypes reports if it lasts.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        centres = [
+            _class_centers(unit[codes == code], weights[codes == code], count, seed)
+            for code, count in enumerate(counts)
+        ]
     return np.concatenate(centres).astype(vectors.dtype)
+
+
+def _class_centers(
+    unit: np.ndarray, weights: np.ndarray, count: int, seed: int
+) -> np.ndarray:
+    """Return the centers of one class's k-means clusters, (count, H)."""
+    if count == 1:  # what k-means finds, without its overhead
+        return np.average(unit, axis=0, weights=weights, keepdims=True)
+    kmeans = KMeans(count, n_init=1, random_state=seed)
+    return kmeans.fit(unit, sample_weight=weights).cluster_centers_
 
 
 def gathered(centres: np.ndarray, counts: list[int], clear: float) -> np.ndarray:

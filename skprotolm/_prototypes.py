@@ -289,12 +289,14 @@ class Prototypes(Sequence[Prototype]):
         indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))
 
+    @np.errstate(under="ignore")
     def plot(self, texts: Any = None, labels: Any = None) -> Any:
         """Draw a map of the prototypes, and of texts among them.
 
         The places are those of t-SNE [1]_, which tries to keep neighbours near: most
         that are drawn near are near, not all, and the distances between groups and
-        their sizes say little.
+        their sizes say little. Up to 100 prototypes have their numbers beside them; of
+        more, marks are smaller.
 
         Parameters
         ----------

@@ -29,6 +29,8 @@ _LISTED = 5  # prototypes of a mistake, texts in which a prototype counts most
 _NEAREST = 3  # texts around a prototype
 _FEWEST_VOICES = 3
 _DOUBTFUL = 30
+_LEARNED = 0.98  # share of texts given their own label from which no label is doubted
+_NEVER = 20  # classes never predicted that are named
 _MARKS = 1000  # texts on the map
 _LENGTH = 300  # characters of a text in a list
 
@@ -65,6 +67,7 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "n_around": len(around.texts),
         "glance": _glance(state, judged, right, training),
         "classes": _by_class(state, judged.codes, seen.predicted),
+        **_never_predicted(judged.codes, seen.predicted),
         "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
         "calibration": _calibration(seen.probabilities.max(axis=1), right),
         "map": _map(state, around, there.vectors),
@@ -72,6 +75,7 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "mistakes": _mistakes(state, judged, seen),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
+        **_learned_labels(around, there),
     }
 
 
@@ -120,6 +124,20 @@ def _by_class(
         }
         for code, label in enumerate(state.classes.tolist())
     ]
+
+
+def _never_predicted(codes: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Return the classes of judged texts that no text is given, the largest first."""
+    classes, counts = np.unique(codes, return_counts=True)
+    missing = ~np.isin(classes, predicted)
+    classes, counts = classes[missing], counts[missing]
+    order = np.argsort(-counts, kind="stable")[:_NEVER]
+    return {
+        "never": [
+            {"code": int(classes[i]), "n": int(counts[i])} for i in order.tolist()
+        ],
+        "n_never": len(classes),
+    }
 
 
 def _confusion(
@@ -297,6 +315,16 @@ def doubtful_labels(
             }
         )
     return listed, len(found)
+
+
+def _learned_labels(around: Corpus, seen: Decisions) -> dict[str, Any]:
+    """Return how many texts are given their own label, and whether nearly all are.
+
+    A model that has learned its training texts by heart gives each label of them a
+    probability near 1, also a wrong one, so that none can be doubtful.
+    """
+    share = float(np.mean(seen.predicted == around.codes))
+    return {"own_label": share, "by_heart": share >= _LEARNED}
 
 
 def label_support(

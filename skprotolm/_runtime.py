@@ -84,8 +84,11 @@ def autocast(device: torch.device, enabled: bool) -> Any:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute as if the caller had set no autocast and no default device."""
-    with ExitStack() as stack:
+    """Compute as if the caller had set no autocast and no default device.
+
+    Nor does an underflow raise here: the probability of an unlikely class is 0.
+    """
+    with ExitStack() as stack, np.errstate(under="ignore"):
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         for kind in ("cpu", "cuda", "mps"):
@@ -135,7 +138,7 @@ def kept_generators(device: torch.device) -> Iterator[None]:
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the user's own line, outside this package and scikit-learn."""
+    """Warn at the user's own line, outside this package and what decorates it."""
     level = 2
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
@@ -145,7 +148,9 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("skprotolm", "sklearn", "contextlib")
+    # The last two have frames of their own where their scopes decorate a function.
+    ours = ("skprotolm", "sklearn", "contextlib", "numpy")
+    return module.partition(".")[0] in ours
 
 
 @contextmanager

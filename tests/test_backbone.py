@@ -217,6 +217,31 @@ def test_a_folder_without_a_working_model_is_named(damage, tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
+CUSTOM = {
+    "architecture": lambda folder: _change_config(
+        folder, model_type="own", auto_map={"AutoConfig": "own_code.OwnConfig"}
+    ),
+    "module": lambda folder: (folder / "modules.json").write_text(
+        '[{"idx": 0, "name": "0", "path": "", "type": "own_code.Transformer"}]'
+    ),
+}
+
+
+@pytest.mark.parametrize("customize", CUSTOM.values(), ids=CUSTOM)
+def test_a_model_with_code_of_its_own_is_to_be_loaded_by_the_caller(
+    customize, tmp_path
+):
+    """The message advised to pass trust_remote_code, which the classifier lacks."""
+    make_encoder("bert", tmp_path)
+    (tmp_path / "own_code.py").write_text("raise AssertionError")
+    customize(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no model .* can load") as caught:
+        load_folder(tmp_path)
+    advice = f"backbone=SentenceTransformer({str(tmp_path)!r}, trust_remote_code=True)"
+    assert advice in str(caught.value)
+    assert str(caught.value).count("trust_remote_code") == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("as_object", [False, True])
 def test_half_precision_weights_are_trained_in_full_precision(

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
+from skprotolm import _initialization
 from skprotolm._formulations import FORMULATIONS, Placement
 from skprotolm._head import InverseDistanceLayer, MixtureLayer
 from skprotolm._initialization import (
@@ -52,6 +55,31 @@ def test_one_centre_is_the_mean_of_the_unit_vectors():
             if code == c
         ]
         np.testing.assert_allclose(centres[c], sum(unit) / len(unit), atol=1e-6)
+
+
+def test_one_center_is_that_of_k_means():
+    rng = np.random.RandomState(0)
+    vectors, weights = rng.normal(size=(40, 8)), rng.uniform(0.1, 3, size=40)
+    codes = np.arange(40) % 2
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for code, center in enumerate(start(vectors, codes, [1, 1], weights=weights)):
+        rows = codes == code
+        kmeans = KMeans(1, n_init=1).fit(unit[rows], sample_weight=weights[rows])
+        np.testing.assert_allclose(center, kmeans.cluster_centers_[0], atol=1e-6)
+
+
+def test_threads_are_limited_once_for_all_classes(monkeypatch):
+    """The limit was set once per class, which took as long as k-means itself."""
+    limits = []
+
+    def counted(*args, **kwargs):
+        limits.append(args)
+        return threadpool_limits(*args, **kwargs)
+
+    monkeypatch.setattr(_initialization, "threadpool_limits", counted)
+    codes = np.repeat(np.arange(20), 3)
+    start(np.random.RandomState(0).normal(size=(60, 4)), codes, [2] * 20)
+    assert len(limits) == 1
 
 
 def test_weights_move_the_centres():

@@ -22,7 +22,7 @@ import pytest
 import torch
 import transformers.utils.logging as transformers_logging
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import ProtoLMClassifier, metrics
 from skprotolm._map import places
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
@@ -135,6 +135,56 @@ def test_storing_and_loading_leave_the_process_as_it_was(fitted, texts):
     copied = pickle.loads(pickle.dumps(copy.deepcopy(fitted)))
     copied.predict(texts[0])
     assert_same_process(before)
+
+
+UNDERFLOWING = {
+    "predict_proba": lambda clf, X, y: clf.predict_proba(X),
+    "decision_function": lambda clf, X, y: clf.decision_function(X),
+    "novelty_threshold": lambda clf, X, y: clf.novelty_threshold(X),
+    "explain": lambda clf, X, y: clf.explain(X).to_html(),
+    "report": lambda clf, X, y: clf.report(X, y, os.devnull, X_train=X, y_train=y),
+    "plot": lambda clf, X, y: clf.explain(X[:2])[0].plot(),
+    "map": lambda clf, X, y: clf.prototypes_.plot(X, y),
+    "metrics": lambda clf, X, y: metrics.evaluate_explanations(clf, X),
+    "remove_prototypes": lambda clf, X, y: copy.copy(clf).remove_prototypes([0]),
+}
+
+
+@pytest.fixture(scope="module")
+def certain(make_classifier, texts) -> ProtoLMClassifier:
+    """A classifier whose lower probabilities are below the least float."""
+    clf = make_classifier(n_prototypes=2).fit(*texts)
+    clf._state.model.head.layer.log_concentration += 15
+    assert clf.predict_proba(texts[0]).min() == 0
+    return clf
+
+
+@pytest.mark.parametrize("use", UNDERFLOWING.values(), ids=UNDERFLOWING)
+def test_an_underflow_raises_nothing_where_numpy_s_errors_are_raised(
+    certain, texts, use
+):
+    """predict_proba and the metrics raised FloatingPointError."""
+    with np.errstate(all="raise"):
+        errors = np.geterr()
+        use(certain, *texts)
+        assert np.geterr() == errors
+
+
+def test_fit_raises_nothing_where_numpy_s_errors_are_raised(
+    make_classifier, texts, tiny_bert
+):
+    """The squares of a coordinate near 0, as MiniLM has, raised FloatingPointError."""
+    backbone = copy.deepcopy(tiny_bert)
+    norm = backbone[0].auto_model.encoder.layer[-1].output.LayerNorm
+    norm.weight.data[0], norm.bias.data[0] = 1e-25, 0.0
+    with np.errstate(all="raise"):
+        make_classifier(backbone=backbone, sharpness=1000.0).fit(*texts)
+
+
+def test_a_warning_under_a_scope_of_numpy_points_to_the_caller(fitted):
+    with pytest.warns(TextTruncatedWarning) as caught:
+        fitted.prototypes_.plot(["long " * 100])
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("step", [1, 8])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import unicodedata
 import warnings
 from dataclasses import replace
@@ -17,7 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanations, ProtoLMClassifier
-from skprotolm._display import printable
+from skprotolm._display import printable, shorten
+from skprotolm._plots import plot_map
+from skprotolm.exceptions import TextTruncatedWarning
 from tests.test_display import HOSTILE, Page, squeezed
 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -136,25 +139,134 @@ def test_a_label_of_two_lines_is_printed_on_one(fitted):
     assert len(str(e).splitlines()) == len(str(plain).splitlines())
 
 
+@pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
+def test_line_endings_of_other_systems_are_line_endings(fitted, ending):
+    """Windows' ended each line of a colored text with a replacement character."""
+    text, label = f"good{ending}food{ending}", f"a{ending}b"
+    clf = disguised(fitted, text, label)
+    [e] = clf.explain([text], target=label)
+    colored = re.sub(r"\x1b\[[\d;]*m", "", e.to_text(color=True))
+    assert colored.startswith("good\nfood\n")
+    printed = [str(e), repr(e), repr(clf.prototypes_), e.to_text(color=True)]
+    for written in printed:
+        assert "\ufffd" not in written
+        assert "\r" not in written
+        assert "a b" in written
+
+
+def letters(text: str) -> str:
+    """Return a text without accents and joiners, which a font may lack."""
+    joined = ("Mn", "Mc", "Me", "Cf", "Sk")
+    return "".join(c for c in text if unicodedata.category(c) not in joined)
+
+
+def is_cut_from(written: str, text: str) -> bool:
+    """Whether a figure's name is a text's begin, of letters that its fonts have."""
+    written = letters(written.replace(r"\$", "$").removesuffix("…"))
+    whole = letters(printable(shorten(text, 200)))
+    return len(written) <= len(whole) and all(
+        letter in (other, "\ufffd")
+        for letter, other in zip(written, whole, strict=False)
+    )
+
+
 @unhurried
 @hostile_cases
 @example("$x_1^", r"$\frac{$")
+@example("\u306d\u032c", "\uac63\u034c\u0e34!")  # accents of another font's letters
+@example("a" + "\u0301" * 50, "\u0e33\ufdfd\U0001f469\U0001f3fd\u200d\U0001f680!")
 def test_plots_take_them_literally(fitted, text, label):
+    """Drawing warned of each letter that the font lacks, and drew it as a box."""
     pytest.importorskip("matplotlib")
     clf = disguised(fitted, text, label)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no font has all characters
+        warnings.simplefilter("ignore", TextTruncatedWarning)
         figures: list[Any] = [clf.explain([text])[0].plot(), clf.prototypes_.plot()]
-        for figure in figures:
-            figure.savefig(io.BytesIO(), format="svg")
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="svg")
     [words, _] = figures[0].axes
-    written = words.get_xlabel().replace(r"\$", "$")
-    assert written in (
-        "",
-        *(f"part of the log-odds of {printable(x)}" for x in clf.classes_),
+    written = words.get_xlabel()
+    begin = "part of the log-odds of "
+    assert written == "" or any(
+        is_cut_from(written.removeprefix(begin), x) for x in clf.classes_
     )
     named = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
-    assert printable(label) in [name.replace(r"\$", "$") for name in named]
+    assert is_cut_from(named[0], label)
+
+
+WIDE = {
+    "W": ("W" * 60, "W" * 60),
+    "Chinese": ("这是一个非常好的电影我很喜欢它的故事情节" * 3, "正面的评价非常好" * 8),
+    "Hebrew": ("שלום עולם " * 8, "טוב מאוד " * 10),
+    "long": ("antidisestablishmentarianism" * 2, "a very long label " * 5),
+    "200 words": ("a " * 200, "b"),
+    "emoji": ("😀" * 30, "😀" * 20),
+    "dollars": ("$" * 90, "$" * 90),
+    "heaped accents": ("a" + "\u0301" * 60, "a" + "\u0301" * 60),
+    "lines": ("a\nb\n" * 20, "a\nb\n" * 20),
+}
+
+
+@pytest.mark.parametrize(("text", "label"), WIDE.values(), ids=WIDE)
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_names_leave_room_for_the_axes(fitted, text, label):
+    """Long names took the whole figure, and constrained layout gave up."""
+    pytest.importorskip("matplotlib")
+    clf = disguised(fitted, text, label)
+    explanations = clf.explain([text, f"{text} b"])
+    figures = [explanations[0].plot(), explanations.plot(), clf.prototypes_.plot()]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png")
+        width, height = figure.get_size_inches()
+        assert height < 16
+        for axes in figure.axes:
+            assert axes.get_position().width > 0.35
+            assert axes.get_position().height * height > 0.2
+            box = axes.get_tightbbox().transformed(figure.dpi_scale_trans.inverted())
+            assert box.x0 > 0
+            assert box.x1 < width
+            assert box.y0 > 0
+            assert box.y1 < height
+
+
+@pytest.mark.parametrize(
+    ("M", "numbered", "size"), [(100, True, 90), (101, False, 89), (1312, False, 16)]
+)
+def test_many_prototypes_have_small_marks_without_numbers(M, numbered, size):
+    """A map of 1,312 prototypes was all numbers and overlapping marks."""
+    pytest.importorskip("matplotlib")
+    vectors = np.random.RandomState(0).normal(size=(M, 2))
+    [axes] = plot_map(vectors, ["a", "b"] * (M // 2) + ["b"] * (M % 2), []).axes
+    assert [text.get_text() for text in axes.texts] == (
+        [str(j) for j in range(M)] if numbered else []
+    )
+    assert ("numbers" in axes.get_title()) == numbered
+    marks = [c for c in axes.collections if c.get_edgecolor()[0, :3].sum() == 0]
+    assert sum(len(c.get_offsets()) for c in marks) == M
+    assert {int(c.get_sizes()[0]) for c in marks} == {size}
+
+
+def test_a_long_text_is_drawn_by_its_strongest_words(fitted):
+    """A bar for each of 300 words made a figure that no screen shows."""
+    pytest.importorskip("matplotlib")
+    [e] = fitted.explain(["food " * 10])
+    n, scores = 312, np.random.RandomState(0).normal(size=312)
+    text = " ".join(f"w{i}" for i in range(n))
+    at = np.cumsum([0, *(len(f"w{i} ") for i in range(n - 1))])
+    e = replace(
+        e,
+        text=text,
+        tokens=tuple(text.split()),
+        offsets=np.stack([at, at + [len(word) for word in text.split()]], axis=1),
+        segments=np.zeros(n, dtype=int),
+        attention=np.full(n, 1 / n),
+        token_scores=scores,
+    )
+    words, _ = e.plot().axes
+    shown = [int(tick.get_text()[1:]) for tick in words.get_yticklabels()]
+    assert shown == sorted(np.argsort(-np.abs(scores))[:40].tolist())
+    np.testing.assert_allclose([b.get_width() for b in words.patches], scores[shown])
+    assert words.get_title() == "The 40 strongest of 312 words"
 
 
 @unhurried

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from sklearn import config_context
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._display import report_html
 from skprotolm._prediction import Decisions
-from skprotolm._report import Corpus, build, doubtful_labels
+from skprotolm._report import Corpus, _never_predicted, build, doubtful_labels
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
 
@@ -234,6 +236,81 @@ def test_the_longest_list_of_doubts_says_that_it_was_cut():
     vectors[:40] = vectors[40:80]  # exactly where those of the other class are
     found, n = doubts(X, codes, vectors)
     assert len(found) == 30 <= n
+
+
+def told(page: str, section: str) -> str:
+    """Return the text of a section of the page."""
+    html = page.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+    return " ".join(re.sub(r"<[^>]+>", "", html).split())
+
+
+def test_labels_learned_by_heart_are_not_said_to_be_free_of_doubt(
+    fitted, texts, tmp_path
+):
+    """The page said that there are no doubtful labels, of a model that saw them all."""
+    X, _ = texts
+    said = fitted.predict(X)
+    fitted.report(X, said, tmp_path / "report.html", X_train=X, y_train=said)
+    labels = told((tmp_path / "report.html").read_text(encoding="utf-8"), "labels")
+    assert "The model gives 100.0 % of the training texts their own label." in labels
+    assert "cannot doubt labels that it has learned by heart" in labels
+    assert "cross_val_predict" in labels
+    assert "The model finds none among the training texts." in labels
+    assert "There are none" not in labels
+
+
+def test_labels_that_are_not_learned_by_heart_have_no_such_notice(
+    fitted, texts, tmp_path
+):
+    X, _ = texts
+    y = fitted.predict(X)
+    y[:5] = fitted.classes_[(y[:5] == fitted.classes_[0]).astype(int)]
+    fitted.report(X, y, tmp_path / "report.html", X_train=X, y_train=y)
+    labels = told((tmp_path / "report.html").read_text(encoding="utf-8"), "labels")
+    assert "by heart" not in labels
+    codes = np.searchsorted(fitted.classes_, y)
+    built = build(fitted._state, Corpus(X, codes), None)
+    assert (built["by_heart"], built["own_label"]) == (False, 43 / 48)
+
+
+def test_classes_that_are_never_predicted_are_named(fitted, texts, tmp_path):
+    """Of a class of 20 texts among 330 none was predicted, and no line said so."""
+    said = fitted.predict(texts[0])
+    X = [text for text, label in zip(texts[0], said, strict=True) if label == said[0]]
+    [other] = set(fitted.classes_) - {said[0]}
+    path = tmp_path / "report.html"
+    fitted.report(X, [other, other, *said[:1].repeat(len(X) - 2)], path)
+    glance = told(path.read_text(encoding="utf-8"), "glance")
+    assert f"Never predicted, though among these texts: {other} (2 texts)." in glance
+    fitted.report(X, said[:1].repeat(len(X)), path)
+    assert "Never predicted" not in path.read_text(encoding="utf-8")
+
+
+def test_of_many_classes_that_are_never_predicted_the_largest_are_named():
+    codes = np.repeat(np.arange(40), np.arange(1, 41))
+    found = _never_predicted(codes, np.full(len(codes), 3))
+    assert found["n_never"] == 39
+    assert [c["code"] for c in found["never"]] == list(range(39, 19, -1))
+    assert [c["n"] for c in found["never"]] == list(range(40, 20, -1))
+
+
+@pytest.mark.parametrize(("copies", "radius"), [(1, 8.0), (20, 7.3), (250, 3.5)])
+def test_the_marks_of_many_prototypes_are_small(report, copies, radius):
+    """1,312 prototypes hid one another on the map."""
+    own = [m for m in report["map"] if m["prototype"] is not None]
+    many = {
+        **report,
+        "map": report["map"] + own * (copies - 1),
+        "prototypes": report["prototypes"] * copies,
+    }
+    page = report_html(many)
+    marks = re.findall(r'<a href="#prototype-.*?</a>', page, flags=re.DOTALL)
+    marks = [mark for mark in marks if "report-mark" in mark]
+    assert len(marks) == 6 * copies
+    assert {float(r) for mark in marks for r in re.findall(r' r="(.*?)"', mark)} == {
+        radius
+    }
+    assert ("<text" in marks[0]) == (6 * copies <= 100)
 
 
 def test_the_map_places_prototypes_and_texts(report, fitted, texts):

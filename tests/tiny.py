@@ -40,9 +40,15 @@ def make_encoder(
     """Build the tiny encoder of an architecture, in a folder that holds its files."""
     tokenizer = _TOKENIZERS[kind]()
     config = _config(kind, tokenizer)
+    n_tokens = config.vocab_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.AutoModel.from_config(config).to(dtype)
+        if kind in ("bert", "distilbert", "mpnet"):
+            config.vocab_size -= len(_pieces()[1])
+        model = transformers.AutoModel.from_config(config)
+        # Drawn last, so that tokens can be added without changing other weights.
+        model.resize_token_embeddings(n_tokens, mean_resizing=False)
+        model = model.to(dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     encoder = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
@@ -86,22 +92,32 @@ def _config(kind: str, tokenizer: Any) -> Any:
     return transformers.AutoConfig.for_model(kind, **shape)
 
 
-def _wordpiece(**settings: Any) -> Any:
+_NORMALIZER = normalizers.BertNormalizer()
+_SPLITTER = pre_tokenizers.BertPreTokenizer()
+
+
+def _pieces() -> tuple[list[str], list[str]]:
+    """Return the pieces of the corpus, and those with which all of ASCII is read."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    normalizer = normalizers.BertNormalizer()
-    splitter = pre_tokenizers.BertPreTokenizer()
     words = {
         word
         for line in _CORPUS
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(line))
+        for word, _ in _SPLITTER.pre_tokenize_str(_NORMALIZER.normalize_str(line))
     }
-    letters = set("".join(words) + string.ascii_lowercase + string.digits)
+    letters = set("".join(words))
     # Not WordPieceTrainer, which breaks ties another way in every process.
     pieces = [*special, *sorted(words | letters | {f"##{a}" for a in letters})]
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    ascii_letters = string.ascii_lowercase + string.digits + string.punctuation
+    rest = [a for letter in ascii_letters for a in (letter, f"##{letter}")]
+    return pieces, [piece for piece in rest if piece not in pieces]
+
+
+def _wordpiece(**settings: Any) -> Any:
+    known, rest = _pieces()
+    vocabulary = {piece: number for number, piece in enumerate([*known, *rest])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = splitter
+    tokenizer.normalizer = _NORMALIZER
+    tokenizer.pre_tokenizer = _SPLITTER
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",

@@ -34,6 +34,7 @@ from skprotolm.metrics._simulatability import simulate, what_folds_lack
 _FOLDS = 5  # of simulatability
 
 
+@np.errstate(under="ignore")
 def evaluate_explanations(
     clf: Any,
     X: Any,

@@ -28,6 +28,7 @@ _MASK = "…"  # one token to most tokenizers, and no word
 _REMOVALS = {"delete": "", "mask": _MASK}
 
 
+@np.errstate(under="ignore")
 def comprehensiveness(
     clf: Any,
     X: Any,
@@ -91,6 +92,7 @@ def comprehensiveness(
     )
 
 
+@np.errstate(under="ignore")
 def sufficiency(
     clf: Any,
     X: Any,
@@ -271,6 +273,7 @@ def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.nd
     return found[np.arange(len(codes)), :, codes]
 
 
+@np.errstate(under="ignore")
 def prototype_comprehensiveness(
     clf: Any, X: Any, *, k: int = 3, ranking: str = "share", random_state: Any = None
 ) -> np.ndarray:
@@ -305,6 +308,7 @@ def prototype_comprehensiveness(
     return _measure_prototypes(clf, X, k, ranking, random_state, keep=False)
 
 
+@np.errstate(under="ignore")
 def prototype_sufficiency(
     clf: Any, X: Any, *, k: int = 3, ranking: str = "share", random_state: Any = None
 ) -> np.ndarray:

@@ -19,6 +19,7 @@ from skprotolm._targets import one_code_each
 _NO_CHOICE = 1e-6
 
 
+@np.errstate(under="ignore")
 def prototype_purity(
     clf: Any, X: Any = None, y: Any = None, *, k: int = N_NEIGHBOURS
 ) -> np.ndarray:
@@ -75,6 +76,7 @@ def prototype_purity(
     return found
 
 
+@np.errstate(under="ignore")
 def prototype_uniqueness(clf: Any) -> float:
     """Measure how many of the quoted texts are distinct.
 
@@ -94,6 +96,7 @@ def prototype_uniqueness(clf: Any) -> float:
     return len(set(texts)) / len(texts) if texts else math.nan
 
 
+@np.errstate(under="ignore")
 def prototype_diversity(clf: Any) -> np.ndarray:
     """Measure how far each prototype is from the nearest other one of its class.
 
@@ -118,6 +121,7 @@ def prototype_diversity(clf: Any) -> np.ndarray:
     return np.where(mates.any(axis=1), 1 - nearest, np.nan)
 
 
+@np.errstate(under="ignore")
 def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarray:
     """Count the prototypes that carry most of an explanation.
 
@@ -158,6 +162,7 @@ def count_carriers(explanations: Explanations, mass: float) -> np.ndarray:
     return 1 + (carried < mass).sum(axis=1)
 
 
+@np.errstate(under="ignore")
 def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     """Measure whether the text that is quoted first reads like the text explained.
 
@@ -221,6 +226,7 @@ def gain_in_reading(explanations: Explanations, clf: Any, encoder: Any) -> np.nd
     return found
 
 
+@np.errstate(under="ignore")
 def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     """Measure how alike two fits' prototypes are in the reading.
 

@@ -37,6 +37,7 @@ class Simulatability:
         return float(self.from_prototypes.mean() - self.from_text.mean())
 
 
+@np.errstate(under="ignore")
 def simulatability(
     clf: Any, X: Any, *, k: int = 3, n_splits: int = 5, random_state: Any = None
 ) -> Simulatability:
