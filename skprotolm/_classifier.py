@@ -394,7 +394,9 @@ class ProtoLMClassifier(
 
     def _warn_of_unpredicted(self, labels: list[Any]) -> None:
         if labels:
-            named = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
+            named = ", ".join(map(repr, labels[:5])) + (
+                ", …" if len(labels) > 5 else ""
+            )
             warn(
                 f"{len(labels)} of {len(self.classes_)} classes are predicted for no "
                 f"training text: {named}. A class with few texts beside many of others "

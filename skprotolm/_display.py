@@ -84,14 +84,15 @@ def as_shap(explanations: list[dict[str, Any]], base_values: list[float]) -> Any
         values,
         base_values=np.array(base_values),
         data=data,
-        feature_names=list(map(named_words, explanations)),  # to sum over texts by
+        # To sum over texts by.
+        feature_names=[named_words(e["words"], e["word_unread"]) for e in explanations],
     )
 
 
-def named_words(explanation: dict[str, Any]) -> list[str]:
-    """Return the words, those marked that the tokenizer cannot read."""
-    pairs = zip(explanation["words"], explanation["word_unread"], strict=True)
-    return [f"{word} (not read)" if unread else word for word, unread in pairs]
+def named_words(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
+    """Return words, those marked that the tokenizer cannot read."""
+    pairs = zip(words, unread, strict=True)
+    return [f"{word} (not read)" if no else word for word, no in pairs]
 
 
 def _with_gaps(explanation: dict[str, Any]) -> list[str]:

@@ -21,8 +21,8 @@ from skprotolm._head import (
     TokenAttention,
 )
 from skprotolm._initialization import automatic_counts, clearness
-from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._inputs import Columns, Texts
+from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
 from skprotolm._parameters import Settings
 from skprotolm._planning import Plan, plan_fit
 from skprotolm._projection import (
@@ -122,9 +122,13 @@ def run_fit(prepared: Prepared, seed: int, hooks: Hooks) -> Outcome:
     """Start, train, project and finish; the caller has seeded torch."""
     settings, encoder = prepared.plan.settings, prepared.encoder
     # The caller may have switched gradients off for the lines around `fit`.
-    with undisturbed(), torch.inference_mode(False), torch.enable_grad():
-        with memory_errors(settings.batch_size, encoder.max_length):
-            return _Fit(prepared, seed, hooks).run()
+    with (
+        undisturbed(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        memory_errors(settings.batch_size, encoder.max_length),
+    ):
+        return _Fit(prepared, seed, hooks).run()
 
 
 class _Fit:

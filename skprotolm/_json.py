@@ -108,7 +108,7 @@ def _record(
     texts: tuple,
     unread: tuple,
 ) -> dict[str, Any]:
-    arrays = {
+    arrays: dict[str, np.ndarray | None] = {
         name: None if entry[name] is None else np.array(entry[name], dtype=dtype)
         for name, dtype in _ARRAYS.items()
     }

@@ -46,10 +46,11 @@ _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 def pack(state: FittedState) -> dict[str, Any]:
     """Turn a state into bytes, arrays and plain values, if files describe it."""
     encoder, head = state.model.encoder, state.model.head
+    some: Any = list(state.quotes.texts[:_COMPARED])
     return {
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
-        "encoder": _pack_encoder(encoder, list(state.quotes.texts[:_COMPARED])),
+        "encoder": _pack_encoder(encoder, some),
         "max_length": encoder.max_length,
         "attention": _arrays(head.attention),
         "layer": _pack_layer(head.layer),
@@ -144,7 +145,9 @@ def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
         try:
             save_folder(encoder, folder)
             again = TextEncoder(load_folder(folder), encoder.max_length)
-        except Exception:  # each library, and a user's own module, has errors of its own
+        except (
+            Exception
+        ):  # each library, and a user's own module, has errors of its own
             return False
     ours, theirs = _weights(encoder), _weights(again)
     if ours.keys() != theirs.keys():

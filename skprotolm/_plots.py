@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display import percent, printable, shorten
+from skprotolm._display import named_words, percent, printable, shorten
 from skprotolm._map import places
 from skprotolm.exceptions import MissingExtraError
 
@@ -71,7 +71,8 @@ def plot_explanation(e: Any) -> Any:
     title = f"{_fit(e.target, _WIDTH - 3, head)}: {percent(e.probability)}"
     figure.suptitle(_plain(title), fontproperties=head)
     if len(strongest):
-        named = [e.words[w] for w in strongest]
+        names = named_words(e.words, e.word_unread)
+        named = [names[w] for w in strongest]
         _bars(words, named, scores[strongest], scores[strongest] > 0)
         _caption(words, f"part of the log-odds of {e.target}")
         if len(strongest) < len(scores):

@@ -47,8 +47,11 @@ def decisions(state: FittedState, texts: Texts) -> Decisions:
         return layer.compare(s), probabilities, predicted, mine.argmax(dim=1)
 
     tokenized = state.tokenize(texts)
-    found = (tensor.numpy() for tensor in state.read(tokenized, of))
-    return Decisions(*found, distinct_ids(tokenized.keys))
+    vectors, probabilities, predicted, leader = (
+        tensor.numpy() for tensor in state.read(tokenized, of)
+    )
+    text_ids = distinct_ids(tokenized.keys)
+    return Decisions(vectors, probabilities, predicted, leader, text_ids)
 
 
 def novelty(state: FittedState, texts: Texts) -> np.ndarray:

@@ -66,7 +66,7 @@ class StoredTexts:
         self._vectors: np.ndarray = (
             np.empty(shape, dtype)
             if fits
-            else np.memmap(TemporaryFile(), dtype, shape=shape)
+            else np.memmap(TemporaryFile(), dtype, shape=shape)  # noqa: SIM115
         )
 
     def store(self, rows: np.ndarray, h: Tensor) -> None:

@@ -134,9 +134,7 @@ class TextTokenizer:
         What is put in front of every text.
     """
 
-    def __init__(
-        self, tokenizer: Any, max_length: int, limit: int | None, prompt: str
-    ):
+    def __init__(self, tokenizer: Any, max_length: int, limit: int | None, prompt: str):
         self.max_length = max_length
         self.limit = limit
         self.prompt = prompt
@@ -177,10 +175,11 @@ class TextTokenizer:
                     self._count_unread(tally, text, part, tokens)
                 tokenized.append(tokens)
         self._warn(tally, len(texts))
-        columns = list(map(list, zip(*tokenized, strict=True)))
+        columns: Any = map(list, zip(*tokenized, strict=True))
+        ids, type_ids, own, unread, offsets, segments = columns
         if not with_offsets:
-            return TokenizedTexts(*columns[:4], None, None)
-        return TokenizedTexts(*columns)
+            return TokenizedTexts(ids, type_ids, own, unread, None, None)
+        return TokenizedTexts(ids, type_ids, own, unread, offsets, segments)
 
     def _chunks(self, texts: Sequence[Any]) -> Iterator[list[_Part]]:
         """Yield parts of the texts, as many as are tokenized at once."""

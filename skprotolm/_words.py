@@ -65,7 +65,7 @@ def merge_tokens(
 def words_at(
     text: str | tuple[str, str], segments: np.ndarray, offsets: np.ndarray
 ) -> tuple[str, ...]:
-    """Return the words that some tokens (T,) of a text, or a pair of texts, stand in."""
+    """Return the words of a text, or a pair of texts, that some tokens (T,) are of."""
     texts = (text,) if isinstance(text, str) else text
     spans = merge_tokens(texts, segments, offsets).spans
     return tuple(texts[segment][start:end] for segment, start, end in spans)

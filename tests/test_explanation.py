@@ -20,9 +20,10 @@ from tests.conftest import make_texts
 from tests.tiny import make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::skprotolm.exceptions.{warning}")
+    for warning in ("DuplicatePrototypesWarning", "UnreadTextWarning")
+]
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +285,8 @@ def test_an_explanation_outlives_a_refit(make_classifier, texts):
 KEYS = {
     "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
     "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
-    "attention", "token_scores", "token_method", "words", "word_offsets", "word_scores",
+    "attention", "token_scores", "token_method", "token_unread", "words",
+    "word_offsets", "word_scores", "word_unread",
 }  # fmt: skip
 
 

@@ -75,6 +75,7 @@ def test_pairs_come_back_as_tuples(make_classifier):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60))
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
 def test_any_text_survives(fitted, text):
     explanations = fitted.explain([text])
     assert_same(Explanations.from_json(explanations.to_json()), explanations)

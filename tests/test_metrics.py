@@ -26,9 +26,10 @@ from skprotolm.metrics import (
 from tests.conftest import make_texts
 from tests.tiny import make_encoder
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::skprotolm.exceptions.{warning}")
+    for warning in ("DuplicatePrototypesWarning", "UnreadTextWarning")
+]
 
 X, Y = make_texts()
 ERASER = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -36,7 +37,7 @@ ERASER = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 @pytest.fixture(scope="module")
 def clf(make_classifier) -> ProtoLMClassifier:
-    return make_classifier(max_epochs=4).fit(X, Y)
+    return make_classifier(max_epochs=4, learning_rate=5e-3).fit(X, Y)
 
 
 def probability(clf: ProtoLMClassifier, text: str, label: str) -> float:
@@ -236,7 +237,7 @@ def test_without_its_backbone_a_model_is_measured_but_for_the_reading(
 ):
     """All that was measured until then was lost."""
     make_encoder("bert", tmp_path / "gone")
-    clf = make_classifier(backbone=str(tmp_path / "gone")).fit(X, Y)
+    clf = make_classifier(backbone=str(tmp_path / "gone"), max_epochs=4).fit(X, Y)
     shutil.rmtree(tmp_path / "gone")
     with pytest.warns(UserWarning, match="reading gain is NaN"):
         frame = evaluate_explanations(clf, X[:20], n_resamples=9)
@@ -247,7 +248,7 @@ def test_without_its_backbone_a_model_is_measured_but_for_the_reading(
 
 def test_from_redacted_prototypes_a_student_can_read_nothing(make_classifier):
     """An error spoke of an empty vocabulary."""
-    clf = make_classifier().fit(X, Y)
+    clf = make_classifier(max_epochs=4).fit(X, Y)
     clf.redact_prototypes({j: "" for j in range(len(clf.prototypes_))})
     found = simulatability(clf, X, random_state=0)
     assert found.from_prototypes.mean() < found.from_text.mean()

@@ -323,10 +323,10 @@ def test_what_copies_share_cannot_be_written_to(fitted):
 @pytest.mark.parametrize("method", ["fit", "predict", "transform", "explain"])
 def test_a_warning_points_at_the_user_s_own_line(method, make_classifier, texts):
     """Its place was a number that was right for some methods only."""
-    X, y = texts
+    X, y = [f"{label} {text}" for text, label in zip(*texts, strict=True)], texts[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        clf = make_classifier(max_length=5).fit(X, y)
+        clf = make_classifier(max_length=9).fit(X, y)
     with pytest.warns(TextTruncatedWarning) as caught:
         getattr(clf, method)(X, *([y] if method == "fit" else []))
     assert {warning.filename for warning in caught} == {__file__}

@@ -267,7 +267,9 @@ def test_a_source_tree_that_was_never_installed_stores_models(fitted, monkeypatc
     assert pickle.loads(pickle.dumps(fitted)).n_iter_ == fitted.n_iter_
 
 
-@pytest.mark.parametrize(("protocol", "remedy"), [(99, "Upgrade"), (1, "Refit the model")])
+@pytest.mark.parametrize(
+    ("protocol", "remedy"), [(99, "Upgrade"), (1, "Refit the model")]
+)
 def test_a_file_of_another_format_says_what_to_do(fitted, protocol, remedy):
     """One of an earlier format was a KeyError."""
     payload = {"protocol": protocol, "versions": {"skprotolm": "7.1"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pickle
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from skprotolm import _fitting
@@ -94,18 +96,31 @@ def test_without_projection_prototypes_are_learned_vectors(make_classifier, text
     assert make_classifier().fit(*texts).prototypes_.projected.all()
 
 
-def test_texts_that_the_encoder_cannot_tell_apart_are_warned_of(make_classifier):
-    X = ["good food", "Good Food", "bad film", "the card was lost"]  # not cased
-    clf = make_classifier(n_prototypes=2, max_epochs=1, batch_size=4)
+TWINS = ["good food", "kind food", "bad film", "the card was lost"], [1, 1, 0, 0]
+
+
+@pytest.fixture
+def twins(make_classifier, tiny_bert):
+    """A classifier whose frozen encoder has one vector for two words."""
+    encoder = copy.deepcopy(tiny_bert)
+    weights = encoder[0].auto_model.get_input_embeddings().weight
+    good, kind = encoder.tokenizer.convert_tokens_to_ids(["good", "kind"])
+    with torch.no_grad():
+        weights[good] = weights[kind]
+    settings = {"n_prototypes": 2, "max_epochs": 1, "batch_size": 4}
+    return make_classifier(backbone=encoder, finetune="head", **settings)
+
+
+def test_texts_that_the_encoder_cannot_tell_apart_are_warned_of(twins):
+    clf = twins
     with pytest.warns(DuplicatePrototypesWarning, match="1 of 4"):
-        clf.fit(X, [1, 1, 0, 0])
+        clf.fit(*TWINS)
     assert np.linalg.norm(np.diff(clf.prototypes_.vectors[2:], axis=0)) < 1e-5
 
 
-def test_a_warning_that_is_an_error_costs_nothing_that_was_learned(make_classifier):
+def test_a_warning_that_is_an_error_costs_nothing_that_was_learned(twins):
     """It was raised before the model was kept."""
-    X, y = ["good food", "Good Food", "bad film", "the card was lost"], [1, 1, 0, 0]
-    clf = make_classifier(n_prototypes=2, max_epochs=1, batch_size=4)
+    (X, y), clf = TWINS, twins
     with warnings.catch_warnings():
         warnings.simplefilter("error", DuplicatePrototypesWarning)
         with pytest.raises(DuplicatePrototypesWarning):
@@ -191,7 +206,7 @@ def test_automatic_prototypes_stand_for_other_texts(
 
 
 def test_automatic_prototypes_are_apart_in_the_end(make_classifier, texts):
-    clf = make_classifier(n_prototypes="auto", cohesion=0.0, max_epochs=3)
+    clf = make_classifier(n_prototypes="auto", cohesion=0.0, max_epochs=6)
     clf.fit(*texts)
     assert 2 < len(clf.prototypes_) < 16
     gaps = prototype_diversity(clf)

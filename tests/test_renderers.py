@@ -23,6 +23,10 @@ from skprotolm._plots import plot_map
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.test_display import HOSTILE, Page, squeezed
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.UnreadTextWarning"
+)
+
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 RTL = "\u202eמגניב\u202c"
 # Without surrogates, which are no text; labels do not end with NUL either.
@@ -277,6 +281,8 @@ def test_shap_and_frames_hold_them(fitted, text, label):
         warnings.simplefilter("ignore")
         explanations = disguised(fitted, text, label).explain([text])
         found = explanations.to_shap()
-    assert found.feature_names[0] == list(explanations[0].words)
-    assert len(found.data[0]) == len(explanations[0].words)
+    [e] = explanations
+    names = zip(found.feature_names[0], e.words, e.word_unread, strict=True)
+    assert all(name == word + " (not read)" * unread for name, word, unread in names)
+    assert len(found.data[0]) == len(e.words)
     assert set(explanations.to_frame()["text"]) == {text}

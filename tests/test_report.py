@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from skprotolm import ProtoLMClassifier
 from skprotolm._display import report_html
 from skprotolm._prediction import Decisions
+from skprotolm._projection import distinct_ids
 from skprotolm._report import Corpus, _never_predicted, build, doubtful_labels
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
@@ -152,16 +153,17 @@ def clusters(sizes: tuple[int, ...] = (20, 20)) -> tuple[list, np.ndarray, np.nd
     return [f"text {i}" for i in range(len(codes))], codes, np.eye(4)[codes] + noise
 
 
-def seen(vectors: np.ndarray, codes: np.ndarray) -> Decisions:
+def seen(vectors: np.ndarray, codes: np.ndarray, X: list | None = None) -> Decisions:
     """Make the decisions of a model that tells the corners apart, but is never sure."""
     p = np.exp(vectors[:, : codes.max() + 1])
     p /= p.sum(axis=1, keepdims=True)
     predicted = p.argmax(axis=1)
-    return Decisions(vectors, p, predicted, predicted)
+    text_ids = distinct_ids(range(len(codes)) if X is None else X)
+    return Decisions(vectors, p, predicted, predicted, text_ids)
 
 
 def doubts(X: list, codes: np.ndarray, vectors: np.ndarray) -> tuple[list[dict], int]:
-    return doubtful_labels(Corpus(X, codes), seen(vectors, codes))
+    return doubtful_labels(Corpus(X, codes), seen(vectors, codes, X))
 
 
 def rows_in_doubt(X: list, codes: np.ndarray, vectors: np.ndarray) -> list[int]:
@@ -245,12 +247,13 @@ def told(page: str, section: str) -> str:
 
 
 def test_labels_learned_by_heart_are_not_said_to_be_free_of_doubt(
-    fitted, texts, tmp_path
+    make_classifier, texts, tmp_path
 ):
     """The page said that there are no doubtful labels, of a model that saw them all."""
-    X, _ = texts
-    said = fitted.predict(X)
-    fitted.report(X, said, tmp_path / "report.html", X_train=X, y_train=said)
+    X, y = texts
+    clf = make_classifier(max_epochs=10, learning_rate=1e-2).fit(X, y)
+    said = clf.predict(X)
+    clf.report(X, said, tmp_path / "report.html", X_train=X, y_train=said)
     labels = told((tmp_path / "report.html").read_text(encoding="utf-8"), "labels")
     assert "The model gives 100.0 % of the training texts their own label." in labels
     assert "cannot doubt labels that it has learned by heart" in labels

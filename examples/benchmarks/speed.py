@@ -24,11 +24,10 @@ from tqdm import tqdm
 from skprotolm import ProtoLMClassifier
 from skprotolm._batches import prediction_batches, training_batches
 from skprotolm._encoder import load_encoder
-from skprotolm._fitting import Hooks, _Fit
+from skprotolm._fitting import Hooks, _Fit, prepare_fit
 from skprotolm._formulations import FORMULATIONS
 from skprotolm._inputs import Columns
 from skprotolm._parameters import check_parameters
-from skprotolm._planning import plan_fit
 from skprotolm._runtime import has_bf16, resolve_device, seeded
 from skprotolm._targets import encode_targets
 
@@ -112,9 +111,9 @@ def prepared_fit(clf: ProtoLMClassifier, X: list[str], y: np.ndarray) -> _Fit:
     """Return a fit that is ready for its first step."""
     settings = check_parameters(clf, tuple(FORMULATIONS))
     targets = encode_targets(y, len(X), None, None, "speed")
-    plan = plan_fit(X, Columns.of(X, X), targets, settings, SEED)
-    encoder = load_encoder(settings.backbone, None).to(plan.device)
-    return _Fit(plan, SEED, encoder, Hooks(lambda: None, lambda state: False))
+    device = resolve_device(clf.device)
+    prepared = prepare_fit(X, Columns.of(X, X), targets, settings, SEED, device)
+    return _Fit(prepared, SEED, Hooks(lambda: None, lambda state: False))
 
 
 def measure_training(X: list[str], y: np.ndarray, repeats: int) -> None:
