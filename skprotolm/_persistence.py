@@ -39,7 +39,7 @@ from skprotolm._state import FittedState, Undo
 _PROTOCOL = 3
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
 _COMPARED = 8  # texts that an encoder and what its files describe are compared by
-_TOLERANCE = 1e-3  # of their vectors' lengths, for encoders on other devices
+_TOLERANCE = 1e-6  # of their vectors' lengths
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 
 
@@ -115,6 +115,22 @@ def _version(name: str) -> str:
         return "unknown"
 
 
+class _InMemory:
+    """A SentenceTransformer that its files do not describe, as a part of a pickle."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _InMemory, (self.model,)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # of skops, which could not load it
+        raise TypeError(
+            "The backbone has layers that its configuration does not describe, so that "
+            "only pickle can store it: use joblib.dump or pickle.dump."
+        )
+
+
 def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
     """Return the encoder's files by name, or the SentenceTransformer itself.
 
@@ -133,9 +149,10 @@ def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
                 for path in sorted(Path(folder).rglob("*"))
                 if path.is_file()
             }
-    if encoder.device.type == "cpu":
-        return encoder.sentence_transformer
-    return copy.deepcopy(encoder.sentence_transformer).cpu()
+    model = encoder.sentence_transformer
+    if encoder.device.type != "cpu":  # a file must load without that device
+        model = copy.deepcopy(model).cpu()
+    return _InMemory(model)
 
 
 @undisturbed()
@@ -145,6 +162,7 @@ def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
         try:
             save_folder(encoder, folder)
             again = TextEncoder(load_folder(folder), encoder.max_length)
+            again.to(encoder.device)
         except (
             Exception
         ):  # each library, and a user's own module, has errors of its own
@@ -152,17 +170,17 @@ def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     ours, theirs = _weights(encoder), _weights(again)
     if ours.keys() != theirs.keys():
         return False
-    if not all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours):
+    if not all(torch.equal(ours[name], theirs[name]) for name in ours):
         return False
     tokenized = encoder.tokenize(texts, quiet=True)
     if tokenized.keys != again.tokenize(texts, quiet=True).keys:
         return False
     rows = np.arange(len(texts))
-    batch = encoder.tokenizer.collate(tokenized, rows)
+    batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
     with torch.inference_mode(), evaluating(encoder), evaluating(again):
-        h = encoder(batch.to(encoder.device), bf16=False).cpu()
-        gap = (again(batch, bf16=False) - h)[batch["own"]].norm()
-    return bool(gap <= _TOLERANCE * h[batch["own"]].norm())
+        h = encoder(batch, bf16=False)[batch["own"]]
+        gap = again(batch, bf16=False)[batch["own"]] - h
+    return bool(gap.norm() <= _TOLERANCE * h.norm())
 
 
 def _weights(encoder: TextEncoder) -> dict[str, Tensor]:
@@ -172,8 +190,10 @@ def _weights(encoder: TextEncoder) -> dict[str, Tensor]:
 
 
 def _encoder(packed: Any, max_length: int) -> TextEncoder:
-    if not isinstance(packed, dict):
-        return TextEncoder(packed, max_length)
+    if isinstance(packed, _InMemory):
+        encoder = TextEncoder(packed.model, max_length)
+        encoder.is_described = False
+        return encoder
     with TemporaryDirectory() as folder:
         for name, content in packed.items():
             path = Path(folder, name)

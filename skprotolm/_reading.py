@@ -61,13 +61,7 @@ class StoredTexts:
         self._ends = np.cumsum(self.lengths)
         shape = (int(self.lengths.sum()), encoder.hidden_size)
         dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
-        fits = math.prod(shape) * dtype.itemsize <= _IN_MEMORY
-        # The file is gone as soon as the array is.
-        self._vectors: np.ndarray = (
-            np.empty(shape, dtype)
-            if fits
-            else np.memmap(TemporaryFile(), dtype, shape=shape)  # noqa: SIM115
-        )
+        self._vectors = _empty(shape, dtype)
 
     def store(self, rows: np.ndarray, h: Tensor) -> None:
         """Keep the token vectors (B, T, H) of some texts, special tokens included."""
@@ -86,3 +80,11 @@ class StoredTexts:
             h[b, : self.lengths[row]] = self._vectors[self._slice(row)]
         own = torch.from_numpy(np.arange(T) < self.lengths[rows, None])
         return torch.from_numpy(h).to(encoder.device), own.to(encoder.device)
+
+
+def _empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Return an array in memory, or of a file that is gone as soon as the array is."""
+    if math.prod(shape) * dtype.itemsize <= _IN_MEMORY:
+        return np.empty(shape, dtype)
+    with TemporaryFile() as file:
+        return np.memmap(file, dtype, shape=shape)

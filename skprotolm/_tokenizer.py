@@ -199,7 +199,11 @@ class TextTokenizer:
             yield chunk
 
     def _part(self, text: str | tuple[str, str]) -> _Part:
-        """Find the part of a text that suffices to fill `max_length`."""
+        """Find the part of a text that suffices to fill `max_length`.
+
+        Where both texts of a pair are cut, and an odd number of tokens is left for
+        them, the one that gets one more may be another than in whole texts.
+        """
         texts = (text,) if isinstance(text, str) else text
         slices = [self._reach(side) for side in texts]
         pairs = zip(texts, slices, strict=True)

@@ -225,7 +225,7 @@ def report(make_classifier, tmp_path_factory) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # to a tiny tokenizer it is long
         clf = make_classifier(max_epochs=1).fit(X, y)
-        clf.add_prototypes([HOSTILE + " again"], [clf.classes_[1]])
+        clf.add_prototypes(["again " + HOSTILE], [clf.classes_[1]])
         path = tmp_path_factory.mktemp("report") / "report.html"
         clf.report(X, y[::-1], path, X_train=X, y_train=y)
     return path.read_text(encoding="utf-8")
@@ -307,7 +307,7 @@ def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
     assert not found["hidden"]
     assert found["title"] == "Report of a ProtoLMClassifier"
     assert found["images"] == 0
-    assert found["text"] == HOSTILE + " again"
+    assert found["text"] == "again " + HOSTILE
 
 
 ACCESSIBLE = """

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -19,11 +20,13 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._encoder import load_folder
 from skprotolm._persistence import pack, unpack
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
@@ -359,3 +362,155 @@ def test_a_stored_model_is_as_large_as_its_weights(tmp_path):
     path = Path(tmp_path, "model.joblib")
     joblib.dump(clf, path, compress=1)
     assert path.stat().st_size < 1.1 * weights
+
+
+# --- Encoders that their files do not describe.
+
+
+def swap_activation(encoder: Any) -> None:
+    encoder[0].auto_model.encoder.layer[
+        1
+    ].intermediate.intermediate_act_fn = torch.nn.ReLU()
+
+
+def remove_layer(encoder: Any) -> None:
+    layers = encoder[0].auto_model.encoder
+    layers.layer = layers.layer[:1]
+
+
+def add_hook(encoder: Any) -> None:
+    encoder[0].auto_model.embeddings.register_forward_hook(double)
+
+
+def double(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+    return 2 * output
+
+
+class OwnEmbeddings(torch.nn.Module):
+    """Embeddings with a parameter more than the configuration knows of."""
+
+    def __init__(self, inner: Any):
+        super().__init__()
+        self.inner = inner
+        self.scale = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.scale * self.inner(*args, **kwargs)
+
+
+def own_module(encoder: Any) -> None:
+    model = encoder[0].auto_model
+    model.embeddings = OwnEmbeddings(model.embeddings)
+
+
+CHANGES = [swap_activation, remove_layer, add_hook, own_module]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_encoder_that_was_changed_by_hand_is_loaded_as_it_was(
+    round_trip, change, make_classifier, texts, tiny_bert
+):
+    """The files were taken to describe it, and another model was loaded silently."""
+    encoder = copy.deepcopy(tiny_bert)
+    change(encoder)
+    clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
+    clf.backbone = "the fitted model, and not this parameter, is what is tested"
+    again = round_trip(clf)
+    np.testing.assert_array_equal(
+        again.predict_proba(texts[0]), clf.predict_proba(texts[0])
+    )
+    assert clf.prototypes_.to_dict() == again.prototypes_.to_dict()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_files_alone_would_load_another_model(change, tmp_path, texts, tiny_bert):
+    """Or none. Without this the test above would say nothing."""
+    encoder = copy.deepcopy(tiny_bert)
+    change(encoder)
+    encoder.save(str(tmp_path), create_model_card=False)
+    X = texts[0][:5]
+    try:
+        loaded = SentenceTransformer(str(tmp_path), device="cpu", local_files_only=True)
+    except Exception:
+        return
+    assert np.abs(loaded.encode(X) - encoder.encode(X)).max() > 1e-3
+
+
+def test_files_are_compared_once_per_encoder(make_classifier, texts, monkeypatch):
+    clf = make_classifier(max_epochs=1).fit(*texts)
+    loaded: list[Path] = []
+
+    def counting(folder: Path) -> Any:
+        loaded.append(folder)
+        return load_folder(folder)
+
+    monkeypatch.setattr("skprotolm._persistence.load_folder", counting)
+    for _ in range(3):
+        pickle.dumps(clf)
+    clf.add_prototypes(["a new good one"], [clf.classes_[0]])
+    stored = pickle.dumps(clf)
+    assert len(loaded) == 1
+    again = pickle.loads(stored)
+    assert len(loaded) == 2
+    pickle.dumps(again)
+    assert len(loaded) == 2
+
+
+def adapted(tiny_bert: Any, how: str) -> Any:
+    peft = pytest.importorskip("peft")
+    encoder = copy.deepcopy(tiny_bert)
+    config = peft.LoraConfig(r=4, target_modules=["query", "value"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of transformers, about peft
+        if how == "wrapped":
+            encoder[0].auto_model = peft.get_peft_model(encoder[0].auto_model, config)
+        else:
+            peft.inject_adapter_in_model(config, encoder[0].auto_model)
+    return encoder
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about peft
+@pytest.mark.parametrize("how", ["wrapped", "injected"])
+def test_adapters_of_peft_are_merged(how, make_classifier, texts, tiny_bert):
+    """Accuracy was .770 before saving and .595 after it."""
+    encoder = adapted(tiny_bert, how)
+    clf = make_classifier(backbone=encoder, learning_rate=0.05).fit(*texts)
+    clf.backbone = "the fitted model, and not this parameter, is what is tested"
+    assert b"peft" not in pickle.dumps(clf)
+    assert_same(pickle.loads(pickle.dumps(clf)), clf, texts[0][:5])
+    base = copy.deepcopy(tiny_bert)
+    frozen = make_classifier(backbone=base, finetune="head").fit(*texts)
+    learned, before = (
+        dict(c._state.model.encoder.named_parameters()) for c in (clf, frozen)
+    )
+    assert learned.keys() == before.keys()
+    moved = {name for name in learned if not torch.equal(learned[name], before[name])}
+    assert moved
+    assert all(".query." in name or ".value." in name for name in moved)
+    clf.explain(texts[0][:1], token_method="relevance")
+
+
+# --- skops.
+
+
+def test_skops_stores_what_pickle_does(make_classifier, texts):
+    """Its RecursionError came from the way in which states were pickled."""
+    skops = pytest.importorskip("skops.io")
+    clf = make_classifier().fit(*texts)
+    clf.remove_prototypes([0])
+    stored = skops.dumps(make_pipeline(FunctionTransformer(), clf))
+    trusted = ["skprotolm._classifier.ProtoLMClassifier"]
+    assert skops.get_untrusted_types(data=stored) == trusted
+    again = skops.loads(stored, trusted=trusted)[-1]
+    assert_same(again, clf, texts[0][:5])
+    assert_same(again.undo_edit(), clf.undo_edit(), texts[0][:5])
+
+
+def test_skops_refuses_what_it_could_not_load(make_classifier, texts, tiny_bert):
+    skops = pytest.importorskip("skops.io")
+    encoder = copy.deepcopy(tiny_bert)
+    swap_activation(encoder)
+    clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
+    clf.backbone = "the fitted model, and not this parameter, is what is tested"
+    with pytest.raises(TypeError, match="use joblib.dump or pickle.dump"):
+        skops.dumps(clf)

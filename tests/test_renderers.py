@@ -265,6 +265,7 @@ def test_a_long_text_is_drawn_by_its_strongest_words(fitted):
         segments=np.zeros(n, dtype=int),
         attention=np.full(n, 1 / n),
         token_scores=scores,
+        token_unread=np.zeros(n, dtype=bool),
     )
     words, _ = e.plot().axes
     shown = [int(tick.get_text()[1:]) for tick in words.get_yticklabels()]
@@ -283,6 +284,7 @@ def test_shap_and_frames_hold_them(fitted, text, label):
         found = explanations.to_shap()
     [e] = explanations
     names = zip(found.feature_names[0], e.words, e.word_unread, strict=True)
-    assert all(name == word + " (not read)" * unread for name, word, unread in names)
+    for name, word, unread in names:
+        assert name == (f"{word} (not read)" if unread else word)
     assert len(found.data[0]) == len(e.words)
     assert set(explanations.to_frame()["text"]) == {text}
