@@ -399,9 +399,10 @@ class ProtoLMClassifier(
             )
             warn(
                 f"{len(labels)} of {len(self.classes_)} classes are predicted for no "
-                f"training text: {named}. A class with few texts beside many of others "
-                f"is predicted more often with class_weight='balanced'; where classes "
-                f"are about equal, train for more epochs.",
+                f"{'held-out' if self.early_stopping else 'training'} text: {named}. A "
+                f"class with few texts beside many of others is predicted more often "
+                f"with class_weight='balanced'; where classes are about equal, train "
+                f"for more epochs.",
                 UnpredictedClassWarning,
             )
 

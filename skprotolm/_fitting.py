@@ -254,15 +254,23 @@ class _Fit:
         )
 
     def _unpredicted(self, state: FittedState) -> list[Any]:
-        """Return the labels that are predicted for no text but prototypes' own."""
-        scores = state.model.head.layer.score_all(self._training_vectors())
-        rows = self.plan.targets.rows[self.plan.training]
-        ids = self.plan.candidates.text_ids
-        quoted = ids[np.isin(rows, state.quotes.train_indices)]
-        others = ~np.isin(ids, quoted)
-        predicted = scores.argmax(dim=1).numpy()[others]
-        codes = np.setdiff1d(self.codes[others], predicted)
-        return state.classes[codes].tolist()
+        """Return the labels of held-out texts that are predicted for none of them.
+
+        Without early stopping no text is held out. Then it is the training texts that
+        are no prototypes, which a model soon knows by heart.
+        """
+        plan = self.plan
+        if plan.validation.size:
+            vectors = self._text_vectors(self.validation, state.model)
+            codes = plan.targets.codes[plan.validation]
+            asked = np.full(len(codes), True)
+        else:
+            vectors, codes = self._training_vectors(), self.codes
+            ids = plan.candidates.text_ids
+            rows = plan.targets.rows[plan.training]
+            asked = ~np.isin(ids, ids[np.isin(rows, state.quotes.train_indices)])
+        predicted = state.model.head.layer.score_all(vectors).argmax(dim=1).numpy()
+        return state.classes[np.setdiff1d(codes[asked], predicted[asked])].tolist()
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train until all epochs are over or something says stop; keep the best."""

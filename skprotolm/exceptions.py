@@ -30,7 +30,7 @@ class TextTruncatedWarning(UserWarning):
 
 
 class UnpredictedClassWarning(UserWarning):
-    """A class is predicted for none of the training texts."""
+    """A class is predicted for none of the held-out or training texts."""
 
 
 class UnreadTextWarning(UserWarning):

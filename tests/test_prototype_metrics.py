@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,10 +100,23 @@ def test_purity_refuses_labels_that_do_not_fit(clf, arguments, message):
         prototype_purity(clf, *arguments)
 
 
-def test_uniqueness_counts_distinct_texts(clf):
+def test_uniqueness_counts_what_the_encoder_can_tell_apart(clf):
+    """Copies in other letters counted as distinct texts."""
     assert prototype_uniqueness(clf) == 1
-    quotes = SimpleNamespace(texts=("a", "a", "b", "c"), redacted=np.full(4, False))
-    assert prototype_uniqueness(SimpleNamespace(prototypes_=quotes)) == 0.75
+    copies = copy.copy(clf)
+    first, _, *others = clf.prototypes_.texts
+    quotes = replace(clf._state.quotes, texts=(first, first.upper(), *others))
+    copies._state = replace(clf._state, quotes=quotes)
+    n = len(clf.prototypes_)
+    assert prototype_uniqueness(copies) == (n - 1) / n
+
+
+def test_copies_of_a_prototype_are_not_around_it(clf):
+    """Copies in other letters made every prototype pure."""
+    texts = [text.upper() for text in clf.prototypes_.texts]
+    alone = prototype_purity(clf, texts, clf.prototypes_.labels)
+    plain = prototype_purity(clf, clf.prototypes_.texts, clf.prototypes_.labels)
+    np.testing.assert_array_equal(alone, plain)
 
 
 def test_redacted_prototypes_are_not_taken_for_copies(clf):

@@ -20,6 +20,7 @@ from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FewerPrototypesWarning,
     FitInterruptedWarning,
+    UnpredictedClassWarning,
 )
 from skprotolm.metrics import prototype_diversity
 from tests.conftest import make_texts
@@ -354,3 +355,29 @@ def test_prototypes_on_texts_say_more_of_what_was_learned_for_being_refitted(
         for one in (refitted, plain)
     ]
     assert gaps[0] < gaps[1]
+
+
+# --- Classes that are never predicted.
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_class_that_is_never_predicted_is_warned_of(make_classifier, early_stopping):
+    """20 texts beside 330 of another class were silently ignored."""
+    X, _ = make_texts(60)
+    y = np.where(np.arange(60) < 8, "rare", "frequent")
+    held_out = {"early_stopping": early_stopping, "validation_fraction": 0.4}
+    clf = make_classifier(max_epochs=2, n_prototypes=1, **held_out)
+    kind = "held-out" if early_stopping else "training"
+    with pytest.warns(UnpredictedClassWarning, match=f"for no {kind} text: 'rare'"):
+        clf.fit(X, y)
+    others = np.setdiff1d(np.arange(60), clf.prototypes_.train_indices)
+    assert "rare" not in clf.predict([X[i] for i in others])
+
+
+def test_classes_that_are_predicted_are_not_warned_of(make_classifier, texts):
+    X, y = texts
+    clf = make_classifier(max_epochs=6, learning_rate=5e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnpredictedClassWarning)
+        clf.fit(X, y)
+    assert clf.score(X, y) > 0.9

@@ -65,10 +65,12 @@ def prototype_purity(
     codes = one_code_each(clf.classes_, "y", y, len(texts))
     own = np.searchsorted(clf.classes_, prototypes.labels)
     similarities = np.asarray(clf.transform(X))  # a frame, if the user wants frames
+    state = clf._fitted_state()
+    keys, quoted = state.tokenize(texts, quiet=True).keys, state.quoted.keys
     found = np.full(len(prototypes), np.nan)
     for j in np.flatnonzero(~prototypes.redacted):
-        text = prototypes.texts[j]
-        others = np.flatnonzero([other != text for other in texts])
+        key = quoted[j]
+        others = np.flatnonzero([other != key for other in keys])
         asked = min(k, np.count_nonzero(codes[others] == own[j]))
         if asked:
             nearest = np.argsort(-similarities[others, j], kind="stable")[:asked]
@@ -78,7 +80,7 @@ def prototype_purity(
 
 @np.errstate(under="ignore")
 def prototype_uniqueness(clf: Any) -> float:
-    """Measure how many of the quoted texts are distinct.
+    """Measure how many of the quoted texts are distinct to the encoder.
 
     Parameters
     ----------
@@ -91,9 +93,9 @@ def prototype_uniqueness(clf: Any) -> float:
         Distinct quoted texts over prototypes, at most 1, which is best. Redacted
         prototypes are left out; NaN where all are.
     """
-    prototypes = clf.prototypes_
-    texts = [prototypes.texts[j] for j in np.flatnonzero(~prototypes.redacted)]
-    return len(set(texts)) / len(texts) if texts else math.nan
+    keys = clf._fitted_state().quoted.keys
+    shown = [keys[j] for j in np.flatnonzero(~clf.prototypes_.redacted)]
+    return len(set(shown)) / len(shown) if shown else math.nan
 
 
 @np.errstate(under="ignore")
