@@ -85,7 +85,7 @@ class FittedState:
         assert quoted.offsets is not None
         assert quoted.segments is not None
         return tuple(
-            words_at(text, segments[unread], offsets[unread])
+            words_at(text, segments[unread], offsets[unread]) if unread.any() else ()
             for text, segments, offsets, unread in zip(
                 self.quotes.texts,
                 quoted.segments,
