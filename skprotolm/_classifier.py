@@ -66,9 +66,6 @@ from skprotolm.exceptions import (
     UnpredictedClassWarning,
 )
 
-# Fewer classes of one text each may be a demonstration; more are identifiers.
-_MANY_CLASSES = 6
-
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -82,6 +79,10 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
+
+
+# Fewer classes of one text each may be a demonstration; more are identifiers.
+_MANY_CLASSES = 6
 
 
 class ProtoLMClassifier(
@@ -313,7 +314,7 @@ class ProtoLMClassifier(
             of two columns, or a list of 2-tuples. A frame's two names must be the
             same, in the same order, wherever another frame is passed afterwards.
         y : array-like of shape (n,)
-            One label a text; any labels that scikit-learn takes.
+            One label per text; any labels that scikit-learn takes.
         sample_weight : array-like of shape (n,), float, default=None
             Weights of the texts. Texts of weight 0 take no part.
 
@@ -325,9 +326,9 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError, TypeError
-            If a parameter, a text, a label or a weight is not usable, before
-            anything is trained; or if training diverges. An earlier fit is left as
-            it was.
+            If a parameter, a text, a label or a weight is not usable, or X and y
+            seem to be swapped, before anything is trained; or if training diverges.
+            An earlier fit is left as it was.
         BackboneNotFoundError
             If the backbone is neither a folder, nor installed, nor on the hub.
         MemoryError
@@ -335,6 +336,17 @@ class ProtoLMClassifier(
         KeyboardInterrupt
             If the fit is interrupted. What was learned by then is kept, and the
             estimator can be used.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are longer than the encoder reads, or have words that its
+            tokenizer cannot read.
+        SingleTextClassesWarning, FewerPrototypesWarning
+            If all classes have a single text each, or some have fewer distinct texts
+            than prototypes.
+        DuplicatePrototypesWarning, UnpredictedClassWarning
+            If prototypes nearly coincide, or a class is never predicted.
         """
         settings = check_parameters(self, tuple(FORMULATIONS))
         refuse_swapped(X, y)
@@ -397,9 +409,10 @@ class ProtoLMClassifier(
             named = ", ".join(map(repr, labels[:5])) + (
                 ", …" if len(labels) > 5 else ""
             )
+            texts = "training text that is not a prototype"
             warn(
-                f"{len(labels)} of {len(self.classes_)} classes are predicted for no "
-                f"{'held-out' if self.early_stopping else 'training'} text: {named}. A "
+                f"{len(labels)} of {len(self.classes_)} classes are never predicted for "
+                f"a {'held-out text' if self.early_stopping else texts}: {named}. A "
                 f"class with few texts beside many of others is predicted more often "
                 f"with class_weight='balanced'; where classes are about equal, train "
                 f"for more epochs.",
@@ -470,6 +483,12 @@ class ProtoLMClassifier(
         ValueError, TypeError
             If X holds no texts, or texts where the estimator was fitted on pairs;
             the message names the row.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are longer than the encoder reads, or have words that its
+            tokenizer cannot read. So do all methods that take texts.
         """
         # One state throughout: another thread may fit the estimator anew meanwhile.
         state, texts = self._ready(X)
@@ -561,7 +580,7 @@ class ProtoLMClassifier(
         X : container of str, length n
             As in `fit`.
         target : label, or array-like of shape (n,), default=None
-            The class to explain, one for all texts or one a text; by default the
+            The class to explain, one for all texts or one per text; by default the
             predicted one.
         top_k : int, default=None
             How many prototypes an explanation lists; by default all. The others'
@@ -630,7 +649,7 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError
-            If y holds other labels, or not one a text, or one of `X_train` and
+            If y holds other labels, or not one per text, or one of `X_train` and
             `y_train` is missing, or `path` is no place for a file. Nothing is written
             then.
         NotFittedError, ValueError, TypeError

@@ -92,7 +92,7 @@ def as_shap(explanations: list[dict[str, Any]], base_values: list[float]) -> Any
 def named_words(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
     """Return words, those marked that the tokenizer cannot read."""
     pairs = zip(words, unread, strict=True)
-    return [f"{word} (not read)" if no else word for word, no in pairs]
+    return [f"{word} (not read)" if is_unread else word for word, is_unread in pairs]
 
 
 def _with_gaps(explanation: dict[str, Any]) -> list[str]:

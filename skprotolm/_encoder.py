@@ -48,15 +48,16 @@ class TextEncoder(nn.Module):
         self, sentence_transformer: SentenceTransformer, max_length: int | None
     ):
         super().__init__()
-        # Whether its files describe it, once that is known: see `_persistence`.
+        # Whether its files describe it; None until the first save has compared them.
         self.is_described: bool | None = None
         _require_transformer(sentence_transformer)
         self.sentence_transformer = _as_trainable(sentence_transformer)
         name = sentence_transformer.default_prompt_name
+        limit = _limit(self.transformer.auto_model.config)
         self.tokenizer = TextTokenizer(
             self.transformer.tokenizer,
-            _checked_max_length(self.transformer, max_length),
-            _limit(self.transformer.auto_model.config),
+            _checked_max_length(self.transformer, limit, max_length),
+            limit,
             (sentence_transformer.prompts.get(name) or "") if name else "",
         )
 
@@ -94,7 +95,7 @@ class TextEncoder(nn.Module):
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
-        """Turn texts into token ids; warn of what is not read, unless quiet."""
+        """Turn texts into token ids; warn about text that is not read, unless quiet."""
         return self.tokenizer.tokenize(texts, with_offsets=with_offsets, quiet=quiet)
 
     def forward(self, batch: TokenBatch, *, bf16: bool) -> Tensor:
@@ -143,13 +144,13 @@ def merge_adapters(encoder: TextEncoder) -> None:
 
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):
+            if isinstance(child, PeftModel) and hasattr(child, "merge_and_unload"):
+                module._modules[name] = child.merge_and_unload()
+    for module in list(encoder.modules()):  # without a PeftModel around them
+        for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer) and isinstance(child, nn.Module):
                 child.merge()
                 setattr(module, name, child.get_base_layer())
-    for module in list(encoder.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, PeftModel):
-                module._modules[name] = child.get_base_model()
 
 
 def frozen_vectors(backbone: Any, texts: Texts) -> np.ndarray:
@@ -235,8 +236,9 @@ def _limit(config: Any) -> int | None:
     return limit
 
 
-def _checked_max_length(transformer: Any, max_length: int | None) -> int:
-    limit = _limit(transformer.auto_model.config)
+def _checked_max_length(
+    transformer: Any, limit: int | None, max_length: int | None
+) -> int:
     if max_length is None:
         known = [
             transformer.max_seq_length,

@@ -76,7 +76,7 @@ class Outcome(NamedTuple):
     learning_rate: float  # the highest of the encoder
     interrupted: bool
     n_coincident: int  # prototypes that nearly coincide with another one
-    unpredicted: list[Any]  # labels that no training text gets
+    unpredicted: list[Any]  # labels that are never predicted, see `_Fit._unpredicted`
 
 
 class Placed(NamedTuple):
@@ -182,6 +182,8 @@ class _Fit:
         self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(self.device)
         # Of the training texts, while they hold.
         self.vectors: Tensor | None = untrained
+        # Of the held-out texts, under the best weights so far.
+        self.held_out_vectors: Tensor | None = None
         self.trainer = self._make_trainer(weights, pretrained, seed)
 
     def _frozen_pass(
@@ -206,7 +208,8 @@ class _Fit:
                 sentences.append((encoded.rows, pretrained.cpu()))
                 if stored is not None:
                     stored.store(encoded.rows, encoded.h)
-        return stored or live, in_order(texts), in_order(sentences)
+        readable = live if stored is None else stored
+        return readable, in_order(texts), in_order(sentences)
 
     def _make_trainer(
         self, weights: np.ndarray, pretrained: Tensor, seed: int
@@ -241,9 +244,12 @@ class _Fit:
         except KeyboardInterrupt:  # what was learned is worth the few seconds
             interrupted = True
             state = self._snapshot(self.model, self._training_vectors())
-        with uninterrupted():
+        n_coincident, unpredicted = 0, []
+        try:
             n_coincident = _coincident_in(state.model.head.layer)
             unpredicted = self._unpredicted(state)
+        except KeyboardInterrupt:  # only what is warned of is lost
+            interrupted = True
         return Outcome(
             state,
             self.history,
@@ -256,21 +262,23 @@ class _Fit:
     def _unpredicted(self, state: FittedState) -> list[Any]:
         """Return the labels of held-out texts that are predicted for none of them.
 
-        Without early stopping no text is held out. Then it is the training texts that
-        are no prototypes, which a model soon knows by heart.
+        Without early stopping it uses the training texts that are not prototypes, most
+        of which a model soon knows by heart.
         """
         plan = self.plan
-        if plan.validation.size:
-            vectors = self._text_vectors(self.validation, state.model)
+        if self.held_out_vectors is not None:
+            vectors = self.held_out_vectors
             codes = plan.targets.codes[plan.validation]
-            asked = np.full(len(codes), True)
         else:
-            vectors, codes = self._training_vectors(), self.codes
             ids = plan.candidates.text_ids
             rows = plan.targets.rows[plan.training]
-            asked = ~np.isin(ids, ids[np.isin(rows, state.quotes.train_indices)])
+            quoted = ids[np.isin(rows, state.quotes.train_indices)]
+            others = np.flatnonzero(~np.isin(ids, quoted))
+            vectors, codes = self._training_vectors()[others], self.codes[others]
+        if not len(codes):
+            return []
         predicted = state.model.head.layer.score_all(vectors).argmax(dim=1).numpy()
-        return state.classes[np.setdiff1d(codes[asked], predicted[asked])].tolist()
+        return state.classes[np.setdiff1d(codes, predicted)].tolist()
 
     def _run_epochs(self, bar: tqdm) -> None:
         """Train until all epochs are over or something says stop; keep the best."""
@@ -290,8 +298,11 @@ class _Fit:
         self.vectors = None
         figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
         if self.settings.early_stopping:
+            before = self.held_out_vectors
             figures["validation_score"] = self._validate()
             best.offer(figures["validation_score"])
+            if not best.in_use:
+                self.held_out_vectors = before
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
@@ -318,9 +329,11 @@ class _Fit:
         """Return the weighted accuracy on the held-out texts."""
         if not self.settings.early_stopping:
             return 0.0
-        s = self._text_vectors(self.validation, self.model).to(self.device)
+        s = self._text_vectors(self.validation, self.model)
+        self.held_out_vectors = s
         with torch.no_grad():
-            predicted = self.model.head.layer(s).scores.argmax(dim=1).cpu().numpy()
+            scores = self.model.head.layer(s.to(self.device)).scores
+        predicted = scores.argmax(dim=1).cpu().numpy()
         rows = self.plan.validation
         return float(
             np.average(

@@ -216,7 +216,7 @@ def _about_missing(
 def _about_encoding(
     X: Any, name: str, rows: list[Any], bad: list[_Bad]
 ) -> tuple[str, str]:
-    remedy = "mend it, for example with text.encode('utf-8', 'replace').decode()"
+    remedy = "replace it, for example with text.encode('utf-8', 'replace').decode()"
     return ", which holds half of a surrogate pair", remedy
 
 

@@ -138,48 +138,55 @@ def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
     module in memory. It does not where an activation was exchanged, layers were
     removed, or the module is the user's own: the files would load as another model.
     """
-    with TemporaryDirectory() as folder:
-        if encoder.is_described is None:
-            encoder.is_described = _is_described(encoder, Path(folder), texts)
-        elif encoder.is_described:
-            save_folder(encoder, Path(folder))
-        if encoder.is_described:
-            return {
-                path.relative_to(folder).as_posix(): path.read_bytes()
-                for path in sorted(Path(folder).rglob("*"))
-                if path.is_file()
-            }
+    if encoder.is_described is not False:
+        with TemporaryDirectory() as folder:
+            if _save(encoder, Path(folder), texts):
+                return {
+                    path.relative_to(folder).as_posix(): path.read_bytes()
+                    for path in sorted(Path(folder).rglob("*"))
+                    if path.is_file()
+                }
     model = encoder.sentence_transformer
     if encoder.device.type != "cpu":  # a file must load without that device
         model = copy.deepcopy(model).cpu()
     return _InMemory(model)
 
 
+def _save(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
+    """Save an encoder, and return whether its files describe it."""
+    try:
+        save_folder(encoder, folder)
+        if encoder.is_described is None:
+            encoder.is_described = _is_described(encoder, folder, texts)
+    except (OSError, MemoryError):  # these say nothing about the encoder
+        raise
+    except Exception as error:  # libraries, and a user's own module, have their own
+        if isinstance(error.__cause__, (OSError, MemoryError)):
+            raise
+        encoder.is_described = False
+    return bool(encoder.is_described)
+
+
 @undisturbed()
 def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
-    """Save an encoder, and compare it with the one that the files load as."""
+    """Load an encoder's files, and compare with it what they give."""
     with torch.inference_mode(False), seeded(0, torch.device("cpu")):
-        try:
-            save_folder(encoder, folder)
-            again = TextEncoder(load_folder(folder), encoder.max_length)
-            again.to(encoder.device)
-        except (
-            Exception
-        ):  # each library, and a user's own module, has errors of its own
-            return False
-    ours, theirs = _weights(encoder), _weights(again)
+        loaded = TextEncoder(load_folder(folder), encoder.max_length)
+    ours, theirs = _weights(encoder), _weights(loaded)
     if ours.keys() != theirs.keys():
         return False
-    if not all(torch.equal(ours[name], theirs[name]) for name in ours):
+    if not all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours):
         return False
     tokenized = encoder.tokenize(texts, quiet=True)
-    if tokenized.keys != again.tokenize(texts, quiet=True).keys:
+    if tokenized.keys != loaded.tokenize(texts, quiet=True).keys:
         return False
-    rows = np.arange(len(texts))
-    batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
-    with torch.inference_mode(), evaluating(encoder), evaluating(again):
-        h = encoder(batch, bf16=False)[batch["own"]]
-        gap = again(batch, bf16=False)[batch["own"]] - h
+    batch = encoder.tokenizer.collate(tokenized, np.arange(len(texts)))
+    # Our modules over the weights that were loaded, which are on the CPU.
+    same = {id(ours[name]): theirs[name] for name in ours}
+    twin = copy.deepcopy(encoder, same)
+    with torch.inference_mode(), evaluating(twin), evaluating(loaded):
+        h = loaded(batch, bf16=False)[batch["own"]]
+        gap = twin(batch, bf16=False)[batch["own"]] - h
     return bool(gap.norm() <= _TOLERANCE * h.norm())
 
 

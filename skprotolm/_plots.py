@@ -27,8 +27,10 @@ _LEGEND = 12  # classes that a legend lists
 _NUMBERED = 100  # prototypes on a map that has their numbers
 # The size of a prototype's mark, in square points, and the least one of many.
 _MARK, _SMALL_MARK = 90, 16
-# Categories of what belongs to the letter before it: accents, joiners, skin tones.
-_JOINED = ("Mn", "Mc", "Me", "Cf", "Sk")
+# Categories of what belongs to the letter before it: accents and joiners. The colors of
+# skin that follow an emoji have a wider one.
+_JOINED = ("Mn", "Mc", "Me", "Cf")
+_SKIN_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 # Fonts with the letters that matplotlib's own has not, where they are installed; its
 # own comes last, since only that one is always there.
 _FALLBACKS = (
@@ -191,7 +193,7 @@ def _drawable(text: str, font: Any) -> str:
     able = fonts  # those that can draw the last letter
     for letter in text:
         having = [f for f in fonts if f.get_char_index(ord(letter))]
-        if unicodedata.category(letter) in _JOINED:
+        if unicodedata.category(letter) in _JOINED or letter in _SKIN_TONES:
             # An accent is drawn by the font of its letter, or not at all.
             having = [f for f in having if f in able]
             if having:

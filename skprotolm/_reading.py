@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from tempfile import TemporaryFile
 from typing import Protocol
 
@@ -84,7 +85,10 @@ class StoredTexts:
 
 def _empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     """Return an array in memory, or of a file that is gone as soon as the array is."""
-    if math.prod(shape) * dtype.itemsize <= _IN_MEMORY:
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if n_bytes <= _IN_MEMORY:
         return np.empty(shape, dtype)
     with TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # or a full disk would end the process
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
         return np.memmap(file, dtype, shape=shape)

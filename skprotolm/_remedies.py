@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 from numbers import Number
 from os import PathLike
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 _LAZY = ("compute", "toPandas", "collect")  # of Dask, Spark and Polars
 _FILL = ("filled", "fillna", "fill_null")  # of NumPy, pandas, Polars and PyArrow
 _LISTS = (list, tuple, np.ndarray)
+_SEEN = 20  # rows by which a column of texts is told from others
 
 _MEANT = {
     "str(value)": " if that is meant",
@@ -38,7 +40,9 @@ def for_container(X: Any, name: str, *, of: str = "text") -> str:
         return f"pass one of its columns, {_examples(X, name, of)}"
     if isinstance(X, Iterable) and not isinstance(X, (str, bytes)):
         return f"use list({name}) for other collections"
-    return f"pass [{of}] to handle one text"
+    return (
+        "pass [text] to handle one text" if of == "text" else "pass one label per text"
+    )
 
 
 def _examples(X: Any, name: str, of: str) -> str:
@@ -99,7 +103,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def text_columns(X: Any, name: str) -> dict[str, str]:
-    """Return the first text of each column of texts by the code that takes it out."""
+    """Return some text of each column of texts, by the code that takes the column out."""
     names = column_names(X)
     if isinstance(X, Mapping):
         for key in names:
@@ -110,13 +114,17 @@ def text_columns(X: Any, name: str) -> dict[str, str]:
         code = f"[row[{{!r}}] for row in {name}]"
     elif not names and getattr(X, "ndim", 1) == 2:
         names, code = [*range(X.shape[1])], f"{name}[:, {{}}]"
-    row = _first_row(X, names)
-    return {code.format(key): row[key] for key in row if isinstance(row[key], str)}
+    columns = _first_values(X, names)
+    return {
+        code.format(key): " ".join(values)
+        for key, values in columns.items()
+        if _all_str(values)
+    }
 
 
-def longest(texts: Mapping[Any, Any]) -> Any:
-    """Return the key of the longest text: labels and ids are shorter."""
-    return max(texts, key=lambda key: len(texts[key]))
+def longest(texts: Mapping[Any, str]) -> Any:
+    """Return the key of the text with the most words: labels and ids have fewer."""
+    return max(texts, key=lambda key: (len(texts[key].split()), len(texts[key])))
 
 
 def column(X: Any, name: str, number: int) -> str:
@@ -141,18 +149,21 @@ def column_names(X: Any) -> list[Any]:
     return [*names]
 
 
-def _first_row(X: Any, names: list[Any]) -> dict[Any, Any]:
-    """Return the first value of each column, if there are columns that can be seen."""
+def _first_values(X: Any, names: list[Any]) -> dict[Any, list[Any]]:
+    """Return some values of each column, if there are columns that can be seen."""
     try:
         if isinstance(X, Mapping):
             columns = {name: X[name] for name in names if not isinstance(X[name], str)}
-            return {name: next(iter(values)) for name, values in columns.items()}
-        if hasattr(X, "column_names") and not hasattr(X, "__len__"):
-            return dict(next(iter(X)))  # of a stream
-        head = X[:1] if names else {}
+            return {
+                name: list(islice(values, _SEEN)) for name, values in columns.items()
+            }
+        if hasattr(X, "column_names") and not hasattr(X, "__len__"):  # a stream
+            return {name: [value] for name, value in next(iter(X)).items()}
+        head = X[:_SEEN] if names else {}
         if isinstance(head, Mapping):
-            return {name: values[0] for name, values in head.items()}
-        return dict(zip(names, np.asarray(head, dtype=object)[0], strict=True))
+            return {name: [*values] for name, values in head.items()}
+        rows = np.asarray(head, dtype=object)
+        return {name: [*rows[:, i]] for i, name in enumerate(names)}
     except Exception:  # no failure here may hide what the message is about
         return {}
 

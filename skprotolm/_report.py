@@ -29,7 +29,9 @@ _LISTED = 5  # prototypes of a mistake, texts in which a prototype counts most
 _NEAREST = 3  # texts around a prototype
 _FEWEST_VOICES = 3
 _DOUBTFUL = 30
-_LEARNED = 0.98  # share of texts given their own label from which no label is doubted
+# Accuracy on training texts from which their labels count as learned by heart: at most
+# two percent of them are left to doubt.
+_LEARNED = 0.98
 _NEVER = 20  # classes never predicted that are named
 _MARKS = 1000  # texts on the map
 _LENGTH = 300  # characters of a text in a list
@@ -75,7 +77,7 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "mistakes": _mistakes(state, judged, seen),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
-        **_learned_labels(around, there),
+        **(_learned_labels(training, there) if training else _NOT_LEARNED),
     }
 
 
@@ -127,7 +129,7 @@ def _by_class(
 
 
 def _never_predicted(codes: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Return the classes of judged texts that no text is given, the largest first."""
+    """Return the classes that are never predicted, the largest first."""
     classes, counts = np.unique(codes, return_counts=True)
     missing = ~np.isin(classes, predicted)
     classes, counts = classes[missing], counts[missing]
@@ -317,13 +319,16 @@ def doubtful_labels(
     return listed, len(found)
 
 
-def _learned_labels(around: Corpus, seen: Decisions) -> dict[str, Any]:
+_NOT_LEARNED = {"own_label": None, "by_heart": False}
+
+
+def _learned_labels(training: Corpus, seen: Decisions) -> dict[str, Any]:
     """Return how many texts are given their own label, and whether nearly all are.
 
     A model that has learned its training texts by heart gives each label of them a
     probability near 1, also a wrong one, so that none can be doubtful.
     """
-    share = float(np.mean(seen.predicted == around.codes))
+    share = float(np.mean(seen.predicted == training.codes))
     return {"own_label": share, "by_heart": share >= _LEARNED}
 
 

@@ -86,7 +86,7 @@ def autocast(device: torch.device, enabled: bool) -> Any:
 def undisturbed() -> Iterator[None]:
     """Compute as if the caller had set no autocast and no default device.
 
-    Nor does an underflow raise here: the probability of an unlikely class is 0.
+    Floating-point underflow is ignored: the probability of an unlikely class is 0.
     """
     with ExitStack() as stack, np.errstate(under="ignore"):
         if torch.get_default_device().type != "cpu":

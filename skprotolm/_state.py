@@ -128,7 +128,7 @@ class FittedState:
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
-        """Turn texts into token ids; warn of what is not read, unless quiet."""
+        """Turn texts into token ids; warn about text that is not read, unless quiet."""
         return self.model.encoder.tokenize(
             texts, with_offsets=with_offsets, quiet=quiet
         )

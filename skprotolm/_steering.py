@@ -130,7 +130,7 @@ def _positions(state: FittedState, indices: Any) -> np.ndarray:
     is_text = isinstance(indices, (str, bytes))  # whose items are no indices
     if is_text or not isinstance(indices, (Integral, Iterable)):
         raise TypeError(
-            f"indices must be an int or several, got {indices!r} "
+            f"indices must be an int or an iterable of ints, got {indices!r} "
             f"({type(indices).__name__}); they are positions in prototypes_."
         )
     given = [indices] if isinstance(indices, Integral) else list(indices)

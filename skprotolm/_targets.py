@@ -139,7 +139,7 @@ def class_codes(
         given = [labels] * (n_texts or 0)
     if n_texts is not None and len(given) != n_texts:
         raise ValueError(
-            f"{name} must be one label, or one a text ({n_texts}), got {len(given)}."
+            f"{name} must be one label, or one per text ({n_texts}), got {len(given)}."
         )
     known = {label: code for code, label in enumerate(classes.tolist())}
     codes = [_code(label, known) for label in given]
@@ -155,11 +155,11 @@ def class_codes(
 def one_code_each(
     classes: np.ndarray, name: str, labels: Any, n_texts: int
 ) -> np.ndarray:
-    """Return the class index of each label, one a text; a single label is refused."""
+    """Return the class index of each label, one per text; a single label is refused."""
     given = _as_list(name, labels)
     if given is None or len(given) != n_texts:
         found = "a single value" if given is None else len(given)
-        raise ValueError(f"{name} must be one label a text ({n_texts}), got {found}.")
+        raise ValueError(f"{name} must be one label per text ({n_texts}), got {found}.")
     return class_codes(classes, name, given)
 
 
@@ -344,10 +344,11 @@ def _kind(label: Any, row: int) -> str:
             )
         return "str"
     if isinstance(label, Mapping):
-        key = "label" if "label" in label else next(reversed([*label]), "label")
+        key = "label" if "label" in label or not label else [*label][-1]
+        example = f", for example [row[{key!r}] for row in y]" if label else ""
         raise ValueError(
             f"Unknown label type: row {row} of y is {shown(label)}; pass one label per "
-            f"text, for example [row[{key!r}] for row in y]."
+            f"text{example}."
         )
     if not isinstance(label, (Real, np.bool_)):
         raise ValueError(

@@ -28,7 +28,8 @@ def explanation_text(e: Any, *, color: bool) -> str:
     lines = _share_lines(e) if e.space == "probability" else _score_lines(e)
     if e.word_scores is not None:
         lines.append(_word_line(e))
-    unread = [word for word, no in zip(e.words, e.word_unread, strict=True) if no]
+    pairs = zip(e.words, e.word_unread, strict=True)
+    unread = [word for word, is_unread in pairs if is_unread]
     if unread:
         lines.append(f"  not read by the tokenizer: {_listed(unread)}")
     return "\n".join([text, *map(one_line, [head, *lines])])

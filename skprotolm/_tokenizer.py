@@ -18,13 +18,13 @@ from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
 # Texts that are tokenized at once, and their characters, which bound the memory of
 # the encodings.
 _CHUNK, _CHUNK_CHARACTERS = 1024, 2**20
-# Of a long text, how many characters are tried first, per token and at least. A token
-# is four to six characters of most texts, but a word of any length may be one, as the
-# unknown token: WordPiece takes words of more than 100 characters for it.
+# Of a long text, how many characters are tried first, per token and at least. Most
+# texts have four to six per token, so that one try is enough. But a word of any length
+# may be one token: WordPiece takes words of more than 100 characters for unknown.
 _CHARACTERS_PER_TOKEN, _CHARACTERS = 16, 1024
 _SPACES = " \t\n"
 # Tokens that a part of a text must have beyond max_length: where the part ends, its
-# last tokens may differ from those of the whole text.
+# last tokens may differ from those of the whole text. One word has seldom as many.
 _MARGIN = 16
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 20  # of unread words in a warning
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
@@ -87,9 +87,9 @@ class TokenBatch(dict[str, Tensor]):
 class _Part(NamedTuple):
     """The part of a text, or of each text of a pair, that the encoder may read."""
 
-    texts: tuple[str, ...]
+    whole: tuple[str, ...]  # the text, or the two of a pair
+    texts: tuple[str, ...]  # their parts
     begins: tuple[int, ...]  # where each part begins in its text
-    is_whole: bool
 
 
 class _Tokens(NamedTuple):
@@ -157,22 +157,19 @@ class TextTokenizer:
         self.n_prompt_tokens = self._count_prompt_tokens()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextTokenizer:
-        return self
+        return self  # it never changes
 
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
-        """Turn texts into token ids; warn of what is not read, unless quiet."""
+        """Turn texts into token ids; warn about text that is not read, unless quiet."""
         tokenized: list[_Tokens] = []
         tally = _Tally()
         for chunk in self._chunks(texts):
-            whole = texts[len(tokenized) : len(tokenized) + len(chunk)]
-            for text, part, encoding in zip(
-                whole, chunk, self._encode(chunk), strict=True
-            ):
+            for part, encoding in zip(chunk, self._encode(chunk), strict=True):
                 tokens = self._tokens(encoding, part, with_offsets)
                 if not quiet:
-                    self._count_unread(tally, text, part, tokens)
+                    self._count_unread(tally, part, tokens)
                 tokenized.append(tokens)
         self._warn(tally, len(texts))
         columns: Any = map(list, zip(*tokenized, strict=True))
@@ -204,11 +201,11 @@ class TextTokenizer:
         Where both texts of a pair are cut, and an odd number of tokens is left for
         them, the one that gets one more may be another than in whole texts.
         """
-        texts = (text,) if isinstance(text, str) else text
-        slices = [self._reach(side) for side in texts]
-        pairs = zip(texts, slices, strict=True)
+        whole = (text,) if isinstance(text, str) else text
+        slices = [self._reach(side) for side in whole]
+        pairs = zip(whole, slices, strict=True)
         parts = tuple(side[begin:end] for side, (begin, end) in pairs)
-        return _Part(parts, tuple(begin for begin, _ in slices), parts == texts)
+        return _Part(whole, parts, tuple(begin for begin, _ in slices))
 
     def _reach(self, text: str) -> tuple[int, int]:
         """Return the slice of a text that has more than `max_length` tokens."""
@@ -244,33 +241,42 @@ class TextTokenizer:
         type_ids = np.array(encoding.type_ids, dtype=np.int64)
         special = np.array(encoding.special_tokens_mask, dtype=bool)
         own, unread = ~special, ids == self._unknown_id
+        # Most texts of a long list need no offsets, which take as long as the rest.
         offsets = np.zeros((len(ids), 2), dtype=np.int64)
         segments = np.zeros(len(ids), dtype=np.int64)
         is_full = len(ids) >= self.max_length
         if with_offsets or self.prompt or is_full or unread.any():
-            offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
             segments = np.array([s or 0 for s in encoding.sequence_ids], dtype=np.int64)
-            first = (segments == 0) & own
-            own &= ~first | (offsets[:, 1] > len(self.prompt))
-            shift = np.where(first, len(self.prompt), 0)[:, None]
-            offsets = np.maximum(offsets - shift, 0)
-            offsets += np.where(own, np.array(part.begins)[segments], 0)[:, None]
+            offsets, own = self._locate(encoding, part, segments, own)
             unread &= own & (offsets[:, 1] > offsets[:, 0])
-        if own.any() or special.any():
-            own = own if own.any() else special
-            return _Tokens(ids, type_ids, own, unread, offsets, segments)
-        # No special tokens either: a token is added to carry the attention.
+        if not (own.any() or special.any()):
+            return self._filler(ids)
+        own = own if own.any() else special
+        return _Tokens(ids, type_ids, own, unread, offsets, segments)
+
+    def _locate(
+        self, encoding: Encoding, part: _Part, segments: np.ndarray, own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return offsets in the user's text, and the own mask without the prompt."""
+        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        first = (segments == 0) & own
+        own = own & (~first | (offsets[:, 1] > len(self.prompt)))
+        shift = np.where(first, len(self.prompt), 0)[:, None]
+        offsets = np.maximum(offsets - shift, 0)
+        offsets += np.where(own, np.array(part.begins)[segments], 0)[:, None]
+        return offsets, own
+
+    def _filler(self, ids: np.ndarray) -> _Tokens:
+        """Add a token that carries the attention of a text without any."""
         ids = np.append(ids, self._filler_id)[-self.max_length :]
         zeros = np.zeros(len(ids), dtype=np.int64)
         own = np.arange(len(ids)) == len(ids) - 1
-        unread = zeros.astype(bool)
-        return _Tokens(ids, zeros, own, unread, np.zeros((len(ids), 2), int), zeros)
+        offsets = np.zeros((len(ids), 2), dtype=np.int64)
+        return _Tokens(ids, zeros, own, zeros.astype(bool), offsets, zeros)
 
-    def _count_unread(
-        self, tally: _Tally, text: Any, part: _Part, tokens: _Tokens
-    ) -> None:
-        texts = (text,) if isinstance(text, str) else text
-        if not part.is_whole or len(tokens.ids) >= self.max_length:
+    def _count_unread(self, tally: _Tally, part: _Part, tokens: _Tokens) -> None:
+        texts = part.whole
+        if part.texts != texts or len(tokens.ids) >= self.max_length:
             cut = self._cut_characters(texts, tokens)
             tally.n_cut += cut > 0
             tally.cut_characters += cut
@@ -309,7 +315,7 @@ class TextTokenizer:
             share = tally.cut_characters / tally.cut_from
             more = ""
             if self.limit is not None and self.limit > self.max_length:
-                more = f" max_length={self.limit} reads more."
+                more = f" Set max_length={self.limit} to read more."
             warn(
                 f"{tally.n_cut} of {n_texts} texts are longer than max_length="
                 f"{self.max_length} tokens, and {_percent(share)} of their characters "

@@ -26,11 +26,11 @@ class SingleTextClassesWarning(UserWarning):
 
 
 class TextTruncatedWarning(UserWarning):
-    """Texts are longer than the encoder reads, and their ends were cut off."""
+    """Texts are longer than the encoder reads, and were truncated."""
 
 
 class UnpredictedClassWarning(UserWarning):
-    """A class is predicted for none of the held-out or training texts."""
+    """A class is never predicted for a held-out text, or without these a training one."""
 
 
 class UnreadTextWarning(UserWarning):

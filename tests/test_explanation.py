@@ -616,9 +616,9 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
     unlabelled = clf.prototypes_.plot(X[:3]).axes[0]
     named = [t.get_text() for t in unlabelled.get_legend().get_texts()]
     assert named == ["neg", "pos", "no label"]
-    with pytest.raises(ValueError, match=r"one label a text \(48\), got 3"):
+    with pytest.raises(ValueError, match=r"one label per text \(48\), got 3"):
         clf.prototypes_.plot(X, y[:3])
-    with pytest.raises(ValueError, match="one label a text"):
+    with pytest.raises(ValueError, match="one label per text"):
         clf.prototypes_.plot(labels=y)
     with pytest.raises(ValueError, match="a single value"):
         clf.prototypes_.plot(X[:3], "pos")

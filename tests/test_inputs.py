@@ -133,7 +133,7 @@ def test_any_text_survives_a_column_unchanged(texts, make):
 MISSING = r"drop it or replace it with \"\""
 NOT_STR = r"convert it with str\(value\)"
 ONE_TEXT = r"pass \[text\]"
-SURROGATE = "mend it"
+SURROGATE = "replace it"
 FEATURES = "pass the texts, not features computed from them"
 
 # What is passed; the error; how it names the row or X, what arrived, what to do.
@@ -321,6 +321,11 @@ class Lazy:
 
 WORDS = ["good food", "a dull film", "lost card"]
 SIDES = [("good food", "yes"), ("a dull film", "no"), ("lost card", "no")]
+# Identifiers are longer than the first text.
+LONG_IDS = {
+    "id": [f"{i:036}" for i in range(3)],
+    "text": ["ok", "not ok at all", "so so"],
+}
 ROWS = [{"label": i % 2, "id": f"#{i}", "text": text} for i, text in enumerate(WORDS)]
 COLUMNS = {"label": [0, 1, 0], "id": ["#0", "#1", "#2"], "text": WORDS}
 NLI = {"premise": WORDS, "hypothesis": ["yes", "no", "no"], "label": [0, 1, 0]}
@@ -339,6 +344,7 @@ REMEDIES = {
     "data set in splits": ({"train": Table(**COLUMNS)}, "X['train']['text']", WORDS),
     "stream": (Stream(), "[row['text'] for row in X]", WORDS),
     "dict of columns": (COLUMNS, "X['text']", WORDS),
+    "dict with long ids": (LONG_IDS, "X['text']", LONG_IDS["text"]),
     "dict of texts": (dict(enumerate(WORDS)), "list(X.values())", WORDS),
     "rows of a data set": (ROWS, "[row['text'] for row in X]", WORDS),
     "Series of dicts": (pd.Series(ROWS), "[row['text'] for row in X]", WORDS),

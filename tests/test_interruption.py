@@ -72,6 +72,7 @@ def test_an_interruption_before_the_first_step_changes_nothing(
         ("assign", False),
         ("worth_keeping", True),
         ("refit", True),
+        ("_coincident_in", True),  # when all is done but the warnings
     ],
 )
 def test_an_interruption_after_the_last_step_loses_nothing(

@@ -104,10 +104,13 @@ def test_other_texts_are_refused(text):
         Explanations.from_json(text)
 
 
-def test_a_later_version_says_what_to_do(fitted):
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(99, "Upgrade"), (1, "Explain the texts again")]
+)
+def test_another_version_says_what_to_do(fitted, version, remedy):
     content = json.loads(fitted.explain(["good"]).to_json())
-    content["version"] = 99
-    with pytest.raises(ValueError, match=r"version 99.*Upgrade"):
+    content["version"] = version
+    with pytest.raises(ValueError, match=rf"version {version}.*{remedy}"):
         Explanations.from_json(json.dumps(content))
 
 

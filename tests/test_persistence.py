@@ -6,6 +6,7 @@ import copy
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -456,13 +457,30 @@ def test_files_are_compared_once_per_encoder(make_classifier, texts, monkeypatch
     assert len(loaded) == 2
 
 
+def test_an_error_of_the_disk_is_not_one_of_the_encoder(
+    make_classifier, texts, monkeypatch
+):
+    """The module itself was stored from then on."""
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    clf = make_classifier(max_epochs=1).fit(*texts)
+    with monkeypatch.context() as patch:
+        patch.setattr("skprotolm._persistence.save_folder", full)
+        with pytest.raises(OSError, match="No space left"):
+            pickle.dumps(clf)
+    assert b"_InMemory" not in pickle.dumps(clf)
+
+
 def adapted(tiny_bert: Any, how: str) -> Any:
     peft = pytest.importorskip("peft")
     encoder = copy.deepcopy(tiny_bert)
-    config = peft.LoraConfig(r=4, target_modules=["query", "value"])
+    more = {"modules_to_save": ["pooler"]} if how == "wrapped, and more saved" else {}
+    config = peft.LoraConfig(r=4, target_modules=["query", "value"], **more)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers, about peft
-        if how == "wrapped":
+        if how.startswith("wrapped"):
             encoder[0].auto_model = peft.get_peft_model(encoder[0].auto_model, config)
         else:
             peft.inject_adapter_in_model(config, encoder[0].auto_model)
@@ -470,7 +488,7 @@ def adapted(tiny_bert: Any, how: str) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, about peft
-@pytest.mark.parametrize("how", ["wrapped", "injected"])
+@pytest.mark.parametrize("how", ["wrapped", "wrapped, and more saved", "injected"])
 def test_adapters_of_peft_are_merged(how, make_classifier, texts, tiny_bert):
     """Accuracy was .770 before saving and .595 after it."""
     encoder = adapted(tiny_bert, how)
@@ -483,7 +501,7 @@ def test_adapters_of_peft_are_merged(how, make_classifier, texts, tiny_bert):
     assert learned.keys() == before.keys()
     moved = {name for name in learned if not torch.equal(learned[name], before[name])}
     assert moved
-    assert all(".query." in name or ".value." in name for name in moved)
+    assert all(re.search(r"\.(query|value)\.|pooler", name) for name in moved)
     clf.explain(texts[0][:1], token_method="relevance")
 
 

@@ -272,8 +272,21 @@ def test_labels_that_are_not_learned_by_heart_have_no_such_notice(
     labels = told((tmp_path / "report.html").read_text(encoding="utf-8"), "labels")
     assert "by heart" not in labels
     codes = np.searchsorted(fitted.classes_, y)
-    built = build(fitted._state, Corpus(X, codes), None)
+    judged = Corpus(X, codes)
+    built = build(fitted._state, judged, judged)
     assert (built["by_heart"], built["own_label"]) == (False, 43 / 48)
+
+
+def test_texts_that_were_not_trained_on_are_not_learned_by_heart(
+    make_classifier, texts, tmp_path
+):
+    """A good model was told so of held-out texts, and to report on held-out texts."""
+    clf = make_classifier(max_epochs=10, learning_rate=1e-2).fit(*texts)
+    X, _ = make_texts(40, seed=5)
+    clf.report(X, clf.predict(X), tmp_path / "report.html")
+    labels = told((tmp_path / "report.html").read_text(encoding="utf-8"), "labels")
+    assert "of the texts of this report their own label" not in labels
+    assert "If the model was trained on these texts, that says little" in labels
 
 
 def test_classes_that_are_never_predicted_are_named(fitted, texts, tmp_path):
@@ -376,9 +389,9 @@ def test_no_hostile_text_or_label_becomes_an_element(make_classifier, tmp_path):
     ("change", "message"),
     [
         ({"y": ["pos", "other"]}, r"y must hold labels of classes_, got 'other'"),
-        ({"y": ["pos"]}, r"y must be one label a text \(2\), got 1"),
-        ({"y": "pos"}, r"y must be one label a text \(2\), got a single value"),
-        ({"y": None}, r"y must be one label a text \(2\), got a single value"),
+        ({"y": ["pos"]}, r"y must be one label per text \(2\), got 1"),
+        ({"y": "pos"}, r"y must be one label per text \(2\), got a single value"),
+        ({"y": None}, r"y must be one label per text \(2\), got a single value"),
         ({"X_train": ["good"]}, "go together"),
         ({"y_train": ["pos"]}, "go together"),
         ({"X_train": ["good"], "y_train": [1]}, "y_train must hold labels"),

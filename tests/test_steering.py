@@ -282,7 +282,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "half an index": (
         lambda clf: clf.remove_prototypes(1.5),
         TypeError,
-        r"an int or several, got 1.5 \(float\)",
+        r"an int or an iterable of ints, got 1.5 \(float\)",
     ),
     "a class removed": (
         lambda clf: clf.remove_prototypes([0, 1, 2]),
@@ -312,7 +312,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "fewer labels than texts": (
         lambda clf: clf.add_prototypes(NEW, ["pos"]),
         ValueError,
-        r"labels must be one label a text \(2\), got 1",
+        r"labels must be one label per text \(2\), got 1",
     ),
     "a set of labels": (
         lambda clf: clf.add_prototypes(NEW, {"pos", "neg"}),
@@ -342,7 +342,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "one label": (
         lambda clf: clf.add_prototypes(NEW, "pos"),
         ValueError,
-        r"labels must be one label a text \(2\), got a single value",
+        r"labels must be one label per text \(2\), got a single value",
     ),
     "a bare text": (
         lambda clf: clf.add_prototypes("good", ["pos"]),

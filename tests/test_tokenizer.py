@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import Explanations, ProtoLMClassifier
 from skprotolm._encoder import load_encoder
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
 from tests.tiny import KINDS, make_encoder
@@ -75,32 +76,42 @@ def test_a_long_pair_has_the_tokens_that_its_tokenizer_gives(backbone):
 class Recorder:
     """Stands before a tokenizer and counts the characters that it is given."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, batches: list[int]):
         self.tokenizer = tokenizer
-        self.batches: list[int] = []
+        self.batches = batches
 
     def encode_batch(self, texts: list[str]) -> Any:
         self.batches.append(sum(map(len, texts)))
         return self.tokenizer.encode_batch(texts)
 
+    def encode(self, text: str, **options: Any) -> Any:
+        self.batches.append(len(text))
+        return self.tokenizer.encode(text, **options)
+
+
+def recorded(encoder: Any) -> list[int]:
+    """Return what will hold the characters of each call of the encoder's tokenizers."""
+    batches: list[int] = []
+    for name in ("_truncating", "_untruncated"):
+        inner = getattr(encoder.tokenizer, name)
+        setattr(encoder.tokenizer, name, Recorder(inner, batches))
+    return batches
+
 
 def test_characters_that_cannot_matter_are_not_tokenized(tiny_bert):
     """300 texts of 100 KB took a gigabyte and 20 seconds."""
     encoder = load_encoder(tiny_bert, None)
-    recorder = Recorder(encoder.tokenizer._truncating)
-    encoder.tokenizer._truncating = recorder
+    batches = recorded(encoder)
     silently(encoder, ["good food " * 10_000] * 300)
-    assert sum(recorder.batches) < 300 * 64 * 20
+    assert sum(batches) < 300 * 64 * 40
 
 
 def test_texts_are_tokenized_in_chunks_of_characters(tiny_bert):
     """A single word of any length is one token, so all of it has to be read."""
     encoder = load_encoder(tiny_bert, None)
-    recorder = Recorder(encoder.tokenizer._truncating)
-    encoder.tokenizer._truncating = recorder
+    batches = recorded(encoder)
     tokenized = silently(encoder, ["x" * 400_000] * 7)
-    assert max(recorder.batches) <= 2**20
-    assert sum(recorder.batches) == 7 * 400_000
+    assert max(batches) <= 2**20
     assert tokenized.lengths.tolist() == [3] * 7  # the unknown token, as it ever was
 
 
@@ -114,10 +125,10 @@ def test_the_warning_says_how_much_is_cut_and_what_reads_more(backbone):
     assert "1 of 2 texts are longer than max_length=60 tokens" in message
     share = re.search(r"and ([\d.]+) % of their characters are not read", message)
     assert float(share[1]) == pytest.approx(100 * (1 - read / len(text)), abs=0.06)
-    limit = int(re.search(r"max_length=(\d+) reads more\.$", message)[1])
+    limit = int(re.search(r"Set max_length=(\d+) to read more\.$", message)[1])
     with pytest.warns(TextTruncatedWarning) as caught:
         load_encoder(backbone, limit).tokenize([text])
-    assert "reads more" not in str(caught[0].message)
+    assert "to read more" not in str(caught[0].message)
 
 
 def test_characters_that_a_tokenizer_drops_are_not_cut(tiny_bert):
@@ -225,24 +236,27 @@ def test_explanations_know_what_is_not_read(clf):
     assert clf.prototypes_.to_dict()[0]["unread"] == list(clf.prototypes_.unread[0])
 
 
-def test_every_view_marks_what_is_not_read(clf, tmp_path):
+@pytest.fixture(scope="module")
+def unread(clf) -> Any:
+    """The explanation of a text with a word that is not read."""
     with pytest.warns(UnreadTextWarning):
         [e] = clf.explain(["the 漢 food"])
-    quoted = e.prototypes[0].unread[0]
-    assert 'not read by the tokenizer: "漢"' in e.to_text()
-    assert f'not read: "{quoted}"' in e.to_text()
-    assert "\x1b[9m漢\x1b[0m" in e.to_text(color=True)
-    html = e.to_html()
+    return e
+
+
+def test_prints_mark_what_is_not_read(unread):
+    assert 'not read by the tokenizer: "漢"' in unread.to_text()
+    assert f'not read: "{unread.prototypes[0].unread[0]}"' in unread.to_text()
+    assert "\x1b[9m漢\x1b[0m" in unread.to_text(color=True)
+
+
+def test_pages_mark_what_is_not_read(clf, unread, tmp_path):
+    quoted = unread.prototypes[0].unread[0]
+    html = unread.to_html()
     assert re.search(r'class="skprotolm-unread" title="not read[^"]*">漢</span>', html)
     assert f"(not read: {quoted})" in html
     assert "skprotolm-pair skprotolm-unread" in html  # of an alignment
     assert f"(not read: {quoted})" in clf.prototypes_._repr_html_()
-    pytest.importorskip("matplotlib")
-    labels = [label.get_text() for label in e.plot().axes[0].get_yticklabels()]
-    assert any("(not read)" in label for label in labels)
-    pytest.importorskip("shap")
-    assert e.word_scores is not None
-    assert "漢 (not read)" in type(clf.explain(["the"]))([e]).to_shap().feature_names[0]
     path = tmp_path / "report.html"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -250,14 +264,25 @@ def test_every_view_marks_what_is_not_read(clf, tmp_path):
     assert f"(not read: {quoted})" in path.read_text(encoding="utf-8")
 
 
-def test_proto_lm_marks_what_is_not_read_without_scores(make_classifier):
+def test_plots_mark_what_is_not_read(unread):
+    pytest.importorskip("matplotlib")
+    labels = [label.get_text() for label in unread.plot().axes[0].get_yticklabels()]
+    assert sum("(not read)" in label for label in labels) == 1
+
+
+def test_shap_marks_what_is_not_read(unread):
+    pytest.importorskip("shap")
+    assert "漢 (not read)" in Explanations([unread]).to_shap().feature_names[0]
+
+
+def test_proto_lm_marks_what_is_not_read_without_scores(make_classifier, tmp_path):
     X, y = [*TICKETS, *(f"bad {t}" for t in TICKETS)], ["good"] * 30 + ["bad"] * 30
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf = make_classifier(formulation="proto-lm").fit(X, y)
         [e] = clf.explain(["the 漢 food"])
-    html = type(e).to_html(e)
-    assert re.search(r'class="skprotolm-unread" title="not read[^"]*">漢</span>', html)
+    html = replace(e, token_scores=None, token_method=None).to_html()
+    assert '<span class="skprotolm-unread" title="not read">漢</span>' in html
 
 
 def test_a_redacted_text_leaves_no_unread_words(clf):
@@ -271,7 +296,7 @@ def test_the_default_encoder_says_that_it_cannot_read_chinese():
     encoder = load_encoder("sentence-transformers/all-MiniLM-L6-v2", None)
     with pytest.warns(UnreadTextWarning, match=r"1 of 1 texts .* [3-9]\d\.\d % of all"):
         encoder.tokenize(["这部电影非常好看, 演员很棒"])
-    with pytest.warns(TextTruncatedWarning, match="max_length=512 reads more"):
+    with pytest.warns(TextTruncatedWarning, match="max_length=512 to read more"):
         encoder.tokenize(["good " * 300])
 
 

@@ -4,13 +4,15 @@
 
 Every comparison runs both sides in turn on the same texts in the same precision.
 A ratio above 1 means that the package is faster than what it is held against, but in
-the two rows of what costs more than something else (explanations, 500 prototypes).
+the rows of what costs more than something else (explanations, training the head alone,
+long texts, 500 prototypes).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from skprotolm._inputs import Columns
 from skprotolm._parameters import check_parameters
 from skprotolm._runtime import has_bf16, resolve_device, seeded
 from skprotolm._targets import encode_targets
+from skprotolm.exceptions import TextTruncatedWarning
 
 SEED = 0
 
@@ -162,6 +165,44 @@ def measure_prediction(X: list[str], y: np.ndarray, repeats: int) -> None:
     )
 
 
+def measure_head(X: list[str], y: np.ndarray, repeats: int) -> None:
+    """Compare the fit of the head alone with one pass over the texts."""
+    clf = ProtoLMClassifier(
+        max_epochs=20, finetune="head", precision="fp32", random_state=SEED
+    )
+    seconds = interleave(
+        max(2, repeats // 2),
+        fit=lambda: clf.fit(X, y),
+        predict=lambda: clf.predict_proba(X),
+    )
+    row(
+        "head of 20 epochs / predict_proba",
+        "≤ 2",
+        ratios(seconds["fit"], seconds["predict"]),
+    )
+
+
+def measure_long_texts(X: list[str], y: np.ndarray, repeats: int) -> None:
+    """Compare texts of 100 KB with their beginnings, which are all that is read."""
+    clf = ProtoLMClassifier(max_epochs=1, finetune="head", random_state=SEED).fit(X, y)
+    long = " ".join(X * (1 + 100_000 // sum(map(len, X))))
+    rng = np.random.RandomState(SEED)
+    texts = [long[start : start + 100_000] for start in rng.randint(1000, size=64)]
+    beginnings = [text[:8000] for text in texts]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextTruncatedWarning)
+        seconds = interleave(
+            repeats,
+            long=lambda: clf.predict_proba(texts),
+            short=lambda: clf.predict_proba(beginnings),
+        )
+    row(
+        "predict_proba, 100 KB per text / 8 KB",
+        "≤ 1.1",
+        ratios(seconds["long"], seconds["short"]),
+    )
+
+
 def measure_prototypes(X: list[str], y: np.ndarray, repeats: int) -> None:
     """Compare the fit with 500 prototypes a class with that of 5."""
     few, many = (
@@ -196,6 +237,8 @@ def main() -> None:
     with seeded(SEED, resolve_device("auto")):
         measure_training(X, y, arguments.repeats)
     measure_prediction(X, y, arguments.repeats)
+    measure_head(X, y, arguments.repeats)
+    measure_long_texts(X, y, arguments.repeats)
     measure_prototypes(X_many, y_many, arguments.repeats)
 
 

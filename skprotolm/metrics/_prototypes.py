@@ -10,9 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 from skprotolm._encoder import frozen_vectors
 from skprotolm._explanation import Explanations
-from skprotolm._inputs import as_texts
 from skprotolm._parameters import COUNT, FRACTION, require
-from skprotolm._projection import N_NEIGHBOURS
+from skprotolm._projection import N_NEIGHBOURS, distinct_ids
 from skprotolm._targets import one_code_each
 
 # Prototypes whose likeness to a text differs by less are equally like it.
@@ -61,16 +60,17 @@ def prototype_purity(
         return prototypes.purities.copy()
     if X is None or y is None:
         raise ValueError("X and y belong together: pass both, or neither.")
-    texts = as_texts(X)
+    state = clf._fitted_state()
+    texts = state.texts_of(X)
     codes = one_code_each(clf.classes_, "y", y, len(texts))
     own = np.searchsorted(clf.classes_, prototypes.labels)
-    similarities = np.asarray(clf.transform(X))  # a frame, if the user wants frames
-    state = clf._fitted_state()
-    keys, quoted = state.tokenize(texts, quiet=True).keys, state.quoted.keys
+    tokenized = state.tokenize(texts)
+    similarities = state.read(tokenized, state.layer)[0].numpy()
+    ids = distinct_ids([*state.quoted.keys, *tokenized.keys])
+    quoted, ids = ids[: len(prototypes)], ids[len(prototypes) :]
     found = np.full(len(prototypes), np.nan)
     for j in np.flatnonzero(~prototypes.redacted):
-        key = quoted[j]
-        others = np.flatnonzero([other != key for other in keys])
+        others = np.flatnonzero(ids != quoted[j])
         asked = min(k, np.count_nonzero(codes[others] == own[j]))
         if asked:
             nearest = np.argsort(-similarities[others, j], kind="stable")[:asked]
@@ -93,9 +93,8 @@ def prototype_uniqueness(clf: Any) -> float:
         Distinct quoted texts over prototypes, at most 1, which is best. Redacted
         prototypes are left out; NaN where all are.
     """
-    keys = clf._fitted_state().quoted.keys
-    shown = [keys[j] for j in np.flatnonzero(~clf.prototypes_.redacted)]
-    return len(set(shown)) / len(shown) if shown else math.nan
+    ids = distinct_ids(clf._fitted_state().quoted.keys)[~clf.prototypes_.redacted]
+    return len(np.unique(ids)) / len(ids) if len(ids) else math.nan
 
 
 @np.errstate(under="ignore")
