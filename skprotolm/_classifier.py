@@ -409,13 +409,13 @@ class ProtoLMClassifier(
             named = ", ".join(map(repr, labels[:5])) + (
                 ", …" if len(labels) > 5 else ""
             )
-            texts = "training text that is not a prototype"
+            others = "training text that is not a prototype"
             warn(
-                f"{len(labels)} of {len(self.classes_)} classes are never predicted for "
-                f"a {'held-out text' if self.early_stopping else texts}: {named}. A "
-                f"class with few texts beside many of others is predicted more often "
-                f"with class_weight='balanced'; where classes are about equal, train "
-                f"for more epochs.",
+                f"{len(labels)} of {len(self.classes_)} classes are never predicted "
+                f"for a {'held-out text' if self.early_stopping else others}: "
+                f"{named}. A class with few texts beside many of others is predicted "
+                f"more often with class_weight='balanced'; where classes are about "
+                f"equal, train for more epochs.",
                 UnpredictedClassWarning,
             )
 

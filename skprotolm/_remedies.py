@@ -103,7 +103,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def text_columns(X: Any, name: str) -> dict[str, str]:
-    """Return some text of each column of texts, by the code that takes the column out."""
+    """Return some text of each column of texts, by the code that gives it."""
     names = column_names(X)
     if isinstance(X, Mapping):
         for key in names:

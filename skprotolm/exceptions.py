@@ -30,7 +30,7 @@ class TextTruncatedWarning(UserWarning):
 
 
 class UnpredictedClassWarning(UserWarning):
-    """A class is never predicted for a held-out text, or without these a training one."""
+    """A class is never predicted for a held-out (or a training) text."""
 
 
 class UnreadTextWarning(UserWarning):
