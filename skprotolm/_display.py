@@ -113,12 +113,13 @@ def shorten(text: Any, length: int = 90) -> str:
     """
     given = text if isinstance(text, tuple) else (str(text),)
     sides = [" ".join(side.split()) for side in given]
+    line = " ".join(" | ".join(sides).split())
     room = length - len(" | ")
-    if len(sides) == 2 and room > 1:
+    if len(line) > length and len(sides) == 2 and room > 1:
         half = max(room - room // 2, room - len(sides[1]))
         sides[0] = shorten(sides[0], half)
         sides[1] = shorten(sides[1], room - len(sides[0]))
-    line = " ".join(" | ".join(sides).split())
+        line = " ".join(" | ".join(sides).split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
@@ -156,8 +157,10 @@ class Piece(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether it has letters that belong to no word: a text's end cut off."""
-        return self.word is None and any(map(str.isalnum, self.text))
+        """Whether it has letters that belong to no token: a text's end cut off."""
+        return self.word is None and any(
+            letter.isalnum() or letter == "\ufffd" for letter in self.text
+        )
 
 
 def pieces(explanation: dict[str, Any]) -> list[Piece]:

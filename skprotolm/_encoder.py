@@ -103,6 +103,12 @@ class TextEncoder(nn.Module):
         features = {name: tensor for name, tensor in batch.items() if name != "own"}
         with autocast(self.device, bf16):
             h = self.transformer(features)["token_embeddings"]
+        n_tokens = batch["input_ids"].shape[1]
+        if h.shape[1] != n_tokens:
+            raise ValueError(
+                f"The backbone gives {h.shape[1]} vectors for {n_tokens} tokens; it "
+                f"must give one per token, which prompt tuning does not."
+            )
         return h.to(self.dtype)
 
     def sentence_vectors(self, batch: TokenBatch, h: Tensor) -> Tensor:
@@ -135,7 +141,8 @@ def merge_adapters(encoder: TextEncoder) -> None:
     """Merge peft's adapters into the weights that they adapt, in place.
 
     Without them the architecture is the one that its configuration describes: it can be
-    saved and loaded, and relevance knows its layers.
+    saved and loaded, and relevance knows its layers. Adapters that are switched off are
+    taken out; prompts and prefixes, which belong to no weight, stay.
     """
     if "peft" not in sys.modules:
         return
@@ -145,11 +152,15 @@ def merge_adapters(encoder: TextEncoder) -> None:
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, PeftModel) and hasattr(child, "merge_and_unload"):
-                module._modules[name] = child.merge_and_unload()
+                layers = [m for m in child.modules() if isinstance(m, BaseTunerLayer)]
+                is_off = any(layer.disable_adapters for layer in layers)
+                merged = child.unload() if is_off else child.merge_and_unload()
+                module._modules[name] = merged
     for module in list(encoder.modules()):  # without a PeftModel around them
         for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer) and isinstance(child, nn.Module):
-                child.merge()
+                if not child.disable_adapters:
+                    child.merge()
                 setattr(module, name, child.get_base_layer())
 
 

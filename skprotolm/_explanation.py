@@ -583,6 +583,7 @@ class Explanations(Sequence[Explanation]):
                     "prototype": p.index,
                     "prototype_label": p.label,
                     "prototype_text": p.text,
+                    "prototype_unread": p.unread,
                     "of_target": p.label == explanation.target,
                     "similarity": p.similarity,
                     "contribution": p.contribution,

@@ -66,10 +66,13 @@ def _compare(given: Columns, fitted: Columns, name: str) -> None:
     """Refuse rows that are not what the estimator was fitted on."""
     if given.number != fitted.number:
         kinds = {1: "single texts", 2: "pairs of texts"}
+        remedy = f"{name} must be a list of 2-tuples, or have two columns"
+        if fitted.number == 1:
+            remedy = f"pass the column of texts alone, for example {name}['text']"
         raise ValueError(
             f"{name} holds {kinds[given.number]}, but the estimator was fitted on "
             f"{kinds[fitted.number]} ({fitted.number} column"
-            f"{'s' if fitted.number == 2 else ''})."
+            f"{'s' if fitted.number == 2 else ''}); {remedy}."
         )
     if given.names and fitted.names and given.names != fitted.names:
         right = [*fitted.names]

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from skprotolm._encoder import TextEncoder, load_folder, save_folder
 from skprotolm._head import (
@@ -147,6 +148,12 @@ def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
                     if path.is_file()
                 }
     model = encoder.sentence_transformer
+    if any(map(is_parametrized, model.modules())):
+        raise TypeError(
+            "The backbone has parametrized weights, which torch does not pickle; call "
+            "torch.nn.utils.parametrize.remove_parametrizations on its modules before "
+            "fit."
+        )
     if encoder.device.type != "cpu":  # a file must load without that device
         model = copy.deepcopy(model).cpu()
     return _InMemory(model)
@@ -177,9 +184,9 @@ def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
         return False
     if not all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours):
         return False
-    tokenized = encoder.tokenize(texts, quiet=True)
-    if tokenized.keys != loaded.tokenize(texts, quiet=True).keys:
+    if encoder.tokenizer.definition != loaded.tokenizer.definition:
         return False
+    tokenized = encoder.tokenize(texts, quiet=True)
     batch = encoder.tokenizer.collate(tokenized, np.arange(len(texts)))
     # Our modules over the weights that were loaded, which are on the CPU.
     same = {id(ours[name]): theirs[name] for name in ours}

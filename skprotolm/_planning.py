@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skprotolm._initialization import MOST_PROTOTYPES
-from skprotolm._inputs import Columns, Texts
+from skprotolm._inputs import Columns, Texts, shown
 from skprotolm._parameters import Settings, prototype_counts
 from skprotolm._projection import Candidates, find_candidates
 from skprotolm._runtime import warn
@@ -69,6 +69,7 @@ def plan_fit(
     if validation.size:  # a text may be a class's own once others are held out
         codes = targets.codes[training]
         candidates = find_candidates([keys[i] for i in training], codes)
+    _require_own_texts(texts, training, targets, candidates)
     counts = _feasible_counts(settings, targets.classes.tolist(), candidates)
     n_epochs = count_epochs(settings.max_epochs, len(training), settings.batch_size)
     settings = replace(
@@ -148,14 +149,6 @@ def _feasible_counts(
         else prototype_counts(settings.n_prototypes, classes)
     )
     there = np.bincount(candidates.codes, minlength=len(classes)).tolist()
-    if 0 in there:
-        label = classes[there.index(0)]
-        raise ValueError(
-            f"The class {label!r} has no text of its own: every text of it stands "
-            f"under another label too, or reads the same to the encoder as one that "
-            f"does (see the warnings about what is not read), so none can be its "
-            f"prototype."
-        )
     short = [i for i in range(len(classes)) if there[i] < wanted[i]]
     if short and not automatic:
         named = ", ".join(f"{classes[i]!r} ({there[i]})" for i in short[:5])
@@ -166,6 +159,39 @@ def _feasible_counts(
             FewerPrototypesWarning,
         )
     return [min(pair) for pair in zip(wanted, there, strict=True)]
+
+
+def _require_own_texts(
+    texts: Texts, rows: np.ndarray, targets: Targets, candidates: Candidates
+) -> None:
+    """Refuse a class each of whose texts reads like a text of another class.
+
+    `rows` are those of the texts that `candidates` are about.
+    """
+    codes, ids = targets.codes[rows], candidates.text_ids
+    missing = np.setdiff1d(codes, candidates.codes)
+    if not missing.size:
+        return
+    first = np.flatnonzero(codes == missing[0])[0]
+    other = np.flatnonzero((ids == ids[first]) & (codes != codes[first]))[0]
+    one, two = (
+        f"row {targets.rows[rows[i]]}, {shown(texts[rows[i]])}, is "
+        f"{targets.classes.tolist()[codes[i]]!r}"
+        for i in (first, other)
+    )
+    reason = ""
+    if texts[rows[first]] != texts[rows[other]]:
+        reason = (
+            " They differ in what the encoder does not read, such as capital letters, "
+            "spaces, words that its tokenizer does not know, or tokens beyond "
+            "max_length."
+        )
+    raise ValueError(
+        f"The class {targets.classes.tolist()[missing[0]]!r} has no text of its own "
+        f"that could be its prototype: each of them reads the same to the encoder as a "
+        f"text under another label. For example, {one}, and {two}.{reason} Give such "
+        f"texts one label, or drop them."
+    )
 
 
 def count_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:

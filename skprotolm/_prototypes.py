@@ -377,7 +377,9 @@ class Prototypes(Sequence[Prototype]):
     def __repr__(self) -> str:
         lines = [f"{len(self)} prototypes of {len(np.unique(self.labels))} classes"]
         lines += [
-            f"  {p.index:>3}  {p.label}: {shorten(p.text)}" for p in self[:_SHOWN]
+            f"  {p.index:>3}  {p.label}: {shorten(p.text)}"
+            + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
+            for p in self[:_SHOWN]
         ]
         if len(self) > _SHOWN:
             lines.append(f"  … and {len(self) - _SHOWN} more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Protocol
 
 import numpy as np
@@ -90,5 +90,13 @@ def _empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     with TemporaryFile() as file:
         if hasattr(os, "posix_fallocate"):  # or a full disk would end the process
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            try:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            except OSError as error:
+                raise OSError(
+                    error.errno,
+                    f"The token vectors of the texts take {n_bytes / 1e9:.1f} GB in a "
+                    f"temporary file, and {gettempdir()} has no room for it "
+                    f"({error.strerror}); set TMPDIR to a larger folder",
+                ) from error
         return np.memmap(file, dtype, shape=shape)

@@ -259,13 +259,14 @@ def _for_matrix(y: Any, labels: Any) -> str:
     numeric = labels.dtype.kind in "biuf"
     if numeric and np.isin(labels, (0, 1)).all():
         if (labels.sum(axis=1) == 1).all():
-            return (
-                f"If each row marks one class, use np.argmax(y, axis=1). {_ONE_VS_REST}"
+            code = (
+                "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "np.argmax(y, axis=1)"
             )
+            return f"If each row marks one class, use {code}. {_ONE_VS_REST}"
         return _ONE_VS_REST
     if isinstance(y, (list, tuple)):
         return f"{_ONE_VS_REST} and pass {_BINARIZED}"
-    return f"Pass one column, for example {_remedies.column(y, 'y', 0)}"
+    return f"Pass one column, for example {_remedies.column(y, 'y', -1)}"
 
 
 def _check_objects(labels: Any, y: Any) -> str | None:

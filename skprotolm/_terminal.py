@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skprotolm._display import Piece, one_line, percent, pieces, printable, shorten
+from skprotolm._words import unread as beyond_words
 
 _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named
@@ -32,6 +33,13 @@ def explanation_text(e: Any, *, color: bool) -> str:
     unread = [word for word, is_unread in pairs if is_unread]
     if unread:
         lines.append(f"  not read by the tokenizer: {_listed(unread)}")
+    beyond = beyond_words(e.text, e.word_offsets.tolist())
+    if beyond:
+        n_beyond = sum(end - start for _, start, end in beyond)
+        n_all = len(e.text) if isinstance(e.text, str) else sum(map(len, e.text))
+        lines.append(
+            f"  not read, since too long: {percent(n_beyond / n_all)} of the text"
+        )
     return "\n".join([text, *map(one_line, [head, *lines])])
 
 
@@ -102,7 +110,11 @@ def _listed(words: Sequence[str]) -> str:
 def _word_line(e: Any) -> str:
     """Name the words of the strongest scores."""
     order = np.argsort(-np.abs(e.word_scores), kind="stable")
-    named = [f'"{e.words[w]}" {e.word_scores[w]:+.2f}' for w in order[:_WORDS]]
+    named = [
+        f'"{e.words[w]}"{" (not read)" if e.word_unread[w] else ""} '
+        f"{e.word_scores[w]:+.2f}"
+        for w in order[:_WORDS]
+    ]
     return (
         f"  words ({e.token_method}): "
         + ", ".join(named)

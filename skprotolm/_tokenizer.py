@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ _SPACES = " \t\n"
 # last tokens may differ from those of the whole text. One word has seldom as many.
 _MARGIN = 16
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 20  # of unread words in a warning
+_WORD = re.compile(r"\S+")
+# A letter, figure, sign or private character, not a mark or control.
+_VISIBLE = re.compile(r"[^\s\u0300-\u036f\u200b-\u200f\ufe00-\ufe0f\x00-\x1f]")
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 
 
@@ -111,7 +115,7 @@ class _Tally:
     cut_characters: int = 0
     cut_from: int = 0  # characters of the texts that were cut
     n_unread: int = 0  # texts with unknown tokens
-    unknown_tokens: int = 0
+    unread_tokens: int = 0
     tokens: int = 0
     examples: dict[str, None] = field(default_factory=dict)
 
@@ -158,6 +162,20 @@ class TextTokenizer:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextTokenizer:
         return self  # it never changes
+
+    @property
+    def definition(self) -> tuple[Any, ...]:
+        """All that decides which tokens a text has."""
+        return (
+            self._untruncated.to_str(),
+            self.max_length,
+            self.prompt,
+            self._cuts_left,
+            self._pad_id,
+            self._unknown_id,
+            self._filler_id,
+            self._has_type_ids,
+        )
 
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
@@ -245,7 +263,8 @@ class TextTokenizer:
         offsets = np.zeros((len(ids), 2), dtype=np.int64)
         segments = np.zeros(len(ids), dtype=np.int64)
         is_full = len(ids) >= self.max_length
-        if with_offsets or self.prompt or is_full or unread.any():
+        is_plain = all(map(str.isascii, part.texts))
+        if with_offsets or self.prompt or is_full or unread.any() or not is_plain:
             segments = np.array([s or 0 for s in encoding.sequence_ids], dtype=np.int64)
             offsets, own = self._locate(encoding, part, segments, own)
             unread &= own & (offsets[:, 1] > offsets[:, 0])
@@ -281,15 +300,35 @@ class TextTokenizer:
             tally.n_cut += cut > 0
             tally.cut_characters += cut
             tally.cut_from += sum(map(len, texts)) if cut else 0
-        tally.tokens += int(tokens.own.sum())
-        if tokens.unread.any():
-            tally.n_unread += 1
-            tally.unknown_tokens += int(tokens.unread.sum())
-            for t in np.flatnonzero(tokens.unread)[:_EXAMPLES].tolist():
-                begin, end = tokens.offsets[t].tolist()
-                word = texts[tokens.segments[t]][begin:end]
-                if len(tally.examples) < _EXAMPLES and word.isprintable():
-                    tally.examples[word[:_EXAMPLE_LENGTH]] = None
+        words = [
+            texts[tokens.segments[t]][slice(*tokens.offsets[t].tolist())]
+            for t in np.flatnonzero(tokens.unread).tolist()
+        ]
+        words += self._dropped_words(texts, tokens)
+        tally.tokens += int(tokens.own.sum()) + len(words) - int(tokens.unread.sum())
+        tally.unread_tokens += len(words)
+        tally.n_unread += len(words) > 0
+        for word in words:
+            if len(tally.examples) < _EXAMPLES and word.isprintable():
+                tally.examples[word[:_EXAMPLE_LENGTH]] = None
+
+    def _dropped_words(self, texts: Sequence[str], tokens: _Tokens) -> list[str]:
+        """Find visible words that give no token, such as replacement characters."""
+        dropped: list[str] = []
+        for segment, text in enumerate(texts):
+            if text.isascii():  # of which tokenizers drop control characters alone
+                continue
+            at = tokens.offsets[tokens.own & (tokens.segments == segment)]
+            is_full = len(tokens.ids) >= self.max_length
+            low = at[:, 0].min(initial=len(text)) if is_full else 0
+            high = at[:, 1].max(initial=0) if is_full else len(text)
+            starts, ends = np.sort(at[:, 0]), np.sort(at[:, 1])
+            for match in _WORD.finditer(text, low, high):
+                t = np.searchsorted(ends, match.start(), side="right")
+                is_dropped = t == len(starts) or starts[t] >= match.end()
+                if is_dropped and _VISIBLE.search(match[0]):
+                    dropped.append(match[0])
+        return dropped
 
     def _cut_characters(self, texts: Sequence[str], tokens: _Tokens) -> int:
         """Count the characters behind the last token, or before the first.
@@ -313,8 +352,10 @@ class TextTokenizer:
     def _warn(self, tally: _Tally, n_texts: int) -> None:
         if tally.n_cut:
             share = tally.cut_characters / tally.cut_from
-            more = ""
-            if self.limit is not None and self.limit > self.max_length:
+            more = " The backbone reads no more: split the texts, or use another one."
+            if self.limit is None:
+                more = " A larger max_length reads more."
+            elif self.limit > self.max_length:
                 more = f" Set max_length={self.limit} to read more."
             warn(
                 f"{tally.n_cut} of {n_texts} texts are longer than max_length="
@@ -323,14 +364,14 @@ class TextTokenizer:
                 TextTruncatedWarning,
             )
         if tally.n_unread:
-            share = tally.unknown_tokens / tally.tokens
+            share = tally.unread_tokens / tally.tokens
             named = ", ".join(map(repr, tally.examples))
             such_as = f", such as {named}" if named else ""
             warn(
                 f"{tally.n_unread} of {n_texts} texts have words that the backbone's "
                 f"tokenizer cannot read{such_as}: {_percent(share)} of all tokens. "
-                f"They are all the same unknown token to the model. Use a backbone "
-                f"whose vocabulary has them, for example {_MULTILINGUAL!r}.",
+                f"To the model they are all the same unknown token, or nothing. Use a "
+                f"backbone whose vocabulary has them, for example {_MULTILINGUAL!r}.",
                 UnreadTextWarning,
             )
 
@@ -371,6 +412,10 @@ class TextTokenizer:
 
 
 def _percent(share: float) -> str:
-    """Write a share as a percentage that is never 0 %."""
+    """Write a share as a percentage, never as a 0 % or 100 % that it is not."""
     percentage = f"{100 * share:.1f}"
-    return "less than 0.1 %" if percentage == "0.0" else f"{percentage} %"
+    if percentage == "0.0":
+        return "less than 0.1 %"
+    if percentage == "100.0" and share < 1:
+        return "more than 99.9 %"
+    return f"{percentage} %"

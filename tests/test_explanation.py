@@ -327,7 +327,8 @@ def test_a_frame_has_a_row_for_every_text_and_prototype(fitted):
     frame = several.to_frame()
     assert list(frame.columns) == [
         "row", "text", "prediction", "target", "probability", "prototype",
-        "prototype_label", "prototype_text", "of_target", "similarity", "contribution",
+        "prototype_label", "prototype_text", "prototype_unread", "of_target",
+        "similarity", "contribution",
     ]  # fmt: skip
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]

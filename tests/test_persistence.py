@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tokenizers import normalizers
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._encoder import load_encoder, load_folder
@@ -404,10 +405,16 @@ def own_module(encoder: Any) -> None:
     model.embeddings = OwnEmbeddings(model.embeddings)
 
 
+def keep_capitals(encoder: Any) -> None:
+    encoder.tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=False
+    )
+
+
 CHANGES = [swap_activation, remove_layer, add_hook, own_module]
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*CHANGES, keep_capitals])
 def test_an_encoder_that_was_changed_by_hand_is_loaded_as_it_was(
     round_trip, change, make_classifier, texts, tiny_bert
 ):
@@ -417,9 +424,11 @@ def test_an_encoder_that_was_changed_by_hand_is_loaded_as_it_was(
     clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
     clf.backbone = "the fitted model, and not this parameter, is what is tested"
     again = round_trip(clf)
-    np.testing.assert_array_equal(
-        again.predict_proba(texts[0]), clf.predict_proba(texts[0])
-    )
+    X = [*texts[0], "a GOOD day with no End"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # capitals may be unknown
+        found, expected = again.predict_proba(X), clf.predict_proba(X)
+    np.testing.assert_array_equal(found, expected)
     assert clf.prototypes_.to_dict() == again.prototypes_.to_dict()
 
 
@@ -435,6 +444,33 @@ def test_files_alone_would_load_another_model(change, tmp_path, texts, tiny_bert
     except Exception:
         return
     assert np.abs(loaded.encode(X) - encoder.encode(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_at_which_a_tokenizer_cuts_is_kept(kind, texts, tmp_path):
+    """Prototypes' texts, which are not cut, did not show that it was lost."""
+    encoder = make_encoder(kind, tmp_path)
+    encoder.tokenizer.truncation_side = "left"
+    clf = ProtoLMClassifier(
+        encoder, n_prototypes=2, max_epochs=1, finetune="head", random_state=0
+    ).fit(*texts)
+    again = pickle.loads(pickle.dumps(clf))
+    long = ["good " * 50 + "bad " * 50]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, expected = again.predict_proba(long), clf.predict_proba(long)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_parametrized_weights_are_refused_with_a_way_on(
+    make_classifier, texts, tiny_bert
+):
+    encoder = copy.deepcopy(tiny_bert)
+    torch.nn.utils.parametrizations.orthogonal(encoder[0].auto_model.pooler.dense)
+    clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
+    clf.backbone = "the fitted model, and not this parameter, is what is tested"
+    with pytest.raises(TypeError, match="remove_parametrizations"):
+        pickle.dumps(clf)
 
 
 def test_files_are_compared_once_per_encoder(make_classifier, texts, monkeypatch):
@@ -473,6 +509,12 @@ def test_an_error_of_the_disk_is_not_one_of_the_encoder(
     assert b"_InMemory" not in pickle.dumps(clf)
 
 
+def wrap(encoder: Any, model: Any) -> None:
+    """Put another model into the first module of a SentenceTransformer."""
+    modules = encoder[0]._modules
+    modules["model" if "model" in modules else "auto_model"] = model
+
+
 def adapted(tiny_bert: Any, how: str) -> Any:
     peft = pytest.importorskip("peft")
     encoder = copy.deepcopy(tiny_bert)
@@ -481,7 +523,7 @@ def adapted(tiny_bert: Any, how: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers, about peft
         if how.startswith("wrapped"):
-            encoder[0].auto_model = peft.get_peft_model(encoder[0].auto_model, config)
+            wrap(encoder, peft.get_peft_model(encoder[0].auto_model, config))
         else:
             peft.inject_adapter_in_model(config, encoder[0].auto_model)
     return encoder
@@ -503,6 +545,46 @@ def test_adapters_of_peft_are_merged(how, make_classifier, texts, tiny_bert):
     assert moved
     assert all(re.search(r"\.(query|value)\.|pooler", name) for name in moved)
     clf.explain(texts[0][:1], token_method="relevance")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_adapters_that_are_switched_off_stay_so(make_classifier, texts, tiny_bert):
+    """They were merged, which moved every vector after the training."""
+    encoder = adapted(tiny_bert, "wrapped")
+    for name, weights in encoder.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    encoder[0].auto_model.base_model.disable_adapter_layers()
+    settings = {"finetune": "head", "max_epochs": 1}
+    clf = make_classifier(backbone=encoder, **settings).fit(*texts)
+    plain = make_classifier(backbone=tiny_bert, **settings).fit(*texts)
+    X = texts[0]
+    np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Token type ids")
+@pytest.mark.parametrize("tuning", ["PromptTuningConfig", "PrefixTuningConfig"])
+def test_prefixes_are_kept_and_prompts_refused(
+    make_classifier, texts, tiny_bert, tuning
+):
+    """Prefixes were dropped at the end of the fit."""
+    peft = pytest.importorskip("peft")
+    config = getattr(peft, tuning)(num_virtual_tokens=3, task_type="FEATURE_EXTRACTION")
+    encoder = copy.deepcopy(tiny_bert)
+    wrap(encoder, peft.get_peft_model(encoder[0].auto_model, config))
+    clf = make_classifier(backbone=encoder, max_epochs=1)
+    if tuning == "PromptTuningConfig":
+        with pytest.raises(
+            ValueError, match=r"vectors for .* tokens; .* prompt tuning"
+        ):
+            clf.fit(*texts)
+        return
+    clf.fit(*texts)
+    clf.backbone = "the fitted model, and not this parameter, is what is tested"
+    assert "Peft" in type(clf._state.model.encoder.transformer.auto_model).__name__
+    again = pickle.loads(pickle.dumps(clf))
+    X = texts[0]
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
 
 
 # --- skops.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_a_fit_from_a_file_is_the_fit_from_memory(make_classifier, texts, monkey
     mapped = make_classifier(**settings).fit(*texts)
     X = texts[0]
     np.testing.assert_array_equal(mapped.predict_proba(X), in_memory.predict_proba(X))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs POSIX")
+def test_a_full_disk_is_an_error(make_classifier, texts, monkeypatch):
+    """The process was killed by a signal, without a message."""
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_reading, "_IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="set TMPDIR to a larger folder"):
+        make_classifier(finetune="head").fit(*texts)
 
 
 def test_the_head_learns_the_same_from_stored_vectors(

@@ -41,11 +41,11 @@ unhurried = settings(
 )
 hostile_cases = given(any_text, any_label)
 OURS = {
-    "a", "article", "b", "body", "caption", "circle", "dd", "details", "div", "dl",
-    "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label", "li",
-    "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline", "rect",
-    "script", "section", "select", "span", "style", "summary", "svg", "table", "tbody",
-    "td", "text", "th", "thead", "title", "tr", "ul",
+    "a", "article", "b", "body", "caption", "circle", "code", "dd", "details", "div",
+    "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
+    "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
+    "rect", "script", "section", "select", "span", "style", "summary", "svg", "table",
+    "tbody", "td", "text", "th", "thead", "title", "tr", "ul",
 }  # fmt: skip
 
 

@@ -328,7 +328,11 @@ def test_several_labels_per_text_are_fitted_one_against_the_rest(
 # What is passed, the code that the message names, and the classes that it gives.
 REMEDIES = {
     "one-hot rows": (np.eye(2)[[0, 1, 0]], "np.argmax(y, axis=1)", [0, 1]),
-    "dummies": (pd.get_dummies(pd.Series([*"aba"])), "np.argmax(y, axis=1)", [0, 1]),
+    "dummies": (
+        pd.get_dummies(pd.Series([*"aba"])),
+        "y.idxmax(axis=1)",
+        ["a", "b"],
+    ),
     "measurements": (
         [0.1, 5.5, 9.9],
         "pandas.cut(y, bins=3, labels=['low', 'medium', 'high'])",
@@ -340,10 +344,14 @@ REMEDIES = {
         ["0.5", "1.5"],
     ),
     "a list of them": ([0.5, 1.5, 0.5], "[str(label) for label in y]", ["0.5", "1.5"]),
-    "two columns": (pd.DataFrame({"a": [*"xyx"], "b": [*"uvw"]}), "y['a']", ["x", "y"]),
+    "two columns": (
+        pd.DataFrame({"a": [*"xyx"], "b": [*"uvw"]}),
+        "y['b']",
+        ["u", "v", "w"],
+    ),
     "an array of two": (
-        np.array([["x", "u"], ["y", "u"], ["x", "u"]]),
-        "y[:, 0]",
+        np.array([["u", "x"], ["u", "y"], ["u", "x"]]),
+        "y[:, -1]",
         "xy",
     ),
     "rows of a data set": (

@@ -128,7 +128,7 @@ def test_the_warning_says_how_much_is_cut_and_what_reads_more(backbone):
     limit = int(re.search(r"Set max_length=(\d+) to read more\.$", message)[1])
     with pytest.warns(TextTruncatedWarning) as caught:
         load_encoder(backbone, limit).tokenize([text])
-    assert "to read more" not in str(caught[0].message)
+    assert "The backbone reads no more" in str(caught[0].message)
 
 
 def test_characters_that_a_tokenizer_drops_are_not_cut(tiny_bert):
@@ -169,6 +169,29 @@ def test_unknown_words_are_warned_of_with_their_share(backbone, kind):
     assert "paraphrase-multilingual-MiniLM-L12-v2" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "word"), [("good \ufffd\ufffd food", "\ufffd\ufffd"), ("\ue000 day", "")]
+)
+def test_words_that_give_no_token_are_warned_of(tiny_bert, text, word):
+    """The tokenizer drops them, and nothing said so."""
+    encoder = load_encoder(tiny_bert, None)
+    with pytest.warns(UnreadTextWarning, match=f"1 of 2 texts .*{word}"):
+        encoder.tokenize([text, "good"])
+
+
+@pytest.mark.parametrize(
+    "text", ["naïve café", "good \u200b\u200b food", "a \u0301 day", "„good“ – food…"]
+)
+def test_marks_and_controls_are_no_words(tmp_path, text):
+    encoder = load_encoder(make_encoder("roberta", tmp_path), None)
+    encoder.tokenize([text])  # warnings are errors
+
+
+def test_a_long_run_of_invisible_characters_takes_no_time(tiny_bert):
+    """A search that looked back from each of them would not end."""
+    load_encoder(tiny_bert, None).tokenize(["\u200b" * 300_000 + " good"])
+
+
 def test_a_typed_unknown_token_is_text(tiny_bert):
     encoder = load_encoder(tiny_bert, None)
     tokenized = encoder.tokenize(["good [UNK] food"])
@@ -195,9 +218,17 @@ def test_texts_that_differ_in_unknown_words_alone_cannot_be_learned(make_classif
     """Tickets that only an emoji told apart were fitted, and explained by it."""
     with (
         pytest.warns(UnreadTextWarning, match="30 of 30 texts"),
-        pytest.raises(ValueError, match="reads the same to the encoder"),
+        pytest.raises(ValueError, match="reads the same to the encoder") as caught,
     ):
         make_classifier().fit(TICKETS, FACES)
+    assert "row 1, 'the food today 字' (str), is 'angry'" in str(caught.value)
+    assert "row 0, 'the food today 漢' (str), is 'happy'" in str(caught.value)
+    assert "words that its tokenizer does not know" in str(caught.value)
+
+
+def test_the_same_text_under_two_labels_is_called_the_same(make_classifier):
+    with pytest.raises(ValueError, match=r"is 'b'\. Give such texts one label"):
+        make_classifier().fit(["good food"] * 8, ["a", "b"] * 4)
 
 
 @pytest.fixture(scope="module")
@@ -247,15 +278,32 @@ def unread(clf) -> Any:
 def test_prints_mark_what_is_not_read(unread):
     assert 'not read by the tokenizer: "漢"' in unread.to_text()
     assert f'not read: "{unread.prototypes[0].unread[0]}"' in unread.to_text()
+    assert '"漢" (not read) ' in unread.to_text()
     assert "\x1b[9m漢\x1b[0m" in unread.to_text(color=True)
+
+
+def test_frames_and_lists_mark_what_is_not_read(clf, unread):
+    first = unread.prototypes[0]
+    assert f"(not read: {first.unread[0]})" in repr(clf.prototypes_)
+    pytest.importorskip("pandas")
+    assert unread.to_frame()["prototype_unread"][0] == first.unread
+
+
+def test_prints_say_how_much_of_a_long_text_is_not_read(clf):
+    with pytest.warns(TextTruncatedWarning):
+        [e, pair] = [clf.explain(["good " * 400])[0], clf.explain(["food"])[0]]
+    assert re.search(r"not read, since too long: 8\d\.\d % of the text", str(e))
+    assert "too long" not in str(pair)
 
 
 def test_pages_mark_what_is_not_read(clf, unread, tmp_path):
     quoted = unread.prototypes[0].unread[0]
     html = unread.to_html()
-    assert re.search(r'class="skprotolm-unread" title="not read[^"]*">漢</span>', html)
+    assert re.search(r'skprotolm-unknown" title="not read[^"]*">漢</span>', html)
     assert f"(not read: {quoted})" in html
-    assert "skprotolm-pair skprotolm-unread" in html  # of an alignment
+    assert (
+        "skprotolm-pair skprotolm-unread skprotolm-unknown" in html
+    )  # of an alignment
     assert f"(not read: {quoted})" in clf.prototypes_._repr_html_()
     path = tmp_path / "report.html"
     with warnings.catch_warnings():
@@ -282,7 +330,7 @@ def test_proto_lm_marks_what_is_not_read_without_scores(make_classifier, tmp_pat
         clf = make_classifier(formulation="proto-lm").fit(X, y)
         [e] = clf.explain(["the 漢 food"])
     html = replace(e, token_scores=None, token_method=None).to_html()
-    assert '<span class="skprotolm-unread" title="not read">漢</span>' in html
+    assert 'skprotolm-unknown" title="not read">漢</span>' in html
 
 
 def test_a_redacted_text_leaves_no_unread_words(clf):
