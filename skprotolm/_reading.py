@@ -75,12 +75,13 @@ class StoredTexts:
 
     def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return what was stored of some texts; the rest is 0 and masked."""
-        T = int(self.lengths[rows].max())
-        h = np.zeros((len(rows), T, self._vectors.shape[1]), self._vectors.dtype)
-        for b, row in enumerate(rows.tolist()):
-            h[b, : self.lengths[row]] = self._vectors[self._slice(row)]
-        own = torch.from_numpy(np.arange(T) < self.lengths[rows, None])
-        return torch.from_numpy(h).to(encoder.device), own.to(encoder.device)
+        columns = np.arange(self.lengths[rows].max())
+        own = columns < self.lengths[rows, None]  # (B, T)
+        places = (self._ends - self.lengths)[rows, None] + columns
+        h = self._vectors[np.where(own, places, 0)]
+        h[~own] = 0
+        vectors, mask = torch.from_numpy(np.asarray(h)), torch.from_numpy(own)
+        return vectors.to(encoder.device), mask.to(encoder.device)
 
 
 def _empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

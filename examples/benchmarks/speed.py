@@ -177,7 +177,7 @@ def measure_head(X: list[str], y: np.ndarray, repeats: int) -> None:
     )
     row(
         "head of 20 epochs / predict_proba",
-        "≤ 2",
+        "≤ 3",
         ratios(seconds["fit"], seconds["predict"]),
     )
 
