@@ -442,7 +442,7 @@ def test_swapped_texts_and_labels_are_noticed(make_classifier, X, y):
     ],
 )
 def test_what_is_not_swapped_is_not_called_so(X, y):
-    refuse_swapped(X, y)
+    assert refuse_swapped(X, y) is None
 
 
 def test_a_column_of_labels_in_X_is_named_with_the_column_of_texts(

@@ -184,12 +184,14 @@ def test_words_that_give_no_token_are_warned_of(tiny_bert, text, word):
 )
 def test_marks_and_controls_are_no_words(tmp_path, text):
     encoder = load_encoder(make_encoder("roberta", tmp_path), None)
-    encoder.tokenize([text])  # warnings are errors
+    tokenized = encoder.tokenize([text])  # warnings are errors
+    assert not tokenized.unread[0].any()
 
 
 def test_a_long_run_of_invisible_characters_takes_no_time(tiny_bert):
     """A search that looked back from each of them would not end."""
-    load_encoder(tiny_bert, None).tokenize(["\u200b" * 300_000 + " good"])
+    tokenized = load_encoder(tiny_bert, None).tokenize(["\u200b" * 300_000 + " good"])
+    assert tokenized.lengths.tolist() == [3]
 
 
 def test_a_typed_unknown_token_is_text(tiny_bert):
