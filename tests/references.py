@@ -1,0 +1,204 @@
+"""What fits of many kinds gave before the engine was rebuilt, and give since.
+
+    python -m tests.references
+
+fits the tiny encoder in every way there is, and writes what the models answer under
+``tests/references/``; ``tests/test_references.py`` compares. The encoder computes in
+float64, so that processors which add in another order agree to far more digits than are
+compared. Where a change improves an answer, run this again and say so in the commit.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from skprotolm import ProtoLMClassifier
+from tests.conftest import make_texts
+from tests.tiny import make_encoder
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+FOLDER = Path(__file__).parent / "references"
+Answers = dict[str, np.ndarray]
+
+
+class Case(NamedTuple):
+    """A way to fit, and what is done to the model afterwards."""
+
+    parameters: dict[str, Any]
+    data: str = "texts"
+    after: tuple[Callable[[ProtoLMClassifier], Any], ...] = ()
+
+
+def _data() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
+    """Return X, y and further arguments of `fit` by name."""
+    X, y = make_texts(48)
+    pairs = [(text, X[-i - 1]) for i, text in enumerate(X)]
+    days = [f"{text} day" for text in X]
+    many = np.arange(48) % 12
+    weights = np.linspace(0, 2, 48)
+    return {
+        "texts": (X, y, {}),
+        "pairs": (pairs, y, {}),
+        "weighted": (X, y, {"sample_weight": weights}),
+        "few": (X[:12], y[:12], {}),
+        "many classes": (days, many, {}),
+        "unequal": (X, np.where(np.arange(48) < 8, "rare", "frequent"), {}),
+    }
+
+
+MIXTURE, PUBLISHED = {"formulation": "mixture"}, {"formulation": "proto-lm"}
+AUTO = {"n_prototypes": "auto"}
+EARLY = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 4}
+EDITS: dict[str, Callable[[ProtoLMClassifier], Any]] = {
+    "removed": lambda clf: clf.remove_prototypes([1]),
+    "relabeled": lambda clf: clf.relabel_prototypes({0: clf.classes_[1]}),
+    "added": lambda clf: clf.add_prototypes(["a kind day"], [clf.classes_[0]]),
+    "pruned": lambda clf: clf.prune_prototypes(min_usage=4, min_purity=0.3),
+    "redacted": lambda clf: clf.redact_prototypes({0: "hidden"}),
+}
+
+
+def _undo(clf: ProtoLMClassifier) -> Any:
+    return clf.undo_edit()
+
+
+CASES: dict[str, Case] = {
+    f"{formulation['formulation']}, {name}": Case({**formulation, **case[0]}, *case[1:])
+    for formulation in (MIXTURE, PUBLISHED)
+    for name, case in {
+        "texts": ({},),
+        "automatic": (AUTO,),
+        "pairs": ({}, "pairs"),
+        "weighted": ({}, "weighted"),
+        # Of one prototype each: the clusters of few texts differ between processors.
+        "balanced": ({"class_weight": "balanced", "n_prototypes": 1}, "unequal"),
+        "early stopping": (EARLY,),
+        "few texts": ({**AUTO, "max_epochs": "auto"}, "few"),
+        "many classes": ({"n_prototypes": 1}, "many classes"),
+        "learned vectors": ({"projection": False},),
+        "head": ({"finetune": "head", "max_epochs": 4},),
+        "cut": ({"max_length": 7},),
+        **{edit: ({}, "texts", (change,)) for edit, change in EDITS.items()},
+        "undone": ({}, "texts", (EDITS["removed"], EDITS["added"], _undo)),
+    }.items()
+}
+
+
+# Of the packaged MiniLM, in float32.
+REAL = Case({"precision": "fp32", "n_prototypes": 1, "learning_rate": 1e-5})
+
+
+def fit(case: Case, backbone: Any) -> ProtoLMClassifier:
+    """Fit the classifier of a case."""
+    X, y, more = _data()[case.data]
+    settings: dict[str, Any] = {
+        "n_prototypes": 3,
+        "max_epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "random_state": 0,
+        "device": "cpu",
+    }
+    clf = ProtoLMClassifier(backbone, **{**settings, **case.parameters})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clf.fit(X, y, **more)
+        for change in case.after:
+            change(clf)
+    return clf
+
+
+def answers(clf: ProtoLMClassifier, X: Any) -> Answers:
+    """Return all that a fitted model says of some texts, as arrays."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            "probabilities": clf.predict_proba(X),
+            "similarities": clf.transform(X),
+            "decisions": clf.decision_function(X),
+            "novelty": clf.novelty_score(X),
+            **_prototypes(clf),
+            **_explanations(clf, X),
+        }
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def _prototypes(clf: ProtoLMClassifier) -> Answers:
+    found = clf.prototypes_
+    facts = {
+        "vectors": found.vectors,
+        "labels": found.labels.astype(str),
+        "rows": found.train_indices,
+        "purities": found.purities,
+        "usages": found.usages,
+        "projected": found.projected,
+        "priors": found.weights if found.priors is None else found.priors,
+    }
+    return {f"prototypes, {name}": np.asarray(v) for name, v in facts.items()}
+
+
+def _explanations(clf: ProtoLMClassifier, X: Any) -> Answers:
+    exact = clf.formulation == "mixture"
+    methods = ["relevance", "occlusion", *(["decomposition"] if exact else [])]
+    found: Answers = {}
+    for method in methods:
+        explained = clf.explain(X, token_method=method)
+        found[f"{method}, scores"] = np.concatenate([e.token_scores for e in explained])
+        found[f"{method}, bases"] = np.array([e.base_value for e in explained])
+    found["shares"] = np.stack([e.contributions for e in explained])
+    found["attention"] = np.concatenate([e.attention for e in explained])
+    found["log-odds"] = np.array([e.log_odds for e in explained])
+    other = clf.explain(X, target=clf.classes_[-1])
+    found["shares of the last class"] = np.stack([e.contributions for e in other])
+    projected = np.flatnonzero(clf.prototypes_.projected)
+    if exact and len(projected):
+        [first, *_] = explained
+        found["alignment"] = first.alignment(int(projected[0]))
+        found["token similarities"] = first.token_similarities
+    return found
+
+
+def evaluated(case: Case) -> Any:
+    """Return the texts that the models of a case are asked about."""
+    new, _ = make_texts(8, seed=3)
+    if case.data == "pairs":
+        return [(text, new[-i - 1]) for i, text in enumerate(new)]
+    return [*new[:5], "", "a café 😀 day", "the food " * 20]
+
+
+def make_backbone(folder: Path) -> SentenceTransformer:
+    """Return the tiny encoder in float64."""
+    return make_encoder("bert", folder, dtype=torch.float64)
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a case."""
+    return FOLDER / f"{name.replace(', ', '-').replace(' ', '_')}.npz"
+
+
+def main() -> None:
+    """Write the references of the named cases, or of all."""
+    FOLDER.mkdir(exist_ok=True)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = make_backbone(Path(folder))
+        for name in sys.argv[1:] or [*CASES, "MiniLM"]:
+            case, encoder = (
+                (REAL, MINILM) if name == "MiniLM" else (CASES[name], backbone)
+            )
+            found = answers(fit(case, encoder), evaluated(case))
+            np.savez_compressed(path_of(name), **found)
+            print(f"{name}: {len(found)} arrays", flush=True)
+
+
+if __name__ == "__main__":
+    main()
