@@ -30,7 +30,10 @@ _MARGIN = 16
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 20  # of unread words in a warning
 _WORD = re.compile(r"\S+")
 # A letter, figure, sign or private character, not a mark or control.
-_VISIBLE = re.compile(r"[^\s\u0300-\u036f\u200b-\u200f\ufe00-\ufe0f\x00-\x1f]")
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\xad\u0300-\u036f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\ufe00-\ufe0f\ufeff]"
+)
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 
 

@@ -180,10 +180,11 @@ def test_words_that_give_no_token_are_warned_of(tiny_bert, text, word):
 
 
 @pytest.mark.parametrize(
-    "text", ["naïve café", "good \u200b\u200b food", "a \u0301 day", "„good“ – food…"]
+    "text", ["naïve café", "good \u200b\u200b food", "a \u0301 day", "a day \x97 good"]
 )
-def test_marks_and_controls_are_no_words(tmp_path, text):
-    encoder = load_encoder(make_encoder("roberta", tmp_path), None)
+def test_marks_and_controls_are_no_words(tiny_bert, text):
+    """A dash of Windows-1252 in film reviews is a control character of Unicode."""
+    encoder = load_encoder(tiny_bert, None)
     tokenized = encoder.tokenize([text])  # warnings are errors
     assert not tokenized.unread[0].any()
 
