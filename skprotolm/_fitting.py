@@ -38,7 +38,6 @@ from skprotolm._runtime import (
     has_bf16,
     kept_generators,
     memory_errors,
-    undisturbed,
     uninterrupted,
 )
 from skprotolm._state import FittedState
@@ -102,9 +101,9 @@ def prepare_fit(
     seed: int,
     device: torch.device,
 ) -> Prepared:
-    """Load the backbone and plan the fit; the caller has seeded torch."""
+    """Load the backbone and plan the fit; `fit` has seeded torch and isolated it."""
     used = [texts[i] for i in targets.rows]
-    with undisturbed(), torch.inference_mode(False):
+    with torch.inference_mode(False):
         encoder = load_encoder(settings.backbone, settings.max_length).to(device)
         if settings.finetune == "head":
             encoder.requires_grad_(False)
@@ -119,11 +118,10 @@ def prepare_fit(
 
 
 def run_fit(prepared: Prepared, seed: int, hooks: Hooks) -> Outcome:
-    """Start, train, project and finish; the caller has seeded torch."""
+    """Start, train, project and finish; `fit` has seeded torch and isolated it."""
     settings, encoder = prepared.plan.settings, prepared.encoder
     # The caller may have switched gradients off for the lines around `fit`.
     with (
-        undisturbed(),
         torch.inference_mode(False),
         torch.enable_grad(),
         memory_errors(settings.batch_size, encoder.max_length),

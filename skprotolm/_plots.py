@@ -22,6 +22,7 @@ _BARS = 40  # that a panel shows at most; 200 would make a figure 56 inches high
 _LISTED = 5  # prototypes, unless top_k says
 _CARRIERS = 15  # prototypes of several texts
 _LONGEST = 120  # characters of a name, however narrow
+_UNREAD = 12  # characters of what is not read of a prototype's text
 _MARKERS = "osD^vPX*"  # told apart without colours
 _LEGEND = 12  # classes that a legend lists
 _NUMBERED = 100  # prototypes on a map that has their numbers
@@ -81,7 +82,7 @@ def plot_explanation(e: Any) -> Any:
             words.set_title(f"The {len(strongest)} strongest of {len(scores)} words")
     else:
         words.set_axis_off()
-    quotes = [_quote(p.label, p.text) for p in listed]
+    quotes = [_quote(p.label, p.text, p.unread) for p in listed]
     shares = np.array([p.contribution for p in listed])
     _bars(prototypes, quotes, shares, [p.label == e.target for p in listed])
     in_shares = e.space == "probability"
@@ -99,7 +100,7 @@ def plot_shares(explanations: Any) -> Any:
     axes = figure.subplots()
     labels = first.prototype_labels[listed].tolist()
     quotes = [
-        _quote(label, first.prototype_texts[j])
+        _quote(label, first.prototype_texts[j], first.prototype_unread[j])
         for label, j in zip(labels, listed.tolist(), strict=True)
     ]
     _bars(axes, quotes, mean[listed], mean[listed] > 0)
@@ -210,9 +211,14 @@ def _plain(line: str) -> str:
     return line.replace("$", r"\$")
 
 
-def _quote(label: Any, text: Any) -> str:
-    """Return a prototype's class and text, of which the class leaves some room."""
-    return f"{_fit(label, _LABEL, _font())}: {shorten(text, _LONGEST)}"
+def _quote(label: Any, text: Any, unread: Sequence[str]) -> str:
+    """Return a prototype's class and text, of which the class leaves some room.
+
+    What is not read of the text comes before it, or it would be cut off.
+    """
+    named = shorten(", ".join(dict.fromkeys(unread)), _UNREAD)
+    mark = f" (not read: {named})" if unread else ""
+    return f"{_fit(label, _LABEL, _font())}{mark}: {shorten(text, _LONGEST)}"
 
 
 def _caption(axes: Any, text: str) -> None:

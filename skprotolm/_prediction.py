@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from skprotolm import _decomposition
 from skprotolm._head import LayerOutput
 from skprotolm._inputs import Texts
-from skprotolm._projection import distinct_ids
 from skprotolm._state import FittedState
 
 
@@ -30,7 +29,8 @@ class Decisions(NamedTuple):
     probabilities: np.ndarray  # (n, C)
     predicted: np.ndarray  # (n,)
     leader: np.ndarray  # (n,): the predicted class's prototype that counts most
-    text_ids: np.ndarray  # (n,): which distinct text each is, as the encoder reads it
+    keys: list[Any]  # n: what the encoder reads of each text
+    has_unread: np.ndarray  # (n,): whether the tokenizer cannot read some of it
 
 
 def decisions(state: FittedState, texts: Texts) -> Decisions:
@@ -50,8 +50,10 @@ def decisions(state: FittedState, texts: Texts) -> Decisions:
     vectors, probabilities, predicted, leader = (
         tensor.numpy() for tensor in state.read(tokenized, of)
     )
-    text_ids = distinct_ids(tokenized.keys)
-    return Decisions(vectors, probabilities, predicted, leader, text_ids)
+    has_unread = np.array([unread.any() for unread in tokenized.unread])
+    return Decisions(
+        vectors, probabilities, predicted, leader, tokenized.keys, has_unread
+    )
 
 
 def novelty(state: FittedState, texts: Texts) -> np.ndarray:

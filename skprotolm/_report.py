@@ -67,7 +67,10 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
         "around": "training texts" if training else "texts of this report",
         "around_name": "X_train" if training else "X",
         "n_around": len(around.texts),
-        "glance": _glance(state, judged, right, training),
+        "glance": {
+            **_glance(state, judged, right, training),
+            "n_unread": int(seen.has_unread.sum()),
+        },
         "classes": _by_class(state, judged.codes, seen.predicted),
         **_never_predicted(judged.codes, seen.predicted),
         "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
@@ -216,7 +219,7 @@ def _cards(
 ) -> list[dict[str, Any]]:
     """Add to each prototype what stands around it, and where it counts most."""
     own = state.layer.compare(state.layer.vectors).numpy()
-    first = np.unique(there.text_ids, return_index=True)[1]
+    first = np.unique(distinct_ids(there.keys), return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
     near = first[_nearest(there.vectors[first], own, _NEAREST + 1)]
     wrong = seen.predicted != judged.codes
@@ -227,7 +230,8 @@ def _cards(
     ):
         mine = np.flatnonzero(seen.leader == prototype["index"])
         mine = mine[np.lexsort((-sure[mine], ~wrong[mine]))]  # mistakes first
-        others = [r for r in rows.tolist() if around.texts[r] != prototype["text"]]
+        key = state.quoted.keys[prototype["index"]]
+        others = [r for r in rows.tolist() if there.keys[r] != key]
         # The nearest of a redacted text is itself.
         others = [] if prototype["redacted"] else others[:_NEAREST]
         cards.append(
@@ -345,8 +349,7 @@ def label_support(
     voices are left out, and all but one of copies.
     """
     # Rows of the same text under the same label are one voice.
-    pairs = zip(seen.text_ids.tolist(), around.codes.tolist(), strict=True)
-    same = distinct_ids(list(pairs))
+    same = distinct_ids(list(zip(seen.keys, around.codes.tolist(), strict=True)))
     rows = np.unique(same, return_index=True)[1]
     codes, n_classes = around.codes[rows], seen.probabilities.shape[1]
     sizes = np.bincount(codes, minlength=n_classes)

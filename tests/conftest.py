@@ -13,7 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skprotolm import ProtoLMClassifier
-from tests.tiny import make_encoder
+from tests.tiny import KINDS, make_encoder
 
 GOOD = ["good", "kind", "new", "great", "warm"]
 BAD = ["bad", "dull", "lost", "poor", "cold"]
@@ -52,6 +52,20 @@ def ctrl_c() -> Iterator[None]:
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     """A BERT of two layers and sixteen dimensions, of random weights."""
     return make_encoder("bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of each architecture."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backbone(
+    kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> SentenceTransformer:
+    """A tiny SentenceTransformer of each architecture; tests must not change it."""
+    return make_encoder(kind, tmp_path_factory.mktemp(kind))
 
 
 @pytest.fixture(scope="session")

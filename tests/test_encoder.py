@@ -17,7 +17,7 @@ from transformers import ByT5Tokenizer
 
 from skprotolm._encoder import load_encoder
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
-from tests.tiny import HIDDEN, KINDS, make_encoder
+from tests.tiny import HIDDEN, make_encoder
 
 try:
     from sentence_transformers.sentence_transformer import modules
@@ -30,17 +30,6 @@ LONG = " ".join(["the food was good"] * 40)
 ADDS_NOTHING = ("gpt2",)  # to a text: no special token
 BYTE_PAIRS = ("roberta", "modernbert", "gpt2", "llama")
 POSITIONS = 66  # of every tiny encoder
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def backbone(kind, tmp_path_factory):
-    """A tiny SentenceTransformer of each architecture; tests must not change it."""
-    return make_encoder(kind, tmp_path_factory.mktemp(kind))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from skprotolm import ProtoLMClassifier
 from skprotolm._display import report_html
 from skprotolm._prediction import Decisions
-from skprotolm._projection import distinct_ids
 from skprotolm._report import Corpus, _never_predicted, build, doubtful_labels
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
@@ -158,8 +157,8 @@ def seen(vectors: np.ndarray, codes: np.ndarray, X: list | None = None) -> Decis
     p = np.exp(vectors[:, : codes.max() + 1])
     p /= p.sum(axis=1, keepdims=True)
     predicted = p.argmax(axis=1)
-    text_ids = distinct_ids(range(len(codes)) if X is None else X)
-    return Decisions(vectors, p, predicted, predicted, text_ids)
+    keys = [*range(len(codes))] if X is None else X
+    return Decisions(vectors, p, predicted, predicted, keys, np.full(len(p), False))
 
 
 def doubts(X: list, codes: np.ndarray, vectors: np.ndarray) -> tuple[list[dict], int]:
@@ -484,3 +483,17 @@ def test_three_classes_of_which_one_is_rare(make_classifier, tmp_path):
         mine = [p.index for p in e.prototypes if p.label == e.prediction]
         assert m["leader"] == mine[0]
         assert [match["index"] for match in m["matches"]] == [m["leader"]]
+
+
+def test_a_copy_of_a_prototype_is_not_near_it(fitted, texts):
+    """One in other letters stood first among the texts around it."""
+    X, y = texts
+    prototypes = fitted.prototypes_
+    copies = [text.upper() for text in prototypes.texts]
+    labels = np.array([*prototypes.labels, *y])
+    around = Corpus([*copies, *X], np.searchsorted(fitted.classes_, labels))
+    cards = build(fitted._state, around, around)["prototypes"]
+    for card, copied in zip(cards, copies, strict=True):
+        near = [quote["text"] for quote in card["nearest"]]
+        assert len(near) == 3
+        assert copied not in near

@@ -14,21 +14,9 @@ import pytest
 from skprotolm import Explanations, ProtoLMClassifier
 from skprotolm._encoder import load_encoder
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
-from tests.tiny import KINDS, make_encoder
 
 WORDS = ["the", "food", "was", "good", "film", "naïve", "card", ",", "!", "123"]
 BYTE_PAIRS = ("roberta", "modernbert", "gpt2", "llama")
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def backbone(kind, tmp_path_factory):
-    """A tiny SentenceTransformer of each architecture; tests must not change it."""
-    return make_encoder(kind, tmp_path_factory.mktemp(kind))
 
 
 def long_texts(n: int = 6, n_words: int = 1500) -> list[str]:
@@ -312,13 +300,23 @@ def test_pages_mark_what_is_not_read(clf, unread, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf.report(TICKETS, ["good"] * 30, path)
-    assert f"(not read: {quoted})" in path.read_text(encoding="utf-8")
+    report = path.read_text(encoding="utf-8")
+    assert f"(not read: {quoted})" in report
+    assert "<dt>With words that the tokenizer cannot read</dt><dd>30</dd>" in report
 
 
 def test_plots_mark_what_is_not_read(unread):
     pytest.importorskip("matplotlib")
-    labels = [label.get_text() for label in unread.plot().axes[0].get_yticklabels()]
-    assert sum("(not read)" in label for label in labels) == 1
+    words, prototypes = unread.plot().axes
+    [shares] = Explanations([unread, unread]).plot().axes
+    written = [
+        [label.get_text() for label in axes.get_yticklabels()]
+        for axes in (words, prototypes, shares)
+    ]
+    assert sum("(not read)" in name for name in written[0]) == 1
+    mark = f"(not read: {unread.prototypes[0].unread[0]})"
+    assert mark in written[1][0]
+    assert any(mark in name for name in written[2])
 
 
 def test_shap_marks_what_is_not_read(unread):
