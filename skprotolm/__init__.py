@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skprotolm import datasets, exceptions, metrics
     from skprotolm._classifier import ProtoLMClassifier
-    from skprotolm._explanation import Explanation, Explanations, WordAlignment
-    from skprotolm._prototypes import Nearest, Prototype, Prototypes
+    from skprotolm._records.explanations import Explanation, Explanations, WordAlignment
+    from skprotolm._records.prototypes import Nearest, Prototype, Prototypes
 
 try:
     __version__ = version("skprotolm")
@@ -21,12 +21,12 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _HOME = {
     "ProtoLMClassifier": "_classifier",
-    "Explanation": "_explanation",
-    "Explanations": "_explanation",
-    "WordAlignment": "_explanation",
-    "Nearest": "_prototypes",
-    "Prototype": "_prototypes",
-    "Prototypes": "_prototypes",
+    "Explanation": "_records.explanations",
+    "Explanations": "_records.explanations",
+    "WordAlignment": "_records.explanations",
+    "Nearest": "_records.prototypes",
+    "Prototype": "_records.prototypes",
+    "Prototypes": "_records.prototypes",
 }
 _SUBMODULES = ("datasets", "exceptions", "metrics")
 

@@ -19,18 +19,8 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm import (
-    _explaining,
-    _prediction,
-    _report,
-    _steering,
-)
-from skprotolm._display import report_html
-from skprotolm._explanation import Explanations
-from skprotolm._fitting import Hooks, Outcome, prepare_fit, run_fit
-from skprotolm._formulations import FORMULATIONS
-from skprotolm._inputs import Columns, Texts, as_texts
-from skprotolm._parameters import (
+from skprotolm import _editing, _prediction, _report
+from skprotolm._config import (
     COUNT,
     FRACTION,
     PURITY,
@@ -38,10 +28,20 @@ from skprotolm._parameters import (
     check_parameters,
     require,
 )
-from skprotolm._persistence import pack, unpack
-from skprotolm._planning import Plan
-from skprotolm._prototypes import Prototypes
-from skprotolm._remedies import column
+from skprotolm._data.remedies import column
+from skprotolm._data.targets import (
+    Targets,
+    class_codes,
+    encode_targets,
+    one_code_each,
+    refuse_swapped,
+)
+from skprotolm._data.texts import Columns, Texts, as_texts
+from skprotolm._display.html import report_html
+from skprotolm._explaining.explain import explain
+from skprotolm._fitted import FittedState
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.prototypes import Prototypes
 from skprotolm._report import Corpus
 from skprotolm._runtime import (
     infer_seed,
@@ -51,14 +51,10 @@ from skprotolm._runtime import (
     undisturbed,
     warn,
 )
-from skprotolm._state import FittedState
-from skprotolm._targets import (
-    Targets,
-    class_codes,
-    encode_targets,
-    one_code_each,
-    refuse_swapped,
-)
+from skprotolm._saving.pickling import pack, unpack
+from skprotolm._training.fit import Hooks, Outcome, prepare_fit, run_fit
+from skprotolm._training.formulations import FORMULATIONS
+from skprotolm._training.splits import Plan
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -239,6 +235,8 @@ class ProtoLMClassifier(
     >>> round(float(explanation.contributions.sum()), 6)
     1.0
     """
+
+    __module__ = "skprotolm"
 
     def __init__(
         self,
@@ -612,7 +610,7 @@ class ProtoLMClassifier(
         codes = None
         if target is not None:
             codes = class_codes(state.classes, "target", target, len(texts))
-        return _explaining.explain(state, texts, codes, top_k, token_method)
+        return explain(state, texts, codes, top_k, token_method)
 
     @undisturbed()
     def report(
@@ -768,7 +766,7 @@ class ProtoLMClassifier(
         ValueError
             If a class would have none left. Nothing is changed then.
         """
-        return self._edit(_steering.remove(self._fitted_state(), indices))
+        return self._edit(_editing.remove(self._fitted_state(), indices))
 
     def relabel_prototypes(self, labels: dict[int, Any]) -> ProtoLMClassifier:
         """Give prototypes to other classes.
@@ -794,7 +792,7 @@ class ProtoLMClassifier(
             If a label is none of ``classes_``, or a class would have no prototype
             left. Nothing is changed then.
         """
-        return self._edit(_steering.relabel(self._fitted_state(), labels))
+        return self._edit(_editing.relabel(self._fitted_state(), labels))
 
     def add_prototypes(self, texts: Any, labels: Any) -> ProtoLMClassifier:
         """Put prototypes on more texts, behind those that are there.
@@ -820,7 +818,7 @@ class ProtoLMClassifier(
             If a text or label is not usable, or a text is a prototype already.
             Nothing is changed then.
         """
-        return self._edit(_steering.add(self._fitted_state(), texts, labels))
+        return self._edit(_editing.add(self._fitted_state(), texts, labels))
 
     def prune_prototypes(
         self, *, min_usage: int = 1, min_purity: float = 0.0
@@ -852,7 +850,7 @@ class ProtoLMClassifier(
         state = self._fitted_state()
         require("min_usage", min_usage, USAGE)
         require("min_purity", min_purity, PURITY)
-        return self._edit(_steering.prune(state, min_usage, min_purity))
+        return self._edit(_editing.prune(state, min_usage, min_purity))
 
     def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
         """Replace the texts that prototypes quote, for good.
@@ -876,7 +874,7 @@ class ProtoLMClassifier(
         IndexError, TypeError, ValueError
             If there is no such prototype, or a text is not usable.
         """
-        return self._edit(_steering.redact(self._fitted_state(), texts))
+        return self._edit(_editing.redact(self._fitted_state(), texts))
 
     def undo_edit(self) -> ProtoLMClassifier:
         """Take the last edit of the prototypes back, bit for bit.
@@ -893,7 +891,7 @@ class ProtoLMClassifier(
         ValueError
             If there is nothing to undo.
         """
-        return self._edit(_steering.undo_last(self._fitted_state()))
+        return self._edit(_editing.undo_last(self._fitted_state()))
 
     @property
     def edits_(self) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from skprotolm import _decomposition
-from skprotolm._head import LayerOutput
-from skprotolm._inputs import Texts
-from skprotolm._state import FittedState
+from skprotolm._data.texts import Texts
+from skprotolm._explaining import attribution as _decomposition
+from skprotolm._fitted import FittedState
+from skprotolm._network.prototypes import LayerOutput
 
 
 def head_outputs(

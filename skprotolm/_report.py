@@ -13,13 +13,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import NearestNeighbors
 
-from skprotolm import _explaining
-from skprotolm._display import shorten
-from skprotolm._inputs import Texts
-from skprotolm._map import places
+from skprotolm._data.texts import Texts
+from skprotolm._display.html import shorten
+from skprotolm._display.map import places
+from skprotolm._explaining import explain as _explaining
+from skprotolm._fitted import FittedState
 from skprotolm._prediction import Decisions, decisions
-from skprotolm._projection import N_NEIGHBOURS, distinct_ids
-from skprotolm._state import FittedState
+from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
 _CONFUSIONS = 10  # pairs of classes that are listed

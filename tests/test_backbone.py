@@ -17,9 +17,9 @@ from huggingface_hub.utils import (
 )
 from transformers.utils import logging as transformers_logging
 
-from skprotolm import _backbone
-from skprotolm._backbone import resolve_backbone
-from skprotolm._encoder import load_encoder, load_folder
+from skprotolm._network import loading as _backbone
+from skprotolm._network.encoder import load_encoder, load_folder
+from skprotolm._network.loading import resolve_backbone
 from skprotolm.exceptions import BackboneNotFoundError
 from tests.tiny import make_encoder
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._batches import prediction_batches, training_batches
+from skprotolm._network.batching import prediction_batches, training_batches
 
 
 def shuffled(lengths, batch_size):

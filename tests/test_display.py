@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._display import (
+from skprotolm._display.html import (
     as_frame,
     explanations_html,
     percent,
@@ -22,7 +22,7 @@ from skprotolm._display import (
     prototypes_html,
     shorten,
 )
-from skprotolm._terminal import coloured
+from skprotolm._display.text import coloured
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.

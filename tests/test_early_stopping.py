@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skprotolm._training import TrainingSet
+from skprotolm._training.trainer import TrainingSet
 from skprotolm.exceptions import (
     FewerPrototypesWarning,
 )
@@ -120,7 +120,7 @@ def test_weights_have_the_mean_one_over_what_is_trained_on(
     X, y = texts
     seen = []
     monkeypatch.setattr(
-        "skprotolm._fitting.TrainingSet",
+        "skprotolm._training.fit.TrainingSet",
         lambda *parts: seen.append(parts) or TrainingSet(*parts),
     )
     weights = np.random.RandomState(0).uniform(0.1, 5, len(X))

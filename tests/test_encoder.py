@@ -15,7 +15,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import ByT5Tokenizer
 
-from skprotolm._encoder import load_encoder
+from skprotolm._network.encoder import load_encoder
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
 from tests.tiny import HIDDEN, make_encoder
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from skprotolm._head import (
+from skprotolm._network.prototypes import (
     InverseDistanceLayer,
     MixtureLayer,
     PrototypeHead,

@@ -6,10 +6,10 @@ import torch
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from skprotolm import _initialization
-from skprotolm._formulations import FORMULATIONS, Placement
-from skprotolm._head import InverseDistanceLayer, MixtureLayer
-from skprotolm._initialization import (
+from skprotolm._network.prototypes import InverseDistanceLayer, MixtureLayer
+from skprotolm._training import initialization as _initialization
+from skprotolm._training.formulations import FORMULATIONS, Placement
+from skprotolm._training.initialization import (
     automatic_counts,
     clearness,
     gathered,

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._inputs import Columns, as_texts
+from skprotolm._data.texts import Columns, as_texts
 
 TEXTS = ["the food was good", "", "café 😀 naïve", "  two\nlines ", "漢字 and [SEP]"]
 PAIRS = [("a question", "an answer"), ("", "one side"), ("😀 emoji", "")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skprotolm import _fitting
+from skprotolm._training import fit as _fitting
 from skprotolm.exceptions import (
     FitInterruptedWarning,
 )

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from skprotolm import ProtoLMClassifier, _losses
-from skprotolm._formulations import FORMULATIONS, Step
-from skprotolm._head import InverseDistanceLayer, MixtureLayer
-from skprotolm._parameters import check_parameters
+from skprotolm import ProtoLMClassifier
+from skprotolm._config import check_parameters
+from skprotolm._network import losses as _losses
+from skprotolm._network.prototypes import InverseDistanceLayer, MixtureLayer
+from skprotolm._training.formulations import FORMULATIONS, Step
 
 # Six texts in the plane, of classes with three, one and two prototypes.
 S = torch.tensor([[1, 0.2], [0.5, 1], [-1, 0.5], [0.3, -1], [2, 1], [-0.5, -0.5]])

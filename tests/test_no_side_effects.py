@@ -23,7 +23,7 @@ import torch
 import transformers.utils.logging as transformers_logging
 
 from skprotolm import ProtoLMClassifier, metrics
-from skprotolm._map import places
+from skprotolm._display.map import places
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
 from tests.watching import stop_at

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._formulations import FORMULATIONS
-from skprotolm._parameters import Settings, check_parameters, prototype_counts
+from skprotolm._config import Settings, check_parameters, prototype_counts
+from skprotolm._training.formulations import FORMULATIONS
 
 X = ["good food", "kind and good", "bad film", "dull and bad"]
 Y = ["pos", "pos", "neg", "neg"]

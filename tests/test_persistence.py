@@ -28,8 +28,8 @@ from sklearn.preprocessing import FunctionTransformer
 from tokenizers import normalizers
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._encoder import load_encoder, load_folder
-from skprotolm._persistence import pack, unpack
+from skprotolm._network.encoder import load_encoder, load_folder
+from skprotolm._saving.pickling import pack, unpack
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
 
@@ -268,7 +268,7 @@ def test_a_source_tree_that_was_never_installed_stores_models(fitted, monkeypatc
             raise PackageNotFoundError(name)
         return "1.0"
 
-    monkeypatch.setattr("skprotolm._persistence.version", version)
+    monkeypatch.setattr("skprotolm._saving.pickling.version", version)
     assert pickle.loads(pickle.dumps(fitted)).n_iter_ == fitted.n_iter_
 
 
@@ -481,7 +481,7 @@ def test_files_are_compared_once_per_encoder(make_classifier, texts, monkeypatch
         loaded.append(folder)
         return load_folder(folder)
 
-    monkeypatch.setattr("skprotolm._persistence.load_folder", counting)
+    monkeypatch.setattr("skprotolm._saving.pickling.load_folder", counting)
     for _ in range(3):
         pickle.dumps(clf)
     clf.add_prototypes(["a new good one"], [clf.classes_[0]])
@@ -503,7 +503,7 @@ def test_an_error_of_the_disk_is_not_one_of_the_encoder(
 
     clf = make_classifier(max_epochs=1).fit(*texts)
     with monkeypatch.context() as patch:
-        patch.setattr("skprotolm._persistence.save_folder", full)
+        patch.setattr("skprotolm._saving.pickling.save_folder", full)
         with pytest.raises(OSError, match="No space left"):
             pickle.dumps(clf)
     assert b"_InMemory" not in pickle.dumps(clf)
@@ -596,7 +596,7 @@ def test_skops_stores_what_pickle_does(make_classifier, texts):
     clf = make_classifier().fit(*texts)
     clf.remove_prototypes([0])
     stored = skops.dumps(make_pipeline(FunctionTransformer(), clf))
-    trusted = ["skprotolm._classifier.ProtoLMClassifier"]
+    trusted = ["skprotolm.ProtoLMClassifier"]
     assert skops.get_untrusted_types(data=stored) == trusted
     again = skops.loads(stored, trusted=trusted)[-1]
     assert_same(again, clf, texts[0][:5])

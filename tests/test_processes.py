@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._encoder import load_encoder
+from skprotolm._network.encoder import load_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,7 +26,7 @@ import os, pickle, sys, time
 from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from skprotolm import ProtoLMClassifier
-from skprotolm._encoder import load_encoder
+from skprotolm._network.encoder import load_encoder
 
 def n_threads():
     return len(os.listdir("/proc/self/task"))
@@ -124,7 +124,7 @@ def test_a_fit_that_fails_frees_its_encoder(
         weights.append(weakref.ref(next(encoder.parameters())))
         return encoder
 
-    monkeypatch.setattr("skprotolm._fitting.load_encoder", watched)
+    monkeypatch.setattr("skprotolm._training.fit.load_encoder", watched)
     clf = make_classifier(learning_rate=1e30, head_learning_rate=1e30)
     with pytest.raises(ValueError, match="diverged"):
         clf.fit(*texts)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skprotolm._projection import (
+from skprotolm._training.projection import (
     assign,
     count_coincident,
     find_candidates,

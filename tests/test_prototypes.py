@@ -13,9 +13,9 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skprotolm import _fitting
-from skprotolm._formulations import FORMULATIONS as FORMULATIONS_TABLE
-from skprotolm._initialization import clearness, gathered
+from skprotolm._training import fit as _fitting
+from skprotolm._training.formulations import FORMULATIONS as FORMULATIONS_TABLE
+from skprotolm._training.initialization import clearness, gathered
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FewerPrototypesWarning,
@@ -329,7 +329,7 @@ def test_prototypes_start_together_where_classes_are_not_clear(
         spreads.append(clear)
         return gathered(centres, counts, clear)
 
-    monkeypatch.setattr("skprotolm._formulations.gathered", gather)
+    monkeypatch.setattr("skprotolm._training.formulations.gathered", gather)
     X, y = make_texts(40)
     make_classifier(max_epochs=1).fit(X, np.random.RandomState(0).permutation(y))
     assert spreads[0] < 0.5

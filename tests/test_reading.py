@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm import _reading
-from skprotolm._encoder import TextEncoder, load_encoder
-from skprotolm._reading import EncodedTexts, StoredTexts
+from skprotolm._network import token_vectors as _reading
+from skprotolm._network.encoder import TextEncoder, load_encoder
+from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
 from tests.tiny import KINDS, make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._head import MixtureLayer
-from skprotolm._refitting import TrainingTexts, refit
+from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._training.refit import TrainingTexts, refit
 
 N, H, OWNER, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
 
@@ -118,7 +118,7 @@ def test_nothing_is_refitted_where_nothing_can_be_compared(layer):
 
 def test_a_rare_class_is_looked_at_whatever_the_seed(layer, monkeypatch):
     """Drawn without a text of it, nothing was refitted, by the seed."""
-    monkeypatch.setattr("skprotolm._refitting._SAMPLE", 20)
+    monkeypatch.setattr("skprotolm._training.refit._SAMPLE", 20)
     s = normal(N, H, seed=1)
     codes = np.append(np.arange(N - 1) % 2, 2)
     learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
@@ -168,7 +168,9 @@ def test_fewer_texts_are_looked_at_where_prototypes_are_many(layer, monkeypatch)
     s = normal(N, H, seed=1)
     learned = layer.score_all(s) + normal(N, N_CLASSES, seed=2)
     whole = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
-    monkeypatch.setattr("skprotolm._refitting._NUMBERS", 50 * layer.members.numel())
+    monkeypatch.setattr(
+        "skprotolm._training.refit._NUMBERS", 50 * layer.members.numel()
+    )
     part = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
     first = np.random.RandomState(0).permutation(N)[:50]
     texts = training_texts(s[first], codes=first % 3)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm import ProtoLMClassifier, _relevance
-from skprotolm._encoder import load_encoder
-from skprotolm._head import TokenAttention
-from skprotolm._relevance import LinearEncoder, relevance
+from skprotolm import ProtoLMClassifier
+from skprotolm._explaining import relevance as _relevance
+from skprotolm._explaining.relevance import LinearEncoder, relevance
+from skprotolm._network.encoder import load_encoder
+from skprotolm._network.prototypes import TokenAttention
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
 
@@ -239,7 +240,7 @@ def test_words_are_left_out_of_their_own_text_of_a_pair(make_classifier):
 
 def test_many_words_are_occluded_in_parts(clf, monkeypatch):
     expected = [e.token_scores for e in clf.explain(X, token_method="occlusion")]
-    monkeypatch.setattr("skprotolm._explaining._AT_ONCE", 7)
+    monkeypatch.setattr("skprotolm._explaining.explain._AT_ONCE", 7)
     found = clf.explain(X, token_method="occlusion")
     for scores, e in zip(expected, found, strict=True):
         np.testing.assert_allclose(e.token_scores, scores, atol=1e-5)

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanations, ProtoLMClassifier
-from skprotolm._display import printable, shorten
-from skprotolm._plots import plot_map
+from skprotolm._display.html import printable, shorten
+from skprotolm._display.plots import plot_map
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.test_display import HOSTILE, Page, squeezed
 

@@ -12,7 +12,7 @@ from sklearn import config_context
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._display import report_html
+from skprotolm._display.html import report_html
 from skprotolm._prediction import Decisions
 from skprotolm._report import Corpus, _never_predicted, build, doubtful_labels
 from tests.conftest import make_texts

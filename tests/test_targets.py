@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from skprotolm._targets import (
+from skprotolm._data.targets import (
     class_codes,
     encode_targets,
     one_code_each,

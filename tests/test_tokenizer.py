@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from skprotolm import Explanations, ProtoLMClassifier
-from skprotolm._encoder import load_encoder
+from skprotolm._network.encoder import load_encoder
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
 
 WORDS = ["the", "food", "was", "good", "film", "naïve", "card", ",", "!", "123"]

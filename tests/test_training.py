@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._planning import smooth_labels
-from skprotolm._training import encoder_rate
+from skprotolm._training.splits import smooth_labels
+from skprotolm._training.trainer import encoder_rate
 from tests.conftest import make_texts
 
 # A tiny random encoder gives many texts nearly the same vector.

@@ -33,8 +33,8 @@ from measuring import (
 from tasks import Task, development_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._formulations import FORMULATIONS, Placement
-from skprotolm._head import PrototypeLayer
+from skprotolm._network.prototypes import PrototypeLayer
+from skprotolm._training.formulations import FORMULATIONS, Placement
 
 TASKS = ("sst2", "mrpc", "sst5")
 SEEDS = (0, 1, 2)
@@ -86,13 +86,15 @@ VARIANTS = {
     "diversity 0.1": Variant({"diversity": 0.1}),
     "no preservation": Variant({"preservation": 0.0}),
     "not gathered at the start": Variant(
-        replaced={"skprotolm._initialization._LEAST_SPREAD": 1.0}
+        replaced={"skprotolm._training.initialization._LEAST_SPREAD": 1.0}
     ),
-    "not settled": Variant(replaced={"skprotolm._fitting.FORMULATIONS": NOT_SETTLED}),
+    "not settled": Variant(
+        replaced={"skprotolm._training.fit.FORMULATIONS": NOT_SETTLED}
+    ),
     "settled by learned vectors alone": Variant(
-        replaced={"skprotolm._formulations._learned_and_read": learned_alone}
+        replaced={"skprotolm._training.formulations._learned_and_read": learned_alone}
     ),
-    "not refitted": Variant(replaced={"skprotolm._fitting.refit": unchanged}),
+    "not refitted": Variant(replaced={"skprotolm._training.fit.refit": unchanged}),
     "labels smoothed": Variant({"label_smoothing": 0.1}),
     "not put on texts": Variant({"projection": False}),
     "ten prototypes a class": Variant({"n_prototypes": 10}),

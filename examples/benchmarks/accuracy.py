@@ -44,10 +44,10 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._classifier import _attributes
-from skprotolm._encoder import frozen_vectors
-from skprotolm._fitting import _Fit
-from skprotolm._model import ProtoLM
-from skprotolm._state import FittedState
+from skprotolm._fitted import FittedState
+from skprotolm._network.encoder import frozen_vectors
+from skprotolm._network.network import ProtoLM
+from skprotolm._training.fit import _Fit
 
 TASKS = (
     "sst2",

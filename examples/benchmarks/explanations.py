@@ -27,8 +27,8 @@ from scipy.stats import bootstrap
 from tasks import Task, load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
-from skprotolm._decomposition import log_odds
-from skprotolm._words import replace_words, unread
+from skprotolm._explaining.attribution import log_odds
+from skprotolm._records.words import replace_words, unread
 from skprotolm.metrics import comprehensiveness, sufficiency
 
 SEED = 0

@@ -33,7 +33,7 @@ from measuring import (
 from tasks import Task, draw, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._backbone import resolve_backbone
+from skprotolm._network.loading import resolve_backbone
 from skprotolm.exceptions import FewerPrototypesWarning
 
 TASKS = ("sst2", "sst5", "rotten_tomatoes")

@@ -16,15 +16,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._batches import prediction_batches, training_batches
-from skprotolm._encoder import TextEncoder, TokenBatch, TokenizedTexts, load_encoder
-from skprotolm._formulations import FORMULATIONS
-from skprotolm._losses import cross_entropy
-from skprotolm._parameters import check_parameters
-from skprotolm._planning import count_epochs, smooth_labels
+from skprotolm._config import check_parameters
+from skprotolm._data.targets import encode_targets
+from skprotolm._network.batching import prediction_batches, training_batches
+from skprotolm._network.encoder import (
+    TextEncoder,
+    TokenBatch,
+    TokenizedTexts,
+    load_encoder,
+)
+from skprotolm._network.losses import cross_entropy
 from skprotolm._runtime import has_bf16, resolve_device, seeded
-from skprotolm._targets import encode_targets
-from skprotolm._training import (
+from skprotolm._training.formulations import FORMULATIONS
+from skprotolm._training.splits import count_epochs, smooth_labels
+from skprotolm._training.trainer import (
     _MAX_GRADIENT_NORM,
     encoder_rate,
     make_optimizer,

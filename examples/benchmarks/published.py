@@ -33,9 +33,9 @@ from measuring import (
 from tasks import Task, development_task, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._formulations import FORMULATIONS, Step, Terms
-from skprotolm._head import PrototypeLayer
-from skprotolm._parameters import Settings
+from skprotolm._config import Settings
+from skprotolm._network.prototypes import PrototypeLayer
+from skprotolm._training.formulations import FORMULATIONS, Step, Terms
 
 TASKS = ("sst2", "sick")
 SEEDS = (0, 1, 2)

@@ -31,8 +31,8 @@ from sklearn.neighbors import NearestNeighbors
 from tasks import Task, draw, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._encoder import frozen_vectors
-from skprotolm._inputs import as_texts
+from skprotolm._data.texts import as_texts
+from skprotolm._network.encoder import frozen_vectors
 from skprotolm._prediction import decisions
 from skprotolm._report import Corpus, label_support
 

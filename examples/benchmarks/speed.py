@@ -24,14 +24,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._batches import prediction_batches, training_batches
-from skprotolm._encoder import load_encoder
-from skprotolm._fitting import Hooks, _Fit, prepare_fit
-from skprotolm._formulations import FORMULATIONS
-from skprotolm._inputs import Columns
-from skprotolm._parameters import check_parameters
+from skprotolm._config import check_parameters
+from skprotolm._data.targets import encode_targets
+from skprotolm._data.texts import Columns
+from skprotolm._network.batching import prediction_batches, training_batches
+from skprotolm._network.encoder import load_encoder
 from skprotolm._runtime import has_bf16, resolve_device, seeded
-from skprotolm._targets import encode_targets
+from skprotolm._training.fit import Hooks, _Fit, prepare_fit
+from skprotolm._training.formulations import FORMULATIONS
 from skprotolm.exceptions import TextTruncatedWarning
 
 SEED = 0

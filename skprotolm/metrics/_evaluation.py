@@ -10,11 +10,11 @@ import numpy as np
 from scipy.stats import bootstrap
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm._display import as_frame
-from skprotolm._explanation import Explanations
-from skprotolm._inputs import as_texts
-from skprotolm._parameters import COUNT, require
-from skprotolm._targets import one_code_each
+from skprotolm._config import COUNT, require
+from skprotolm._data.targets import one_code_each
+from skprotolm._data.texts import as_texts
+from skprotolm._display.html import as_frame
+from skprotolm._records.explanations import Explanations
 from skprotolm.exceptions import BackboneNotFoundError
 from skprotolm.metrics._faithfulness import (
     known_scores,

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.utils import check_random_state
 
-from skprotolm._explanation import Explanation, Explanations
-from skprotolm._parameters import COUNT, require
-from skprotolm._words import replace_words, unread
+from skprotolm._config import COUNT, require
+from skprotolm._records.explanations import Explanation, Explanations
+from skprotolm._records.words import replace_words, unread
 
 _FRACTIONS = {
     "eraser": (0.01, 0.05, 0.1, 0.2, 0.5),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from skprotolm._encoder import frozen_vectors
-from skprotolm._explanation import Explanations
-from skprotolm._parameters import COUNT, FRACTION, require
-from skprotolm._projection import N_NEIGHBOURS, distinct_ids
-from skprotolm._targets import one_code_each
+from skprotolm._config import COUNT, FRACTION, require
+from skprotolm._data.targets import one_code_each
+from skprotolm._network.encoder import frozen_vectors
+from skprotolm._records.explanations import Explanations
+from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
 
 # Prototypes whose likeness to a text differs by less are equally like it.
 _NO_CHOICE = 1e-6

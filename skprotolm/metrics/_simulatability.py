@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-from skprotolm._explanation import Explanations
-from skprotolm._parameters import COUNT, FOLDS, require
+from skprotolm._config import COUNT, FOLDS, require
+from skprotolm._records.explanations import Explanations
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,8 @@ class Simulatability:
     from_prototypes : ndarray of shape (n,), bool
         Which it foresees from the texts of the prototypes that explanations list.
     """
+
+    __module__ = "skprotolm.metrics"
 
     from_text: np.ndarray
     from_prototypes: np.ndarray

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display import named_words, percent, printable, shorten
-from skprotolm._map import places
+from skprotolm._display.html import named_words, percent, printable, shorten
+from skprotolm._display.map import places
 from skprotolm.exceptions import MissingExtraError
 
 _FOR, _AGAINST = "#2a8f4f", "#c8443c"

@@ -12,38 +12,44 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skprotolm._encoder import TextEncoder, load_encoder, merge_adapters
-from skprotolm._formulations import FORMULATIONS, Placement, leave
-from skprotolm._head import (
+from skprotolm._config import Settings
+from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts
+from skprotolm._fitted import FittedState
+from skprotolm._network.encoder import TextEncoder, load_encoder, merge_adapters
+from skprotolm._network.network import (
+    ProtoLM,
+    encode,
+    evaluating,
+    in_order,
+    text_vectors,
+)
+from skprotolm._network.prototypes import (
     MixtureLayer,
     PrototypeHead,
     PrototypeLayer,
     TokenAttention,
 )
-from skprotolm._initialization import automatic_counts, clearness
-from skprotolm._inputs import Columns, Texts
-from skprotolm._model import ProtoLM, encode, evaluating, in_order, text_vectors
-from skprotolm._parameters import Settings
-from skprotolm._planning import Plan, plan_fit
-from skprotolm._projection import (
-    assign,
-    count_coincident,
-    survey,
-    worth_keeping,
-)
-from skprotolm._prototypes import Quotes
-from skprotolm._reading import EncodedTexts, ReadTexts, StoredTexts
-from skprotolm._refitting import TrainingTexts, refit
+from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import (
     has_bf16,
     kept_generators,
     memory_errors,
     uninterrupted,
 )
-from skprotolm._state import FittedState
-from skprotolm._targets import Targets
-from skprotolm._tokenizer import TokenizedTexts
-from skprotolm._training import (
+from skprotolm._training.formulations import FORMULATIONS, Placement, leave
+from skprotolm._training.initialization import automatic_counts, clearness
+from skprotolm._training.projection import (
+    assign,
+    count_coincident,
+    survey,
+    worth_keeping,
+)
+from skprotolm._training.refit import TrainingTexts, refit
+from skprotolm._training.splits import Plan, plan_fit
+from skprotolm._training.trainer import (
     Trainer,
     TrainingSet,
     encoder_rate,

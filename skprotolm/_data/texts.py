@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from scipy.sparse import issparse
 
-from skprotolm import _remedies
+from skprotolm._data import remedies as _remedies
 
 Texts = list[str] | list[tuple[str, str]]
 

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skprotolm._head import InverseDistanceLayer, MixtureLayer, PrototypeLayer
-from skprotolm._model import Encoded
+from skprotolm._network.network import Encoded
+from skprotolm._network.prototypes import (
+    InverseDistanceLayer,
+    MixtureLayer,
+    PrototypeLayer,
+)
 
 
 class Account(NamedTuple):

@@ -23,19 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from skprotolm._encoder import TextEncoder, load_folder, save_folder
-from skprotolm._head import (
+from skprotolm._data.texts import Columns, Texts
+from skprotolm._fitted import FittedState, Undo
+from skprotolm._network.encoder import TextEncoder, load_folder, save_folder
+from skprotolm._network.network import ProtoLM, evaluating
+from skprotolm._network.prototypes import (
     InverseDistanceLayer,
     MixtureLayer,
     PrototypeHead,
     PrototypeLayer,
     TokenAttention,
 )
-from skprotolm._inputs import Columns, Texts
-from skprotolm._model import ProtoLM, evaluating
-from skprotolm._prototypes import Quotes
+from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import resolve_device, seeded, undisturbed
-from skprotolm._state import FittedState, Undo
 
 _PROTOCOL = 3
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._initialization import MOST_PROTOTYPES
-from skprotolm._inputs import Columns, Texts, shown
-from skprotolm._parameters import Settings, prototype_counts
-from skprotolm._projection import Candidates, find_candidates
+from skprotolm._config import Settings, prototype_counts
+from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts, shown
 from skprotolm._runtime import warn
-from skprotolm._targets import Targets
+from skprotolm._training.initialization import MOST_PROTOTYPES
+from skprotolm._training.projection import Candidates, find_candidates
 from skprotolm.exceptions import FewerPrototypesWarning
 
 _MIN_STEPS = 150  # of max_epochs="auto": few texts want steps, not epochs

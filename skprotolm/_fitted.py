@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._head import PrototypeHead, PrototypeLayer
-from skprotolm._inputs import Columns, Texts, as_texts
-from skprotolm._model import Encoded, ProtoLM, encode, in_order
-from skprotolm._prototypes import Prototypes, Quotes, Reader
-from skprotolm._relevance import LinearEncoder
+from skprotolm._data.texts import Columns, Texts, as_texts
+from skprotolm._explaining.relevance import LinearEncoder
+from skprotolm._network.network import Encoded, ProtoLM, encode, in_order
+from skprotolm._network.prototypes import PrototypeHead, PrototypeLayer
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._records.prototypes import Prototypes, Quotes, Reader
+from skprotolm._records.words import words_at
 from skprotolm._runtime import memory_errors, undisturbed
-from skprotolm._tokenizer import TokenizedTexts
-from skprotolm._words import words_at
 
 
 class Undo(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import as_frame, one_line, prototypes_html, shorten
-from skprotolm._parameters import COUNT, require
-from skprotolm._plots import plot_map
-from skprotolm._targets import one_code_each
+from skprotolm._config import COUNT, require
+from skprotolm._data.targets import one_code_each
+from skprotolm._display.html import as_frame, one_line, prototypes_html, shorten
+from skprotolm._display.plots import plot_map
 
 Text = str | tuple[str, str]
 
@@ -89,6 +89,9 @@ class Nearest(NamedTuple):
     similarities: np.ndarray
 
 
+Nearest.__module__ = "skprotolm"  # a NamedTuple takes none in its body
+
+
 @dataclass(frozen=True)
 class Prototype:
     """One prototype: a training text that stands for a part of its class.
@@ -123,6 +126,8 @@ class Prototype:
     redacted : bool
         Whether the text stands in for one that is not to be shown.
     """
+
+    __module__ = "skprotolm"
 
     index: int
     label: Any
@@ -178,6 +183,8 @@ class Prototypes(Sequence[Prototype]):
     >>> prototypes[0].text, prototypes[0].label  # doctest: +SKIP
     ('the food was wonderful', 'positive')
     """
+
+    __module__ = "skprotolm"
 
     vectors: np.ndarray
     labels: np.ndarray

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._encoder import TextEncoder
-from skprotolm._tokenizer import TokenizedTexts
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.tokenizer import TokenizedTexts
 
 _IN_MEMORY = 2**30  # bytes of token vectors; more are memory-mapped from a file
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from skprotolm._display import (
+from skprotolm._config import USAGE, require
+from skprotolm._display.html import (
     as_frame,
     as_shap,
     explanations_html,
@@ -20,12 +21,11 @@ from skprotolm._display import (
     percent,
     shorten,
 )
-from skprotolm._json import dump_records, load_records
-from skprotolm._parameters import USAGE, require
-from skprotolm._plots import plot_explanation, plot_shares
-from skprotolm._prototypes import Text
-from skprotolm._terminal import explanation_text
-from skprotolm._words import Words, merge_tokens
+from skprotolm._display.plots import plot_explanation, plot_shares
+from skprotolm._display.text import explanation_text
+from skprotolm._records.json import dump_records, load_records
+from skprotolm._records.prototypes import Text
+from skprotolm._records.words import Words, merge_tokens
 
 _PRINTED = 5  # explanations that a printed sequence holds
 _SHOWN = 5  # prototypes that HTML lists, unless top_k says
@@ -90,6 +90,8 @@ class WordAlignment:
     unread : ndarray of shape (V,), bool
         Whether the tokenizer cannot read the word.
     """
+
+    __module__ = "skprotolm"
 
     matrix: np.ndarray
     words: tuple[str, ...]
@@ -159,6 +161,8 @@ class Explanation:
     prototype_unread : tuple of tuples of str
         The words of each of these texts that the tokenizer cannot read.
     """
+
+    __module__ = "skprotolm"
 
     text: Text
     prediction: Any
@@ -510,6 +514,8 @@ class Explanation:
 
 class Explanations(Sequence[Explanation]):
     """Explanations of several texts: a sequence of `Explanation`."""
+
+    __module__ = "skprotolm"
 
     def __init__(self, explanations: Sequence[Explanation]):
         self._items = tuple(explanations)

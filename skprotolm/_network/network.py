@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skprotolm._batches import prediction_batches
-from skprotolm._encoder import TextEncoder
-from skprotolm._head import PrototypeHead, TokenAttention, pool
-from skprotolm._reading import ReadTexts
-from skprotolm._tokenizer import TokenBatch, TokenizedTexts
+from skprotolm._network.batching import prediction_batches
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.prototypes import PrototypeHead, TokenAttention, pool
+from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._network.tokenizer import TokenBatch, TokenizedTexts
 
 
 class ProtoLM(nn.Module):

@@ -14,16 +14,16 @@ import torch
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-from skprotolm import _losses
-from skprotolm._head import (
+from skprotolm._config import Settings
+from skprotolm._network import losses as _losses
+from skprotolm._network.prototypes import (
     InverseDistanceLayer,
     LayerOutput,
     MixtureLayer,
     PrototypeLayer,
 )
-from skprotolm._initialization import gathered, kmeans_start, normal_start
-from skprotolm._parameters import Settings
-from skprotolm._projection import Candidates, assign
+from skprotolm._training.initialization import gathered, kmeans_start, normal_start
+from skprotolm._training.projection import Candidates, assign
 
 # The weight of a text that the model gives another class, when prototypes settle; not
 # 0, since a class may have no other.

@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 @lru_cache(maxsize=1)
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("skprotolm"),
+        loader=jinja2.PackageLoader("skprotolm._display"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

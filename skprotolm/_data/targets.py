@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skprotolm import _remedies
-from skprotolm._inputs import (
+from skprotolm._data import remedies as _remedies
+from skprotolm._data.texts import (
     as_texts,
     is_encodable,
     is_missing,

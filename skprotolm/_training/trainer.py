@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from skprotolm._batches import training_batches
-from skprotolm._formulations import Formulation, Step
-from skprotolm._model import ProtoLM
-from skprotolm._parameters import Settings
-from skprotolm._reading import ReadTexts
+from skprotolm._config import Settings
+from skprotolm._network.batching import training_batches
+from skprotolm._network.network import ProtoLM
+from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._training.formulations import Formulation, Step
 
 _MAX_GRADIENT_NORM = 1.0
 # learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from skprotolm._head import PrototypeLayer
-from skprotolm._model import text_vectors
-from skprotolm._prototypes import Quotes
-from skprotolm._reading import EncodedTexts
+from skprotolm._data.targets import class_codes, one_code_each
+from skprotolm._fitted import FittedState, Undo
+from skprotolm._network.network import text_vectors
+from skprotolm._network.prototypes import PrototypeLayer
+from skprotolm._network.token_vectors import EncodedTexts
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import undisturbed
-from skprotolm._state import FittedState, Undo
-from skprotolm._targets import class_codes, one_code_each
-from skprotolm._tokenizer import TokenizedTexts
 
 
 @undisturbed()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skprotolm._head import MixtureLayer
+from skprotolm._network.prototypes import MixtureLayer
 
 _SAMPLE = 5000  # texts that are looked at, or fewer,
 _NUMBERS = 20_000_000  # where prototypes are so many that these are not enough

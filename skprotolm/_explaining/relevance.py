@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skprotolm._encoder import TextEncoder
-from skprotolm._head import TokenAttention
-from skprotolm._tokenizer import TokenBatch
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.prototypes import TokenAttention
+from skprotolm._network.tokenizer import TokenBatch
 
 # Of each architecture, the modules that give queries and keys, whose constancy is
 # that of the attention probabilities; "fused" ones give values in their last third.

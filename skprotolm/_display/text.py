@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display import Piece, one_line, percent, pieces, printable, shorten
-from skprotolm._words import unread as beyond_words
+from skprotolm._display.html import Piece, one_line, percent, pieces, printable, shorten
+from skprotolm._records.words import unread as beyond_words
 
 _LISTED = 3  # prototypes of the target that are listed, unless top_k says
 _WORDS = 4  # words that are named

@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm import _decomposition
-from skprotolm._explanation import (
+from skprotolm._data.texts import Texts
+from skprotolm._explaining import attribution as _decomposition
+from skprotolm._explaining.relevance import is_known, relevance
+from skprotolm._fitted import FittedState
+from skprotolm._network.network import Encoded
+from skprotolm._network.prototypes import pool
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._prediction import head_outputs
+from skprotolm._records.explanations import (
     Explanation,
     Explanations,
     NoSplitError,
     Splitter,
 )
-from skprotolm._head import pool
-from skprotolm._inputs import Texts
-from skprotolm._model import Encoded
-from skprotolm._prediction import head_outputs
-from skprotolm._prototypes import Text
-from skprotolm._relevance import is_known, relevance
+from skprotolm._records.prototypes import Text
+from skprotolm._records.words import replace_words, unread
 from skprotolm._runtime import undisturbed
-from skprotolm._state import FittedState
-from skprotolm._tokenizer import TokenizedTexts
-from skprotolm._words import replace_words, unread
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
 _REMEMBERED = 64  # texts whose token vectors are kept for alignments

@@ -13,7 +13,7 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from skprotolm._projection import N_NEIGHBOURS
+from skprotolm._training.projection import N_NEIGHBOURS
 
 # Of n_prototypes="auto": in all; the fewest and most a class; of few texts, the fewest
 # of all, and how many texts each is to have.

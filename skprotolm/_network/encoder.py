@@ -22,10 +22,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from skprotolm._backbone import loading_error, resolve_backbone
-from skprotolm._inputs import Texts
+from skprotolm._data.texts import Texts
+from skprotolm._network.loading import loading_error, resolve_backbone
+from skprotolm._network.tokenizer import TextTokenizer, TokenBatch, TokenizedTexts
 from skprotolm._runtime import autocast
-from skprotolm._tokenizer import TextTokenizer, TokenBatch, TokenizedTexts
 
 _LOADING_LOCK = threading.RLock()
 # Position embeddings of these start behind the padding's, so that as many fewer

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from skprotolm._inputs import Texts
+from skprotolm._data.texts import Texts
 from skprotolm._runtime import warn
 from skprotolm.exceptions import TextTruncatedWarning, UnreadTextWarning
 

@@ -1,0 +1,1 @@
+"""Exact sums behind a prediction."""

@@ -1,0 +1,1 @@
+"""The network: encoder, pooling, prototypes and losses."""

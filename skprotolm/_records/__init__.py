@@ -1,0 +1,1 @@
+"""What users are given: frozen records and their views."""
