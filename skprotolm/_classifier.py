@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm import _editing, _prediction, _report
+from skprotolm import _editing, _report
 from skprotolm._config import (
     COUNT,
     FRACTION,
@@ -39,16 +40,16 @@ from skprotolm._data.targets import (
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import FittedState
+from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._report import Corpus
 from skprotolm._runtime import (
     infer_seed,
-    kept_generators,
+    isolated_torch,
+    preserved_rng_state,
     resolve_device,
     seeded,
-    undisturbed,
     warn,
 )
 from skprotolm._saving.pickling import pack, unpack
@@ -300,7 +301,7 @@ class ProtoLMClassifier(
         self.verbose = verbose
 
     @with_callbacks
-    @undisturbed()
+    @isolated_torch()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> ProtoLMClassifier:
         """Fine-tune the transformer and its prototypes.
 
@@ -363,7 +364,7 @@ class ProtoLMClassifier(
                 texts, Columns.of(X, texts), targets, settings, seed, device
             )
             plan = prepared.plan
-            with kept_generators(device):
+            with preserved_rng_state(device):
                 root = self._begin_callbacks(plan, data)
             outcome = run_fit(prepared, seed, self._hooks(root, data))
         interrupted = outcome.interrupted
@@ -443,7 +444,7 @@ class ProtoLMClassifier(
             epoch = root.subcontext(task_name="epoch")
             epochs.append(epoch.call_on_fit_task_begin(estimator=self, **data))
 
-        def end(snapshot: Callable[[], FittedState]) -> bool:
+        def end(snapshot: Callable[[], FittedModel]) -> bool:
             return epochs[-1].call_on_fit_task_end(
                 estimator=self,
                 reconstruction_attributes=lambda: _attributes(snapshot()),
@@ -455,11 +456,11 @@ class ProtoLMClassifier(
     @property
     def prototypes_(self) -> Prototypes:
         """The prototypes, as a sequence of `Prototype`."""
-        if "_state" not in self.__dict__:
+        if "_fitted" not in self.__dict__:
             raise NotFittedError(
                 f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
             )
-        return self._state.prototypes
+        return self._fitted.prototypes
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the label of each text.
@@ -490,10 +491,10 @@ class ProtoLMClassifier(
         """
         # One state throughout: another thread may fit the estimator anew meanwhile.
         state, texts = self._ready(X)
-        scores = _prediction.head_outputs(state, texts).scores
+        scores = state.layer_outputs(texts).scores
         return state.classes[scores.argmax(dim=1).numpy()]
 
-    @undisturbed()
+    @isolated_torch()
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.
 
@@ -514,7 +515,7 @@ class ProtoLMClassifier(
         """
         return softmax(self._scores(X), axis=1)
 
-    @undisturbed()
+    @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the log-odds of the second class, or log-probabilities of all.
 
@@ -560,8 +561,8 @@ class ProtoLMClassifier(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        outputs = _prediction.head_outputs(*self._ready(X))
-        return outputs.similarities.numpy()
+        model, texts = self._ready(X)
+        return model.layer_outputs(texts).similarities.numpy()
 
     def explain(
         self,
@@ -612,7 +613,7 @@ class ProtoLMClassifier(
             codes = class_codes(state.classes, "target", target, len(texts))
         return explain(state, texts, codes, top_k, token_method)
 
-    @undisturbed()
+    @isolated_torch()
     def report(
         self,
         X: Any,
@@ -696,7 +697,8 @@ class ProtoLMClassifier(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        return _prediction.novelty(*self._ready(X))
+        model, texts = self._ready(X)
+        return model.novelty(texts)
 
     def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
         """Return the novelty above which to refuse texts, from texts to be answered.
@@ -738,7 +740,7 @@ class ProtoLMClassifier(
         >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
         """
         require("rate", rate, FRACTION)
-        return _prediction.threshold(self.novelty_score(X), float(rate))
+        return _conformal_threshold(self.novelty_score(X), float(rate))
 
     def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
         """Take prototypes out of the model.
@@ -766,7 +768,7 @@ class ProtoLMClassifier(
         ValueError
             If a class would have none left. Nothing is changed then.
         """
-        return self._edit(_editing.remove(self._fitted_state(), indices))
+        return self._edit(_editing.remove(self._fitted_model(), indices))
 
     def relabel_prototypes(self, labels: dict[int, Any]) -> ProtoLMClassifier:
         """Give prototypes to other classes.
@@ -792,7 +794,7 @@ class ProtoLMClassifier(
             If a label is none of ``classes_``, or a class would have no prototype
             left. Nothing is changed then.
         """
-        return self._edit(_editing.relabel(self._fitted_state(), labels))
+        return self._edit(_editing.relabel(self._fitted_model(), labels))
 
     def add_prototypes(self, texts: Any, labels: Any) -> ProtoLMClassifier:
         """Put prototypes on more texts, behind those that are there.
@@ -818,7 +820,7 @@ class ProtoLMClassifier(
             If a text or label is not usable, or a text is a prototype already.
             Nothing is changed then.
         """
-        return self._edit(_editing.add(self._fitted_state(), texts, labels))
+        return self._edit(_editing.add(self._fitted_model(), texts, labels))
 
     def prune_prototypes(
         self, *, min_usage: int = 1, min_purity: float = 0.0
@@ -847,7 +849,7 @@ class ProtoLMClassifier(
         ValueError
             If `min_usage` is no count, or `min_purity` does not lie in [0, 1].
         """
-        state = self._fitted_state()
+        state = self._fitted_model()
         require("min_usage", min_usage, USAGE)
         require("min_purity", min_purity, PURITY)
         return self._edit(_editing.prune(state, min_usage, min_purity))
@@ -874,7 +876,7 @@ class ProtoLMClassifier(
         IndexError, TypeError, ValueError
             If there is no such prototype, or a text is not usable.
         """
-        return self._edit(_editing.redact(self._fitted_state(), texts))
+        return self._edit(_editing.redact(self._fitted_model(), texts))
 
     def undo_edit(self) -> ProtoLMClassifier:
         """Take the last edit of the prototypes back, bit for bit.
@@ -891,7 +893,7 @@ class ProtoLMClassifier(
         ValueError
             If there is nothing to undo.
         """
-        return self._edit(_editing.undo_last(self._fitted_state()))
+        return self._edit(_editing.undo_last(self._fitted_model()))
 
     @property
     def edits_(self) -> list[dict[str, Any]]:
@@ -900,26 +902,27 @@ class ProtoLMClassifier(
         Each has ``action``, and for each prototype ``indices`` (its position then),
         ``train_indices`` and ``labels``; a relabelling has ``new_labels`` too.
         """
-        if "_state" not in self.__dict__:
+        if "_fitted" not in self.__dict__:
             raise NotFittedError(
                 f"This {type(self).__name__} has no attribute 'edits_' before fit."
             )
-        return [copy.deepcopy(edit) for edit in self._state.edits]
+        return [copy.deepcopy(edit) for edit in self._fitted.edits]
 
-    def _edit(self, state: FittedState) -> ProtoLMClassifier:
+    def _edit(self, state: FittedModel) -> ProtoLMClassifier:
         self.__dict__.update(_attributes(state))
         return self
 
-    def _fitted_state(self) -> FittedState:
+    def _fitted_model(self) -> FittedModel:
         check_is_fitted(self)
-        return self._state
+        return self._fitted
 
     def _scores(self, X: Any) -> np.ndarray:
-        return _prediction.head_outputs(*self._ready(X)).scores.numpy()
+        model, texts = self._ready(X)
+        return model.layer_outputs(texts).scores.numpy()
 
-    def _ready(self, X: Any) -> tuple[FittedState, Texts]:
+    def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
         """Return the fitted state and the checked texts."""
-        state = self._fitted_state()
+        state = self._fitted_model()
         return state, state.texts_of(X)
 
     @property
@@ -928,13 +931,13 @@ class ProtoLMClassifier(
 
     def __getstate__(self) -> dict[str, Any]:
         attributes = dict(super().__getstate__())
-        if "_state" in attributes:
-            attributes["_state"] = pack(attributes["_state"])
+        if "_fitted" in attributes:
+            attributes["_fitted"] = pack(attributes["_fitted"])
         return attributes
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        if "_state" in attributes:
-            attributes = {**attributes, "_state": unpack(attributes["_state"])}
+        if "_fitted" in attributes:
+            attributes = {**attributes, "_fitted": unpack(attributes["_fitted"])}
         super().__setstate__(attributes)
 
     def __copy__(self) -> ProtoLMClassifier:
@@ -950,7 +953,7 @@ class ProtoLMClassifier(
         return copied
 
     def __sklearn_is_fitted__(self) -> bool:
-        return "_state" in self.__dict__
+        return "_fitted" in self.__dict__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -995,6 +998,23 @@ def _warn_of_single_texts(targets: Targets) -> None:
     )
 
 
-def _attributes(state: FittedState) -> dict[str, Any]:
+def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
+    """Return what one more score like these exceeds with a probability of `rate`.
+
+    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
+    exchangeable score with a probability of at most `rate` (split conformal
+    prediction; Vovk, Gammerman and Shafer 2005).
+    """
+    # A rank that is whole but for its last bits is that rank.
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    if rank > len(scores):
+        raise ValueError(
+            f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
+            f"got {len(scores)}; pass more of them, or a higher rate."
+        )
+    return float(np.sort(scores)[max(rank, 1) - 1])
+
+
+def _attributes(state: FittedModel) -> dict[str, Any]:
     """Return the attributes with which an estimator can predict."""
-    return {"_state": state, "classes_": state.classes}
+    return {"_fitted": state, "classes_": state.classes}

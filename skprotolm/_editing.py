@@ -16,17 +16,17 @@ import numpy as np
 import torch
 
 from skprotolm._data.targets import class_codes, one_code_each
-from skprotolm._fitted import FittedState, Undo
+from skprotolm._fitted import FittedModel, Undo
 from skprotolm._network.network import text_vectors
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.prototypes import Quotes
-from skprotolm._runtime import undisturbed
+from skprotolm._runtime import isolated_torch
 
 
-@undisturbed()
-def remove(state: FittedState, indices: Any) -> FittedState:
+@isolated_torch()
+def remove(state: FittedModel, indices: Any) -> FittedModel:
     """Take prototypes out."""
     rows = _positions(state, indices)
     kept = np.setdiff1d(np.arange(len(state.quotes.texts)), rows)
@@ -34,8 +34,8 @@ def remove(state: FittedState, indices: Any) -> FittedState:
     return _without(state, rows, kept, "remove")
 
 
-@undisturbed()
-def prune(state: FittedState, min_usage: int, min_purity: float) -> FittedState:
+@isolated_torch()
+def prune(state: FittedModel, min_usage: int, min_purity: float) -> FittedModel:
     """Take out what is hardly used or impure, but no class's last prototype."""
     quotes, owner = state.quotes, state.layer.owner.numpy()
     known = quotes.usages >= 0  # added prototypes have no usage, and stay
@@ -50,8 +50,8 @@ def prune(state: FittedState, min_usage: int, min_purity: float) -> FittedState:
     return _without(state, rows, np.flatnonzero(~poor), "prune")
 
 
-@undisturbed()
-def relabel(state: FittedState, labels: Any) -> FittedState:
+@isolated_torch()
+def relabel(state: FittedModel, labels: Any) -> FittedModel:
     """Give prototypes to other classes, with the priors that they have."""
     _require_mapping("labels", labels)
     rows = _positions(state, list(labels))
@@ -70,8 +70,8 @@ def relabel(state: FittedState, labels: Any) -> FittedState:
     return _edited(state, edited, state.quotes.with_unknown_purity(rows), edit)
 
 
-@undisturbed()
-def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
+@isolated_torch()
+def add(state: FittedModel, texts: Any, labels: Any) -> FittedModel:
     """Put prototypes on more texts; each gets its class's mean prior."""
     checked = state.texts_of(texts, name="texts")
     codes = one_code_each(state.classes, "labels", labels, len(checked))
@@ -99,7 +99,7 @@ def add(state: FittedState, texts: Any, labels: Any) -> FittedState:
     return _edited(state, edited, state.quotes.added(checked, first_id), edit)
 
 
-def redact(state: FittedState, texts: Any) -> FittedState:
+def redact(state: FittedModel, texts: Any) -> FittedModel:
     """Replace what prototypes quote, here and in all that could be undone."""
     _require_mapping("texts", texts)
     rows = _positions(state, list(texts))
@@ -114,7 +114,7 @@ def redact(state: FittedState, texts: Any) -> FittedState:
     )
 
 
-def undo_last(state: FittedState) -> FittedState:
+def undo_last(state: FittedModel) -> FittedModel:
     """Take the last edit back, other than redactions, which leave nothing to undo."""
     if not state.undo:
         raise ValueError("There is no edit to undo; redactions cannot be undone.")
@@ -125,7 +125,7 @@ def undo_last(state: FittedState) -> FittedState:
     )
 
 
-def _positions(state: FittedState, indices: Any) -> np.ndarray:
+def _positions(state: FittedModel, indices: Any) -> np.ndarray:
     """Check the indices of prototypes; each may be named once."""
     is_text = isinstance(indices, (str, bytes))  # whose items are no indices
     if is_text or not isinstance(indices, (Integral, Iterable)):
@@ -155,7 +155,7 @@ def _require_mapping(name: str, value: Any) -> None:
         )
 
 
-def _require_classes(state: FittedState, owner: np.ndarray, done: str) -> None:
+def _require_classes(state: FittedModel, owner: np.ndarray, done: str) -> None:
     left = np.bincount(owner, minlength=len(state.classes))
     if (left == 0).any():
         label = state.classes[left.argmin() : left.argmin() + 1].tolist()[0]
@@ -178,8 +178,8 @@ def _require_new(quoted: TokenizedTexts, added: TokenizedTexts) -> None:
 
 
 def _without(
-    state: FittedState, rows: np.ndarray, kept: np.ndarray, action: str
-) -> FittedState:
+    state: FittedModel, rows: np.ndarray, kept: np.ndarray, action: str
+) -> FittedModel:
     layer = state.model.head.layer
     at = torch.from_numpy(kept).to(layer.owner.device)
     edited = layer.edited(layer.vectors[at], layer.owner[at], layer.values[..., at])
@@ -188,8 +188,8 @@ def _without(
 
 
 def _edited(
-    state: FittedState, layer: PrototypeLayer, quotes: Quotes, edit: dict[str, Any]
-) -> FittedState:
+    state: FittedModel, layer: PrototypeLayer, quotes: Quotes, edit: dict[str, Any]
+) -> FittedModel:
     undo = Undo(state.model.head.layer, state.quotes, edit)
     layer = layer.to(state.model.encoder.device)
     return state.with_prototypes(
@@ -197,7 +197,7 @@ def _edited(
     )
 
 
-def _edit(action: str, state: FittedState, rows: np.ndarray) -> dict[str, Any]:
+def _edit(action: str, state: FittedModel, rows: np.ndarray) -> dict[str, Any]:
     """Record an edit, without texts, which may have to be redacted later."""
     prototypes = [state.prototypes[int(j)] for j in rows]
     return {
@@ -208,7 +208,7 @@ def _edit(action: str, state: FittedState, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _purged(quotes: Quotes, state: FittedState, new: dict[int, Any]) -> Quotes:
+def _purged(quotes: Quotes, state: FittedModel, new: dict[int, Any]) -> Quotes:
     """Redact the same prototypes in what can be undone, and the same texts.
 
     A text may have been taken out and added again, as another prototype.

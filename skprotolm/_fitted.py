@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skprotolm._data.texts import Columns, Texts, as_texts
-from skprotolm._explaining.relevance import LinearEncoder
 from skprotolm._network.network import Encoded, ProtoLM, encode, in_order
-from skprotolm._network.prototypes import PrototypeHead, PrototypeLayer
+from skprotolm._network.prototypes import LayerOutput, PrototypeHead, PrototypeLayer
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.prototypes import Prototypes, Quotes, Reader
 from skprotolm._records.words import words_at
-from skprotolm._runtime import memory_errors, undisturbed
+from skprotolm._runtime import isolated_torch, memory_errors
 
 
 class Undo(NamedTuple):
@@ -30,7 +30,7 @@ class Undo(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class FittedState:
+class FittedModel:
     """A trained model with what prediction and explanation need of its fit.
 
     The model is never trained again, so copies may share it.
@@ -53,11 +53,6 @@ class FittedState:
     def layer(self) -> PrototypeLayer:
         """The prototype layer in float64 on the CPU, with which texts are scored."""
         return self.model.head.layer.exact()
-
-    @cached_property
-    def linear_encoder(self) -> LinearEncoder:
-        """The view of the encoder that relevance reads."""
-        return LinearEncoder(self.model.encoder)
 
     @cached_property
     def prototypes(self) -> Prototypes:
@@ -133,7 +128,7 @@ class FittedState:
             texts, with_offsets=with_offsets, quiet=quiet
         )
 
-    @undisturbed()
+    @isolated_torch()
     def read(
         self, tokenized: TokenizedTexts, of: Callable[[Tensor], Sequence[Tensor]]
     ) -> list[Tensor]:
@@ -156,16 +151,38 @@ class FittedState:
             for column in zip(*found, strict=True)
         ]
 
+    def layer_outputs(self, texts: Texts, *, quiet: bool = False) -> LayerOutput:
+        """Return what the prototype layer gives for each text, in float64."""
+        tokenized = self.tokenize(texts, quiet=quiet)
+        return LayerOutput(*self.read(tokenized, self.layer))
+
+    def novelty(self, texts: Texts) -> np.ndarray:
+        """Return how unlike all prototypes each text is, (n,)."""
+        [novelty] = self.read(self.tokenize(texts), lambda s: (self.layer.novelty(s),))
+        return novelty.numpy()
+
     def with_prototypes(
         self, layer: PrototypeLayer, quotes: Quotes, **changes: Any
-    ) -> FittedState:
+    ) -> FittedModel:
         """Return the state with other prototypes under the same encoder."""
         head = PrototypeHead(self.model.head.attention, layer)
         model = ProtoLM(self.model.encoder, head).eval()
         return replace(self, model=model, quotes=quotes, **changes)
 
-    def __copy__(self) -> FittedState:
+    def __copy__(self) -> FittedModel:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FittedState:
+    def __deepcopy__(self, memo: dict[int, Any]) -> FittedModel:
         return self
+
+
+def fitted_model(estimator: Any) -> FittedModel:
+    """Return what a fitted estimator predicts with.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    """
+    check_is_fitted(estimator)
+    return estimator._fitted

@@ -6,19 +6,21 @@ among (the training texts where they are given), M prototypes, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._display.html import shorten
 from skprotolm._display.map import places
-from skprotolm._explaining import explain as _explaining
-from skprotolm._fitted import FittedState
-from skprotolm._prediction import Decisions, decisions
+from skprotolm._explaining.attribution import account
+from skprotolm._explaining.explain import explain
+from skprotolm._fitted import FittedModel
 from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
@@ -44,12 +46,46 @@ class Corpus(NamedTuple):
     codes: np.ndarray
 
 
-def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
+class Decisions(NamedTuple):
+    """What a state says of n texts, and which prototypes say it."""
+
+    vectors: np.ndarray  # (n, H), where distance is Euclidean
+    probabilities: np.ndarray  # (n, C)
+    predicted: np.ndarray  # (n,)
+    leader: np.ndarray  # (n,): the predicted class's prototype that counts most
+    keys: list[Any]  # n: what the encoder reads of each text
+    has_unread: np.ndarray  # (n,): whether the tokenizer cannot read some of it
+
+
+def decisions(state: FittedModel, texts: Texts) -> Decisions:
+    """Return what the state says of each text, and the prototype that counts most."""
+    layer = state.layer
+    owner = layer.owner
+
+    def of(s: Tensor) -> tuple[Tensor, ...]:
+        found = account(layer, s)
+        predicted = found.log_probabilities.argmax(dim=1)
+        others = owner[None, :] != predicted[:, None]
+        mine = found.contributions.masked_fill(others, -math.inf)
+        probabilities = found.log_probabilities.exp()
+        return layer.compare(s), probabilities, predicted, mine.argmax(dim=1)
+
+    tokenized = state.tokenize(texts)
+    vectors, probabilities, predicted, leader = (
+        tensor.numpy() for tensor in state.read(tokenized, of)
+    )
+    has_unread = np.array([unread.any() for unread in tokenized.unread])
+    return Decisions(
+        vectors, probabilities, predicted, leader, tokenized.keys, has_unread
+    )
+
+
+def build(state: FittedModel, judged: Corpus, training: Corpus | None) -> dict:
     """Return all that the report's template shows.
 
     Parameters
     ----------
-    state : FittedState
+    state : FittedModel
     judged : Corpus
         The texts that accuracy, calibration and mistakes are told of.
     training : Corpus or None
@@ -85,7 +121,7 @@ def build(state: FittedState, judged: Corpus, training: Corpus | None) -> dict:
 
 
 def _glance(
-    state: FittedState, judged: Corpus, right: np.ndarray, training: Corpus | None
+    state: FittedModel, judged: Corpus, right: np.ndarray, training: Corpus | None
 ) -> dict[str, Any]:
     """Return the figures that a reader wants first."""
     n, k = len(right), int(right.sum())
@@ -111,7 +147,7 @@ def _glance(
 
 
 def _by_class(
-    state: FittedState, codes: np.ndarray, predicted: np.ndarray
+    state: FittedModel, codes: np.ndarray, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return each class's counts, its recall and its precision, None where 0 of 0."""
     C = len(state.classes)
@@ -183,7 +219,7 @@ def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 
 
 def _map(
-    state: FittedState, around: Corpus, vectors: np.ndarray
+    state: FittedModel, around: Corpus, vectors: np.ndarray
 ) -> list[dict[str, Any]]:
     """Place the prototypes and a sample of the texts, within 0 and 1."""
     layer = state.layer
@@ -211,7 +247,7 @@ def _map(
 
 
 def _cards(
-    state: FittedState,
+    state: FittedModel,
     judged: Corpus,
     seen: Decisions,
     around: Corpus,
@@ -264,7 +300,7 @@ def _quote(corpus: Corpus, row: int) -> dict[str, Any]:
 
 
 def _mistakes(
-    state: FittedState, judged: Corpus, seen: Decisions
+    state: FittedModel, judged: Corpus, seen: Decisions
 ) -> list[dict[str, Any]]:
     """Explain the mistakes in which the right class seemed least likely."""
     wrong = np.flatnonzero(seen.predicted != judged.codes)
@@ -274,7 +310,7 @@ def _mistakes(
     if not rows:
         return []
     texts: Any = [judged.texts[row] for row in rows]
-    explanations = _explaining.explain(state, texts, None, _LISTED, "auto")
+    explanations = explain(state, texts, None, _LISTED, "auto")
     return [
         {
             **e._page_record([leader]),

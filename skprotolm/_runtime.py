@@ -83,7 +83,7 @@ def autocast(device: torch.device, enabled: bool) -> Any:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def isolated_torch() -> Iterator[None]:
     """Compute as if the caller had set no autocast and no default device.
 
     Floating-point underflow is ignored: the probability of an unlikely class is 0.
@@ -112,7 +112,7 @@ def infer_seed(random_state: Any) -> int:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch on the CPU and on `device`; put both generators back at the end."""
-    with _GENERATOR_LOCK, kept_generators(device):
+    with _GENERATOR_LOCK, preserved_rng_state(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):
@@ -123,7 +123,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def kept_generators(device: torch.device) -> Iterator[None]:
+def preserved_rng_state(device: torch.device) -> Iterator[None]:
     """Put torch's generators back at the end, whatever was drawn meanwhile."""
     cpu_state = torch.default_generator.get_state()
     library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
@@ -154,7 +154,7 @@ def _is_ours(module: str) -> bool:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def deferred_interrupt() -> Iterator[None]:
     """Let Ctrl-C wait until a few statements that belong together are done.
 
     Signals reach the main thread alone, and it alone may say who handles them.

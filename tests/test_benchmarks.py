@@ -11,10 +11,6 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Any:

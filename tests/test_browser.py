@@ -25,9 +25,6 @@ BROWSER = next(
 )
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
-    pytest.mark.filterwarnings(
-        "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-    ),
 ]
 HOSTILE = (
     "<script>document.title = 'run'</script> good <img src=x onerror=alert(1)> film"

@@ -13,11 +13,6 @@ from skprotolm.exceptions import (
 )
 from tests.watching import Watcher
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 @pytest.mark.usefixtures("callbacks")
 def test_numbers_that_a_callback_draws_change_nothing(make_classifier, texts, fitted):

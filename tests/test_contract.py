@@ -48,11 +48,6 @@ from skprotolm.metrics import (
 )
 from tests.tiny import make_encoder
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 def to_frame(X: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"text": X})

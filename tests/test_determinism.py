@@ -5,11 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 METHODS = ("predict_proba", "decision_function", "transform")
 VARIANTS = [
     {},

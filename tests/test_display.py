@@ -26,10 +26,9 @@ from skprotolm._display.text import coloured
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::skprotolm.exceptions.{warning}")
-    for warning in ("DuplicatePrototypesWarning", "UnreadTextWarning")
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.UnreadTextWarning"
+)
 
 unhurried = settings(deadline=None)  # a busy machine fails no test
 

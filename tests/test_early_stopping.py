@@ -17,11 +17,6 @@ from skprotolm.exceptions import (
 from tests.conftest import make_texts
 from tests.watching import Snapshots, Watcher, weights_of
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 def first_that_is_final(snapshots: Snapshots, clf: Any) -> int:
     """Return the first epoch whose model the fit gave; all later ones show it, too."""

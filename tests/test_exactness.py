@@ -16,11 +16,6 @@ from skprotolm.datasets import load_rotten_tomatoes
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 # To be explained beside texts like those of training: no word, no letter, one
 # letter, letters of several bytes, more than one line, and a long text.
 ODD = ["", "😀", "a", "naïve café – what a day!", "the end\n\n the end ", "good " * 40]
@@ -319,7 +314,7 @@ def test_extreme_confidence_stays_finite_and_exact(fitted_on, sharpness, formula
     """Rounded probabilities of 1 have no log-odds, and a distance of 0 no inverse."""
     clf = fitted_on("bert", 2, False, sharpness=sharpness, formulation=formulation)
     if formulation == "mixture":  # κ = 3000, which no training would reach
-        for layer in (clf._state.model.head.layer, clf._state.layer):
+        for layer in (clf._fitted.model.head.layer, clf._fitted.layer):
             layer.log_concentration.fill_(8.0)
     X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
     assert np.isfinite(clf.predict_proba(X)).all()

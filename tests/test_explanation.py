@@ -20,10 +20,9 @@ from tests.conftest import make_texts
 from tests.tiny import make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::skprotolm.exceptions.{warning}")
-    for warning in ("DuplicatePrototypesWarning", "UnreadTextWarning")
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.UnreadTextWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -557,7 +556,7 @@ def test_a_prototype_that_is_not_there_has_no_alignment(explanation, index):
 def test_alignments_encode_each_text_once(fitted, monkeypatch):
     """The text explained was encoded anew for each prototype, which was cut twice."""
     [e] = fitted.explain(["the food was good"])
-    encoder = type(fitted._state.model.encoder)
+    encoder = type(fitted._fitted.model.encoder)
     calls = {"forward": 0, "tokenize": 0}
     for name in calls:
         original = getattr(encoder, name)

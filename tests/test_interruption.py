@@ -14,11 +14,6 @@ from skprotolm.exceptions import (
 )
 from tests.watching import stop_at
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 FORMULATIONS = ["mixture", "proto-lm"]
 
 

@@ -13,10 +13,6 @@ from hypothesis import strategies as st
 from skprotolm import Explanations
 from tests.conftest import make_texts
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 def fields_of(e: Any) -> dict[str, Any]:
     return e._record()

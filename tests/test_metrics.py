@@ -26,10 +26,9 @@ from skprotolm.metrics import (
 from tests.conftest import make_texts
 from tests.tiny import make_encoder
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::skprotolm.exceptions.{warning}")
-    for warning in ("DuplicatePrototypesWarning", "UnreadTextWarning")
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::skprotolm.exceptions.UnreadTextWarning"
+)
 
 X, Y = make_texts()
 ERASER = (0.01, 0.05, 0.1, 0.2, 0.5)

@@ -28,11 +28,6 @@ from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
 from tests.watching import stop_at
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 # --- The process.
 
 
@@ -154,7 +149,7 @@ UNDERFLOWING = {
 def certain(make_classifier, texts) -> ProtoLMClassifier:
     """A classifier whose lower probabilities are below the least float."""
     clf = make_classifier(n_prototypes=2).fit(*texts)
-    clf._state.model.head.layer.log_concentration += 15
+    clf._fitted.model.head.layer.log_concentration += 15
     assert clf.predict_proba(texts[0]).min() == 0
     return clf
 
@@ -479,7 +474,7 @@ def test_what_a_refit_replaces_is_given_back_at_once(make_classifier, texts):
     """A fitted state and its prototypes held each other in memory."""
     clf = make_classifier(max_epochs=1).fit(*texts)
     clf.prototypes_.nearest(["good"])
-    replaced = weakref.ref(clf._state)
+    replaced = weakref.ref(clf._fitted)
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -15,11 +15,6 @@ import pytest
 from skprotolm import ProtoLMClassifier
 from skprotolm._network.encoder import load_encoder
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 # Torch is imported and a plain backbone loaded first: what these start is not ours.
 FORKING = """
 import os, pickle, sys, time
@@ -86,7 +81,7 @@ def no_collector() -> Any:
 
 
 def weights_of(clf: ProtoLMClassifier) -> weakref.ref:
-    return weakref.ref(next(clf._state.model.encoder.parameters()))
+    return weakref.ref(next(clf._fitted.model.encoder.parameters()))
 
 
 @pytest.mark.parametrize("finetune", ["full", "head"])

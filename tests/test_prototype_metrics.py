@@ -21,10 +21,6 @@ from skprotolm.metrics import (
 )
 from tests.conftest import make_texts
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 X, Y = make_texts()
 NEW, NEW_Y = make_texts(20, seed=7)
 
@@ -105,8 +101,8 @@ def test_uniqueness_counts_what_the_encoder_can_tell_apart(clf):
     assert prototype_uniqueness(clf) == 1
     copies = copy.copy(clf)
     first, _, *others = clf.prototypes_.texts
-    quotes = replace(clf._state.quotes, texts=(first, first.upper(), *others))
-    copies._state = replace(clf._state, quotes=quotes)
+    quotes = replace(clf._fitted.quotes, texts=(first, first.upper(), *others))
+    copies._fitted = replace(clf._fitted, quotes=quotes)
     n = len(clf.prototypes_)
     assert prototype_uniqueness(copies) == (n - 1) / n
 

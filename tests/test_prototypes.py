@@ -26,11 +26,6 @@ from skprotolm.metrics import prototype_diversity
 from tests.conftest import make_texts
 from tests.watching import stop_at
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 FORMULATIONS = ["mixture", "proto-lm"]
 
 
@@ -177,7 +172,7 @@ def test_classes_start_as_frequent_as_they_are(make_classifier, texts):
         clf = make_classifier(**still, **options, projection=False).fit(
             X, y, sample_weight=weights
         )
-        bias = clf._state.layer.bias.numpy()
+        bias = clf._fitted.layer.bias.numpy()
         assert bias[0] - bias[1] == pytest.approx(np.log(share / (1 - share)), abs=1e-4)
 
 

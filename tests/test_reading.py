@@ -15,10 +15,6 @@ from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
 from tests.tiny import KINDS, make_encoder
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
 TEXTS = ["the food was good", "", "a day", ("good", "a bad film")]
 
 

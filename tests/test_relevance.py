@@ -17,10 +17,6 @@ from skprotolm._network.prototypes import TokenAttention
 from tests.conftest import make_texts
 from tests.tiny import KINDS, make_encoder
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 X, Y = make_texts()
 PAIRS = list(zip(X, X[::-1], strict=True))
 

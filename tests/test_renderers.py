@@ -51,15 +51,15 @@ OURS = {
 
 def disguised(fitted: ProtoLMClassifier, text: str, label: str) -> ProtoLMClassifier:
     """Return a fitted classifier whose prototypes and first class are these."""
-    state = fitted._state
+    state = fitted._fitted
     texts = tuple(f"{text} {j}" for j in range(len(state.quotes.texts)))
     clf = copy.copy(fitted)
-    clf._state = replace(
+    clf._fitted = replace(
         state,
         classes=np.array([label, f"{label} not"]),
         quotes=replace(state.quotes, texts=texts),
     )
-    clf.classes_ = clf._state.classes
+    clf.classes_ = clf._fitted.classes
     return clf
 
 

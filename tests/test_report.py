@@ -13,15 +13,15 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._display.html import report_html
-from skprotolm._prediction import Decisions
-from skprotolm._report import Corpus, _never_predicted, build, doubtful_labels
+from skprotolm._report import (
+    Corpus,
+    Decisions,
+    _never_predicted,
+    build,
+    doubtful_labels,
+)
 from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
-
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def report(fitted: ProtoLMClassifier, judged, texts) -> dict[str, Any]:
     corpora = []
     for X, y in (judged, texts):
         corpora.append(Corpus(X, np.searchsorted(fitted.classes_, y)))
-    return build(fitted._state, *corpora)
+    return build(fitted._fitted, *corpora)
 
 
 def test_figures_at_a_glance(report, fitted, judged):
@@ -178,7 +178,7 @@ def test_of_classes_as_frequent_the_better_guess_is_held_against(
     X, y = texts  # half of each
     clf = make_classifier(max_epochs=1).fit(X, y)
     judged = Corpus(X[:5], np.array([1, 1, 1, 0, 1]))
-    found = build(clf._state, judged, Corpus(X, (y == "pos").astype(int)))["glance"]
+    found = build(clf._fitted, judged, Corpus(X, (y == "pos").astype(int)))["glance"]
     assert (found["frequent"], found["majority"]) == ("pos", 0.8)
 
 
@@ -272,7 +272,7 @@ def test_labels_that_are_not_learned_by_heart_have_no_such_notice(
     assert "by heart" not in labels
     codes = np.searchsorted(fitted.classes_, y)
     judged = Corpus(X, codes)
-    built = build(fitted._state, judged, judged)
+    built = build(fitted._fitted, judged, judged)
     assert (built["by_heart"], built["own_label"]) == (False, 43 / 48)
 
 
@@ -456,7 +456,7 @@ def test_a_redacted_text_is_not_named_as_the_nearest(make_classifier, texts, tmp
     secret = clf.prototypes_[0].text
     clf.redact_prototypes({0: "[withheld]"})
     codes = np.searchsorted(clf.classes_, y)
-    card = build(clf._state, Corpus(X, codes), Corpus(X, codes))["prototypes"][0]
+    card = build(clf._fitted, Corpus(X, codes), Corpus(X, codes))["prototypes"][0]
     assert card["text"] == "[withheld]"
     assert secret not in [q["text"] for q in card["nearest"]]
 
@@ -464,7 +464,7 @@ def test_a_redacted_text_is_not_named_as_the_nearest(make_classifier, texts, tmp
 def test_the_nearest_texts_are_distinct(fitted, texts):
     X, y = texts
     corpus = Corpus(X * 5, np.tile(np.searchsorted(fitted.classes_, y), 5))
-    for card in build(fitted._state, corpus, None)["prototypes"]:
+    for card in build(fitted._fitted, corpus, None)["prototypes"]:
         quoted = [q["text"] for q in card["nearest"]]
         assert len(set(quoted)) == len(quoted) == 3
 
@@ -474,7 +474,7 @@ def test_three_classes_of_which_one_is_rare(make_classifier, tmp_path):
     labels = ["rare" if i < 5 else label for i, label in enumerate(y)]
     clf = make_classifier(max_epochs=3).fit(X, labels)
     codes = np.searchsorted(clf.classes_, labels)
-    found = build(clf._state, Corpus(X, codes[::-1].copy()), Corpus(X, codes))
+    found = build(clf._fitted, Corpus(X, codes[::-1].copy()), Corpus(X, codes))
     assert np.shape(found["confusion"]["matrix"]) == (3, 3)
     assert found["glance"]["n_training"] == 40
     leaders = clf.explain(X)
@@ -492,7 +492,7 @@ def test_a_copy_of_a_prototype_is_not_near_it(fitted, texts):
     copies = [text.upper() for text in prototypes.texts]
     labels = np.array([*prototypes.labels, *y])
     around = Corpus([*copies, *X], np.searchsorted(fitted.classes_, labels))
-    cards = build(fitted._state, around, around)["prototypes"]
+    cards = build(fitted._fitted, around, around)["prototypes"]
     for card, copied in zip(cards, copies, strict=True):
         near = [quote["text"] for quote in card["nearest"]]
         assert len(near) == 3

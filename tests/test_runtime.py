@@ -10,12 +10,12 @@ import torch
 
 from skprotolm._runtime import (
     autocast,
+    deferred_interrupt,
     has_bf16,
     infer_seed,
     memory_errors,
     resolve_device,
     seeded,
-    uninterrupted,
 )
 
 CPU = torch.device("cpu")
@@ -258,7 +258,7 @@ def test_an_interruption_waits_for_the_end_of_the_block():
     before, done = signal.getsignal(signal.SIGINT), []
 
     def run() -> None:
-        with uninterrupted():
+        with deferred_interrupt():
             signal.raise_signal(signal.SIGINT)
             done.append(1)
 
@@ -273,7 +273,7 @@ def test_an_error_of_the_block_goes_before_an_interruption():
     before = signal.getsignal(signal.SIGINT)
 
     def run() -> None:
-        with uninterrupted():
+        with deferred_interrupt():
             signal.raise_signal(signal.SIGINT)
             raise ZeroDivisionError
 
@@ -287,7 +287,7 @@ def test_another_thread_leaves_the_handler_alone():
     found = []
 
     def run() -> None:
-        with uninterrupted():
+        with deferred_interrupt():
             found.append(signal.getsignal(signal.SIGINT))
 
     before = signal.getsignal(signal.SIGINT)

@@ -13,10 +13,6 @@ import pytest
 from skprotolm import ProtoLMClassifier
 from tests.conftest import make_texts
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 FORMULATIONS = ["mixture", "proto-lm"]
 NEW = ["a warm day with great food", "the service was kind"]
 X, Y = make_texts()
@@ -48,9 +44,7 @@ EDITS = {
 
 def log_scores(clf: ProtoLMClassifier) -> np.ndarray:
     """Return the classes' scores z, from what the state computes."""
-    from skprotolm._prediction import head_outputs
-
-    return head_outputs(clf._state, X).scores.numpy()
+    return clf._fitted.layer_outputs(X).scores.numpy()
 
 
 # --- What edits do.
@@ -64,7 +58,7 @@ def test_removing_changes_a_score_by_the_share_and_no_other(mixture, indices):
     gone = np.atleast_1d(indices)
     kept = np.setdiff1d(np.arange(6), gone)
     priors = clf.prototypes_.priors
-    scale = clf._state.layer.concentration(clf._state.layer.vectors).item() / 30
+    scale = clf._fitted.layer.concentration(clf._fitted.layer.vectors).item() / 30
     assert clf.remove_prototypes(indices) is clf
     np.testing.assert_allclose(clf.prototypes_.priors, priors[kept], rtol=1e-6)
     after = log_scores(clf)

@@ -23,11 +23,6 @@ from skprotolm._data.targets import (
 )
 from skprotolm.exceptions import SingleTextClassesWarning
 
-# A tiny random encoder gives many texts nearly the same vector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::skprotolm.exceptions.DuplicatePrototypesWarning"
-)
-
 
 def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
     n_texts = len(y) if n_texts is None else n_texts

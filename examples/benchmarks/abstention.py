@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._prediction import threshold
+from skprotolm._classifier import _conformal_threshold as threshold
 
 RATE = 0.05
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)

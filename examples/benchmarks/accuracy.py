@@ -44,7 +44,7 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._classifier import _attributes
-from skprotolm._fitted import FittedState
+from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import frozen_vectors
 from skprotolm._network.network import ProtoLM
 from skprotolm._training.fit import _Fit
@@ -219,7 +219,7 @@ def learned_too(other: ProtoLMClassifier) -> Iterator[list[float]]:
     moments: list[float] = []
     usual = _Fit._finished
 
-    def finished(fit: _Fit, model: ProtoLM, vectors: torch.Tensor) -> FittedState:
+    def finished(fit: _Fit, model: ProtoLM, vectors: torch.Tensor) -> FittedModel:
         moments.append(time.perf_counter())
         fork = copy.copy(fit)
         fork.settings = replace(fit.settings, projection=False)

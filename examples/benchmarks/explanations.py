@@ -156,7 +156,7 @@ class Gradients:
     """What gradient methods need of the model: ids to the target's log-odds."""
 
     def __init__(self, clf: ProtoLMClassifier, e: Explanation):
-        self.model = clf._state.model
+        self.model = clf._fitted.model
         self.code = torch.tensor([e.classes.tolist().index(e.target)])
         encoder = self.model.encoder
         self.tokenized = encoder.tokenize([e.text])

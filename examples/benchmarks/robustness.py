@@ -33,8 +33,7 @@ from tasks import Task, draw, load_task, provenance, shortened
 from skprotolm import ProtoLMClassifier
 from skprotolm._data.texts import as_texts
 from skprotolm._network.encoder import frozen_vectors
-from skprotolm._prediction import decisions
-from skprotolm._report import Corpus, label_support
+from skprotolm._report import Corpus, decisions, label_support
 
 SEEDS = (0, 1, 2)
 N_TRAINING, N_TEST = 2500, 2000
@@ -151,7 +150,7 @@ def doubt_of(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
         return 1 - fitted.predict_proba(task.X_train)[at, codes]
     texts = as_texts(task.X_train)
     rows, _, support = label_support(
-        Corpus(texts, codes), decisions(fitted._state, texts)
+        Corpus(texts, codes), decisions(fitted._fitted, texts)
     )
     doubt = np.zeros(len(codes))  # a copy's label is doubted where it stands first
     doubt[rows] = 1 - support[at[: len(rows)], codes[rows]]

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._explaining import attribution as _decomposition
-from skprotolm._explaining.relevance import is_known, relevance
-from skprotolm._fitted import FittedState
+from skprotolm._explaining.relevance import is_known, linear_encoder, relevance
+from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
 from skprotolm._network.prototypes import pool
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._prediction import head_outputs
 from skprotolm._records.explanations import (
     Explanation,
     Explanations,
@@ -27,7 +26,7 @@ from skprotolm._records.explanations import (
 )
 from skprotolm._records.prototypes import Text
 from skprotolm._records.words import replace_words, unread
-from skprotolm._runtime import undisturbed
+from skprotolm._runtime import isolated_torch
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
 _REMEMBERED = 64  # texts whose token vectors are kept for alignments
@@ -43,9 +42,9 @@ class _Batch(NamedTuple):
     token_scores: Tensor | None  # (B, T)
 
 
-@undisturbed()
+@isolated_torch()
 def explain(
-    state: FittedState,
+    state: FittedModel,
     texts: Texts,
     targets: np.ndarray | None,
     top_k: int | None,
@@ -68,7 +67,7 @@ def explain(
     return Explanations(explanations)
 
 
-def _method(state: FittedState, token_method: str) -> str | None:
+def _method(state: FittedModel, token_method: str) -> str | None:
     """Decide how tokens are scored; None where "auto" finds no way to."""
     if token_method not in TOKEN_METHODS:
         raise ValueError(
@@ -89,7 +88,7 @@ def _method(state: FittedState, token_method: str) -> str | None:
 
 
 def _accounts(
-    state: FittedState,
+    state: FittedModel,
     tokenized: TokenizedTexts,
     targets: np.ndarray | None,
     method: str | None,
@@ -111,16 +110,16 @@ def _accounts(
         yield _Batch(encoded, chosen, account, scores)
 
 
-def _relevance_scores(state: FittedState, encoded: Encoded, k: Tensor) -> Tensor:
+def _relevance_scores(state: FittedModel, encoded: Encoded, k: Tensor) -> Tensor:
     """Score the tokens of a batch for the classes k (B,) by relevance."""
-    with state.linear_encoder.run(encoded.batch) as linear:
+    with linear_encoder(state.model.encoder).run(encoded.batch) as linear:
         weights = linear.attend(state.model.head.attention)
         s = pool(weights.detach(), linear.h.detach())
         account = _decomposition.account(state.layer, s.cpu().double(), k.clone())
         return relevance(linear, weights, account.pull)
 
 
-def _occlude(state: FittedState, explanations: list[Explanation]) -> list[Explanation]:
+def _occlude(state: FittedModel, explanations: list[Explanation]) -> list[Explanation]:
     """Score each word by how far the log-odds fall when it is left out."""
     occluded: list[Explanation] = []
     group: list[Explanation] = []
@@ -135,7 +134,7 @@ def _occlude(state: FittedState, explanations: list[Explanation]) -> list[Explan
 
 
 def _occlude_group(
-    state: FittedState, explanations: list[Explanation]
+    state: FittedModel, explanations: list[Explanation]
 ) -> list[Explanation]:
     texts: Any = [text for e in explanations for text in _without_each_word(e)]
     if not texts:
@@ -143,7 +142,7 @@ def _occlude_group(
     codes = {label: code for code, label in enumerate(state.classes.tolist())}
     counts = [len(e.word_offsets) for e in explanations]
     targets = np.repeat([codes[e.target] for e in explanations], counts)
-    scores = head_outputs(state, texts, quiet=True).scores
+    scores = state.layer_outputs(texts, quiet=True).scores
     left = _decomposition.log_odds(scores, torch.from_numpy(targets)).numpy()
     parts = np.split(left, np.cumsum(counts)[:-1])
     return [
@@ -173,7 +172,7 @@ def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
 class _Facts:
     """One batch's account as NumPy arrays, cut into an explanation a text."""
 
-    def __init__(self, state: FittedState, batch: _Batch, method: str | None):
+    def __init__(self, state: FittedModel, batch: _Batch, method: str | None):
         account = batch.account
         self.state = state
         self.attention = batch.encoded.attention.cpu().double().numpy()
@@ -265,7 +264,7 @@ class _Tokens(NamedTuple):
     unread: np.ndarray  # (T,)
 
 
-def _splitter(state: FittedState) -> Splitter:
+def _splitter(state: FittedModel) -> Splitter:
     """Split similarities on demand; the texts of one call are encoded once."""
     tokens = lru_cache(maxsize=_REMEMBERED)(lambda text: _tokens_of(state, text))
 
@@ -278,7 +277,7 @@ def _splitter(state: FittedState) -> Splitter:
             )
         return state.quotes.texts[j]
 
-    @undisturbed()
+    @isolated_torch()
     def similarities(text: Text) -> np.ndarray:
         mine = tokens(text)
         with torch.inference_mode():
@@ -287,7 +286,7 @@ def _splitter(state: FittedState) -> Splitter:
                 mine.attention, mine.h, vectors
             ).numpy()
 
-    @undisturbed()
+    @isolated_torch()
     def alignment(text: Text, j: int) -> np.ndarray:
         mine, theirs = tokens(text), tokens(quoted(j))
         with torch.inference_mode():
@@ -295,7 +294,7 @@ def _splitter(state: FittedState) -> Splitter:
                 mine.attention, mine.h, theirs.attention, theirs.h
             ).numpy()
 
-    @undisturbed()
+    @isolated_torch()
     def places(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         theirs = tokens(quoted(j))
         return theirs.segments, theirs.offsets, theirs.unread
@@ -303,7 +302,7 @@ def _splitter(state: FittedState) -> Splitter:
     return Splitter(similarities, alignment, places)
 
 
-def _tokens_of(state: FittedState, text: Text) -> _Tokens:
+def _tokens_of(state: FittedModel, text: Text) -> _Tokens:
     one: Any = [text]
     tokenized = state.tokenize(one, with_offsets=True, quiet=True)
     assert tokenized.segments is not None

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,19 @@ class LinearEncoder:
             visible = visible & torch.ones_like(visible).tril()
         lowest = torch.finfo(log_presence.dtype).min
         return torch.where(visible, log_presence[:, None, None, :], lowest)
+
+
+# The views that were asked for. An entry goes with its encoder, which it does not hold.
+_VIEWS: WeakKeyDictionary[TextEncoder, LinearEncoder] = WeakKeyDictionary()
+_VIEWS_LOCK = threading.Lock()
+
+
+def linear_encoder(encoder: TextEncoder) -> LinearEncoder:
+    """Return the linear view of an encoder, which is made once."""
+    with _VIEWS_LOCK:
+        if encoder not in _VIEWS:
+            _VIEWS[encoder] = LinearEncoder(encoder)
+        return _VIEWS[encoder]
 
 
 class Linear(NamedTuple):

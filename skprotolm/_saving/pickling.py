@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from skprotolm._data.texts import Columns, Texts
-from skprotolm._fitted import FittedState, Undo
+from skprotolm._fitted import FittedModel, Undo
 from skprotolm._network.encoder import TextEncoder, load_folder, save_folder
 from skprotolm._network.network import ProtoLM, evaluating
 from skprotolm._network.prototypes import (
@@ -35,7 +35,7 @@ from skprotolm._network.prototypes import (
     TokenAttention,
 )
 from skprotolm._records.prototypes import Quotes
-from skprotolm._runtime import resolve_device, seeded, undisturbed
+from skprotolm._runtime import isolated_torch, resolve_device, seeded
 
 _PROTOCOL = 3
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
@@ -44,7 +44,7 @@ _TOLERANCE = 1e-6  # of their vectors' lengths
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 
 
-def pack(state: FittedState) -> dict[str, Any]:
+def pack(state: FittedModel) -> dict[str, Any]:
     """Turn a state into bytes, arrays and plain values, if files describe it."""
     encoder, head = state.model.encoder, state.model.head
     some: Any = list(state.quotes.texts[:_COMPARED])
@@ -69,7 +69,7 @@ def pack(state: FittedState) -> dict[str, Any]:
     }
 
 
-def unpack(payload: dict[str, Any]) -> FittedState:
+def unpack(payload: dict[str, Any]) -> FittedModel:
     """Build a state from what `pack` gave, on a device that is there."""
     if payload["protocol"] != _PROTOCOL:
         newer = payload["protocol"] > _PROTOCOL
@@ -82,7 +82,7 @@ def unpack(payload: dict[str, Any]) -> FittedState:
     # Loading draws random weights before the stored ones are put in. Nothing else is
     # computed, so that torch starts no threads: see `PrototypeLayer.from_tensors`.
     with (
-        undisturbed(),
+        isolated_torch(),
         torch.inference_mode(False),
         seeded(0, torch.device("cpu")),
     ):
@@ -93,7 +93,7 @@ def unpack(payload: dict[str, Any]) -> FittedState:
         attention.load_state_dict(_tensors(payload["attention"]), assign=True)
     head = PrototypeHead(attention, layer)
     model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
-    return FittedState(
+    return FittedModel(
         model=model,
         classes=payload["classes"],
         quotes=Quotes(**payload["quotes"]),
@@ -174,7 +174,7 @@ def _save(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     return bool(encoder.is_described)
 
 
-@undisturbed()
+@isolated_torch()
 def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     """Load an encoder's files, and compare with it what they give."""
     with torch.inference_mode(False), seeded(0, torch.device("cpu")):

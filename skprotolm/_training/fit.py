@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from skprotolm._config import Settings
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
-from skprotolm._fitted import FittedState
+from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder, load_encoder, merge_adapters
 from skprotolm._network.network import (
     ProtoLM,
@@ -34,10 +34,10 @@ from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredText
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import (
+    deferred_interrupt,
     has_bf16,
-    kept_generators,
     memory_errors,
-    uninterrupted,
+    preserved_rng_state,
 )
 from skprotolm._training.formulations import FORMULATIONS, Placement, leave
 from skprotolm._training.initialization import automatic_counts, clearness
@@ -64,7 +64,7 @@ class Hooks(NamedTuple):
     """
 
     epoch_begin: Callable[[], None]
-    epoch_end: Callable[[Callable[[], FittedState]], bool]
+    epoch_end: Callable[[Callable[[], FittedModel]], bool]
 
 
 class _Bar(tqdm):
@@ -76,7 +76,7 @@ class _Bar(tqdm):
 class Outcome(NamedTuple):
     """What a fit gives."""
 
-    state: FittedState
+    state: FittedModel
     history: list[dict[str, float]]
     learning_rate: float  # the highest of the encoder
     interrupted: bool
@@ -263,7 +263,7 @@ class _Fit:
             unpredicted,
         )
 
-    def _unpredicted(self, state: FittedState) -> list[Any]:
+    def _unpredicted(self, state: FittedModel) -> list[Any]:
         """Return the labels of held-out texts that are predicted for none of them.
 
         Without early stopping it uses the training texts that are not prototypes, most
@@ -291,13 +291,13 @@ class _Fit:
             stopped = self._run_epoch(bar, best)
             if stopped or best.age >= self.settings.n_iter_no_change:
                 break
-        with uninterrupted():
+        with deferred_interrupt():
             if best.restore(self.model):
                 self.vectors = None
 
     def _run_epoch(self, bar: tqdm, best: _Best) -> bool:
         """Train for one epoch and record it; return whether a callback says to stop."""
-        with kept_generators(self.device):
+        with preserved_rng_state(self.device):
             self.hooks.epoch_begin()
         self.vectors = None
         figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
@@ -310,17 +310,17 @@ class _Fit:
         self.history.append(figures)
         if self.settings.verbose:
             bar.set_postfix(loss=f"{figures['loss']:.3f}")
-        with kept_generators(self.device):
+        with preserved_rng_state(self.device):
             return self.hooks.epoch_end(lambda: self._stopped_here(best))
 
-    def _stopped_here(self, best: _Best) -> FittedState:
+    def _stopped_here(self, best: _Best) -> FittedModel:
         """Return a copy of what the fit gives if it stops after this epoch."""
         model = copy.deepcopy(self.model)
         if best.restore(model):
             return self._snapshot(model, self._text_vectors(self.training, model))
         return self._snapshot(model, self._training_vectors())
 
-    def _snapshot(self, model: ProtoLM, vectors: Tensor) -> FittedState:
+    def _snapshot(self, model: ProtoLM, vectors: Tensor) -> FittedModel:
         """Finish a model, by the training texts' vectors; its prototypes stay.
 
         What was interrupted can be done again.
@@ -363,10 +363,10 @@ class _Fit:
         if not (vectors.isfinite().all() and own.isfinite().all()):
             raise_diverged(self.settings)
 
-    def _finished(self, model: ProtoLM, vectors: Tensor) -> FittedState:
+    def _finished(self, model: ProtoLM, vectors: Tensor) -> FittedModel:
         """Give a model's prototypes their texts, and fix what is left."""
         model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-        with uninterrupted():
+        with deferred_interrupt():
             merge_adapters(model.encoder)
         layer = model.head.layer
         scores = layer.score_all(vectors)
@@ -381,7 +381,7 @@ class _Fit:
             placed = self._project(model, vectors, placed, scores)
         if isinstance(model.head.layer, MixtureLayer):
             model.head.layer.fix_priors()
-        return FittedState(
+        return FittedModel(
             model=model,
             classes=self.plan.targets.classes,
             quotes=self._quotes(placed),

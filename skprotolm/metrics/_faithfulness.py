@@ -263,7 +263,7 @@ def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.nd
     distinct = list(dict.fromkeys(reduced))
     places = {text: i for i, text in enumerate(distinct)}
     # Quiet, since nobody passed these texts: words may be cut in their middle.
-    state = clf._fitted_state()
+    state = clf._fitted_model()
     tokenized = state.tokenize(distinct, quiet=True)
     [scores] = state.read(tokenized, lambda s: (state.layer(s).scores,))
     found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
@@ -363,7 +363,7 @@ def measure_prototypes(
 ) -> np.ndarray:
     """Take prototypes from texts that are explained already, or keep only them."""
     rng = check_random_state(random_state)
-    state = clf._fitted_state()
+    state = clf._fitted_model()
     texts: Any = [e.text for e in explanations]
     # A text's vector stays when prototypes go, so the encoder runs once.
     [vectors] = state.read(state.tokenize(texts, quiet=True), lambda s: (s,))
@@ -380,7 +380,7 @@ def measure_prototypes(
         gone = order[some:] if keep else order[:some]
         edited = copy.copy(clf)  # edits give it another state, and change none
         edited.remove_prototypes(gone.tolist())
-        scores = edited._fitted_state().layer(vector[None]).scores
+        scores = edited._fitted_model().layer(vector[None]).scores
         code = e.classes.tolist().index(e.prediction)
         left = float(scores.softmax(dim=1)[0, code])
         drops.append(e.class_probabilities[code] - left)

@@ -60,7 +60,7 @@ def prototype_purity(
         return prototypes.purities.copy()
     if X is None or y is None:
         raise ValueError("X and y belong together: pass both, or neither.")
-    state = clf._fitted_state()
+    state = clf._fitted_model()
     texts = state.texts_of(X)
     codes = one_code_each(clf.classes_, "y", y, len(texts))
     own = np.searchsorted(clf.classes_, prototypes.labels)
@@ -93,7 +93,7 @@ def prototype_uniqueness(clf: Any) -> float:
         Distinct quoted texts over prototypes, at most 1, which is best. Redacted
         prototypes are left out; NaN where all are.
     """
-    ids = distinct_ids(clf._fitted_state().quoted.keys)[~clf.prototypes_.redacted]
+    ids = distinct_ids(clf._fitted_model().quoted.keys)[~clf.prototypes_.redacted]
     return len(np.unique(ids)) / len(ids) if len(ids) else math.nan
 
 

@@ -1,0 +1,1 @@
+"""What y means; NumPy only, so that it travels with the model."""
