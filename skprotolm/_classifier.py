@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -18,7 +18,6 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from skprotolm import _editing, _report
 from skprotolm._config import (
@@ -30,32 +29,26 @@ from skprotolm._config import (
     require,
 )
 from skprotolm._data.remedies import column
-from skprotolm._data.targets import (
-    Targets,
-    class_codes,
-    encode_targets,
-    one_code_each,
-    refuse_swapped,
-)
+from skprotolm._data.targets import refuse_swapped
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import FittedModel
+from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._report import Corpus
 from skprotolm._runtime import (
     infer_seed,
     isolated_torch,
-    preserved_rng_state,
     resolve_device,
     seeded,
     warn,
 )
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._training.fit import Hooks, Outcome, prepare_fit, run_fit
-from skprotolm._training.formulations import FORMULATIONS
-from skprotolm._training.splits import Plan
+from skprotolm._tasks.base import Targets
+from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._training.callbacks import SklearnCallbacks
+from skprotolm._training.fit import FitInputs, fit
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -239,6 +232,9 @@ class ProtoLMClassifier(
 
     __module__ = "skprotolm"
 
+    # Fields of `FitConfig` that only tests and benchmarks set, in a subclass.
+    _ablation: ClassVar[dict[str, Any]] = {}
+
     def __init__(
         self,
         backbone: str
@@ -347,41 +343,38 @@ class ProtoLMClassifier(
         DuplicatePrototypesWarning, UnpredictedClassWarning
             If prototypes nearly coincide, or a class is never predicted.
         """
-        settings = check_parameters(self, tuple(FORMULATIONS))
+        config = replace(check_parameters(self), **self._ablation)
         refuse_swapped(X, y)
         texts = as_texts(X)
-        targets = encode_targets(
-            y, len(texts), sample_weight, settings.class_weight, type(self).__name__
+        task, targets = ClassificationTask.from_labels(
+            y, len(texts), sample_weight, config.class_weight, type(self).__name__
         )
-        _refuse_labels_in(X, texts, targets)
-        _warn_of_single_texts(targets)
-        seed = infer_seed(self.random_state)
-        device = resolve_device(settings.device)
+        _refuse_labels_in(X, texts, targets, task)
+        _warn_of_single_texts(targets, task)
+        device = resolve_device(config.device)
+        inputs = FitInputs(
+            config=config,
+            task=task,
+            targets=targets,
+            texts=texts,
+            columns=Columns.of(X, texts),
+            seed=infer_seed(self.random_state),
+            device=device,
+        )
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        with seeded(seed, device):
-            prepared = prepare_fit(
-                texts, Columns.of(X, texts), targets, settings, seed, device
-            )
-            plan = prepared.plan
-            with preserved_rng_state(device):
-                root = self._begin_callbacks(plan, data)
-            outcome = run_fit(prepared, seed, self._hooks(root, data))
-        interrupted = outcome.interrupted
-        if root is not None:
-            try:
-                root.call_on_fit_task_end(
-                    estimator=self,
-                    reconstruction_attributes=lambda: _attributes(outcome.state),
-                    **data,
-                )
-            except KeyboardInterrupt:  # all is learned
-                interrupted = True
-        self._adopt(outcome)
-        if interrupted:
-            self._raise_interrupt(plan.n_epochs)
-        self._warn_of_coincident(outcome.n_coincident)
-        self._warn_of_unpredicted(outcome.unpredicted)
+        with seeded(inputs.seed, device):
+            result = fit(inputs, SklearnCallbacks(self, _attributes, data))
+        self.__dict__.update(
+            _attributes(result.model),
+            history_=result.history,
+            learning_rate_=result.config.learning_rate,
+            n_iter_=len(result.history),
+        )
+        if result.interrupted:
+            self._raise_interrupt(result.config.max_epochs)
+        self._warn_of_coincident(result.n_coincident)
+        self._warn_of_unpredicted(result.never_predicted)
         return self
 
     def _raise_interrupt(self, n_epochs: int) -> NoReturn:
@@ -417,41 +410,6 @@ class ProtoLMClassifier(
                 f"equal, train for more epochs.",
                 UnpredictedClassWarning,
             )
-
-    def _adopt(self, outcome: Outcome) -> None:
-        """Take over what a fit gave, in one statement."""
-        self.__dict__.update(
-            _attributes(outcome.state),
-            history_=outcome.history,
-            learning_rate_=outcome.learning_rate,
-            n_iter_=len(outcome.history),
-        )
-
-    def _begin_callbacks(self, plan: Plan, data: dict[str, Any]) -> Any:
-        """Open the fit's task for scikit-learn's callbacks, if it has any."""
-        if not hasattr(self, "_init_callback_context"):
-            return None
-        root = self._init_callback_context(max_subtasks=plan.n_epochs)
-        return root.call_on_fit_task_begin(estimator=self, **data)
-
-    def _hooks(self, root: Any, data: dict[str, Any]) -> Hooks:
-        """Make every epoch a subtask of the fit's."""
-        if root is None:
-            return Hooks(lambda: None, lambda snapshot: False)
-        epochs: list[Any] = []
-
-        def begin() -> None:
-            epoch = root.subcontext(task_name="epoch")
-            epochs.append(epoch.call_on_fit_task_begin(estimator=self, **data))
-
-        def end(snapshot: Callable[[], FittedModel]) -> bool:
-            return epochs[-1].call_on_fit_task_end(
-                estimator=self,
-                reconstruction_attributes=lambda: _attributes(snapshot()),
-                **data,
-            )
-
-        return Hooks(begin, end)
 
     @property
     def prototypes_(self) -> Prototypes:
@@ -489,10 +447,9 @@ class ProtoLMClassifier(
             If texts are longer than the encoder reads, or have words that its
             tokenizer cannot read. So do all methods that take texts.
         """
-        # One state throughout: another thread may fit the estimator anew meanwhile.
-        state, texts = self._ready(X)
-        scores = state.layer_outputs(texts).scores
-        return state.classes[scores.argmax(dim=1).numpy()]
+        # One model throughout: another thread may refit the estimator meanwhile.
+        model, texts = self._ready(X)
+        return model.task.decode(model.outputs(texts))
 
     @isolated_torch()
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -513,7 +470,7 @@ class ProtoLMClassifier(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        return softmax(self._scores(X), axis=1)
+        return softmax(self._outputs(X), axis=1)
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -535,7 +492,7 @@ class ProtoLMClassifier(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        scores = self._scores(X)
+        scores = self._outputs(X)
         if scores.shape[1] == 2:
             return scores[:, 1] - scores[:, 0]
         return log_softmax(scores, axis=1)
@@ -605,13 +562,13 @@ class ProtoLMClassifier(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        state, texts = self._ready(X)
+        model, texts = self._ready(X)
         if top_k is not None:
             require("top_k", top_k, COUNT)
-        codes = None
+        index = None
         if target is not None:
-            codes = class_codes(state.classes, "target", target, len(texts))
-        return explain(state, texts, codes, top_k, token_method)
+            index = model.task.target_index(target, len(texts))
+        return explain(model, texts, index, top_k, token_method)
 
     @isolated_torch()
     def report(
@@ -660,21 +617,21 @@ class ProtoLMClassifier(
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
-        state, texts = self._ready(X)
+        model, texts = self._ready(X)
         path = Path(path)
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(
                 f"path must be a file in a folder that is there, got {str(path)!r}."
             )
-        judged = Corpus(texts, one_code_each(state.classes, "y", y, len(texts)))
+        judged = Corpus(texts, model.task.encode(y, "y", len(texts)))
         if (X_train is None) != (y_train is None):
             raise ValueError("X_train and y_train go together; pass both, or neither.")
         reference = None
         if X_train is not None:
-            texts = state.texts_of(X_train, name="X_train")
-            codes = one_code_each(state.classes, "y_train", y_train, len(texts))
+            texts = model.texts_of(X_train, name="X_train")
+            codes = model.task.encode(y_train, "y_train", len(texts))
             reference = Corpus(texts, codes)
-        page = report_html(_report.build(state, judged, reference))
+        page = report_html(_report.build(model, judged, reference))
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def novelty_score(self, X: Any) -> np.ndarray:
@@ -849,10 +806,10 @@ class ProtoLMClassifier(
         ValueError
             If `min_usage` is no count, or `min_purity` does not lie in [0, 1].
         """
-        state = self._fitted_model()
+        model = self._fitted_model()
         require("min_usage", min_usage, USAGE)
         require("min_purity", min_purity, PURITY)
-        return self._edit(_editing.prune(state, min_usage, min_purity))
+        return self._edit(_editing.prune(model, min_usage, min_purity))
 
     def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
         """Replace the texts that prototypes quote, for good.
@@ -908,22 +865,21 @@ class ProtoLMClassifier(
             )
         return [copy.deepcopy(edit) for edit in self._fitted.edits]
 
-    def _edit(self, state: FittedModel) -> ProtoLMClassifier:
-        self.__dict__.update(_attributes(state))
+    def _edit(self, model: FittedModel) -> ProtoLMClassifier:
+        self.__dict__.update(_attributes(model))
         return self
 
     def _fitted_model(self) -> FittedModel:
-        check_is_fitted(self)
-        return self._fitted
+        return fitted_model(self)
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _outputs(self, X: Any) -> np.ndarray:
         model, texts = self._ready(X)
-        return model.layer_outputs(texts).scores.numpy()
+        return model.outputs(texts)
 
     def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
-        """Return the fitted state and the checked texts."""
-        state = self._fitted_model()
-        return state, state.texts_of(X)
+        """Return the fitted model and the validated texts."""
+        model = self._fitted_model()
+        return model, model.texts_of(X)
 
     @property
     def _n_features_out(self) -> int:
@@ -963,12 +919,14 @@ class ProtoLMClassifier(
         return tags
 
 
-def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
+def _refuse_labels_in(
+    X: Any, texts: Texts, targets: Targets, task: ClassificationTask
+) -> None:
     """Notice a frame of texts and labels, which reads as pairs that give all away."""
     if isinstance(texts[0], str):
         return
-    rows, codes = targets.rows.tolist(), targets.codes.tolist()
-    labels = [str(label) for label in targets.classes.tolist()]
+    rows, codes = targets.rows.tolist(), targets.values.tolist()
+    labels = [str(label) for label in task.classes.tolist()]
     for side in (0, 1):
         values = [texts[row][side] for row in rows]
         pairs = set(zip(values, codes, strict=True))
@@ -985,9 +943,9 @@ def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
             )
 
 
-def _warn_of_single_texts(targets: Targets) -> None:
+def _warn_of_single_texts(targets: Targets, task: ClassificationTask) -> None:
     """Notice identifiers in place of labels: each class has one text only."""
-    n_classes = len(targets.classes)
+    n_classes = len(task.classes)
     if n_classes < _MANY_CLASSES or n_classes < len(targets.rows):
         return
     warn(
@@ -1015,6 +973,7 @@ def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
     return float(np.sort(scores)[max(rank, 1) - 1])
 
 
-def _attributes(state: FittedModel) -> dict[str, Any]:
+def _attributes(model: FittedModel) -> dict[str, Any]:
     """Return the attributes with which an estimator can predict."""
-    return {"_fitted": state, "classes_": state.classes}
+    task: Any = model.task
+    return {"_fitted": model, "classes_": task.classes}

@@ -1,18 +1,34 @@
-"""The estimator's parameters: checked once, in `fit`, and frozen for the fit."""
+"""Parameters: checked in `fit`, every "auto" resolved, frozen in one config."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 
+FORMULATIONS = ("mixture", "proto-lm")
 FINETUNE = ("full", "head")
 PRECISIONS = ("auto", "fp32", "bf16")
+
+# n_prototypes="auto": prototypes in total; the fewest and the most per stratum; for
+# strata of few texts, the fewest, and the texts per prototype.
+_TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
+_FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
+# max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
+# dozens of texts only memorize them.
+_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
+# preservation="auto", for texts and for pairs.
+_PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
+# label_smoothing="auto": the largest value, the number of texts over which it rises and
+# falls, and the number from which on it is 0.
+_SMOOTHING, _FEW, _MANY = 0.1, 128, 500
+# learning_rate="auto": chosen on MiniLM, for its width; below 500 texts it is smaller.
+_RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
 
 
 class Rule(NamedTuple):
@@ -23,8 +39,8 @@ class Rule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The checked parameters of one fit, under the estimator's own names."""
+class FitConfig:
+    """What a fit reads: the estimator's parameters, and what follows from them."""
 
     backbone: Any
     n_prototypes: Any
@@ -33,14 +49,14 @@ class Settings:
     cohesion: float
     separation: float
     diversity: float
-    preservation: Any  # a number, or "auto"
-    label_smoothing: Any  # a number, or "auto"
+    preservation: Any
+    label_smoothing: Any
     n_nearest: float
     projection: bool
     finetune: str
     max_epochs: Any
     batch_size: int
-    learning_rate: Any  # a number, or "auto"
+    learning_rate: Any
     head_learning_rate: float
     weight_decay: float
     warmup_fraction: float
@@ -52,6 +68,21 @@ class Settings:
     precision: str
     device: Any
     verbose: int
+    # Set by `resolve`.
+    train_bf16: bool = False
+    predict_bf16: bool = False
+    prototype_counts: tuple[int, ...] = ()  # per stratum, at the start
+    prune: bool = False  # unused and near-duplicate prototypes, before projection
+    spread: float = 1.0  # of initial clusters around the mean of their stratum
+    # Ablations, which only tests and benchmarks set.
+    least_spread: float = 0.1
+    cluster_before_projection: bool = True
+    cluster_in_pretrained_space: bool = True
+    recalibrate: bool = True
+    similarities_as_distances: bool = False  # "proto-lm", as its published code
+
+
+PARAMETERS = tuple(field.name for field in fields(FitConfig))[:26]
 
 
 def _integer(low: int) -> Rule:
@@ -94,7 +125,7 @@ def _is_encoder_or_name(value: Any) -> bool:
 
 
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
-_NOT_NEGATIVE = _number("[0, inf)", lambda v: v >= 0)
+_NONNEGATIVE = _number("[0, inf)", lambda v: v >= 0)
 # Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷; of their log-sum, which
 # is divided by λ, it is worth 10⁻⁷/λ.
 _SHARPNESS = _number("[1e-3, 1e6]", lambda v: 1e-3 <= v <= 1e6)
@@ -107,9 +138,9 @@ FOLDS = _integer(2)
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
 
 
-def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
+def _rules() -> dict[str, Rule]:
     by_label = Rule(
-        "a dict from each label to one",
+        "a dict mapping labels to positive ints",
         lambda v: isinstance(v, Mapping) and all(map(COUNT.allows, v.values())),
     )
     return {
@@ -117,12 +148,12 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
             "a name, a folder or a SentenceTransformer", _is_encoder_or_name
         ),
         "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
-        "formulation": _one_of(*formulations),
+        "formulation": _one_of(*FORMULATIONS),
         "sharpness": _SHARPNESS,
         "cohesion": _SHARE,
         "separation": _SHARE,
-        "diversity": _NOT_NEGATIVE,
-        "preservation": _either(_one_of("auto"), _NOT_NEGATIVE),
+        "diversity": _NONNEGATIVE,
+        "preservation": _either(_one_of("auto"), _NONNEGATIVE),
         "label_smoothing": _either(_one_of("auto"), _SHARE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": _FLAG,
@@ -131,12 +162,12 @@ def _rules(formulations: tuple[str, ...]) -> dict[str, Rule]:
         "batch_size": COUNT,
         "learning_rate": _either(_one_of("auto"), _POSITIVE),
         "head_learning_rate": _POSITIVE,
-        "weight_decay": _NOT_NEGATIVE,
+        "weight_decay": _NONNEGATIVE,
         "warmup_fraction": _SHARE,
         "max_length": _either(_one_of(None), COUNT),
         "class_weight": _either(
             _one_of(None, "balanced"),
-            Rule("a dict from labels to weights", lambda v: isinstance(v, Mapping)),
+            Rule("a dict mapping labels to weights", lambda v: isinstance(v, Mapping)),
         ),
         "early_stopping": _FLAG,
         "validation_fraction": FRACTION,
@@ -156,23 +187,166 @@ def require(name: str, value: Any, rule: Rule) -> None:
         raise ValueError(f"{name} must be {rule.words}, got {value!r}.")
 
 
-def check_parameters(estimator: Any, formulations: tuple[str, ...]) -> Settings:
-    """Return the estimator's parameters as checked settings, or say what is wrong."""
-    owner = type(estimator).__name__
-    values = {field.name: getattr(estimator, field.name) for field in fields(Settings)}
-    for name, rule in _rules(formulations).items():
-        if not rule.allows(values[name]):
+def check_parameters(estimator: Any) -> FitConfig:
+    """Return the estimator's parameters, checked; "auto" stays until `resolve`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what it must be.
+    """
+    name = type(estimator).__name__
+    values = {parameter: getattr(estimator, parameter) for parameter in PARAMETERS}
+    for parameter, rule in _rules().items():
+        if not rule.allows(values[parameter]):
             raise ValueError(
-                f"The {name!r} parameter of {owner} must be {rule.words}, got "
-                f"{values[name]!r}."
+                f"The {parameter!r} parameter of {name} must be {rule.words}, got "
+                f"{values[parameter]!r}."
             )
     if values["cohesion"] + values["separation"] >= 1:
         raise ValueError(
-            f"The weights 'cohesion' and 'separation' of {owner} must sum to less than "
+            f"The weights 'cohesion' and 'separation' of {name} must sum to less than "
             f"1, since the cross-entropy gets the rest; got {values['cohesion']} + "
             f"{values['separation']}."
         )
-    return Settings(**{name: _plain(value) for name, value in values.items()})
+    return FitConfig(**{name: _plain(value) for name, value in values.items()})
+
+
+def resolve(
+    config: FitConfig,
+    *,
+    n_texts: int,
+    is_paired: bool,
+    hidden_size: int,
+    is_fp32: bool,
+    has_bf16: bool,
+    strata: Sequence[Any],
+    n_candidates: Sequence[int],
+    label_agreement: float,
+) -> FitConfig:
+    """Replace every "auto" by its value.
+
+    Parameters
+    ----------
+    config : FitConfig
+    n_texts : int
+        Training texts.
+    is_paired : bool
+        Whether they are pairs of texts.
+    hidden_size : int
+        Width of the encoder.
+    is_fp32 : bool
+        Whether the encoder's weights are float32.
+    has_bf16 : bool
+        Whether the device multiplies bfloat16 numbers in hardware.
+    strata : sequence, length S
+        Names of the groups of texts that have their own prototypes: the labels.
+    n_candidates : sequence of int, length S
+        Distinct texts per stratum that may become prototypes.
+    label_agreement : float
+        How well the frozen encoder separates the strata, from 0 to 1; see
+        `neighborhoods.label_agreement`.
+    """
+    counts = resolve_prototype_counts(
+        config.n_prototypes, strata, n_candidates, label_agreement
+    )
+    train_bf16, predict_bf16 = resolve_precision(config.precision, is_fp32, has_bf16)
+    return replace(
+        config,
+        train_bf16=train_bf16,
+        predict_bf16=predict_bf16,
+        max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
+        learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
+        preservation=resolve_preservation(config.preservation, is_paired),
+        label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
+        prototype_counts=tuple(counts),
+        prune=config.n_prototypes == "auto",
+        spread=max(config.least_spread, label_agreement),
+    )
+
+
+def resolve_precision(
+    precision: str, is_fp32: bool, has_bf16: bool
+) -> tuple[bool, bool]:
+    """Return whether to train and whether to predict under bfloat16 autocast.
+
+    "auto" trains in bfloat16 where the device supports it and predicts in fp32.
+    """
+    if not is_fp32 or precision == "fp32":
+        return False, False
+    return precision == "bf16" or has_bf16, precision == "bf16"
+
+
+def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
+    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    steps_per_epoch = math.ceil(n_texts / batch_size)
+    n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
+    return max(_MIN_EPOCHS, min(_MAX_EPOCHS, n_epochs))
+
+
+def resolve_learning_rate(learning_rate: Any, hidden_size: int, n_texts: int) -> float:
+    """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
+
+    The factors are 384/width for encoders wider than 384, and √(n/500) for fewer than
+    500 texts, which are soon memorized.
+    """
+    if learning_rate != "auto":
+        return float(learning_rate)
+    by_width = min(1.0, _WIDTH / hidden_size)
+    return _RATE * by_width * min(1.0, math.sqrt(n_texts / _ENOUGH))
+
+
+def resolve_preservation(preservation: Any, is_paired: bool) -> float:
+    """Return the weight of the preservation term; "auto": 0.4, for pairs 0.2.
+
+    The frozen encoder compares pairs by their subject, while their label is a relation
+    between the two texts: the weight that texts need costs accuracy on pairs.
+    """
+    if preservation != "auto":
+        return float(preservation)
+    return _PRESERVATION_OF_PAIRS if is_paired else _PRESERVATION
+
+
+def resolve_smoothing(label_smoothing: Any, n_texts: int) -> float:
+    """Return ε of the label smoothing; "auto": 0.1 from 128 to 372 texts, 0 from 500.
+
+    Few texts are repeated so often that the model gets overconfident. With fewer than
+    128 texts the smaller learning rate already prevents this.
+    """
+    if label_smoothing != "auto":
+        return float(label_smoothing)
+    return _SMOOTHING * max(0.0, min(1.0, n_texts / _FEW, (_MANY - n_texts) / _FEW))
+
+
+def resolve_prototype_counts(
+    n_prototypes: Any,
+    strata: Sequence[Any],
+    n_candidates: Sequence[int],
+    label_agreement: float,
+) -> list[int]:
+    """Return the prototypes per stratum at the start, never more than candidates.
+
+    "auto" starts with about 16 in total, at least 3 per stratum but 1 per 8 texts of
+    it, at least 2, and with up to 10 per stratum where the frozen encoder separates
+    the strata: there, texts that read alike have the same label, and more prototypes
+    are more accurate (77 intents); elsewhere each is one more noisy text (5 grades of
+    sentiment).
+    """
+    if n_prototypes != "auto":
+        wanted = spread_prototypes(n_prototypes, strata)
+    else:
+        usual = max(_FEWEST, _TOTAL // len(strata))
+        by_agreement = round(MOST_PROTOTYPES * label_agreement)
+        wanted = [
+            max(_FEWEST_OF_FEW, by_agreement, min(usual, n // _TEXTS_PER_PROTOTYPE))
+            for n in n_candidates
+        ]
+    most = MOST_PROTOTYPES if n_prototypes == "auto" else math.inf
+    return [
+        int(min(count, most, n)) for count, n in zip(wanted, n_candidates, strict=True)
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -186,16 +360,16 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) else value
 
 
-def prototype_counts(n_prototypes: Any, classes: list[Any]) -> list[int]:
-    """Spread `n_prototypes` over the classes: one number for all, or one a label."""
+def spread_prototypes(n_prototypes: Any, labels: Sequence[Any]) -> list[int]:
+    """Return the number per label that the user asked for: one int, or a dict."""
     if not isinstance(n_prototypes, Mapping):
-        return [int(n_prototypes)] * len(classes)
-    missing = [label for label in classes if label not in n_prototypes]
-    # A label that is not there, as in a fold or with the weight 0, does no harm.
-    others = [label for label in n_prototypes if label not in classes]
+        return [int(n_prototypes)] * len(labels)
+    missing = [label for label in labels if label not in n_prototypes]
+    # Labels without texts, as in a fold or with weight 0, are ignored.
+    others = [label for label in n_prototypes if label not in labels]
     if missing:
         raise ValueError(
             f"n_prototypes must name every label of y; missing: {missing[:5]}, others "
             f"that it names: {others[:5]}."
         )
-    return [int(n_prototypes[label]) for label in classes]
+    return [int(n_prototypes[label]) for label in labels]

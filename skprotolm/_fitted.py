@@ -1,4 +1,4 @@
-"""All that a fit leaves behind, in one frozen record."""
+"""What a fit leaves: a frozen model, and the only loop that runs it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skprotolm._data.texts import Columns, Texts, as_texts
-from skprotolm._network.network import Encoded, ProtoLM, encode, in_order
-from skprotolm._network.prototypes import LayerOutput, PrototypeHead, PrototypeLayer
+from skprotolm._network.network import Encoded, Network, encode, in_order
+from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
+from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.prototypes import Prototypes, Quotes, Reader
 from skprotolm._records.words import words_at
 from skprotolm._runtime import isolated_torch, memory_errors
+from skprotolm._tasks.base import Task
 
 
 class Undo(NamedTuple):
@@ -31,38 +33,36 @@ class Undo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A trained model with what prediction and explanation need of its fit.
+    """A trained network with all that predictions and explanations need.
 
-    The model is never trained again, so copies may share it.
+    It is never trained again, so copies of an estimator share it.
     """
 
-    model: ProtoLM
-    classes: np.ndarray  # (C,)
+    network: Network
+    task: Task
     quotes: Quotes
-    columns: Columns  # of the texts it was fitted on
+    columns: Columns  # of X in `fit`
     batch_size: int
-    bf16: bool  # whether prediction runs in bfloat16
-    device: str  # as asked for: "auto" is decided anew where the state is loaded
+    bf16: bool  # whether predictions run in bfloat16
+    device: str  # as the user wrote it: "auto" is resolved again where it is loaded
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
-    undo: tuple[Undo, ...] = ()  # the last edit's last
-
-    def __post_init__(self) -> None:
-        self.classes.setflags(write=False)  # copies share it
+    undo: tuple[Undo, ...] = ()  # the last edit is the last
 
     @cached_property
     def layer(self) -> PrototypeLayer:
-        """The prototype layer in float64 on the CPU, with which texts are scored."""
-        return self.model.head.layer.exact()
+        """The layer in float64 on the CPU, in which all predictions are computed."""
+        return self.network.layer.exact()
 
     @cached_property
     def prototypes(self) -> Prototypes:
         """The prototypes as records: what the layer has, and what they quote."""
-        told = {name: tensor.numpy() for name, tensor in self.layer.describe().items()}
+        described = self.layer.describe()
+        arrays = {name: tensor.numpy() for name, tensor in described.items()}
         return Prototypes(
-            vectors=self.model.head.layer.vectors.cpu().numpy().copy(),
-            labels=self.classes[self.layer.owner.numpy()],
-            priors=told.get("priors"),
-            weights=told.get("weights"),
+            vectors=self.network.layer.vectors.cpu().numpy().copy(),
+            labels=self.task.labels(self.layer.values.numpy()),
+            priors=arrays.get("priors"),
+            weights=arrays.get("weights"),
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
             _reader=self._reader(),
@@ -91,14 +91,10 @@ class FittedModel:
         )
 
     def _reader(self) -> Reader:
-        # Of a twin: were it this state's own, which keeps its prototypes, memory would
-        # be given back by the garbage collector alone, some time after a refit.
+        # Of a twin: were it this model's own, which keeps its prototypes, memory would
+        # be freed only by the garbage collector, some time after a refit.
         twin = replace(self)
         return Reader(twin._similarities, twin._map_vectors)
-
-    def texts_of(self, X: Any, name: str = "X") -> Texts:
-        """Return the texts of X, which must be like those of the fit."""
-        return as_texts(X, columns=self.columns, name=name)
 
     def _similarities(self, X: Any) -> np.ndarray:
         tokenized = self.tokenize(self.texts_of(X, "texts"))
@@ -106,33 +102,32 @@ class FittedModel:
 
     def _map_vectors(self, X: Any) -> np.ndarray:
         tokenized = self.tokenize(self.texts_of(X, "texts"))
-        return self.read(tokenized, lambda s: (self.layer.compare(s),))[0].numpy()
+        [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
+        return vectors.numpy()
 
-    def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
-        """Run texts up to their vectors, in batches by length."""
-        model = self.model
-        with memory_errors(self.batch_size, model.encoder.max_length):
-            yield from encode(
-                model.encoder,
-                model.head.attention,
-                tokenized,
-                self.batch_size,
-                bf16=self.bf16,
-            )
+    def texts_of(self, X: Any, name: str = "X") -> Texts:
+        """Return the texts of X, which must be like those of the fit."""
+        return as_texts(X, columns=self.columns, name=name)
 
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
         """Turn texts into token ids; warn about text that is not read, unless quiet."""
-        return self.model.encoder.tokenize(
-            texts, with_offsets=with_offsets, quiet=quiet
-        )
+        tokenizer = self.network.encoder.tokenizer
+        return tokenizer.tokenize(texts, with_offsets=with_offsets, quiet=quiet)
+
+    def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
+        """Run texts up to their vectors, in batches by length."""
+        encoder, attention = self.network.encoder, self.network.attention
+        with memory_errors(self.batch_size, encoder.max_length):
+            source = EncodedTexts(tokenized, bf16=self.bf16)
+            yield from encode(encoder, attention, source, self.batch_size)
 
     @isolated_torch()
     def read(
         self, tokenized: TokenizedTexts, of: Callable[[Tensor], Sequence[Tensor]]
     ) -> list[Tensor]:
-        """Return what a function gives of the text vectors, in the texts' order.
+        """Return a function of the text vectors, in the order of the texts.
 
         Parameters
         ----------
@@ -140,21 +135,24 @@ class FittedModel:
         of : callable
             From text vectors (B, H), float64 on the CPU, to tensors of B rows.
         """
-        with torch.inference_mode():
-            batches = [
-                (encoded.rows, of(encoded.s.cpu().double()))
-                for encoded in self.encode(tokenized)
-            ]
-        rows, found = zip(*batches, strict=True)
+        rows, results = [], []
+        for encoded in self.encode(tokenized):
+            rows.append(encoded.rows)
+            with torch.inference_mode():
+                results.append(of(encoded.s.cpu().double()))
         return [
             in_order(list(zip(rows, column, strict=True)))
-            for column in zip(*found, strict=True)
+            for column in zip(*results, strict=True)
         ]
 
     def layer_outputs(self, texts: Texts, *, quiet: bool = False) -> LayerOutput:
-        """Return what the prototype layer gives for each text, in float64."""
+        """Return what the layer of prototypes gives for each text, in float64."""
         tokenized = self.tokenize(texts, quiet=quiet)
         return LayerOutput(*self.read(tokenized, self.layer))
+
+    def outputs(self, texts: Texts) -> np.ndarray:
+        """Return the outputs of each text, (n, L) float64."""
+        return self.layer_outputs(texts).outputs.numpy()
 
     def novelty(self, texts: Texts) -> np.ndarray:
         """Return how unlike all prototypes each text is, (n,)."""
@@ -164,10 +162,9 @@ class FittedModel:
     def with_prototypes(
         self, layer: PrototypeLayer, quotes: Quotes, **changes: Any
     ) -> FittedModel:
-        """Return the state with other prototypes under the same encoder."""
-        head = PrototypeHead(self.model.head.attention, layer)
-        model = ProtoLM(self.model.encoder, head).eval()
-        return replace(self, model=model, quotes=quotes, **changes)
+        """Return the model with other prototypes under the same encoder."""
+        network = Network(self.network.encoder, self.network.attention, layer).eval()
+        return replace(self, network=network, quotes=quotes, **changes)
 
     def __copy__(self) -> FittedModel:
         return self

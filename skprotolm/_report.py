@@ -18,10 +18,9 @@ from torch import Tensor
 from skprotolm._data.texts import Texts
 from skprotolm._display.html import shorten
 from skprotolm._display.map import places
-from skprotolm._explaining.attribution import account
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
-from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
+from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
 _CONFUSIONS = 10  # pairs of classes that are listed
@@ -60,15 +59,15 @@ class Decisions(NamedTuple):
 def decisions(state: FittedModel, texts: Texts) -> Decisions:
     """Return what the state says of each text, and the prototype that counts most."""
     layer = state.layer
-    owner = layer.owner
+    owner = layer.values
 
     def of(s: Tensor) -> tuple[Tensor, ...]:
-        found = account(layer, s)
-        predicted = found.log_probabilities.argmax(dim=1)
+        found = layer.attribute(s)
+        predicted = found.target
         others = owner[None, :] != predicted[:, None]
         mine = found.contributions.masked_fill(others, -math.inf)
-        probabilities = found.log_probabilities.exp()
-        return layer.compare(s), probabilities, predicted, mine.argmax(dim=1)
+        probabilities = found.outputs.softmax(dim=1)
+        return layer.to_euclidean(s), probabilities, predicted, mine.argmax(dim=1)
 
     tokenized = state.tokenize(texts)
     vectors, probabilities, predicted, leader = (
@@ -98,8 +97,8 @@ def build(state: FittedModel, judged: Corpus, training: Corpus | None) -> dict:
     right = seen.predicted == judged.codes
     doubtful, n_doubtful = doubtful_labels(around, there)
     return {
-        "labels": state.classes.tolist(),
-        "space": state.layer.space,
+        "labels": state.task.strata,
+        "space": state.layer.unit.name,
         "around": "training texts" if training else "texts of this report",
         "around_name": "X_train" if training else "X",
         "n_around": len(around.texts),
@@ -109,7 +108,7 @@ def build(state: FittedModel, judged: Corpus, training: Corpus | None) -> dict:
         },
         "classes": _by_class(state, judged.codes, seen.predicted),
         **_never_predicted(judged.codes, seen.predicted),
-        "confusion": _confusion(judged.codes, seen.predicted, len(state.classes)),
+        "confusion": _confusion(judged.codes, seen.predicted, state.task.n_outputs),
         "calibration": _calibration(seen.probabilities.max(axis=1), right),
         "map": _map(state, around, there.vectors),
         "prototypes": _cards(state, judged, seen, around, there),
@@ -126,7 +125,7 @@ def _glance(
     """Return the figures that a reader wants first."""
     n, k = len(right), int(right.sum())
     interval = binomtest(k, n).proportion_ci(method="wilson")
-    n_classes = len(state.classes)
+    n_classes = state.task.n_outputs
     counts, asked = (
         np.bincount(corpus.codes, minlength=n_classes)
         for corpus in (training or judged, judged)
@@ -136,12 +135,12 @@ def _glance(
     return {
         "n": n,
         "n_training": None if training is None else len(training.texts),
-        "n_prototypes": len(state.layer.owner),
+        "n_prototypes": len(state.layer.values),
         "n_edits": len(state.edits),
         "accuracy": k / n,
         "low": float(interval.low),
         "high": float(interval.high),
-        "frequent": state.classes.tolist()[frequent],
+        "frequent": state.task.strata[frequent],
         "majority": float((judged.codes == frequent).mean()),
     }
 
@@ -150,11 +149,11 @@ def _by_class(
     state: FittedModel, codes: np.ndarray, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return each class's counts, its recall and its precision, None where 0 of 0."""
-    C = len(state.classes)
+    C = state.task.n_outputs
     precision, recall, _, support = precision_recall_fscore_support(
         codes, predicted, labels=np.arange(C), zero_division=np.nan
     )
-    prototypes = np.bincount(state.layer.owner.numpy(), minlength=C)
+    prototypes = np.bincount(state.layer.values.numpy(), minlength=C)
     return [
         {
             "label": label,
@@ -163,7 +162,7 @@ def _by_class(
             "recall": None if np.isnan(recall[code]) else float(recall[code]),
             "precision": None if np.isnan(precision[code]) else float(precision[code]),
         }
-        for code, label in enumerate(state.classes.tolist())
+        for code, label in enumerate(state.task.strata)
     ]
 
 
@@ -224,13 +223,13 @@ def _map(
     """Place the prototypes and a sample of the texts, within 0 and 1."""
     layer = state.layer
     sample = np.random.RandomState(0).permutation(len(around.texts))[:_MARKS]
-    own = layer.compare(layer.vectors).numpy()
+    own = layer.to_euclidean(layer.vectors).numpy()
     at = places(np.concatenate([own, vectors[sample]]))
     low, high = at.min(axis=0), at.max(axis=0)
     # One scale for both directions: it is distances that are looked at.
     at = (at - low) / max((high - low).max(), 1e-9)
     M = len(own)
-    codes = np.append(layer.owner.numpy(), around.codes[sample])
+    codes = np.append(layer.values.numpy(), around.codes[sample])
     texts = [*state.quotes.texts, *(around.texts[row] for row in sample.tolist())]
     return [
         {
@@ -254,7 +253,7 @@ def _cards(
     there: Decisions,
 ) -> list[dict[str, Any]]:
     """Add to each prototype what stands around it, and where it counts most."""
-    own = state.layer.compare(state.layer.vectors).numpy()
+    own = state.layer.to_euclidean(state.layer.vectors).numpy()
     first = np.unique(distinct_ids(there.keys), return_index=True)[1]
     # One more than are shown: the prototype's own text is among them.
     near = first[_nearest(there.vectors[first], own, _NEAREST + 1)]
@@ -262,7 +261,7 @@ def _cards(
     sure = seen.probabilities.max(axis=1)
     cards = []
     for prototype, code, rows in zip(
-        state.prototypes.to_dict(), state.layer.owner.tolist(), near, strict=True
+        state.prototypes.to_dict(), state.layer.values.tolist(), near, strict=True
     ):
         mine = np.flatnonzero(seen.leader == prototype["index"])
         mine = mine[np.lexsort((-sure[mine], ~wrong[mine]))]  # mistakes first
@@ -304,7 +303,7 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     """Explain the mistakes in which the right class seemed least likely."""
     wrong = np.flatnonzero(seen.predicted != judged.codes)
-    led = np.bincount(seen.leader[wrong], minlength=len(state.layer.owner))
+    led = np.bincount(seen.leader[wrong], minlength=len(state.layer.values))
     of_right = seen.probabilities[wrong, judged.codes[wrong]]
     rows = wrong[np.argsort(of_right, kind="stable")][:_MISTAKES].tolist()
     if not rows:
@@ -389,10 +388,10 @@ def label_support(
     rows = np.unique(same, return_index=True)[1]
     codes, n_classes = around.codes[rows], seen.probabilities.shape[1]
     sizes = np.bincount(codes, minlength=n_classes)
-    near = _nearest(seen.vectors[rows], seen.vectors[rows], N_NEIGHBOURS + 1)
+    near = _nearest(seen.vectors[rows], seen.vectors[rows], N_NEIGHBORS + 1)
     kept, voices, support = [], [], []
     for at, row in enumerate(rows.tolist()):
-        n_voices = min(N_NEIGHBOURS, int(sizes[codes[at]]) - 1)
+        n_voices = min(N_NEIGHBORS, int(sizes[codes[at]]) - 1)
         asked = near[at][near[at] != at][:n_voices]
         if len(asked) < _FEWEST_VOICES:
             continue

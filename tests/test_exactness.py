@@ -314,7 +314,7 @@ def test_extreme_confidence_stays_finite_and_exact(fitted_on, sharpness, formula
     """Rounded probabilities of 1 have no log-odds, and a distance of 0 no inverse."""
     clf = fitted_on("bert", 2, False, sharpness=sharpness, formulation=formulation)
     if formulation == "mixture":  # κ = 3000, which no training would reach
-        for layer in (clf._fitted.model.head.layer, clf._fitted.layer):
+        for layer in (clf._fitted.network.layer, clf._fitted.layer):
             layer.log_concentration.fill_(8.0)
     X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
     assert np.isfinite(clf.predict_proba(X)).all()

@@ -556,7 +556,7 @@ def test_a_prototype_that_is_not_there_has_no_alignment(explanation, index):
 def test_alignments_encode_each_text_once(fitted, monkeypatch):
     """The text explained was encoded anew for each prototype, which was cut twice."""
     [e] = fitted.explain(["the food was good"])
-    encoder = type(fitted._fitted.model.encoder)
+    encoder = type(fitted._fitted.network.encoder)
     calls = {"forward": 0, "tokenize": 0}
     for name in calls:
         original = getattr(encoder, name)

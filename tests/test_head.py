@@ -76,7 +76,7 @@ def distance(a, b):
 def priors_by_hand(layer):
     logits = layer.prior_logits.tolist()
     totals = [sum(math.exp(logits[i]) for i in members(c)) for c in range(N_CLASSES)]
-    return [math.exp(logits[j]) / totals[c] for j, c in enumerate(layer.owner.tolist())]
+    return [math.exp(logits[j]) / totals[c] for j, c in enumerate(layer.values.tolist())]
 
 
 def terms_by_hand(layer, s_b):
@@ -225,7 +225,7 @@ def _shares(layer, s):
     log_terms = layer.log_terms(layer.similarities(s))
     log_sums, scores = layer.evidence(log_terms)
     p = torch.softmax(scores, dim=1)
-    return p[:, layer.owner] * (log_terms - log_sums[:, layer.owner]).exp(), p
+    return p[:, layer.values] * (log_terms - log_sums[:, layer.values]).exp(), p
 
 
 def test_shares_are_those_of_the_formula_and_sum_to_the_probabilities(mixture, s):
@@ -331,7 +331,7 @@ def test_small_distances_are_not_lost_in_large_vectors():
 def test_a_similarity_carries_its_distance(layer, s):
     """Nearer is more similar, and distances are Euclidean where `compare` maps to."""
     similarities, squared, _ = layer(s)
-    mapped, prototypes = layer.compare(s), layer.compare(layer.vectors)
+    mapped, prototypes = layer.to_euclidean(s), layer.to_euclidean(layer.vectors)
     for b in range(B):
         for j in range(len(OWNER)):
             expected = distance(mapped[b].tolist(), prototypes[j].tolist()) ** 2

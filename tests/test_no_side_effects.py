@@ -149,7 +149,7 @@ UNDERFLOWING = {
 def certain(make_classifier, texts) -> ProtoLMClassifier:
     """A classifier whose lower probabilities are below the least float."""
     clf = make_classifier(n_prototypes=2).fit(*texts)
-    clf._fitted.model.head.layer.log_concentration += 15
+    clf._fitted.network.layer.log_concentration += 15
     assert clf.predict_proba(texts[0]).min() == 0
     return clf
 

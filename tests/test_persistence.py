@@ -251,8 +251,8 @@ def test_a_model_loads_where_its_device_is_not(fitted, texts, device):
 def test_a_model_fitted_on_a_gpu_is_stored_without_it(make_classifier, texts):
     clf = make_classifier(device="cuda", n_prototypes=2).fit(*texts)
     again = unpack({**pack(clf._fitted), "device": "cpu"})
-    assert again.model.encoder.device.type == "cpu"
-    assert clf._fitted.model.encoder.device.type == "cuda"
+    assert again.network.encoder.device.type == "cpu"
+    assert clf._fitted.network.encoder.device.type == "cuda"
 
 
 def test_a_source_tree_that_was_never_installed_stores_models(fitted, monkeypatch):
@@ -299,7 +299,7 @@ def test_nothing_of_the_training_is_stored(tmp_path, texts, kind):
     for name in (b"AdamW", b"exp_avg", b"optimizer", b"LambdaLR", b"_rebuild_tensor"):
         assert name not in stored
     weights = sum(
-        t.numel() * t.element_size() for t in clf._fitted.model.state_dict().values()
+        t.numel() * t.element_size() for t in clf._fitted.network.state_dict().values()
     )
     tokenizer = (tmp_path / "tokenizer.json").stat().st_size
     assert len(stored) < 1.1 * weights + tokenizer + 20_000
@@ -319,14 +319,14 @@ def test_a_pickle_names_no_class_of_other_packages(fitted):
 
 
 def test_after_the_fit_no_gradient_is_kept(fitted):
-    parameters = list(fitted._fitted.model.parameters())
+    parameters = list(fitted._fitted.network.parameters())
     assert not any(p.requires_grad for p in parameters)
     assert all(p.grad is None for p in parameters)
-    assert not fitted._fitted.model.training
+    assert not fitted._fitted.network.training
 
 
 def test_storing_does_not_touch_the_live_model(round_trip, fitted, texts):
-    model = fitted._fitted.model
+    model = fitted._fitted.network
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     places = [t.data_ptr() for t in model.state_dict().values()]
     modes = [module.training for module in model.modules()]
@@ -351,7 +351,7 @@ def test_a_stored_model_is_as_large_as_its_weights(tmp_path):
     clf = ProtoLMClassifier(n_prototypes=2, max_epochs=1, random_state=0).fit(X, y)
     stored = pickle.dumps(clf)
     weights = sum(
-        t.numel() * t.element_size() for t in clf._fitted.model.state_dict().values()
+        t.numel() * t.element_size() for t in clf._fitted.network.state_dict().values()
     )
     assert 0.9 * weights < len(stored) < 1.1 * weights
     again = pickle.loads(stored)
@@ -533,7 +533,7 @@ def test_adapters_of_peft_are_merged(how, make_classifier, texts, tiny_bert):
     clf.backbone = "the fitted model, and not this parameter, is what is tested"
     assert b"peft" not in pickle.dumps(clf)
     assert_same(pickle.loads(pickle.dumps(clf)), clf, texts[0][:5])
-    learned = dict(clf._fitted.model.encoder.named_parameters())
+    learned = dict(clf._fitted.network.encoder.named_parameters())
     before = dict(load_encoder(tiny_bert, None).named_parameters())
     assert learned.keys() == before.keys()
     moved = {name for name in learned if not torch.equal(learned[name], before[name])}
@@ -576,7 +576,7 @@ def test_prefixes_are_kept_and_prompts_refused(
         return
     clf.fit(*texts)
     clf.backbone = "the fitted model, and not this parameter, is what is tested"
-    assert "Peft" in type(clf._fitted.model.encoder.transformer.auto_model).__name__
+    assert "Peft" in type(clf._fitted.network.encoder.transformer.auto_model).__name__
     again = pickle.loads(pickle.dumps(clf))
     X = texts[0]
     np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))

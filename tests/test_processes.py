@@ -81,7 +81,7 @@ def no_collector() -> Any:
 
 
 def weights_of(clf: ProtoLMClassifier) -> weakref.ref:
-    return weakref.ref(next(clf._fitted.model.encoder.parameters()))
+    return weakref.ref(next(clf._fitted.network.encoder.parameters()))
 
 
 @pytest.mark.parametrize("finetune", ["full", "head"])

@@ -44,7 +44,7 @@ EDITS = {
 
 def log_scores(clf: ProtoLMClassifier) -> np.ndarray:
     """Return the classes' scores z, from what the state computes."""
-    return clf._fitted.layer_outputs(X).scores.numpy()
+    return clf._fitted.layer_outputs(X).outputs.numpy()
 
 
 # --- What edits do.

@@ -61,7 +61,7 @@ def test_the_order_of_a_pair_counts(make_classifier, texts):
 
 def test_only_the_head_is_trained_if_asked_for(make_classifier, texts, tiny_bert):
     clf = make_classifier(finetune="head", weight_decay=0.5).fit(*texts)
-    found = clf._fitted.model.encoder.sentence_transformer.state_dict()
+    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
     for name, tensor in tiny_bert.state_dict().items():
         assert torch.equal(found[name], tensor), name
     assert {epoch["learning_rate"] for epoch in clf.history_} == {0.0}
@@ -69,7 +69,7 @@ def test_only_the_head_is_trained_if_asked_for(make_classifier, texts, tiny_bert
 
 def test_everything_is_trained_by_default(make_classifier, texts, tiny_bert):
     clf = make_classifier().fit(*texts)
-    found = clf._fitted.model.encoder.sentence_transformer.state_dict()
+    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
     [name] = [n for n in found if n.endswith("word_embeddings.weight")]
     assert not torch.equal(found[name], tiny_bert.state_dict()[name])
 
@@ -81,7 +81,7 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
     clf = make_classifier(
         learning_rate=1e-12, head_learning_rate=1e-12, weight_decay=1e10, n_prototypes=1
     ).fit(*texts)
-    found = clf._fitted.model.encoder.sentence_transformer.state_dict()
+    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
     for name, before in tiny_bert.state_dict().items():
         if not before.is_floating_point() or "pooler" in name:  # nobody reads it
             continue
@@ -89,12 +89,12 @@ def test_matrices_of_the_encoder_decay_and_nothing_else(
             torch.testing.assert_close(found[name], before, rtol=1e-6, atol=1e-6)
         else:
             assert found[name].norm() < 0.97 * before.norm(), name
-    attention = clf._fitted.model.head.attention.project.weight
+    attention = clf._fitted.network.attention.project.weight
     unchanged = make_classifier(
         learning_rate=1e-12, head_learning_rate=1e-12, weight_decay=0, n_prototypes=1
     ).fit(*texts)
     torch.testing.assert_close(
-        attention, unchanged._fitted.model.head.attention.project.weight
+        attention, unchanged._fitted.network.attention.project.weight
     )
 
 
@@ -227,7 +227,7 @@ def test_weights_that_come_frozen_stay_but_not_all(make_classifier, tiny_bert, t
     backbone = copy.deepcopy(tiny_bert)
     backbone[0].auto_model.embeddings.requires_grad_(False)
     clf = make_classifier(backbone=backbone).fit(*texts)
-    found = clf._fitted.model.encoder.sentence_transformer.state_dict()
+    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
     given = backbone.state_dict()
     moved = [name for name in given if not torch.equal(found[name], given[name])]
     assert moved

@@ -11,7 +11,7 @@ import torch
 
 
 def weights_of(clf: Any) -> dict[str, torch.Tensor]:
-    return clf._fitted.model.state_dict()
+    return clf._fitted.network.state_dict()
 
 
 class Snapshots:

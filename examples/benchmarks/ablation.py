@@ -67,7 +67,7 @@ NOT_SETTLED = {
 
 def learned_alone(layer: PrototypeLayer, placement: Placement) -> np.ndarray:
     """Return text vectors (n, H) as the model compares them."""
-    return layer.compare(torch.from_numpy(placement.vectors)).numpy()
+    return layer.to_euclidean(torch.from_numpy(placement.vectors)).numpy()
 
 
 def unchanged(*given: Any) -> None:

@@ -156,9 +156,9 @@ class Gradients:
     """What gradient methods need of the model: ids to the target's log-odds."""
 
     def __init__(self, clf: ProtoLMClassifier, e: Explanation):
-        self.model = clf._fitted.model
+        self.model = clf._fitted.network
         self.code = torch.tensor([e.classes.tolist().index(e.target)])
-        encoder = self.model.encoder
+        encoder = self.network.encoder
         self.tokenized = encoder.tokenize([e.text])
         self.batch = encoder.tokenizer.collate(self.tokenized, np.arange(1))
         self.embeddings = encoder.transformer.auto_model.embeddings
@@ -168,7 +168,7 @@ class Gradients:
         """Return the log-odds of a batch of versions of the text."""
         batch = {n: t.expand(len(ids), -1) for n, t in self.batch.items()}
         batch["input_ids"] = ids
-        h = self.model.encoder(batch, bf16=False)
+        h = self.network.encoder(batch, bf16=False)
         _, output = self.model.head(h, batch["own"])
         return log_odds(output.scores, self.code.expand(len(ids)))
 
@@ -200,7 +200,7 @@ def by_integrated_gradients(clf: ProtoLMClassifier, e: Explanation) -> np.ndarra
     """Score words by integrated gradients from a text of padding."""
     found = Gradients(clf, e)
     ids = found.batch["input_ids"]
-    padding = found.model.encoder.transformer.tokenizer.pad_token_id
+    padding = found.network.encoder.transformer.tokenizer.pad_token_id
     baseline = torch.where(found.batch["own"], padding, ids)
     method = LayerIntegratedGradients(found.odds, found.embeddings)
     parts = method.attribute(ids, baselines=baseline, n_steps=IG_STEPS)

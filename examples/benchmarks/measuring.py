@@ -177,7 +177,7 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
 
     In bfloat16, which takes a third of the time and moves cosines by 1e-3.
     """
-    clf, device = copy.copy(clf), clf._fitted.model.encoder.device
+    clf, device = copy.copy(clf), clf._fitted.network.encoder.device
     clf._fitted = dataclasses.replace(clf._fitted, bf16=has_bf16(device))
     prototypes = clf.prototypes_
     order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]

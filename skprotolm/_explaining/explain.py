@@ -1,319 +1,190 @@
-"""A fitted state and texts to explanations: prototypes, and tokens by three methods."""
+"""A fitted model and texts to explanations: over prototypes, and over tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skprotolm._data.texts import Texts
-from skprotolm._explaining import attribution as _decomposition
+from skprotolm._explaining.alignment import make_splitter
+from skprotolm._explaining.attribution import token_scores
+from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import is_known, linear_encoder, relevance
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
-from skprotolm._network.prototypes import pool
+from skprotolm._network.pooling import pool
+from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.explanations import (
-    Explanation,
-    Explanations,
-    NoSplitError,
-    Splitter,
-)
+from skprotolm._records.explanations import Explanation, Explanations
 from skprotolm._records.prototypes import Text
-from skprotolm._records.words import replace_words, unread
 from skprotolm._runtime import isolated_torch
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
-_REMEMBERED = 64  # texts whose token vectors are kept for alignments
-_AT_ONCE = 1024  # texts with a word left out that are held in memory
-
-
-class _Batch(NamedTuple):
-    """One batch's account."""
-
-    encoded: Encoded
-    targets: Tensor | None  # (B,)
-    account: _decomposition.Account
-    token_scores: Tensor | None  # (B, T)
 
 
 @isolated_torch()
 def explain(
-    state: FittedModel,
+    model: FittedModel,
     texts: Texts,
-    targets: np.ndarray | None,
+    index: np.ndarray | None,
     top_k: int | None,
     token_method: str,
 ) -> Explanations:
-    """Account for every text; `targets` (n,) are class indices."""
-    method = _method(state, token_method)
-    tokenized = state.tokenize(texts, with_offsets=True)
-    splitter = _splitter(state)
-    found: dict[int, Explanation] = {}
-    for batch in _accounts(state, tokenized, targets, method):
-        facts = _Facts(state, batch, method)
-        for b, row in enumerate(batch.encoded.rows):
-            found[row] = facts.explanation(
-                b, texts[row], tokenized, row, top_k, splitter
+    """Explain the outputs `index` (n,) of texts, by default the predicted ones."""
+    method = choose_method(model, token_method)
+    tokenized = model.tokenize(texts, with_offsets=True)
+    splitter = make_splitter(model)
+    # Those of relevance need not sum to what the base of the attribution leaves.
+    base_is_rest = method == "relevance" and model.layer.unit.has_token_sums
+    records: dict[int, Explanation] = {}
+    explained = np.empty(len(texts), dtype=np.int64)
+    for encoded in model.encode(tokenized):
+        chosen = None if index is None else torch.from_numpy(index[encoded.rows])
+        with torch.inference_mode(False):
+            attribution = model.layer.attribute(encoded.s.cpu().double(), chosen)
+        explained[encoded.rows] = attribution.target.numpy()
+        scores = score_tokens(model, tokenized, encoded, attribution, method)
+        described = model.task.describe(
+            attribution.outputs.numpy(), attribution.target.numpy()
+        )
+        for b, row in enumerate(encoded.rows):
+            records[row] = Explanation(
+                text=texts[row],
+                **described[b],
+                **_prototype_fields(model, attribution, b),
+                **_token_fields(model, texts[row], tokenized, row),
+                **_score_fields(
+                    tokenized.own[row], encoded, attribution, scores, b, base_is_rest
+                ),
+                token_method=None if scores is None else method,
+                top_k=top_k,
+                _splitter=splitter,
             )
-    explanations = [found[row] for row in range(len(texts))]
+    ordered = [records[row] for row in range(len(texts))]
     if method == "occlusion":
-        explanations = _occlude(state, explanations)
-    return Explanations(explanations)
+        ordered = occlude(model, ordered, explained)
+    return Explanations(ordered)
 
 
-def _method(state: FittedModel, token_method: str) -> str | None:
-    """Decide how tokens are scored; None where "auto" finds no way to."""
+def choose_method(model: FittedModel, token_method: str) -> str | None:
+    """Return how tokens are scored; None if "auto" has no method to offer."""
     if token_method not in TOKEN_METHODS:
         raise ValueError(
             f"token_method must be one of {', '.join(map(repr, TOKEN_METHODS))}, got "
             f"{token_method!r}."
         )
-    is_exact = state.layer.space == "probability"
+    is_exact = model.layer.unit.has_token_sums
     if token_method == "decomposition" and not is_exact:
         raise ValueError(
             'formulation="proto-lm" has no exact split over tokens, so '
-            "token_method='decomposition' is not there; use 'relevance' or 'occlusion'."
+            "token_method='decomposition' is not available; use 'relevance' or "
+            "'occlusion'."
         )
     if token_method != "auto":
         return token_method
     if is_exact:
         return "decomposition"
-    return "relevance" if is_known(state.model.encoder) else None
+    return "relevance" if is_known(model.network.encoder) else None
 
 
-def _accounts(
-    state: FittedModel,
+def score_tokens(
+    model: FittedModel,
     tokenized: TokenizedTexts,
-    targets: np.ndarray | None,
+    encoded: Encoded,
+    attribution: Attribution,
     method: str | None,
-) -> Iterator[_Batch]:
-    """Account for batches of texts, and score their tokens."""
-    for encoded in state.encode(tokenized):
-        chosen = None if targets is None else torch.from_numpy(targets[encoded.rows])
+) -> np.ndarray | None:
+    """Return token scores (B, T) of a batch, if the method gives them by batch."""
+    if method == "decomposition":
         with torch.inference_mode():
-            s = encoded.s.cpu().double()
-            account = _decomposition.account(state.layer, s, chosen)
-        scores = None
-        if method == "decomposition":
-            with torch.inference_mode():
-                scores = _decomposition.token_scores(encoded, account.pull)
-        elif method == "relevance":
-            predicted = account.log_probabilities.argmax(dim=1)
-            k = predicted if chosen is None else chosen
-            scores = _relevance_scores(state, encoded, k)
-        yield _Batch(encoded, chosen, account, scores)
+            return token_scores(encoded, attribution.direction).numpy()
+    if method == "relevance":
+        scores = _relevance_scores(model, tokenized, encoded.rows, attribution.target)
+        return scores.cpu().double().numpy()
+    return None
 
 
-def _relevance_scores(state: FittedModel, encoded: Encoded, k: Tensor) -> Tensor:
-    """Score the tokens of a batch for the classes k (B,) by relevance."""
-    with linear_encoder(state.model.encoder).run(encoded.batch) as linear:
-        weights = linear.attend(state.model.head.attention)
+def _relevance_scores(
+    model: FittedModel, tokenized: TokenizedTexts, rows: np.ndarray, index: Tensor
+) -> Tensor:
+    """Score the tokens of a batch for the outputs `index` (B,) by relevance."""
+    encoder, attention = model.network.encoder, model.network.attention
+    batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
+    with linear_encoder(encoder).run(batch) as linear:
+        weights = linear.attend(attention)
         s = pool(weights.detach(), linear.h.detach())
-        account = _decomposition.account(state.layer, s.cpu().double(), k.clone())
-        return relevance(linear, weights, account.pull)
+        direction = model.layer.attribute(s.cpu().double(), index.clone()).direction
+        return relevance(linear, weights, direction)
 
 
-def _occlude(state: FittedModel, explanations: list[Explanation]) -> list[Explanation]:
-    """Score each word by how far the log-odds fall when it is left out."""
-    occluded: list[Explanation] = []
-    group: list[Explanation] = []
-    n_words = 0
-    for e in explanations:
-        group.append(e)
-        n_words += len(e.word_offsets)
-        if n_words >= _AT_ONCE:
-            occluded += _occlude_group(state, group)
-            group, n_words = [], 0
-    return occluded + _occlude_group(state, group)
+def _prototype_fields(
+    model: FittedModel, attribution: Attribution, b: int
+) -> dict[str, Any]:
+    """Return what an explanation holds of prototypes."""
+    unit, index = model.layer.unit, attribution.target[b]
+    score = None if unit.has_token_sums else float(attribution.outputs[b, index])
+    return {
+        "space": unit.name,
+        "score": score,
+        "similarities": attribution.similarities[b].numpy().copy(),
+        "contributions": attribution.contributions[b].numpy().copy(),
+        "prototype_labels": model.prototypes.labels,
+        "prototype_texts": model.prototypes.texts,
+        "prototype_unread": model.prototypes.unread,
+    }
 
 
-def _occlude_group(
-    state: FittedModel, explanations: list[Explanation]
-) -> list[Explanation]:
-    texts: Any = [text for e in explanations for text in _without_each_word(e)]
-    if not texts:
-        return explanations
-    codes = {label: code for code, label in enumerate(state.classes.tolist())}
-    counts = [len(e.word_offsets) for e in explanations]
-    targets = np.repeat([codes[e.target] for e in explanations], counts)
-    scores = state.layer_outputs(texts, quiet=True).scores
-    left = _decomposition.log_odds(scores, torch.from_numpy(targets)).numpy()
-    parts = np.split(left, np.cumsum(counts)[:-1])
-    return [
-        _with_word_scores(e, e.log_odds - part)
-        for e, part in zip(explanations, parts, strict=True)
-    ]
-
-
-def _without_each_word(e: Explanation) -> list[Any]:
-    spans = e.word_offsets.tolist()
-    rest = unread(e.text, spans)
-    return [replace_words(e.text, [span], left_out=rest) for span in spans]
-
-
-def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
-    """Share each word's score evenly among its tokens."""
-    owners = e._words.owners
-    scores = (word_scores / np.bincount(owners))[owners]
-    base_value = e.base_value
-    if e.space == "probability":
-        base_value = e.log_odds - float(scores.sum())
-    return replace(
-        e, token_scores=scores, token_method="occlusion", base_value=base_value
-    )
-
-
-class _Facts:
-    """One batch's account as NumPy arrays, cut into an explanation a text."""
-
-    def __init__(self, state: FittedModel, batch: _Batch, method: str | None):
-        account = batch.account
-        self.state = state
-        self.attention = batch.encoded.attention.cpu().double().numpy()
-        self.account = account
-        self.method = method
-        self.token_scores = None
-        if batch.token_scores is not None:
-            self.token_scores = batch.token_scores.cpu().double().numpy()
-        log_p = account.log_probabilities
-        self.predicted = log_p.argmax(dim=1).numpy()
-        chosen = batch.targets
-        self.targets = self.predicted if chosen is None else chosen.numpy()
-        self.probabilities = log_p.exp().numpy()
-
-    def explanation(
-        self,
-        b: int,
-        text: Text,
-        tokenized: TokenizedTexts,
-        row: int,
-        top_k: int | None,
-        splitter: Splitter,
-    ) -> Explanation:
-        """Return the explanation of the batch's text `b`, row `row` of all."""
-        state, account = self.state, self.account
-        assert tokenized.offsets is not None
-        assert tokenized.segments is not None
-        own = tokenized.own[row]
-        offsets = tokenized.offsets[row][own]
-        segments = tokenized.segments[row][own]
-        scores = None
-        if self.token_scores is not None:
-            scores = self.token_scores[b, : len(own)][own]
-        labels = state.classes[[self.predicted[b], self.targets[b]]].tolist()
-        space = state.layer.space
-        log_odds = float(account.log_odds[b])
-        base_value = float(account.base_values[b])
-        if space == "probability" and self.method == "relevance":
-            assert scores is not None
-            base_value = log_odds - float(scores.sum())
-        return Explanation(
-            text=text,
-            prediction=labels[0],
-            target=labels[1],
-            classes=state.classes,
-            class_probabilities=self.probabilities[b].copy(),
-            space=space,
-            base_value=base_value,
-            log_odds=log_odds,
-            score=float(account.scores[b]) if space == "score" else None,
-            similarities=account.similarities[b].numpy().copy(),
-            contributions=account.contributions[b].numpy().copy(),
-            tokens=self._tokens(text, tokenized.ids[row][own], offsets, segments),
-            offsets=offsets,
-            segments=segments,
-            attention=self.attention[b, : len(own)][own],
-            token_scores=scores,
-            token_unread=tokenized.unread[row][own],
-            token_method=None if scores is None else self.method,
-            top_k=top_k,
-            prototype_labels=state.prototypes.labels,
-            prototype_texts=state.prototypes.texts,
-            prototype_unread=state.prototypes.unread,
-            _splitter=splitter,
-        )
-
-    def _tokens(
-        self, text: Text, ids: np.ndarray, offsets: np.ndarray, segments: np.ndarray
-    ) -> tuple[str, ...]:
-        """Return the tokens as they stand in the text; special ones by their name."""
-        texts = (text,) if isinstance(text, str) else text
-        return tuple(
-            texts[segment][start:end]
-            if end > start
-            else self.state.model.encoder.tokenizer.token_name(token_id)
-            for token_id, (start, end), segment in zip(
-                ids.tolist(), offsets.tolist(), segments.tolist(), strict=True
-            )
-        )
-
-
-class _Tokens(NamedTuple):
-    """The own tokens of one text."""
-
-    attention: Tensor  # (T,)
-    h: Tensor  # (T, H)
-    segments: np.ndarray  # (T,)
-    offsets: np.ndarray  # (T, 2)
-    unread: np.ndarray  # (T,)
-
-
-def _splitter(state: FittedModel) -> Splitter:
-    """Split similarities on demand; the texts of one call are encoded once."""
-    tokens = lru_cache(maxsize=_REMEMBERED)(lambda text: _tokens_of(state, text))
-
-    def quoted(j: int) -> Text:
-        if not state.quotes.projected[j]:
-            raise NoSplitError(
-                f"Prototype {j} is not the vector of the text that it shows (a fit "
-                f"with projection=False, or a redacted text), so its cosine has no "
-                f"split over pairs of tokens."
-            )
-        return state.quotes.texts[j]
-
-    @isolated_torch()
-    def similarities(text: Text) -> np.ndarray:
-        mine = tokens(text)
-        with torch.inference_mode():
-            vectors = state.layer.vectors
-            return _decomposition.token_similarities(
-                mine.attention, mine.h, vectors
-            ).numpy()
-
-    @isolated_torch()
-    def alignment(text: Text, j: int) -> np.ndarray:
-        mine, theirs = tokens(text), tokens(quoted(j))
-        with torch.inference_mode():
-            return _decomposition.alignment(
-                mine.attention, mine.h, theirs.attention, theirs.h
-            ).numpy()
-
-    @isolated_torch()
-    def places(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        theirs = tokens(quoted(j))
-        return theirs.segments, theirs.offsets, theirs.unread
-
-    return Splitter(similarities, alignment, places)
-
-
-def _tokens_of(state: FittedModel, text: Text) -> _Tokens:
-    one: Any = [text]
-    tokenized = state.tokenize(one, with_offsets=True, quiet=True)
-    assert tokenized.segments is not None
+def _token_fields(
+    model: FittedModel, text: Text, tokenized: TokenizedTexts, row: int
+) -> dict[str, Any]:
+    """Return what an explanation holds of the content tokens of a text."""
     assert tokenized.offsets is not None
-    encoded = next(state.encode(tokenized))
-    own = tokenized.own[0]
-    at = torch.from_numpy(np.flatnonzero(own))
-    return _Tokens(
-        encoded.attention[0].cpu()[at],
-        encoded.h[0].cpu()[at],
-        tokenized.segments[0][own],
-        tokenized.offsets[0][own],
-        tokenized.unread[0][own],
+    assert tokenized.segments is not None
+    content = tokenized.own[row]
+    offsets = tokenized.offsets[row][content]
+    segments = tokenized.segments[row][content]
+    texts = (text,) if isinstance(text, str) else text
+    token_name = model.network.encoder.tokenizer.token_name
+    tokens = zip(
+        tokenized.ids[row][content].tolist(),
+        offsets.tolist(),
+        segments.tolist(),
+        strict=True,
     )
+    return {
+        # As they stand in the text; special tokens by their name.
+        "tokens": tuple(
+            texts[segment][start:end] if end > start else token_name(token_id)
+            for token_id, (start, end), segment in tokens
+        ),
+        "offsets": offsets,
+        "segments": segments,
+        "token_unread": tokenized.unread[row][content],
+    }
+
+
+def _score_fields(
+    content: np.ndarray,
+    encoded: Encoded,
+    attribution: Attribution,
+    scores: np.ndarray | None,
+    b: int,
+    base_is_rest: bool,
+) -> dict[str, Any]:
+    """Return attention and scores of the content tokens, and the base value."""
+    attention = encoded.attention[b, : len(content)].cpu().double().numpy()[content]
+    explained, base_value = float(attribution.explained[b]), float(attribution.base[b])
+    token_scores = None
+    if scores is not None:
+        token_scores = scores[b, : len(content)][content]
+        if base_is_rest:
+            base_value = explained - float(token_scores.sum())
+    return {
+        "attention": attention,
+        "token_scores": token_scores,
+        "log_odds": explained,
+        "base_value": base_value,
+    }

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.prototypes import TokenAttention
+from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenizer import TokenBatch
 
 # Of each architecture, the modules that give queries and keys, whose constancy is
@@ -153,17 +153,17 @@ class Linear(NamedTuple):
         return torch.softmax(logits, dim=1)
 
 
-def relevance(linear: Linear, weights: Tensor, pull: Tensor) -> Tensor:
-    """Return what each token adds to Σ_t α_t h_t·pull, (B, T).
+def relevance(linear: Linear, weights: Tensor, direction: Tensor) -> Tensor:
+    """Return what each token adds to Σ_t α_t h_t·direction, (B, T).
 
     Parameters
     ----------
     linear : Linear
     weights : Tensor of shape (B, T)
         α, with the graph of `Linear.attend`.
-    pull : Tensor of shape (B, H)
+    direction : Tensor of shape (B, H)
     """
-    total = torch.einsum("bt,bth,bh->", weights, linear.h, pull.to(linear.h))
+    total = torch.einsum("bt,bth,bh->", weights, linear.h, direction.to(linear.h))
     leaves = [linear.embedded, linear.log_presence]
     by_embedding, by_presence = torch.autograd.grad(total, leaves)
     return (by_embedding * linear.embedded.detach()).sum(dim=-1) + by_presence

@@ -1,4 +1,4 @@
-"""Encoder and head together, and the one loop that runs them without training."""
+"""The whole network, and the one loop that runs it without training."""
 
 from __future__ import annotations
 
@@ -12,71 +12,69 @@ from torch import Tensor, nn
 
 from skprotolm._network.batching import prediction_batches
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.prototypes import PrototypeHead, TokenAttention, pool
+from skprotolm._network.pooling import TokenAttention, pool
+from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import ReadTexts
-from skprotolm._network.tokenizer import TokenBatch, TokenizedTexts
 
 
-class ProtoLM(nn.Module):
-    """The network: a text encoder with a prototype head."""
+class Network(nn.Module):
+    """Encoder, attention over tokens, and the layer of prototypes."""
 
-    def __init__(self, encoder: TextEncoder, head: PrototypeHead):
+    def __init__(
+        self, encoder: TextEncoder, attention: TokenAttention, layer: PrototypeLayer
+    ):
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.attention = attention
+        self.layer = layer
+
+    def forward(self, h: Tensor, content_mask: Tensor) -> tuple[Tensor, LayerOutput]:
+        """Return text vectors (B, H) and the layer's output for token vectors."""
+        s = pool(self.attention(h, content_mask), h)
+        return s, self.layer(s)
 
 
 class Encoded(NamedTuple):
-    """One batch of texts behind the attention."""
+    """One batch of texts, up to their vectors."""
 
-    rows: np.ndarray  # (B,) which texts these are
-    batch: TokenBatch
+    rows: np.ndarray  # (B,), positions of the texts
     h: Tensor  # (B, T, H)
     attention: Tensor  # (B, T)
     s: Tensor  # (B, H)
 
 
 def encode(
-    encoder: TextEncoder,
-    attention: TokenAttention,
-    tokenized: TokenizedTexts,
-    batch_size: int,
-    *,
-    bf16: bool,
+    encoder: TextEncoder, attention: TokenAttention, texts: ReadTexts, batch_size: int
 ) -> Iterator[Encoded]:
     """Run texts up to their vectors, in batches by length, without gradients."""
-    for rows in prediction_batches(tokenized.lengths, batch_size):
-        with torch.inference_mode():
-            batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
-            h = encoder(batch, bf16=bf16)
-            alpha = attention(h, batch["own"])
-            encoded = Encoded(rows, batch, h, alpha, pool(alpha, h))
-        yield encoded  # outside the scope, which would else reach into the caller
+    for rows in prediction_batches(texts.lengths, batch_size):
+        with evaluating(encoder), evaluating(attention), torch.inference_mode():
+            h, content_mask = texts.read(encoder, rows)
+            alpha = attention(h, content_mask)
+            encoded = Encoded(rows, h, alpha, pool(alpha, h))
+        yield encoded  # outside these scopes, which would else reach into the caller
 
 
-def text_vectors(model: ProtoLM, texts: ReadTexts, batch_size: int) -> Tensor:
-    """Return the text vectors s (n, H), on the CPU, in the order of the texts."""
-    batches = []
-    with evaluating(model), torch.inference_mode():
-        for rows in prediction_batches(texts.lengths, batch_size):
-            h, own = texts.read(model.encoder, rows)
-            batches.append((rows, pool(model.head.attention(h, own), h).cpu()))
-    return in_order(batches)
+def text_vectors(network: Network, texts: ReadTexts, batch_size: int) -> Tensor:
+    """Return the text vectors (n, H), on the CPU, in the order of the texts."""
+    batches = encode(network.encoder, network.attention, texts, batch_size)
+    return in_order([(encoded.rows, encoded.s.cpu()) for encoded in batches])
 
 
 def in_order(batches: list[tuple[np.ndarray, Tensor]]) -> Tensor:
     """Put the rows of batches back into the order of the texts."""
     rows = np.concatenate([rows for rows, _ in batches])
-    return torch.cat([values for _, values in batches])[np.argsort(rows)]
+    with torch.inference_mode(False):
+        return torch.cat([values for _, values in batches])[np.argsort(rows)]
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Switch dropout off, and back on where it was on."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    training = [child for child in module.modules() if child.training]
+    module.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for child in training:
+            child.training = True

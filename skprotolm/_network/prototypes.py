@@ -1,7 +1,6 @@
-"""The layers on top of the encoder: attention over tokens, and the prototypes.
+"""The layer of prototypes: vectors with values, and outputs from how near they are.
 
-Letters: B texts, T tokens, H hidden size, C classes, M prototypes in all, N the
-most prototypes that any class has.
+Letters: B texts, H hidden size, L outputs, M prototypes.
 """
 
 from __future__ import annotations
@@ -9,324 +8,349 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_ATTENTION_SIZE = 128  # width of the layer that scores a token
-# κ of two classes at the start. With C classes it starts log(C − 1) higher, so that
-# the same cosines make the model as sure; from the two-class start 77 classes stay
-# underconfident to the end.
-_START_CONCENTRATION = math.e**2
-_EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text
+from skprotolm._config import FitConfig
+from skprotolm._network import losses
+from skprotolm._network.readouts import Readout, grouped_logsumexp, make_readout
+from skprotolm._tasks.units import Unit
+
 _CHUNK = 1024  # texts that are scored at once
 
 
 class LayerOutput(NamedTuple):
-    """What a prototype layer says of B texts; a similarity carries its distance."""
+    """What a prototype layer gives for B texts."""
 
     similarities: Tensor  # (B, M), higher is nearer
     squared_distances: Tensor  # (B, M), lower is nearer
-    scores: Tensor  # (B, C), logits of the classes
+    outputs: Tensor  # (B, L)
 
 
-class TokenAttention(nn.Module):
-    """Weights of a text's own tokens: softmax of ν·tanh(W h_t + b)."""
+class Attribution(NamedTuple):
+    """What explains one output of each of B texts, in exact sums."""
 
-    def __init__(self, hidden_size: int):
-        super().__init__()
-        # Whatever torch's default is, which would draw other numbers.
-        fp32 = torch.float32
-        self.project = nn.Linear(hidden_size, _ATTENTION_SIZE, dtype=fp32)
-        self.score = nn.Linear(_ATTENTION_SIZE, 1, bias=False, dtype=fp32)
-        nn.init.zeros_(self.score.weight)  # untrained, it is the mean of own tokens
+    outputs: Tensor  # (B, L)
+    target: Tensor  # (B,), the output that is explained
+    explained: Tensor  # (B,), what is split over tokens, such as log-odds
+    similarities: Tensor  # (B, M)
+    contributions: Tensor  # (B, M)
+    base: Tensor  # (B,), what no token, or no prototype, contributes
+    direction: Tensor  # (B, H): token t contributes α_t·(h_t·direction)
 
-    def forward(self, h: Tensor, own: Tensor) -> Tensor:
-        """Return α (B, T) for token vectors (B, T, H); 0 outside the mask `own`."""
-        B, T, _ = h.shape
-        if own.shape != (B, T):
-            raise ValueError(
-                f"the mask of own tokens has the shape {tuple(own.shape)}, but the "
-                f"token vectors have {tuple(h.shape)}; the first two must agree."
-            )
-        return torch.softmax(self.logits(h).masked_fill(~own, -torch.inf), dim=1)
 
-    def logits(self, h: Tensor) -> Tensor:
-        """Return u (B, T), of which the weights are the softmax."""
-        return self.score(torch.tanh(self.project(h))).squeeze(-1)
+class Batch(NamedTuple):
+    """What the losses read of a batch besides the layer's output."""
+
+    s: Tensor  # (B, H)
+    values: Tensor  # (B, ...)
+    weights: Tensor  # (B,)
+    pretrained: Tensor  # (B, P), the frozen encoder's sentence vectors
+    own: Tensor  # (B, M), whose prototypes are a text's own
+    mates: Tensor  # (B, B), texts with the same value
+
+
+_Layer = TypeVar("_Layer", bound="PrototypeLayer")
+# Terms of a loss, each with its weight in the sum.
+Terms = dict[str, tuple[float, Tensor]]
 
 
 class PrototypeLayer(nn.Module, ABC):
-    """M vectors, each owned by one class. Subclasses turn nearness into scores."""
+    """M vectors with values; subclasses turn nearness into outputs.
 
-    owner: Tensor
-    per_prototype: str  # the parameter with one number, or column, a prototype
-    space: str  # what contributions are parts of: "probability", or "score"
+    Parameters
+    ----------
+    vectors : Tensor of shape (M, H)
+    values : Tensor of shape (M, ...)
+        What each prototype stands for, such as the index of its class.
+    """
 
-    def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
+    values: Tensor
+    per_prototype: str  # the parameter whose last dimension is M
+    unit: Unit
+
+    def __init__(self, vectors: Tensor, values: Tensor):
         super().__init__()
-        self.n_classes = n_classes
         self.vectors = nn.Parameter(vectors.clone())
-        self.register_buffer("owner", owner)
+        self.register_buffer("values", values)
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the further arguments of the constructor, as plain values."""
 
     @classmethod
-    def from_tensors(
-        cls, tensors: dict[str, Tensor], n_classes: int, options: dict[str, Any]
+    def from_arrays(
+        cls, tensors: dict[str, Tensor], options: dict[str, Any]
     ) -> PrototypeLayer:
         """Build a layer from its state dict, without computing or copying anything.
 
         Either would start torch's threads, which do not survive a fork: a server
         that loads a model and then forks would hang.
         """
-        layer = cls.__new__(cls)
-        nn.Module.__init__(layer)
-        layer.n_classes = n_classes
-        for name, value in options.items():
-            setattr(layer, name, value)
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point():
-                layer.register_parameter(name, nn.Parameter(tensor))
-            else:
-                layer.register_buffer(name, tensor)
+        with torch.device("meta"):
+            vectors, values = (
+                torch.empty_like(tensors[name], device="meta")
+                for name in ("vectors", "values")
+            )
+            layer = cls._from_options(vectors, values, options)
+        layer.load_state_dict(tensors, assign=True)
         return layer.eval().requires_grad_(False)
 
-    def options(self) -> dict[str, Any]:
-        """Return what the constructor takes besides vectors, owners and classes."""
-        return {}
+    @classmethod
+    def _from_options(
+        cls, vectors: Tensor, values: Tensor, options: dict[str, Any]
+    ) -> PrototypeLayer:
+        return cls(vectors, values, **options)
 
-    def compare(self, vectors: Tensor) -> Tensor:
-        """Map text vectors to where Euclidean distance is this layer's distance."""
-        return vectors
-
-    def exact(self) -> PrototypeLayer:
-        """Return a copy in float64 on the CPU, where the sums are those promised."""
+    def exact(self: _Layer) -> _Layer:
+        """Return a copy in float64 on the CPU, for exact sums."""
         with torch.inference_mode(False):  # or it could serve no gradient
             return copy.deepcopy(self).cpu().double().requires_grad_(False)
 
-    @property
-    def values(self) -> Tensor:
-        """The parameter that has one number, or column, a prototype."""
+    def to_euclidean(self, vectors: Tensor) -> Tensor:
+        """Map text vectors to where this layer's distance is Euclidean."""
+        return vectors
+
+    def outputs_of(self, vectors: Tensor) -> Tensor:
+        """Return the outputs of many text vectors (n, H), on the CPU, (n, L)."""
+        chunks = vectors.split(_CHUNK)
+        return torch.cat([self(s.to(self.vectors)).outputs.cpu() for s in chunks])
+
+    def take(self, rows: Tensor, vectors: Tensor | None = None) -> PrototypeLayer:
+        """Return a layer of some prototypes, with other vectors if any are given."""
+        rows = rows.to(self.values.device)
+        per_prototype = getattr(self, self.per_prototype)[..., rows]
+        vectors = self.vectors[rows] if vectors is None else vectors
+        return self._rebuilt(vectors, self.values[rows], per_prototype)
+
+    def extended(self, vectors: Tensor, values: Tensor) -> PrototypeLayer:
+        """Return a layer with further prototypes, of the mean weight of their value."""
+        values = values.to(self.values)
+        per_prototype = getattr(self, self.per_prototype)
+        added = [self._mean_weight(value) for value in values]
+        return self._rebuilt(
+            torch.cat([self.vectors, vectors.to(self.vectors)]),
+            torch.cat([self.values, values]),
+            torch.cat([per_prototype, torch.stack(added, dim=-1)], dim=-1),
+        )
+
+    def revalued(self, rows: Tensor, values: Tensor) -> PrototypeLayer:
+        """Return a layer in which some prototypes stand for other values."""
+        rows = rows.to(self.values.device)
+        changed = self.values.clone()
+        changed[rows] = values.to(changed)
+        return self._rebuilt(
+            self.vectors, changed, self._revalued_weights(rows, changed)
+        )
+
+    def _rebuilt(
+        self, vectors: Tensor, values: Tensor, per_prototype: Tensor
+    ) -> PrototypeLayer:
+        tensors = {
+            **self.state_dict(),
+            "vectors": vectors.detach().to(self.vectors),
+            "values": values,
+            self.per_prototype: per_prototype.detach(),
+        }
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        return type(self).from_arrays(tensors, self.options())
+
+    @abstractmethod
+    def _mean_weight(self, value: Tensor) -> Tensor:
+        """Return the number, or column, that an added prototype of a value gets."""
+
+    def _revalued_weights(self, rows: Tensor, values: Tensor) -> Tensor:
+        """Return the parameter per prototype once some have other values."""
         return getattr(self, self.per_prototype)
 
-    def edited(self, vectors: Tensor, owner: Tensor, values: Tensor) -> PrototypeLayer:
-        """Return a layer of other prototypes, whose classes' parameters are these."""
-        layer = type(self)(vectors, owner, self.n_classes, **self.options())
-        with torch.no_grad():
-            for name, parameter in layer.named_parameters():
-                if name != "vectors":
-                    mine = name == self.per_prototype
-                    parameter.copy_(values if mine else getattr(self, name))
-        return layer.eval().requires_grad_(False)
+    def freeze(self) -> None:
+        """End training: what is normalized while it learns is fixed as it is."""
 
     @abstractmethod
     def describe(self) -> dict[str, Tensor]:
-        """Return what is told of the prototypes besides vectors and classes."""
-
-    @abstractmethod
-    def values_of_new(self, code: int) -> Tensor:
-        """Return the number, or column, that a new prototype of a class gets."""
+        """Return what `Prototypes` shows besides vectors and labels."""
 
     @abstractmethod
     def novelty(self, s: Tensor) -> Tensor:
         """Return how far text vectors (B, H) are from all prototypes, (B,)."""
 
-    def score_all(self, vectors: Tensor) -> Tensor:
-        """Return the scores of many text vectors (n, H), on the CPU, (n, C)."""
-        chunks = vectors.split(_CHUNK)
-        return torch.cat([self(s.to(self.vectors)).scores.cpu() for s in chunks])
-
     @abstractmethod
     def forward(self, s: Tensor) -> LayerOutput:
-        """Score text vectors (B, H), in their own precision and on their device."""
+        """Compare text vectors (B, H), in their own precision and on their device."""
+
+    @abstractmethod
+    def losses(self, output: LayerOutput, batch: Batch, config: FitConfig) -> Terms:
+        """Return the terms of the objective."""
+
+    @abstractmethod
+    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
+        """Return what token scores are parts of, from outputs (B, L), (B,)."""
+
+    @abstractmethod
+    def attribute(self, s: Tensor, index: Tensor | None = None) -> Attribution:
+        """Explain one output of each text vector (B, H), by default the predicted one.
+
+        `s` is float64 on the CPU, as are the layer's parameters (see `exact`).
+        """
 
 
 class MixtureLayer(PrototypeLayer):
-    """Class evidence is a smooth maximum of cosines to the class's prototypes.
+    """Prototypes whose evidence is log π_j + λ·cos(s, p_j), under a readout.
 
-        z_c = (κ/λ)·log Σ_{j: c(j)=c} π_j exp(λ·cos(s, p_j)) + b_c
-
-    With κ = λ this is a mixture of von Mises-Fisher densities trained
-    discriminatively (Seo and Obermayer 2003), with two concentrations SoftTriple
-    (Qian et al. 2019) on labelled prototypes.
+    Parameters
+    ----------
+    vectors : Tensor of shape (M, H)
+    values : Tensor of shape (M, ...)
+    readout : Readout
+    sharpness : float
+        λ.
+    fixed_priors : bool
+        Whether the priors are no longer normalized inside their groups.
     """
 
-    members: Tensor
-    places: Tensor
     per_prototype = "prior_logits"
-    space = "probability"
 
     def __init__(
         self,
         vectors: Tensor,
-        owner: Tensor,
-        n_classes: int,
+        values: Tensor,
+        readout: Readout,
+        *,
         sharpness: float,
         fixed_priors: bool = False,
     ):
-        super().__init__(vectors, owner, n_classes)
+        super().__init__(vectors, values)
         self.sharpness = float(sharpness)
         self.fixed_priors = fixed_priors
-        self.prior_logits = nn.Parameter(vectors.new_zeros(len(owner)))
-        self.bias = nn.Parameter(vectors.new_zeros(n_classes))
-        start = math.log(_START_CONCENTRATION + math.log(n_classes - 1))
-        self.log_concentration = nn.Parameter(vectors.new_tensor(start))
-        members, places = _class_table(owner, n_classes)
-        self.register_buffer("members", members)
-        self.register_buffer("places", places)
+        self.prior_logits = nn.Parameter(vectors.new_zeros(len(vectors)))
+        self.readout = readout.to(vectors.dtype)
+        self.unit = readout.unit
 
-    def start_bias(self, class_weights: np.ndarray) -> None:
-        """Start b_c at the logarithm of the class's share, where training moves it to.
-
-        From 0 it does not get there, as b_c moves by its learning rate a step, and rare
-        classes would be predicted too often.
-        """
-        shares = torch.from_numpy(class_weights / class_weights.sum())
-        with torch.no_grad():
-            self.bias.copy_(shares.log())
+    @classmethod
+    def _from_options(
+        cls, vectors: Tensor, values: Tensor, options: dict[str, Any]
+    ) -> PrototypeLayer:
+        readout = make_readout(**options["readout"])
+        return cls(vectors, values, **{**options, "readout": readout})
 
     def options(self) -> dict[str, Any]:
-        """Return the sharpness λ, and whether priors are no longer normalised."""
-        return {"sharpness": self.sharpness, "fixed_priors": self.fixed_priors}
+        """Return sharpness, whether priors are fixed, and the readout's arguments."""
+        return {
+            "sharpness": self.sharpness,
+            "fixed_priors": self.fixed_priors,
+            "readout": self.readout.options(),
+        }
 
-    def fix_priors(self) -> None:
-        """Take the priors as they are, so that removing one leaves the others alone."""
-        self.prior_logits.copy_(self.log_priors(self.prior_logits))
+    def freeze(self) -> None:
+        """Fix the priors, so that removing one leaves the others as they are."""
+        with torch.no_grad():
+            self.prior_logits.copy_(self.log_priors(self.prior_logits))
         self.fixed_priors = True
 
     def describe(self) -> dict[str, Tensor]:
         """Return the priors (M,)."""
         return {"priors": self.log_priors(self.vectors).exp()}
 
-    def values_of_new(self, code: int) -> Tensor:
-        """Return the logarithm of the class's mean prior."""
-        mine = self.log_priors(self.vectors)[self.owner == code]
-        return torch.logsumexp(mine, dim=0) - math.log(len(mine))
+    def log_priors(self, like: Tensor) -> Tensor:
+        """Return log π_j (M,): a softmax inside each group, until they are fixed."""
+        logits = self.prior_logits.to(like)
+        if self.fixed_priors:
+            return logits
+        groups = self.groups.to(like.device)
+        log_sums = grouped_logsumexp(logits[None], groups, self.readout.n_groups)
+        return logits - log_sums[0, groups]
 
-    def novelty(self, s: Tensor) -> Tensor:
-        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j)))."""
-        log_terms = self.log_terms(self.similarities(s))
-        mean = torch.logsumexp(log_terms, dim=1) - math.log(self.n_classes)
-        return -mean / self.sharpness
+    @property
+    def groups(self) -> Tensor:
+        """The group of each prototype, inside which priors sum to 1, (M,)."""
+        return self.readout.groups(self.values)
 
-    def compare(self, vectors: Tensor) -> Tensor:
+    def _mean_weight(self, value: Tensor) -> Tensor:
+        """Return the logarithm of the mean prior of the value's group."""
+        group = self.readout.groups(value[None])
+        log_priors = self.log_priors(self.vectors)[self.groups == group]
+        return torch.logsumexp(log_priors, dim=0) - math.log(len(log_priors))
+
+    def to_euclidean(self, vectors: Tensor) -> Tensor:
         """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
         return F.normalize(vectors, dim=-1)
 
-    def concentration(self, like: Tensor) -> Tensor:
-        """Return κ, which sets how sure the model is."""
-        return self.log_concentration.to(like).exp()
-
-    def log_priors(self, like: Tensor) -> Tensor:
-        """Return log π_j (M,): a softmax inside each class, until they are fixed."""
-        if self.fixed_priors:
-            return self.prior_logits.to(like)
-        by_class = self.by_class(self.prior_logits.to(like), -torch.inf)  # (C, N)
-        return torch.log_softmax(by_class, dim=-1).flatten()[
-            self.places.to(like.device)
-        ]
-
-    def by_class(self, values: Tensor, fill: float) -> Tensor:
-        """Arrange (..., M) values by class as (..., C, N), with `fill` where empty."""
-        return F.pad(values, (0, 1), value=fill)[..., self.members.to(values.device)]
-
-    def grouped(self) -> tuple[Tensor, Tensor]:
-        """Return each class's unit vectors (C, N, H), zeros behind its count (C,)."""
-        padded = F.pad(self.compare(self.vectors), (0, 0, 0, 1))
-        return padded[self.members], (self.members < len(self.owner)).sum(dim=1)
-
-    def similarities(self, s: Tensor) -> Tensor:
+    def cosines(self, s: Tensor) -> Tensor:
         """Return cos(s, p_j), (B, M)."""
         return F.normalize(s, dim=-1) @ F.normalize(self.vectors.to(s), dim=-1).T
 
-    def log_terms(self, similarities: Tensor) -> Tensor:
+    def evidence(self, cosines: Tensor) -> Tensor:
         """Return log π_j + λ·cos(s, p_j), (B, M)."""
-        return self.log_priors(similarities) + self.sharpness * similarities
+        return self.log_priors(cosines) + self.sharpness * cosines
 
-    def evidence(self, log_terms: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-sum of each class's terms and the scores z, both (B, C)."""
-        log_sums = torch.logsumexp(self.by_class(log_terms, -torch.inf), dim=-1)
-        scale = self.concentration(log_terms) / self.sharpness
-        return log_sums, scale * log_sums + self.bias.to(log_terms)
-
-    def scores(self, similarities: Tensor) -> Tensor:
-        """Return the scores z of the classes, (B, C)."""
-        return self.evidence(self.log_terms(similarities))[1]
+    def outputs(self, cosines: Tensor) -> Tensor:
+        """Return the outputs (B, L) as a function of the cosines (B, M)."""
+        return self.readout(self.evidence(cosines), self.values.to(cosines.device))
 
     def forward(self, s: Tensor) -> LayerOutput:
-        """Score text vectors (B, H)."""
-        cosines = self.similarities(s)
-        return LayerOutput(cosines, 2 - 2 * cosines, self.scores(cosines))
-
-
-class InverseDistanceLayer(PrototypeLayer):
-    """proto-lm's layer as published: a_j = 1/(‖s − p_j‖ + ε), linear output.
-
-    Xie, Vosoughi and Hassanpour, Findings of EMNLP 2023. Output weights start at 1
-    on the own class and −0.5 elsewhere.
-    """
-
-    per_prototype = "weights"
-    space = "score"
-
-    def __init__(self, vectors: Tensor, owner: Tensor, n_classes: int):
-        super().__init__(vectors, owner, n_classes)
-        own = F.one_hot(owner, n_classes).T.to(vectors)
-        self.weights = nn.Parameter(1.5 * own - 0.5)  # (C, M)
-        self.bias = nn.Parameter(vectors.new_zeros(n_classes))
-
-    def describe(self) -> dict[str, Tensor]:
-        """Return the output weights (C, M)."""
-        return {"weights": self.weights}
-
-    def values_of_new(self, code: int) -> Tensor:
-        """Return the mean output weights (C,) of the class's prototypes."""
-        return self.weights[:, self.owner == code].mean(dim=1)
+        """Compare text vectors (B, H) by cosine."""
+        cosines = self.cosines(s)
+        return LayerOutput(cosines, 2 - 2 * cosines, self.outputs(cosines))
 
     def novelty(self, s: Tensor) -> Tensor:
-        """Return the distance to the nearest prototype."""
-        return self(s).squared_distances.amin(dim=1).sqrt()
+        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), C groups of priors."""
+        log_sum = torch.logsumexp(self.evidence(self.cosines(s)), dim=1)
+        return (math.log(self.readout.n_groups) - log_sum) / self.sharpness
 
-    def forward(self, s: Tensor) -> LayerOutput:
-        """Score text vectors (B, H)."""
-        # Differences, not the expansion of the square, which loses small distances.
-        distances = torch.cdist(
-            s, self.vectors.to(s), compute_mode="donot_use_mm_for_euclid_dist"
+    def losses(self, output: LayerOutput, batch: Batch, config: FitConfig) -> Terms:
+        """Return the readout's loss and the terms whose weight is not 0."""
+        d2, own, weights = output.squared_distances, batch.own, batch.weights
+        main = self.readout.loss(
+            output.outputs, batch.values, weights, config.label_smoothing
         )
-        similarities = 1 / (distances + _EPSILON)
-        scores = similarities @ self.weights.to(s).T + self.bias.to(s)
-        return LayerOutput(similarities, distances.square(), scores)
+        terms: Terms = {
+            "cross_entropy": (1 - config.cohesion - config.separation, main)
+        }
+        if config.cohesion:
+            terms["cohesion"] = config.cohesion, losses.cohesion(d2, own, weights)
+            terms["coverage"] = config.cohesion, losses.coverage(d2, own)
+        if config.separation:
+            term = losses.separation(d2, own, weights)
+            terms["separation"] = config.separation, term
+        if config.diversity:
+            term = losses.diversity(self.to_euclidean(self.vectors), self.groups)
+            terms["diversity"] = config.diversity, term
+        if config.preservation:
+            term = losses.preservation(batch.s, batch.pretrained, batch.mates)
+            terms["preservation"] = config.preservation, term
+        return terms
 
+    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
+        """Return what the readout explains."""
+        return self.readout.explained(outputs, index)
 
-class PrototypeHead(nn.Module):
-    """Token attention, and the prototype layer that reads the text vector."""
+    def attribute(self, s: Tensor, index: Tensor | None = None) -> Attribution:
+        """Explain outputs by the derivative of what is explained by the cosines.
 
-    def __init__(self, attention: TokenAttention, layer: PrototypeLayer):
-        super().__init__()
-        self.attention = attention
-        self.layer = layer
-
-    def forward(self, h: Tensor, own: Tensor) -> tuple[Tensor, LayerOutput]:
-        """Return text vectors s (B, H) and what the layer says of them."""
-        s = pool(self.attention(h, own), h)
-        return s, self.layer(s)
-
-
-def pool(attention: Tensor, h: Tensor) -> Tensor:
-    """Return text vectors s = Σ_t α_t h_t, (B, H)."""
-    return torch.einsum("bt,bth->bh", attention, h)
-
-
-def _class_table(owner: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """Return each class's prototypes (C, N), padded with M, and the place of each."""
-    owner, M = owner.cpu(), len(owner)
-    counts = torch.bincount(owner, minlength=n_classes)
-    members = torch.full((n_classes, int(counts.max())), M)
-    places = torch.empty(M, dtype=torch.long)
-    for c in range(n_classes):
-        mine = torch.nonzero(owner == c).flatten()
-        members[c, : len(mine)] = mine
-        places[mine] = c * members.shape[1] + torch.arange(len(mine))
-    return members, places
+        With y(cos) what is explained and coef_j = ∂y/∂cos_j, the token scores are
+        α_t·(h_t·direction), direction = Σ_j coef_j·p̂_j / ‖s‖, and the base value is
+        y − Σ_j coef_j·cos_j: since Σ_t α_t·h_t = s, they sum to y, whatever readout.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            cosines = self.cosines(s.clone()).detach().requires_grad_()
+            outputs = self.outputs(cosines)
+            if index is None:
+                index = self.readout.default_index(outputs)
+            explained = self.explained(outputs, index)
+            (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
+        cosines, explained = cosines.detach(), explained.detach()
+        evidence = self.evidence(cosines)
+        prototypes = F.normalize(self.vectors.to(s), dim=1)
+        lengths = s.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        return Attribution(
+            outputs.detach(),
+            index,
+            explained,
+            cosines,
+            contributions=self.readout.shares(evidence, self.values, index),
+            base=explained - (coefficients * cosines).sum(dim=1),
+            direction=coefficients @ prototypes / lengths,
+        )

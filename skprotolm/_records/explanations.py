@@ -26,6 +26,7 @@ from skprotolm._display.text import explanation_text
 from skprotolm._records.json import dump_records, load_records
 from skprotolm._records.prototypes import Text
 from skprotolm._records.words import Words, merge_tokens
+from skprotolm._tasks.units import UNITS, Unit
 
 _PRINTED = 5  # explanations that a printed sequence holds
 _SHOWN = 5  # prototypes that HTML lists, unless top_k says
@@ -188,6 +189,11 @@ class Explanation:
     prototype_unread: tuple[tuple[str, ...], ...]
     # Recomputes token vectors on demand; they would fill memory if they were kept.
     _splitter: Splitter | None = field(default=None)
+
+    @property
+    def unit(self) -> Unit:
+        """What contributions are parts of, and how they are written."""
+        return UNITS[self.space]
 
     @property
     def probabilities(self) -> dict[Any, float]:

@@ -26,51 +26,50 @@ from torch.nn.utils.parametrize import is_parametrized
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel, Undo
 from skprotolm._network.encoder import TextEncoder, load_folder, save_folder
-from skprotolm._network.network import ProtoLM, evaluating
-from skprotolm._network.prototypes import (
-    InverseDistanceLayer,
-    MixtureLayer,
-    PrototypeHead,
-    PrototypeLayer,
-    TokenAttention,
-)
+from skprotolm._network.network import Network, evaluating
+from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.proto_lm import InverseDistanceLayer
+from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
 from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import isolated_torch, resolve_device, seeded
+from skprotolm._tasks.base import Task
+from skprotolm._tasks.classification import ClassificationTask
 
-_PROTOCOL = 3
+_PROTOCOL = 4
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
-_COMPARED = 8  # texts that an encoder and what its files describe are compared by
+_TASKS = {task.__name__: task for task in (ClassificationTask,)}
+_COMPARED = 8  # texts by which an encoder and what its files describe are compared
 _TOLERANCE = 1e-6  # of their vectors' lengths
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")
 
 
-def pack(state: FittedModel) -> dict[str, Any]:
-    """Turn a state into bytes, arrays and plain values, if files describe it."""
-    encoder, head = state.model.encoder, state.model.head
-    some: Any = list(state.quotes.texts[:_COMPARED])
+def pack(model: FittedModel) -> dict[str, Any]:
+    """Turn a model into bytes, arrays and plain values, if files describe it."""
+    network, encoder = model.network, model.network.encoder
+    texts: Any = list(model.quotes.texts[:_COMPARED])
     return {
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
-        "encoder": _pack_encoder(encoder, some),
+        "encoder": _pack_encoder(encoder, texts),
         "max_length": encoder.max_length,
-        "attention": _arrays(head.attention),
-        "layer": _pack_layer(head.layer),
-        "quotes": _pack_quotes(state.quotes),
-        "classes": state.classes,
-        "columns": tuple(state.columns),
-        "batch_size": state.batch_size,
-        "bf16": state.bf16,
-        "device": state.device,
-        "edits": state.edits,
+        "attention": _arrays(network.attention),
+        "layer": _pack_layer(network.layer),
+        "quotes": _pack_quotes(model.quotes),
+        "task": {"kind": type(model.task).__name__, **vars(model.task)},
+        "columns": tuple(model.columns),
+        "batch_size": model.batch_size,
+        "bf16": model.bf16,
+        "device": model.device,
+        "edits": model.edits,
         "undo": [
             (_pack_layer(undo.layer), _pack_quotes(undo.quotes), undo.edit)
-            for undo in state.undo
+            for undo in model.undo
         ],
     }
 
 
 def unpack(payload: dict[str, Any]) -> FittedModel:
-    """Build a state from what `pack` gave, on a device that is there."""
+    """Build a model from what `pack` returned, on a device that is available."""
     if payload["protocol"] != _PROTOCOL:
         newer = payload["protocol"] > _PROTOCOL
         raise ValueError(
@@ -80,7 +79,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         )
     device = _available(payload["device"])
     # Loading draws random weights before the stored ones are put in. Nothing else is
-    # computed, so that torch starts no threads: see `PrototypeLayer.from_tensors`.
+    # computed, so that torch starts no threads: see `PrototypeLayer.from_arrays`.
     with (
         isolated_torch(),
         torch.inference_mode(False),
@@ -91,11 +90,10 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         with torch.device("meta"):
             attention = TokenAttention(layer.vectors.shape[1])
         attention.load_state_dict(_tensors(payload["attention"]), assign=True)
-    head = PrototypeHead(attention, layer)
-    model = ProtoLM(encoder, head).to(device).eval().requires_grad_(False)
+    network = Network(encoder, attention, layer)
     return FittedModel(
-        model=model,
-        classes=payload["classes"],
+        network=network.to(device).eval().requires_grad_(False),
+        task=_task(payload["task"]),
         quotes=Quotes(**payload["quotes"]),
         columns=Columns(*payload["columns"]),
         batch_size=payload["batch_size"],
@@ -221,16 +219,19 @@ def _encoder(packed: Any, max_length: int) -> TextEncoder:
 def _pack_layer(layer: PrototypeLayer) -> dict[str, Any]:
     return {
         "kind": type(layer).__name__,
-        "n_classes": layer.n_classes,
         "options": layer.options(),
         "arrays": _arrays(layer),
     }
 
 
 def _layer(packed: dict[str, Any]) -> PrototypeLayer:
-    return _LAYERS[packed["kind"]].from_tensors(
-        _tensors(packed["arrays"]), packed["n_classes"], packed["options"]
-    )
+    layer: type[PrototypeLayer] = _LAYERS[packed["kind"]]
+    return layer.from_arrays(_tensors(packed["arrays"]), packed["options"])
+
+
+def _task(packed: dict[str, Any]) -> Task:
+    fields = {name: value for name, value in packed.items() if name != "kind"}
+    return _TASKS[packed["kind"]](**fields)
 
 
 def _pack_quotes(quotes: Quotes) -> dict[str, Any]:

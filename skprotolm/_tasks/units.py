@@ -15,7 +15,7 @@ class Unit:
     # Whether contributions are shares of all outputs: they sum to 1, those of the
     # target's prototypes to the target's output, and are written as percentages.
     is_share: bool
-    # Whether the similarity to a prototype is a sum over tokens, and so are predictions.
+    # Whether similarities, and what is explained, are sums over tokens.
     has_token_sums: bool
 
 

@@ -1,10 +1,9 @@
-"""One fit, from checked texts to a fitted state."""
+"""A fit in five steps: build, initialize, train, project, finalize."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +11,18 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skprotolm._config import Settings
-from skprotolm._data.targets import Targets
+from skprotolm._config import (
+    FitConfig,
+    resolve,
+    resolve_precision,
+    spread_prototypes,
+)
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder, load_encoder, merge_adapters
-from skprotolm._network.network import (
-    ProtoLM,
-    encode,
-    evaluating,
-    in_order,
-    text_vectors,
-)
-from skprotolm._network.prototypes import (
-    MixtureLayer,
-    PrototypeHead,
-    PrototypeLayer,
-    TokenAttention,
-)
+from skprotolm._network.network import Network, encode, in_order
+from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.prototypes import Quotes
@@ -38,33 +31,218 @@ from skprotolm._runtime import (
     has_bf16,
     memory_errors,
     preserved_rng_state,
+    warn,
 )
-from skprotolm._training.formulations import FORMULATIONS, Placement, leave
-from skprotolm._training.initialization import automatic_counts, clearness
-from skprotolm._training.projection import (
-    assign,
+from skprotolm._tasks.base import Targets, Task
+from skprotolm._training.callbacks import FitCallbacks
+from skprotolm._training.early_stopping import EarlyStopping
+from skprotolm._training.initialization import INITIALIZERS
+from skprotolm._training.neighborhoods import (
     count_coincident,
-    survey,
-    worth_keeping,
+    count_usage,
+    label_agreement,
+    measure_purity,
 )
-from skprotolm._training.refit import TrainingTexts, refit
-from skprotolm._training.splits import Plan, plan_fit
+from skprotolm._training.projection import (
+    PROJECTION_TARGETS,
+    assign,
+    learned_positions,
+    prototype_strata,
+    prune,
+)
+from skprotolm._training.refit import RECALIBRATION
+from skprotolm._training.splits import (
+    FitData,
+    TextSet,
+    find_candidates,
+    require_candidates,
+    select,
+    split,
+)
 from skprotolm._training.trainer import (
     Trainer,
-    TrainingSet,
-    encoder_rate,
+    finite_vectors,
     raise_diverged,
 )
+from skprotolm.exceptions import FewerPrototypesWarning
 
 
-class Hooks(NamedTuple):
-    """What a caller is told during a fit.
+@dataclass(frozen=True)
+class FitInputs:
+    """What an estimator hands over: checked parameters, texts and targets."""
 
-    `epoch_end` is given what makes a copy of the state, and returns whether to stop.
+    config: FitConfig
+    task: Task
+    targets: Targets
+    texts: Texts
+    columns: Columns
+    seed: int
+    device: torch.device
+
+
+class FitResult(NamedTuple):
+    """What a fit gives."""
+
+    model: FittedModel
+    config: FitConfig  # resolved
+    history: list[dict[str, float]]
+    interrupted: bool
+    n_coincident: int  # prototypes that nearly coincide with another one
+    never_predicted: list[Any]  # labels, see `find_never_predicted`
+
+
+def fit(inputs: FitInputs, callbacks: FitCallbacks) -> FitResult:
+    """Fit a model; the caller has seeded torch and isolated it."""
+    # The caller's user may have switched gradients off around `fit`.
+    with torch.inference_mode(False), torch.enable_grad():
+        encoder = load(inputs)
+        with memory_errors(inputs.config.batch_size, encoder.max_length):
+            attention, data = build(encoder, inputs)
+            network, config = initialize(encoder, attention, data, inputs)
+            callbacks.on_fit_begin(config.max_epochs)
+            trainer = Trainer(network, data, config, inputs.seed)
+            stopping = None
+            if data.validation is not None:
+                stopping = EarlyStopping(network, data.validation, data.task, config)
+            interrupted = train(trainer, stopping, callbacks, inputs)
+            return finish(trainer, stopping, callbacks, inputs, interrupted)
+
+
+# Build: from inputs to what is trained.
+
+
+def load(inputs: FitInputs) -> TextEncoder:
+    """Load the encoder, frozen if only the head is trained."""
+    config = inputs.config
+    encoder = load_encoder(config.backbone, config.max_length).to(inputs.device)
+    if config.finetune == "head":
+        encoder.requires_grad_(False)
+    elif encoder.is_frozen:
+        raise ValueError(
+            "No weight of the backbone may be trained: requires_grad is False for "
+            "all. Call backbone.requires_grad_(True), or set finetune='head'."
+        )
+    return encoder
+
+
+def build(encoder: TextEncoder, inputs: FitInputs) -> tuple[TokenAttention, FitData]:
+    """Tokenize and split the texts, and run the frozen encoder over them once."""
+    config, targets, task = inputs.config, inputs.targets, inputs.task
+    texts: Any = [inputs.texts[i] for i in targets.rows]
+    tokenized = encoder.tokenize(texts)
+    keys = tokenized.keys
+    candidates = find_candidates(keys, targets.strata)
+    rows, held_out = split(targets.strata, candidates, config, inputs.seed)
+    training = select(targets, rows)
+    if held_out.size:  # a text may be its class's own once others are held out
+        candidates = find_candidates([keys[i] for i in rows], training.strata)
+    require_candidates([texts[i] for i in rows], training, candidates, task)
+    attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
+    bf16 = train_bf16(encoder, config)
+    tokens = tokenized.take(rows)
+    source, vectors, pretrained = frozen_pass(
+        encoder, attention, tokens, config.batch_size, bf16
+    )
+    validation = None
+    if held_out.size:
+        tokens_out = tokenized.take(held_out)
+        source_out: ReadTexts = EncodedTexts(tokens_out, bf16=bf16)
+        if encoder.is_frozen:
+            source_out, _, _ = frozen_pass(
+                encoder, attention, tokens_out, config.batch_size, bf16
+            )
+        validation = TextSet(tokens_out, source_out, select(targets, held_out))
+    return attention, FitData(
+        task=task,
+        texts=[texts[i] for i in rows],
+        columns=inputs.columns,
+        training=TextSet(tokens, source, training),
+        validation=validation,
+        candidates=candidates,
+        vectors=vectors,
+        pretrained=pretrained,
+    )
+
+
+def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
+    """Whether the encoder runs in bfloat16 during the fit."""
+    is_fp32 = encoder.dtype == torch.float32
+    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
+
+
+def frozen_pass(
+    encoder: TextEncoder,
+    attention: TokenAttention,
+    tokenized: TokenizedTexts,
+    batch_size: int,
+    bf16: bool,
+) -> tuple[ReadTexts, Tensor, Tensor]:
+    """Run the pretrained encoder over texts once.
+
+    Returns the texts as training reads them, stored if no weight of the encoder is
+    trained; the text vectors (n, H) of the untrained attention; and the encoder's
+    sentence vectors (n, P).
     """
+    source = EncodedTexts(tokenized, bf16=bf16)
+    stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
+    vectors, sentences = [], []
+    for encoded in encode(encoder, attention, source, batch_size):
+        batch = encoder.tokenizer.collate(tokenized, encoded.rows).to(encoder.device)
+        with torch.inference_mode():
+            pretrained = encoder.sentence_vectors(batch, encoded.h)
+        vectors.append((encoded.rows, encoded.s.cpu()))
+        sentences.append((encoded.rows, pretrained.cpu()))
+        if stored is not None:
+            stored.store(encoded.rows, encoded.h)
+    return stored or source, in_order(vectors), in_order(sentences)
 
-    epoch_begin: Callable[[], None]
-    epoch_end: Callable[[Callable[[], FittedModel]], bool]
+
+# Initialize: every "auto" resolved, and the layer of prototypes.
+
+
+def initialize(
+    encoder: TextEncoder, attention: TokenAttention, data: FitData, inputs: FitInputs
+) -> tuple[Network, FitConfig]:
+    """Resolve the parameters, and start the prototypes."""
+    candidates, seed = data.candidates, inputs.seed
+    pretrained = data.pretrained.numpy()[candidates.rows]
+    strata = data.task.strata
+    n_candidates = np.bincount(candidates.strata, minlength=len(strata)).tolist()
+    config = resolve(
+        inputs.config,
+        n_texts=len(data.texts),
+        is_paired=data.columns.number == 2,
+        hidden_size=encoder.hidden_size,
+        is_fp32=encoder.dtype == torch.float32,
+        has_bf16=has_bf16(encoder.device),
+        strata=strata,
+        n_candidates=n_candidates,
+        label_agreement=label_agreement(pretrained, candidates.strata, seed),
+    )
+    warn_of_few_texts(inputs.config, strata, n_candidates)
+    layer = INITIALIZERS[config.formulation](data, config, seed)
+    return Network(encoder, attention, layer).to(inputs.device), config
+
+
+def warn_of_few_texts(
+    config: FitConfig, strata: list[Any], n_candidates: list[int]
+) -> None:
+    """Warn where fewer distinct texts exist than prototypes were asked for."""
+    if config.n_prototypes == "auto":
+        return
+    wanted = spread_prototypes(config.n_prototypes, strata)
+    short = [i for i in range(len(strata)) if n_candidates[i] < wanted[i]]
+    if short:
+        names = ", ".join(f"{strata[i]!r} ({n_candidates[i]})" for i in short[:5])
+        warn(
+            f"{len(short)} of {len(strata)} classes have fewer distinct texts of "
+            f"their own than n_prototypes and get as many prototypes as texts: {names}"
+            f"{', …' if len(short) > 5 else ''}.",
+            FewerPrototypesWarning,
+        )
+
+
+# Train.
 
 
 class _Bar(tqdm):
@@ -73,392 +251,213 @@ class _Bar(tqdm):
     monitor_interval = 0
 
 
-class Outcome(NamedTuple):
-    """What a fit gives."""
+def train(
+    trainer: Trainer,
+    stopping: EarlyStopping | None,
+    callbacks: FitCallbacks,
+    inputs: FitInputs,
+) -> bool:
+    """Train until all epochs are over or something stops it.
 
-    state: FittedModel
-    history: list[dict[str, float]]
-    learning_rate: float  # the highest of the encoder
-    interrupted: bool
-    n_coincident: int  # prototypes that nearly coincide with another one
-    unpredicted: list[Any]  # labels that are never predicted, see `_Fit._unpredicted`
-
-
-class Placed(NamedTuple):
-    """The prototypes' texts, and where texts stood when these were chosen."""
-
-    rows: np.ndarray  # (M,), of the training texts
-    space: np.ndarray  # (n, H), in which the model compares
-
-
-class Prepared(NamedTuple):
-    """A fit whose texts are tokenized and whose plan holds."""
-
-    plan: Plan
-    encoder: TextEncoder
-    tokenized: TokenizedTexts
-
-
-def prepare_fit(
-    texts: Texts,
-    columns: Columns,
-    targets: Targets,
-    settings: Settings,
-    seed: int,
-    device: torch.device,
-) -> Prepared:
-    """Load the backbone and plan the fit; `fit` has seeded torch and isolated it."""
-    used = [texts[i] for i in targets.rows]
-    with torch.inference_mode(False):
-        encoder = load_encoder(settings.backbone, settings.max_length).to(device)
-        if settings.finetune == "head":
-            encoder.requires_grad_(False)
-        elif encoder.is_frozen:
-            raise ValueError(
-                "No weight of the backbone may be trained: requires_grad is False for "
-                "all. Call backbone.requires_grad_(True), or set finetune='head'."
-            )
-        tokenized = encoder.tokenize(used)
-    plan = plan_fit(used, tokenized.keys, columns, targets, settings, seed)
-    return Prepared(plan, encoder, tokenized)
-
-
-def run_fit(prepared: Prepared, seed: int, hooks: Hooks) -> Outcome:
-    """Start, train, project and finish; `fit` has seeded torch and isolated it."""
-    settings, encoder = prepared.plan.settings, prepared.encoder
-    # The caller may have switched gradients off for the lines around `fit`.
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        memory_errors(settings.batch_size, encoder.max_length),
-    ):
-        return _Fit(prepared, seed, hooks).run()
-
-
-class _Fit:
-    """A fit under way: the trainer, and what early stopping remembers."""
-
-    def __init__(self, prepared: Prepared, seed: int, hooks: Hooks):
-        plan, encoder, tokenized = prepared
-        self.plan = plan
-        self.device = encoder.device
-        rate = encoder_rate(
-            plan.settings.learning_rate, encoder.hidden_size, len(plan.training)
-        )
-        self.settings = replace(plan.settings, learning_rate=rate)
-        self.hooks = hooks
-        self.history: list[dict[str, float]] = []
-        is_fp32 = encoder.dtype == torch.float32
-        wanted = self.settings.precision == "bf16"
-        automatic = self.settings.precision == "auto" and has_bf16(self.device)
-        self.train_bf16 = is_fp32 and (wanted or automatic)
-        self.predict_bf16 = is_fp32 and wanted
-
-        self.tokenized = tokenized.take(plan.training)
-        self.codes = plan.targets.codes[plan.training]
-        weights = plan.targets.weights[plan.training]
-        weights = weights / weights.mean()  # again, without the held-out texts
-        attention = TokenAttention(encoder.hidden_size).to(
-            encoder.device, encoder.dtype
-        )
-        self.training, untrained, pretrained = self._frozen_pass(
-            encoder, attention, self.tokenized
-        )
-        held_out = tokenized.take(plan.validation)
-        self.validation: ReadTexts = EncodedTexts(held_out, bf16=self.train_bf16)
-        if encoder.is_frozen and len(held_out):
-            self.validation, _, _ = self._frozen_pass(encoder, attention, held_out)
-        distinct, counts = plan.candidates, plan.counts
-        clear = clearness(pretrained.numpy()[distinct.rows], distinct.codes, seed)
-        if self.settings.n_prototypes == "auto":
-            counts = automatic_counts(counts, distinct.codes, clear)
-        self.formulation = FORMULATIONS[self.settings.formulation]
-        self.start = Placement(
-            untrained.numpy(),
-            pretrained.numpy(),
-            self.codes,
-            weights,
-            counts,
-            clear,
-            seed,
-        )
-        layer = self.formulation.build(self.start, self.settings)
-        self.model = ProtoLM(encoder, PrototypeHead(attention, layer)).to(self.device)
-        # Of the training texts, while they hold.
-        self.vectors: Tensor | None = untrained
-        # Of the held-out texts, under the best weights so far.
-        self.held_out_vectors: Tensor | None = None
-        self.trainer = self._make_trainer(weights, pretrained, seed)
-
-    def _frozen_pass(
-        self, encoder: TextEncoder, attention: TokenAttention, tokenized: TokenizedTexts
-    ) -> tuple[ReadTexts, Tensor, Tensor]:
-        """Run the pretrained encoder once.
-
-        Returns the texts as training reads them, the text vectors of the untrained
-        head, and the sentence vectors.
-        """
-        bf16 = self.train_bf16
-        live = EncodedTexts(tokenized, bf16=bf16)
-        stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
-        texts, sentences = [], []
-        with evaluating(encoder):
-            for encoded in encode(
-                encoder, attention, tokenized, self.settings.batch_size, bf16=bf16
-            ):
-                with torch.inference_mode():
-                    pretrained = encoder.sentence_vectors(encoded.batch, encoded.h)
-                texts.append((encoded.rows, encoded.s.cpu()))
-                sentences.append((encoded.rows, pretrained.cpu()))
-                if stored is not None:
-                    stored.store(encoded.rows, encoded.h)
-        readable = live if stored is None else stored
-        return readable, in_order(texts), in_order(sentences)
-
-    def _make_trainer(
-        self, weights: np.ndarray, pretrained: Tensor, seed: int
-    ) -> Trainer:
-        data = TrainingSet(
-            self.training,
-            torch.from_numpy(self.codes),
-            torch.from_numpy(weights).to(pretrained.dtype),
-            pretrained,
-        )
-        return Trainer(
-            self.model,
-            data,
-            self.formulation,
-            self.settings,
-            n_epochs=self.plan.n_epochs,
-            rng=np.random.RandomState(seed),
-        )
-
-    def run(self) -> Outcome:
-        interrupted = False
-        total = self.plan.n_epochs * self.trainer.steps_an_epoch
-        with _Bar(total=total, desc="fit", disable=not self.settings.verbose) as bar:
-            try:
-                self._run_epochs(bar)
-            except KeyboardInterrupt:
-                if self.trainer.n_steps_taken == 0:  # nothing was learned
-                    raise
-                interrupted = True
+    Returns whether it was interrupted by Ctrl-C, after the first step.
+    """
+    config = trainer.config
+    total = config.max_epochs * trainer.steps_per_epoch
+    with _Bar(total=total, desc="fit", disable=not config.verbose) as bar:
         try:
-            state = self._snapshot(self.model, self._training_vectors())
-        except KeyboardInterrupt:  # what was learned is worth the few seconds
-            interrupted = True
-            state = self._snapshot(self.model, self._training_vectors())
-        n_coincident, unpredicted = 0, []
-        try:
-            n_coincident = _coincident_in(state.model.head.layer)
-            unpredicted = self._unpredicted(state)
-        except KeyboardInterrupt:  # only what is warned of is lost
-            interrupted = True
-        return Outcome(
-            state,
-            self.history,
-            self.settings.learning_rate,
-            interrupted,
-            n_coincident,
-            unpredicted,
-        )
-
-    def _unpredicted(self, state: FittedModel) -> list[Any]:
-        """Return the labels of held-out texts that are predicted for none of them.
-
-        Without early stopping it uses the training texts that are not prototypes, most
-        of which a model soon knows by heart.
-        """
-        plan = self.plan
-        if self.held_out_vectors is not None:
-            vectors = self.held_out_vectors
-            codes = plan.targets.codes[plan.validation]
-        else:
-            ids = plan.candidates.text_ids
-            rows = plan.targets.rows[plan.training]
-            quoted = ids[np.isin(rows, state.quotes.train_indices)]
-            others = np.flatnonzero(~np.isin(ids, quoted))
-            vectors, codes = self._training_vectors()[others], self.codes[others]
-        if not len(codes):
-            return []
-        predicted = state.model.head.layer.score_all(vectors).argmax(dim=1).numpy()
-        return state.classes[np.setdiff1d(codes, predicted)].tolist()
-
-    def _run_epochs(self, bar: tqdm) -> None:
-        """Train until all epochs are over or something says stop; keep the best."""
-        best = _Best(self.model, self._validate(), enabled=self.settings.early_stopping)
-        for _ in range(self.plan.n_epochs):
-            stopped = self._run_epoch(bar, best)
-            if stopped or best.age >= self.settings.n_iter_no_change:
-                break
-        with deferred_interrupt():
-            if best.restore(self.model):
-                self.vectors = None
-
-    def _run_epoch(self, bar: tqdm, best: _Best) -> bool:
-        """Train for one epoch and record it; return whether a callback says to stop."""
-        with preserved_rng_state(self.device):
-            self.hooks.epoch_begin()
-        self.vectors = None
-        figures = {"epoch": len(self.history) + 1, **self.trainer.run_epoch(bar)}
-        if self.settings.early_stopping:
-            before = self.held_out_vectors
-            figures["validation_score"] = self._validate()
-            best.offer(figures["validation_score"])
-            if not best.in_use:
-                self.held_out_vectors = before
-        self.history.append(figures)
-        if self.settings.verbose:
-            bar.set_postfix(loss=f"{figures['loss']:.3f}")
-        with preserved_rng_state(self.device):
-            return self.hooks.epoch_end(lambda: self._stopped_here(best))
-
-    def _stopped_here(self, best: _Best) -> FittedModel:
-        """Return a copy of what the fit gives if it stops after this epoch."""
-        model = copy.deepcopy(self.model)
-        if best.restore(model):
-            return self._snapshot(model, self._text_vectors(self.training, model))
-        return self._snapshot(model, self._training_vectors())
-
-    def _snapshot(self, model: ProtoLM, vectors: Tensor) -> FittedModel:
-        """Finish a model, by the training texts' vectors; its prototypes stay.
-
-        What was interrupted can be done again.
-        """
-        attention, layer = model.head.attention, copy.deepcopy(model.head.layer)
-        head = PrototypeHead(attention, layer)
-        return self._finished(ProtoLM(model.encoder, head), vectors)
-
-    def _validate(self) -> float:
-        """Return the weighted accuracy on the held-out texts."""
-        if not self.settings.early_stopping:
-            return 0.0
-        s = self._text_vectors(self.validation, self.model)
-        self.held_out_vectors = s
-        with torch.no_grad():
-            scores = self.model.head.layer(s.to(self.device)).scores
-        predicted = scores.argmax(dim=1).cpu().numpy()
-        rows = self.plan.validation
-        return float(
-            np.average(
-                predicted == self.plan.targets.codes[rows],
-                weights=self.plan.targets.weights[rows],
-            )
-        )
-
-    def _training_vectors(self) -> Tensor:
-        """Return the training texts' vectors (n, H), read once while they hold."""
-        if self.vectors is None:
-            self.vectors = self._text_vectors(self.training, self.model)
-        return self.vectors
-
-    def _text_vectors(self, texts: ReadTexts, model: ProtoLM) -> Tensor:
-        vectors = text_vectors(model, texts, self.settings.batch_size)
-        self._require_finite(model, vectors)
-        return vectors
-
-    def _require_finite(self, model: ProtoLM, vectors: Tensor) -> None:
-        """Notice a last step that ruined the weights, which no later loss tells."""
-        own = model.head.layer.vectors
-        if not (vectors.isfinite().all() and own.isfinite().all()):
-            raise_diverged(self.settings)
-
-    def _finished(self, model: ProtoLM, vectors: Tensor) -> FittedModel:
-        """Give a model's prototypes their texts, and fix what is left."""
-        model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-        with deferred_interrupt():
-            merge_adapters(model.encoder)
-        layer = model.head.layer
-        scores = layer.score_all(vectors)
-        if not scores.isfinite().all():
-            raise_diverged(self.settings)
-        settle = self.formulation.settle if self.settings.projection else leave
-        places = settle(layer, replace(self.start, vectors=vectors.numpy()), scores)
-        owner = layer.owner.cpu().numpy()
-        rows = assign(places[0], owner, places[1], self.plan.candidates)
-        placed = Placed(rows, layer.compare(vectors).numpy())
-        if self.settings.projection:
-            placed = self._project(model, vectors, placed, scores)
-        if isinstance(model.head.layer, MixtureLayer):
-            model.head.layer.fix_priors()
-        return FittedModel(
-            model=model,
-            classes=self.plan.targets.classes,
-            quotes=self._quotes(placed),
-            columns=self.plan.columns,
-            batch_size=self.settings.batch_size,
-            bf16=self.predict_bf16,
-            device=str(self.settings.device),
-        )
-
-    def _project(
-        self, model: ProtoLM, vectors: Tensor, placed: Placed, learned: Tensor
-    ) -> Placed:
-        """Put prototypes on their texts, in fp32, and let the rest follow from that."""
-        layer, kept = model.head.layer, np.arange(len(placed.rows))
-        if self.settings.n_prototypes == "auto":
-            kept = worth_keeping(*placed, self.codes, self.plan.candidates)
-        placed = placed._replace(rows=placed.rows[kept])
-        texts = EncodedTexts(self.tokenized.take(placed.rows), bf16=False)
-        quoted = text_vectors(model, texts, self.settings.batch_size)
-        self._require_finite(model, quoted)
-        some = torch.from_numpy(kept).to(layer.owner.device)
-        layer = layer.edited(
-            quoted.to(layer.vectors), layer.owner[some], layer.values[..., some]
-        )
-        if isinstance(layer, MixtureLayer):
-            ids = self.plan.candidates.text_ids
-            refit(
-                layer,
-                TrainingTexts(vectors, ids, self.codes, self.start.weights),
-                ids[placed.rows],
-                learned,
-                self.start.seed,
-            )
-        model.head.layer = layer
-        return placed
-
-    def _quotes(self, placed: Placed) -> Quotes:
-        around = survey(*placed, self.codes, self.plan.candidates)
-        rows = self.plan.training[placed.rows]  # of the texts of positive weight
-        return Quotes(
-            texts=tuple(self.plan.texts[i] for i in rows),
-            train_indices=self.plan.targets.rows[rows],
-            purities=around.purity,
-            usages=around.usage,
-            projected=np.full(len(rows), self.settings.projection),
-            redacted=np.full(len(rows), False),
-            ids=np.arange(len(rows)),
-        )
+            if stopping is not None:
+                stopping.update()
+            for _ in range(config.max_epochs):
+                if run_epoch(trainer, stopping, callbacks, bar, inputs):
+                    break
+            with deferred_interrupt():
+                if stopping is not None and not stopping.is_best:
+                    trainer.load_weights(stopping.weights)
+        except KeyboardInterrupt:
+            if trainer.n_steps == 0:  # nothing was learned
+                raise
+            return True
+    return False
 
 
-def _coincident_in(layer: PrototypeLayer) -> int:
-    with torch.no_grad():
-        vectors = layer.compare(layer.vectors).cpu().numpy()
-    return count_coincident(vectors, layer.owner.cpu().numpy())
+def run_epoch(
+    trainer: Trainer,
+    stopping: EarlyStopping | None,
+    callbacks: FitCallbacks,
+    bar: tqdm,
+    inputs: FitInputs,
+) -> bool:
+    """Train for one epoch, and return whether to stop after it."""
+    with preserved_rng_state(inputs.device):
+        callbacks.on_epoch_begin()
+    figures = trainer.run_epoch(bar)
+    if stopping is not None:
+        figures["validation_score"] = stopping.update()
+    if trainer.config.verbose:
+        bar.set_postfix(loss=f"{figures['loss']:.3f}")
+
+    trainer.history.append(figures)
+
+    def snapshot() -> FittedModel:
+        network, vectors = copy.deepcopy(trainer.network), None
+        if stopping is not None and not stopping.is_best:
+            network.load_state_dict(stopping.weights, strict=False)
+            source = trainer.data.training.source
+            vectors = finite_vectors(network, source, trainer.config)
+        return finalize(network, vectors, trainer, inputs)
+
+    with preserved_rng_state(inputs.device):
+        is_stopped = callbacks.on_epoch_end(snapshot)
+    return is_stopped or (stopping is not None and stopping.has_ended)
 
 
-class _Best:
-    """The best weights seen so far, from before the first step on."""
+# Project: prototypes onto texts.
 
-    def __init__(self, model: ProtoLM, score: float, *, enabled: bool):
-        self.model = model
-        self.score = score
-        self.weights = copy.deepcopy(model.state_dict()) if enabled else None
-        self.age = 0  # epochs since the score last rose
-        self.in_use = True
 
-    def offer(self, score: float) -> None:
-        """Keep the model's weights if none had a higher score; of equals, the later."""
-        self.age = 0 if score > self.score else self.age + 1
-        self.in_use = score >= self.score
-        if self.in_use:
-            self.score = score
-            self.weights = copy.deepcopy(self.model.state_dict())
+def project(
+    network: Network, vectors: Tensor, trainer: Trainer, inputs: FitInputs
+) -> tuple[PrototypeLayer, np.ndarray]:
+    """Return the layer on texts, and the row of each prototype's text.
 
-    def restore(self, model: ProtoLM) -> bool:
-        """Put the best weights into the model or a copy, if they are not in use."""
-        if self.weights is None or self.in_use:
-            return False
-        model.load_state_dict(self.weights)
-        return True
+    With ``projection=False`` the layer keeps its vectors, and the rows are those of the
+    nearest texts.
+    """
+    layer, data, config = network.layer, trainer.data, trainer.config
+    outputs = layer.outputs_of(vectors)
+    if not outputs.isfinite().all():
+        raise_diverged(config)
+    strata, seed = prototype_strata(config), inputs.seed
+    if not config.projection:
+        positions, texts = learned_positions(layer, vectors)
+        return layer, assign(positions, strata, texts, data.candidates)
+    positions, texts = PROJECTION_TARGETS[config.formulation](
+        layer, data, config, vectors, outputs, seed
+    )
+    rows = assign(positions, strata, texts, data.candidates)
+    kept = np.arange(len(rows))
+    if config.prune:
+        texts = layer.to_euclidean(vectors).numpy()
+        kept = prune(rows, texts, data.training.targets.strata, data.candidates)
+    rows = rows[kept]
+    # In fp32, as predictions are.
+    source = EncodedTexts(data.training.tokenized.take(rows), bf16=False)
+    quoted = finite_vectors(network, source, config)
+    layer = layer.take(torch.from_numpy(kept), quoted.to(layer.vectors))
+    if config.recalibrate:
+        RECALIBRATION[config.formulation](layer, data, vectors, rows, outputs, seed)
+    return layer, rows
+
+
+# Finalize: what the estimator keeps.
+
+
+def finalize(
+    network: Network, vectors: Tensor | None, trainer: Trainer, inputs: FitInputs
+) -> FittedModel:
+    """Project a network's prototypes and freeze it; after Ctrl-C it can be repeated.
+
+    Parameters
+    ----------
+    network : Network
+        The trainer's, or a copy with other weights.
+    vectors : Tensor of shape (n, H) or None
+        Of the training texts; None for those of the trainer.
+    trainer : Trainer
+    inputs : FitInputs
+    """
+    vectors = trainer.vectors() if vectors is None else vectors
+    encoder, attention = network.encoder, network.attention
+    network = Network(encoder, attention, copy.deepcopy(network.layer))
+    network.eval().requires_grad_(False).zero_grad(set_to_none=True)
+    with deferred_interrupt():
+        merge_adapters(encoder)
+    network.layer, rows = project(network, vectors, trainer, inputs)
+    network.layer.freeze()
+    config = trainer.config
+    texts = network.layer.to_euclidean(vectors).numpy()
+    return FittedModel(
+        network=network,
+        task=inputs.task,
+        quotes=_quotes(texts, rows, trainer),
+        columns=inputs.columns,
+        batch_size=config.batch_size,
+        bf16=config.predict_bf16,
+        device=str(config.device),
+    )
+
+
+def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
+    """Return the texts of prototypes, with purity and usage."""
+    data = trainer.data
+    targets, ids = data.training.targets, data.candidates.text_ids
+    return Quotes(
+        texts=tuple(data.texts[i] for i in rows),
+        train_indices=targets.rows[rows],
+        purities=measure_purity(rows, texts, targets.strata, ids),
+        usages=count_usage(rows, texts, ids),
+        projected=np.full(len(rows), trainer.config.projection),
+        redacted=np.full(len(rows), False),
+        ids=np.arange(len(rows)),
+    )
+
+
+def finish(
+    trainer: Trainer,
+    stopping: EarlyStopping | None,
+    callbacks: FitCallbacks,
+    inputs: FitInputs,
+    interrupted: bool,
+) -> FitResult:
+    """Finalize, whatever interrupts it, and collect what is warned of."""
+    try:
+        model = finalize(trainer.network, None, trainer, inputs)
+    except KeyboardInterrupt:  # what was learned is worth the few seconds
+        interrupted = True
+        model = finalize(trainer.network, None, trainer, inputs)
+    n_coincident, never_predicted = 0, []
+    try:
+        n_coincident = count_coincident(*_positions(model))
+        never_predicted = find_never_predicted(model, trainer, stopping)
+        with preserved_rng_state(inputs.device):
+            callbacks.on_fit_end(model)
+    except KeyboardInterrupt:  # all is learned
+        interrupted = True
+    return FitResult(
+        model,
+        trainer.config,
+        trainer.history,
+        interrupted,
+        n_coincident,
+        never_predicted,
+    )
+
+
+def _positions(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
+    """Return where prototypes are, and their strata."""
+    layer = model.layer
+    strata = model.task.strata_of(layer.values.numpy())
+    return layer.to_euclidean(layer.vectors).numpy(), strata
+
+
+def find_never_predicted(
+    model: FittedModel, trainer: Trainer, stopping: EarlyStopping | None
+) -> list[Any]:
+    """Return the labels of held-out texts that are predicted for none of them.
+
+    Without early stopping it uses the training texts that are not prototypes, most of
+    which a model soon memorizes.
+    """
+    data = trainer.data
+    if stopping is not None:
+        assert data.validation is not None
+        vectors, values = stopping.vectors, data.validation.targets.values
+    else:
+        ids = data.candidates.text_ids
+        quoted = ids[np.isin(data.training.targets.rows, model.quotes.train_indices)]
+        others = np.flatnonzero(~np.isin(ids, quoted))
+        vectors = trainer.vectors()[others]
+        values = data.training.targets.values[others]
+    if not len(values):
+        return []
+    outputs = model.network.layer.outputs_of(vectors).numpy()
+    return model.task.never_predicted(outputs, values)

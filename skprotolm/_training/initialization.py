@@ -1,45 +1,78 @@
-"""Where prototypes are placed: cluster centres of their class, or random points."""
+"""Where prototypes start: at clusters of their stratum, or at random points."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from skprotolm._training.projection import N_NEIGHBOURS
-
-# Of n_prototypes="auto": in all; the fewest and most a class; of few texts, the fewest
-# of all, and how many texts each is to have.
-_IN_ALL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
-_FEWEST_OF_ALL, _TEXTS_EACH = 2, 8
-_SAMPLE = 5000  # texts that clearness looks at
-# Clusters start at least so far from their class's mean, as a share of the way.
-_LEAST_SPREAD = 0.1
+from skprotolm._config import FitConfig
+from skprotolm._network.proto_lm import InverseDistanceLayer
+from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.readouts import ClassReadout
+from skprotolm._training.splits import FitData
 
 
-def kmeans_start(
+def initialize_mixture(data: FitData, config: FitConfig, seed: int) -> PrototypeLayer:
+    """Start prototypes at the clusters of each stratum, shrunk towards its mean."""
+    targets, counts = data.training.targets, config.prototype_counts
+    centers = cluster_centers(
+        data.vectors.numpy(), targets.strata, targets.weights, counts, seed
+    )
+    vectors = shrink_to_means(centers, counts, config.spread)
+    readout = ClassReadout(data.task.n_outputs, config.sharpness)
+    layer = MixtureLayer(
+        torch.from_numpy(vectors),
+        _initial_values(data, counts),
+        readout,
+        sharpness=config.sharpness,
+    )
+    values, weights = map(torch.from_numpy, (targets.values, targets.weights))
+    readout.initialize(values, weights)
+    return layer
+
+
+def initialize_published(data: FitData, config: FitConfig, seed: int) -> PrototypeLayer:
+    """Start prototypes at points of a standard normal distribution, as published."""
+    counts = config.prototype_counts
+    shape = (sum(counts), data.vectors.shape[1])
+    vectors = torch.randn(*shape, dtype=torch.float32).to(data.vectors)
+    values = _initial_values(data, counts)
+    return InverseDistanceLayer(vectors, values, n_classes=data.task.n_outputs)
+
+
+INITIALIZERS = {"mixture": initialize_mixture, "proto-lm": initialize_published}
+
+
+def _initial_values(data: FitData, counts: Sequence[int]) -> Tensor:
+    """Return the values (M, ...) of prototypes, stratum after stratum."""
+    targets = data.training.targets
+    first_rows = np.unique(targets.strata, return_index=True)[1]
+    return torch.from_numpy(np.repeat(targets.values[first_rows], counts, axis=0))
+
+
+def cluster_centers(
     vectors: np.ndarray,
-    codes: np.ndarray,
+    strata: np.ndarray,
     weights: np.ndarray,
-    counts: list[int],
+    counts: Sequence[int],
     seed: int,
 ) -> np.ndarray:
-    """Return the centres of each class's k-means clusters, class after class.
+    """Return the centers of each stratum's k-means clusters, stratum after stratum.
 
     Parameters
     ----------
     vectors : ndarray of shape (n, H)
         Text vectors; they are clustered by direction.
-    codes, weights : ndarray of shape (n,)
-    counts : list of int
-        Prototypes a class.
+    strata, weights : ndarray of shape (n,)
+    counts : sequence of int
+        Clusters per stratum.
     seed : int
 
     Returns
@@ -48,113 +81,50 @@ def kmeans_start(
     """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)
-    # More than two threads add up in the order in which they finish, so that the last
-    # bits would differ from fit to fit. The limit is set once, since setting it
-    # searches all loaded libraries: per class, it took as long as k-means itself.
+    # More than two threads add in the order in which they finish, so that the last bits
+    # would differ between fits. The limit is set once, since setting it searches all
+    # loaded libraries: per stratum, it took as long as k-means itself.
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-        # Distinct texts can have one vector; the centers then coincide, which the
-        # warning about prototypes reports if it lasts.
+        # Distinct texts can have one vector; centers then coincide, which is warned of
+        # after the fit if it lasts.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        centres = [
-            _class_centers(unit[codes == code], weights[codes == code], count, seed)
-            for code, count in enumerate(counts)
+        centers = [
+            _centers(unit[strata == stratum], weights[strata == stratum], count, seed)
+            for stratum, count in enumerate(counts)
         ]
-    return np.concatenate(centres).astype(vectors.dtype)
+    return np.concatenate(centers).astype(vectors.dtype)
 
 
-def _class_centers(
+def _centers(
     unit: np.ndarray, weights: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
-    """Return the centers of one class's k-means clusters, (count, H)."""
-    if count == 1:  # what k-means finds, without its overhead
+    """Return the centers of one stratum's k-means clusters, (count, H)."""
+    if count == 1:  # the result of k-means, without its overhead
         return np.average(unit, axis=0, weights=weights, keepdims=True)
     kmeans = KMeans(count, n_init=1, random_state=seed)
     return kmeans.fit(unit, sample_weight=weights).cluster_centers_
 
 
-def gathered(centres: np.ndarray, counts: list[int], clear: float) -> np.ndarray:
-    """Move each class's centres towards their mean, as far as classes are not clear.
+def shrink_to_means(
+    centers: np.ndarray, counts: Sequence[int], spread: float
+) -> np.ndarray:
+    """Move centers towards the mean of their stratum, to a fraction of the distance.
 
-    Where the pretrained encoder does not tell the classes, clusters of a class are
-    subjects, and which of two subjects' centres is nearer says nothing of the class:
-    training has another direction to learn for each of them. From near their mean, all
-    prototypes of a class learn the same one first, as a linear head does. Where the
-    encoder tells the classes, as 77 intents, clusters as they are do better.
-
-    Parameters
-    ----------
-    centres : ndarray of shape (M, H)
-        Class after class.
-    counts : list of int
-        Prototypes a class.
-    clear : float
-        Of the classes, see `clearness`.
-    """
-    spread = max(_LEAST_SPREAD, clear)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    means = np.stack(
-        [centres[owner == code].mean(axis=0) for code in range(len(counts))]
-    )
-    return means[owner] + spread * (centres - means[owner])
-
-
-def automatic_counts(most: list[int], codes: np.ndarray, clear: float) -> list[int]:
-    """Choose how many prototypes a class begins with under ``n_prototypes="auto"``.
-
-    About sixteen in all, so that a handful carries a prediction, but three a class, and
-    of each eight texts of a class one: clusters of few texts are accidents. Two at
-    least, or an explanation would have nothing to choose. Up to ten a class where the
-    pretrained encoder tells the classes already: there, what is near in reading is near
-    in label, and more prototypes are more accurate (77 intents); where it does not,
-    each is one more noisy text (five grades of sentiment).
+    Where the frozen encoder does not separate the labels, clusters of a class are
+    topics, and the nearest center says nothing about the class: training has another
+    direction to learn for each. Starting near their mean, all prototypes of a class
+    first learn the same direction, as a linear head does. Where the encoder separates
+    the labels, as with 77 intents, unshrunk clusters are better.
 
     Parameters
     ----------
-    most : list of int
-        At most so many, a class.
-    codes : ndarray of shape (n,), int
-        The classes of the distinct texts.
-    clear : float
-        Of the classes, see `clearness`.
+    centers : ndarray of shape (M, H)
+        Stratum after stratum.
+    counts : sequence of int
+        Centers per stratum.
+    spread : float
+        The fraction of the distance that is kept.
     """
-    usual = max(_FEWEST, _IN_ALL // len(most))
-    clearly = round(MOST_PROTOTYPES * clear)
-    n_texts = np.bincount(codes, minlength=len(most)).tolist()
-    counts = [
-        max(_FEWEST_OF_ALL, clearly, min(usual, n // _TEXTS_EACH)) for n in n_texts
-    ]
-    return [min(*pair) for pair in zip(counts, most, strict=True)]
-
-
-def clearness(vectors: np.ndarray, codes: np.ndarray, seed: int) -> float:
-    """Return how much of a text's class its nearest texts tell: 0 as chance, 1 all.
-
-    As for a prototype's purity, those are the min(10, n_c − 1) nearest others, n_c the
-    texts of its class; chance is the share of its class among the others.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n, P)
-        The pretrained encoder's sentence vectors, of distinct texts.
-    codes : ndarray of shape (n,), int
-    seed : int
-        Of the texts that are looked at, where there are many.
-    """
-    rows = np.random.RandomState(seed).permutation(len(codes))[:_SAMPLE]
-    unit, codes = normalize(vectors[rows]), codes[rows]
-    mates = np.bincount(codes)[codes] - 1
-    if not mates.any():
-        return 0.0
-    k = min(N_NEIGHBOURS, int(mates.max()))
-    near = NearestNeighbors(n_neighbors=k).fit(unit).kneighbors(return_distance=False)
-    asked = np.arange(k) < mates[:, None]
-    agree = (codes[near] == codes[:, None]) & asked
-    used = mates > 0
-    agreement = np.mean(agree[used].sum(axis=1) / asked[used].sum(axis=1))
-    chance = np.mean(mates[used] / (len(rows) - 1))
-    return float(max(0.0, (agreement - chance) / max(1 - chance, 1e-9)))
-
-
-def normal_start(n_prototypes: int, like: Tensor) -> Tensor:
-    """Return points from a standard normal distribution, as published."""
-    return torch.randn(n_prototypes, like.shape[1], dtype=torch.float32).to(like)
+    strata = np.repeat(np.arange(len(counts)), counts)
+    means = np.stack([centers[strata == c].mean(axis=0) for c in range(len(counts))])
+    return means[strata] + spread * (centers - means[strata])

@@ -1,125 +1,143 @@
-"""What is left to learn once prototypes stand on texts: priors and biases."""
+"""Recalibration by distillation: priors and biases once prototypes are texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.readouts import grouped_logsumexp
+from skprotolm._training.splits import FitData
 
-_SAMPLE = 5000  # texts that are looked at, or fewer,
-_NUMBERS = 20_000_000  # where prototypes are so many that these are not enough
+_SAMPLE = 5000  # texts, or fewer,
+_NUMBERS = 20_000_000  # where there are so many prototypes that this many cosines
 _STEPS = 30
-_PENALTY = 0.01  # on the mean squared distance from the learned parameters
+_PENALTY = 0.01  # on the mean squared change of the parameters
 
 
-class TrainingTexts(NamedTuple):
-    """The training texts, as a projection finds them."""
-
-    vectors: Tensor  # (n, H)
-    ids: np.ndarray  # (n,) which distinct text each is
-    codes: np.ndarray  # (n,)
-    weights: np.ndarray  # (n,)
-
-
-def refit(
+def recalibrate(
     layer: MixtureLayer,
-    texts: TrainingTexts,
+    data: FitData,
+    vectors: Tensor,
     quoted: np.ndarray,
     learned: Tensor,
     seed: int,
+    *,
+    max_numbers: int = _NUMBERS,
+    max_texts: int = _SAMPLE,
 ) -> None:
-    """Let a layer say of texts what it said with its learned vectors, as far as it can.
+    """Make the projected model match the learned one, in place.
 
-    A text stands beside the place that was learned for it, so its class would be
-    predicted a little too often or too rarely. The logits l of the priors, which are
-    their softmax inside each class, and the biases are moved to the least
+    A text lies beside the position that was learned for it, so that its class would be
+    predicted slightly too often or too rarely. The logits l of the priors, which are
+    their softmax inside each class, and the biases b minimize
 
         Σ_b w_b·KL(p_b with learned vectors ‖ p_b with texts) / B
         + 0.01·(Σ_j (change of l_j)² / M + Σ_c (change of b_c)² / C)
 
-    where no text is compared with itself: to itself it is like no other. The classes
-    compared are those for which another text speaks. No label is asked for. (ProtoPNet
-    fits its last layer anew by the labels: Chen et al. 2019.) With a tenth of the
-    penalty, few prototypes get all the prior of a class, and the text that is quoted
-    first is less like the one explained.
+    where no text is compared with itself, to which it is more similar than to any
+    other. The step uses no labels. (ProtoPNet retrains its last layer on the labels:
+    Chen et al. 2019.) With a tenth of the penalty, few prototypes get the whole prior
+    of a class, and the text that is quoted first is less like the one explained.
 
     Parameters
     ----------
     layer : MixtureLayer
         Its vectors are those of texts.
-    texts : TrainingTexts
+    data : FitData
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
     quoted : ndarray of shape (M,)
-        The id of each prototype's text.
-    learned : Tensor of shape (n, C)
-        The scores that the layer gave the texts with its learned vectors.
+        The row of each prototype's text.
+    learned : Tensor of shape (n, L)
+        The outputs of the training texts under the learned vectors.
     seed : int
-        Of the texts that are looked at, where there are many.
+        Of the sample, where there are many texts.
+    max_numbers, max_texts : int
+        At most as many cosines and texts are used.
     """
-    rows = _looked_at(texts.codes, max(1, _NUMBERS // layer.members.numel()), seed)
+    targets, ids = data.training.targets, data.candidates.text_ids
     exact = layer.exact()
-    assert isinstance(exact, MixtureLayer)
-    cosines = exact.similarities(texts.vectors[rows].cpu().double())
-    itself = torch.from_numpy(texts.ids[rows, None] == quoted)
-    cosines = cosines.masked_fill(itself, -torch.inf)
-    # A text that is the one prototype of its class says nothing of it.
-    used = _scores_of_others(exact, cosines, itself).isfinite().all(dim=1)
-    cosines, itself, rows = cosines[used], itself[used], rows[used.numpy()]
-    # The others would speak against a class that nothing speaks for.
-    heard = np.unique(texts.codes[rows])
-    if len(heard) < 2:
+    n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
+    rows = _sample(targets.strata, n_texts, seed)
+    cosines = exact.cosines(vectors[rows].cpu().double())
+    itself = torch.from_numpy(ids[rows, None] == ids[quoted])
+    # Without the text itself, a class whose only prototype it is has no evidence.
+    is_usable = outputs_without_itself(exact, cosines, itself).isfinite().all(dim=1)
+    cosines, itself = cosines[is_usable], itself[is_usable]
+    rows = rows[is_usable.numpy()]
+    if not len(rows):
         return
-    targets = learned[rows][:, heard].cpu().double().log_softmax(dim=1)
-    weights = torch.from_numpy(texts.weights[rows]).double()
+    expected = learned[rows].cpu().double()
+    values = torch.from_numpy(targets.values[rows])
+    weights = torch.from_numpy(targets.weights[rows]).double()
 
     def divergence() -> Tensor:
-        said = _scores_of_others(exact, cosines, itself)[:, heard].log_softmax(dim=1)
-        gaps = F.kl_div(said, targets, log_target=True, reduction="none")
-        return (weights * gaps.sum(dim=1)).mean()
+        outputs = outputs_without_itself(exact, cosines, itself)
+        return exact.readout.divergence(outputs, expected, values, weights)
 
-    _solve([exact.prior_logits, exact.bias], divergence)
-    with torch.no_grad():
-        layer.prior_logits.copy_(exact.prior_logits)
-        layer.bias.copy_(exact.bias)
+    _minimize(divergence, [exact.prior_logits, *exact.readout.calibrated()])
+    layer.load_state_dict(exact.state_dict())
 
 
-def _looked_at(codes: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Draw the rows of the texts that are looked at; no class is left out."""
-    order = np.random.RandomState(seed).permutation(len(codes))
-    drawn = order[: min(_SAMPLE, most)]
-    return np.append(drawn, order[~np.isin(codes[order], codes[drawn])])
+def keep(layer: PrototypeLayer, *arguments: object) -> None:
+    """Leave a layer as it is, as published."""
 
 
-def _scores_of_others(layer: MixtureLayer, cosines: Tensor, itself: Tensor) -> Tensor:
-    """Return scores (n, C) of texts whose cosine to themselves is minus infinity.
+RECALIBRATION: dict[str, Callable[..., None]] = {
+    "mixture": recalibrate,
+    "proto-lm": keep,
+}
 
-    In the class of such a text the priors of the others count as if they summed to 1,
-    or it would be less likely with fewer prototypes, however near they are.
+
+def _sample(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
+    """Draw rows of texts, and add all texts of strata without a drawn one."""
+    order = np.random.RandomState(seed).permutation(len(strata))
+    drawn = order[:n_texts]
+    return np.append(drawn, order[~np.isin(strata[order], strata[drawn])])
+
+
+def outputs_without_itself(
+    layer: MixtureLayer, cosines: Tensor, itself: Tensor
+) -> Tensor:
+    """Return outputs (n, L) of texts without the prototypes that quote them.
+
+    The priors of the other prototypes of the group are rescaled to sum to 1: otherwise
+    a class of fewer prototypes would be less likely, however near they are.
+
+    Parameters
+    ----------
+    layer : MixtureLayer
+        Its priors are not fixed.
+    cosines : Tensor of shape (n, M)
+    itself : Tensor of shape (n, M), bool
+        Which prototypes quote the text itself.
     """
-    own = itself.any(dim=1).nonzero().flatten()
-    priors = layer.log_priors(cosines).expand(len(own), -1)
-    left, _ = layer.evidence(priors.masked_fill(itself[own], -torch.inf))
-    scale = layer.concentration(cosines) / layer.sharpness
-    return layer.scores(cosines).index_add(0, own, -scale * left)
+    quoting = itself.any(dim=1).nonzero().flatten()
+    groups = layer.groups
+    log_priors = layer.log_priors(cosines).expand(len(quoting), -1)
+    others = log_priors.masked_fill(itself[quoting], -torch.inf)
+    remaining = grouped_logsumexp(others, groups, layer.readout.n_groups)
+    evidence = layer.evidence(cosines).masked_fill(itself, -torch.inf)
+    evidence = evidence.index_add(0, quoting, -remaining[:, groups])
+    return layer.readout(evidence, layer.values)
 
 
-def _solve(moved: list[Tensor], distance: Callable[[], Tensor]) -> None:
-    """Move parameters to the least of a distance and a penalty on their change."""
-    before = [parameter.clone() for parameter in moved]
+def _minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:
+    """Minimize a distance and a penalty on the change of the parameters, in place."""
+    before = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.LBFGS(
-        [parameter.requires_grad_() for parameter in moved],
+        [parameter.requires_grad_() for parameter in parameters],
         max_iter=_STEPS,
         line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        pairs = zip(moved, before, strict=True)
+        pairs = zip(parameters, before, strict=True)
         changes = torch.stack([(now - then).square().mean() for now, then in pairs])
         total = distance() + _PENALTY * changes.sum()
         total.backward()

@@ -1,10 +1,9 @@
-"""The training loop: epoch, step and optimiser."""
+"""The training loop: epochs, steps and optimizer, in one state that can be saved."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,65 +12,185 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
-from skprotolm._config import Settings
+from skprotolm._config import FitConfig
 from skprotolm._network.batching import training_batches
-from skprotolm._network.network import ProtoLM
+from skprotolm._network.network import Network, text_vectors
+from skprotolm._network.prototypes import Batch
 from skprotolm._network.token_vectors import ReadTexts
-from skprotolm._training.formulations import Formulation, Step
+from skprotolm._runtime import device_rng_state, set_device_rng_state
+from skprotolm._training.splits import FitData
 
 _MAX_GRADIENT_NORM = 1.0
-# learning_rate="auto": of encoders as wide as MiniLM, on which it was chosen.
-_RATE, _WIDTH = 1e-4, 384
-_ENOUGH = 500  # texts for the whole rate
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """The texts that training sees, one entry per text."""
+class Trainer:
+    """One training run, from step to step.
 
-    texts: ReadTexts
-    codes: Tensor  # (n,)
-    weights: Tensor  # (n,) of mean 1
-    pretrained: Tensor  # (n, P), the pretrained encoder's sentence vectors
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-
-def encoder_rate(learning_rate: Any, hidden_size: int, n_texts: int) -> float:
-    """Return the encoder's rate; "auto" falls with the width, as usual rates do.
-
-    It gives 1e-4 up to a width of 384, 5e-5 at 768, and 3.75e-5 at 1024; with fewer
-    than 500 texts less, by the root of their number, since what so few say of the
-    classes is soon learned by heart.
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    data : FitData
+    config : FitConfig
+        Resolved.
+    seed : int
+        Of the order of the texts.
     """
-    if learning_rate != "auto":
-        return float(learning_rate)
-    fewer = min(1.0, math.sqrt(n_texts / _ENOUGH))
-    return _RATE * min(1.0, _WIDTH / hidden_size) * fewer
+
+    def __init__(self, network: Network, data: FitData, config: FitConfig, seed: int):
+        self.network = network
+        self.data = data
+        self.config = config
+        self.history: list[dict[str, float]] = []
+        self.n_steps = 0  # taken in all
+        self.batch = 0  # of the epoch, the next one
+        self.totals: dict[str, Any] = {}  # of the epoch's loss and its terms
+        self.rng = np.random.RandomState(seed)  # as the epoch began
+        n_texts = len(data.training.targets.rows)
+        self.steps_per_epoch = math.ceil(n_texts / config.batch_size)
+        self.optimizer = make_optimizer(network, config)
+        n_steps = config.max_epochs * self.steps_per_epoch
+        self.schedule = make_schedule(self.optimizer, n_steps, config.warmup_fraction)
+        self._vectors: Tensor | None = data.vectors
+
+    def run_epoch(self, bar: tqdm) -> dict[str, float]:
+        """Train on every text once, and return the means of the epoch.
+
+        It goes on where an interrupted epoch was.
+        """
+        self.network.train()
+        self._vectors = None
+        started, first = time.perf_counter(), self.batch
+        rates = [float(rate) for rate in self.schedule.get_last_lr()]
+        lengths = self.data.training.source.lengths
+        rng = np.random.RandomState()
+        rng.set_state(self.rng.get_state())
+        batches = training_batches(lengths, self.config.batch_size, rng)
+        for rows in batches[first:]:
+            for name, value in self._step(rows).items():
+                self.totals[name] = self.totals.get(name, 0) + value * len(rows)
+            self.batch += 1
+            bar.update()
+        seconds = time.perf_counter() - started
+        figures = {
+            name: float(total) / len(lengths) for name, total in self.totals.items()
+        }
+        if not math.isfinite(figures["loss"]):
+            raise_diverged(self.config)
+        figures["learning_rate"] = rates[0] if len(rates) > 1 else 0.0
+        figures["head_learning_rate"] = rates[-1]
+        figures["texts_per_second"] = sum(map(len, batches[first:])) / seconds
+        self.rng, self.batch, self.totals = rng, 0, {}
+        return {"epoch": len(self.history) + 1, **figures}
+
+    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Take one optimizer step; return the loss and its unweighted terms."""
+        network, targets = self.network, self.data.training.targets
+        s, output = network(*self.data.training.source.read(network.encoder, rows))
+        values = torch.from_numpy(targets.values[rows]).to(s.device)
+        own_mask = self.data.task.own_mask
+        batch = Batch(
+            s,
+            values,
+            torch.from_numpy(targets.weights[rows]).to(s),
+            self.data.pretrained[torch.from_numpy(rows)].to(s.device),
+            own_mask(values, network.layer.values),
+            own_mask(values, values),
+        )
+        terms = network.layer.losses(output, batch, self.config)
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._clip_gradients()
+        self.optimizer.step()
+        self.schedule.step()
+        self.n_steps += 1
+        return {
+            "loss": loss.detach(),
+            **{name: term.detach() for name, (_, term) in terms.items()},
+        }
+
+    def _clip_gradients(self) -> None:
+        groups = self.optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
+
+    def vectors(self) -> Tensor:
+        """Return the training texts' vectors (n, H) under the present weights."""
+        if self._vectors is None:
+            self._vectors = finite_vectors(
+                self.network, self.data.training.source, self.config
+            )
+        return self._vectors
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Put trainable weights back, as `trainable_weights` returned them."""
+        self.network.load_state_dict(weights, strict=False)
+        self._vectors = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run needs to go on, bit by bit, in another process."""
+        return {
+            "weights": trainable_weights(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random_state": self.rng.get_state(),
+            "torch_random_state": device_rng_state(self.network.encoder.device),
+            "history": [dict(epoch) for epoch in self.history],
+            "n_steps": self.n_steps,
+            "batch": self.batch,
+            "totals": {name: float(total) for name, total in self.totals.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of another run of the same fit."""
+        self.load_weights(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.rng.set_state(state["random_state"])
+        set_device_rng_state(self.network.encoder.device, state["torch_random_state"])
+        self.history = [dict(epoch) for epoch in state["history"]]
+        self.n_steps, self.batch = state["n_steps"], state["batch"]
+        self.totals = dict(state["totals"])
 
 
-def make_optimizer(
-    encoder: nn.Module, head: nn.Module, settings: Settings
-) -> torch.optim.AdamW:
-    """Build AdamW with a rate each for encoder and head; the head has no decay."""
-    trained = [p for p in encoder.parameters() if p.requires_grad]
+def trainable_weights(network: Network) -> dict[str, Tensor]:
+    """Return copies of what training changes: trainable weights and buffers."""
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    return {
+        name: tensor.clone()
+        for name, tensor in network.state_dict().items()
+        if name not in frozen
+    }
+
+
+def finite_vectors(network: Network, texts: ReadTexts, config: FitConfig) -> Tensor:
+    """Return text vectors; a last step that ruined the weights shows only here."""
+    vectors = text_vectors(network, texts, config.batch_size)
+    if not (vectors.isfinite().all() and network.layer.vectors.isfinite().all()):
+        raise_diverged(config)
+    return vectors
+
+
+def make_optimizer(network: Network, config: FitConfig) -> torch.optim.AdamW:
+    """Build AdamW with one rate for the encoder and one for the head.
+
+    Biases, norms and the head have no weight decay.
+    """
+    trained = [p for p in network.encoder.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim <= 1]  # biases and norms: no decay
+    biases = [p for p in trained if p.ndim <= 1]
+    head = [*network.attention.parameters(), *network.layer.parameters()]
+    rate, head_rate = config.learning_rate, config.head_learning_rate
     groups = [
-        {"params": matrices, "lr": settings.learning_rate},
-        {"params": vectors, "lr": settings.learning_rate, "weight_decay": 0.0},
-        {
-            "params": list(head.parameters()),
-            "lr": settings.head_learning_rate,
-            "weight_decay": 0.0,
-        },
+        {"params": matrices, "lr": rate},
+        {"params": biases, "lr": rate, "weight_decay": 0.0},
+        {"params": head, "lr": head_rate, "weight_decay": 0.0},
     ]
-    fused = next(head.parameters()).device.type in ("cpu", "cuda")
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
-        weight_decay=settings.weight_decay,
-        fused=fused,
+        weight_decay=config.weight_decay,
+        fused=head[0].device.type in ("cpu", "cuda"),
     )
 
 
@@ -89,89 +208,11 @@ def make_schedule(
     return LambdaLR(optimizer, factor)
 
 
-class Trainer:
-    """All that one training run carries from step to step."""
-
-    def __init__(
-        self,
-        model: ProtoLM,
-        data: TrainingSet,
-        formulation: Formulation,
-        settings: Settings,
-        *,
-        n_epochs: int,
-        rng: np.random.RandomState,
-    ):
-        self.model = model
-        self.data = data
-        self.formulation = formulation
-        self.settings = settings
-        self.rng = rng
-        self.n_steps_taken = 0
-        self.steps_an_epoch = math.ceil(len(data) / settings.batch_size)
-        self.optimizer = make_optimizer(model.encoder, model.head, settings)
-        self.schedule = make_schedule(
-            self.optimizer, n_epochs * self.steps_an_epoch, settings.warmup_fraction
-        )
-
-    def run_epoch(self, bar: tqdm) -> dict[str, float]:
-        """Train on every text once and return the means of the epoch's figures."""
-        self.model.train()
-        started = time.perf_counter()
-        rate = [float(rate) for rate in self.schedule.get_last_lr()]
-        totals: dict[str, Tensor] = {}
-        lengths = self.data.texts.lengths
-        batches = training_batches(lengths, self.settings.batch_size, self.rng)
-        for rows in batches:
-            for name, value in self._step(rows).items():
-                totals[name] = totals.get(name, 0) + value * len(rows)
-            bar.update()
-        seconds = time.perf_counter() - started
-        figures: dict[str, float] = {
-            name: float(total) / len(self.data) for name, total in totals.items()
-        }
-        if not math.isfinite(figures["loss"]):
-            raise_diverged(self.settings)
-        figures["learning_rate"] = rate[0] if len(rate) > 1 else 0.0
-        figures["head_learning_rate"] = rate[-1]
-        figures["texts_per_second"] = len(self.data) / seconds
-        return figures
-
-    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Take one optimiser step; return the loss and its unweighted terms."""
-        encoder, head = self.model.encoder, self.model.head
-        s, output = head(*self.data.texts.read(encoder, rows))
-        some = torch.from_numpy(rows)
-        codes, weights, pretrained = (
-            values[some].to(encoder.device)
-            for values in (self.data.codes, self.data.weights, self.data.pretrained)
-        )
-        step = Step(s, output, codes, weights, pretrained)
-        terms = self.formulation.losses(step, head.layer, self.settings)
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self._clip_gradients()
-        self.optimizer.step()
-        self.schedule.step()
-        self.n_steps_taken += 1
-        return {
-            "loss": loss.detach(),
-            **{name: term.detach() for name, (_, term) in terms.items()},
-        }
-
-    def _clip_gradients(self) -> None:
-        parameters = [
-            p for group in self.optimizer.param_groups for p in group["params"]
-        ]
-        nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
-
-
-def raise_diverged(settings: Settings) -> NoReturn:
-    """Say that the weights are lost, and what to change."""
+def raise_diverged(config: FitConfig) -> NoReturn:
+    """Raise an error that names what to change."""
     raise ValueError(
         f"Training diverged: the loss or the weights are no longer finite. Use a "
-        f"smaller learning_rate (now {settings.learning_rate}) or head_learning_rate "
-        f"(now {settings.head_learning_rate}), or less diversity, preservation or "
+        f"smaller learning_rate (now {config.learning_rate}) or head_learning_rate "
+        f"(now {config.head_learning_rate}), or less diversity, preservation or "
         f"weight_decay, if these were raised."
     )

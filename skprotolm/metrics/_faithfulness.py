@@ -265,7 +265,7 @@ def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.nd
     # Quiet, since nobody passed these texts: words may be cut in their middle.
     state = clf._fitted_model()
     tokenized = state.tokenize(distinct, quiet=True)
-    [scores] = state.read(tokenized, lambda s: (state.layer(s).scores,))
+    [scores] = state.read(tokenized, lambda s: (state.layer(s).outputs,))
     found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
     found = found.reshape(len(explanations), -1, found.shape[1])
     labels = explanations[0].classes.tolist()
@@ -380,7 +380,7 @@ def measure_prototypes(
         gone = order[some:] if keep else order[:some]
         edited = copy.copy(clf)  # edits give it another state, and change none
         edited.remove_prototypes(gone.tolist())
-        scores = edited._fitted_model().layer(vector[None]).scores
+        scores = edited._fitted_model().layer(vector[None]).outputs
         code = e.classes.tolist().index(e.prediction)
         left = float(scores.softmax(dim=1)[0, code])
         drops.append(e.class_probabilities[code] - left)

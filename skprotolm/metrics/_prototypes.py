@@ -12,7 +12,7 @@ from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._data.targets import one_code_each
 from skprotolm._network.encoder import frozen_vectors
 from skprotolm._records.explanations import Explanations
-from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
+from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 
 # Prototypes whose likeness to a text differs by less are equally like it.
 _NO_CHOICE = 1e-6
@@ -20,7 +20,7 @@ _NO_CHOICE = 1e-6
 
 @np.errstate(under="ignore")
 def prototype_purity(
-    clf: Any, X: Any = None, y: Any = None, *, k: int = N_NEIGHBOURS
+    clf: Any, X: Any = None, y: Any = None, *, k: int = N_NEIGHBORS
 ) -> np.ndarray:
     """Measure how many of the texts around each prototype are of its class.
 

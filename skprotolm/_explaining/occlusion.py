@@ -1,0 +1,74 @@
+"""Occlusion: how far the explained value falls without each word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from skprotolm._fitted import FittedModel
+from skprotolm._records.explanations import Explanation
+from skprotolm._records.words import replace_words, unread
+
+_MAX_TEXTS = 1024  # texts with a word left out that are held in memory
+
+
+def occlude(
+    model: FittedModel, explanations: list[Explanation], index: np.ndarray
+) -> list[Explanation]:
+    """Score each word by how far the explained value falls without it.
+
+    Parameters
+    ----------
+    model : FittedModel
+    explanations : list of Explanation, length n
+    index : ndarray of shape (n,), int
+        The output that each explains.
+    """
+    occluded: list[Explanation] = []
+    start = n_words = 0
+    for stop, e in enumerate(explanations, start=1):
+        n_words += len(e.word_offsets)
+        if n_words >= _MAX_TEXTS or stop == len(explanations):
+            some = slice(start, stop)
+            occluded += _occlude_some(model, explanations[some], index[some])
+            start, n_words = stop, 0
+    return occluded
+
+
+def _occlude_some(
+    model: FittedModel, explanations: list[Explanation], index: np.ndarray
+) -> list[Explanation]:
+    texts: Any = [text for e in explanations for text in _without_each_word(e)]
+    if not texts:
+        return explanations
+    counts = [len(e.word_offsets) for e in explanations]
+    outputs = model.layer_outputs(texts, quiet=True).outputs
+    repeated = torch.from_numpy(np.repeat(index, counts))
+    without = model.layer.explained(outputs, repeated).numpy()
+    return [
+        _with_word_scores(e, e.log_odds - values)
+        for e, values in zip(
+            explanations, np.split(without, np.cumsum(counts)[:-1]), strict=True
+        )
+    ]
+
+
+def _without_each_word(e: Explanation) -> list[Any]:
+    spans = e.word_offsets.tolist()
+    unread_spans = unread(e.text, spans)
+    return [replace_words(e.text, [span], left_out=unread_spans) for span in spans]
+
+
+def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
+    """Distribute each word's score evenly over its tokens."""
+    word_ids = e._words.owners
+    scores = (word_scores / np.bincount(word_ids))[word_ids]
+    base_value = e.base_value
+    if e.unit.has_token_sums:
+        base_value = e.log_odds - float(scores.sum())
+    return replace(
+        e, token_scores=scores, token_method="occlusion", base_value=base_value
+    )

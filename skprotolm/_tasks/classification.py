@@ -1,0 +1,114 @@
+"""One class per text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from skprotolm._data.targets import class_codes, encode_targets, one_code_each
+from skprotolm._tasks.base import Targets, Task
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationTask(Task):
+    """One class per text; its value, and its stratum, is the class's index."""
+
+    classes: np.ndarray  # (C,), sorted labels
+
+    def __post_init__(self) -> None:
+        self.classes.setflags(write=False)  # copies of the estimator share it
+
+    @classmethod
+    def from_labels(
+        cls, y: Any, n_texts: int, sample_weight: Any, class_weight: Any, name: str
+    ) -> tuple[ClassificationTask, Targets]:
+        """Validate y and the weights against n texts, and encode them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If y holds no labels, one class, or not one label per text, or a weight is
+            not usable.
+        """
+        encoded = encode_targets(y, n_texts, sample_weight, class_weight, name)
+        targets = Targets(encoded.codes, encoded.codes, encoded.weights, encoded.rows)
+        return cls(encoded.classes), targets
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    @property
+    def strata(self) -> list[Any]:
+        """The labels."""
+        return self.classes.tolist()
+
+    def own_mask(self, values: Any, prototype_values: Any) -> Any:
+        """Return which prototypes are of a text's class, (B, M)."""
+        return values[:, None] == prototype_values[None, :]
+
+    def score(
+        self, outputs: np.ndarray, values: np.ndarray, weights: np.ndarray
+    ) -> float:
+        """Return the weighted accuracy."""
+        return float(np.average(outputs.argmax(axis=1) == values, weights=weights))
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the label of the largest output of each text."""
+        return self.classes[outputs.argmax(axis=1)]
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs into class probabilities, (n, C)."""
+        return softmax(outputs, axis=1)
+
+    def labels(self, values: np.ndarray) -> np.ndarray:
+        """Return the label of each class index."""
+        return self.classes[values]
+
+    def strata_of(self, values: np.ndarray) -> np.ndarray:
+        """Return the class indices."""
+        return values
+
+    def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
+        """Return the class index of each label; other labels are refused."""
+        if n is None:
+            return class_codes(self.classes, name, labels)
+        return one_code_each(self.classes, name, labels, n)
+
+    def target_index(self, target: Any, n: int) -> np.ndarray:
+        """Return the class index of one label per text, or of one for all."""
+        return class_codes(self.classes, "target", target, n)
+
+    def require_prototypes(self, values: np.ndarray, action: str) -> None:
+        """Raise if a class would have no prototype."""
+        counts = np.bincount(values, minlength=len(self.classes))
+        if (counts == 0).any():
+            label = self.classes.tolist()[counts.argmin()]
+            raise ValueError(
+                f"The class {label!r} would have no prototype left if these were "
+                f"{action}, and no score; add one to it first."
+            )
+
+    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
+        """Return the labels in `values` that no output predicts."""
+        return self.classes[np.setdiff1d(values, outputs.argmax(axis=1))].tolist()
+
+    def describe(self, outputs: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:
+        """Return prediction, target, classes and their probabilities, per text."""
+        predictions = self.decode(outputs).tolist()
+        targets = self.classes[index].tolist()
+        return [
+            {
+                "prediction": prediction,
+                "target": target,
+                "classes": self.classes,
+                "class_probabilities": probabilities.copy(),
+            }
+            for prediction, target, probabilities in zip(
+                predictions, targets, self.probabilities(outputs), strict=True
+            )
+        ]

@@ -1,0 +1,60 @@
+"""Early stopping: the best weights by a score on held-out texts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skprotolm._config import FitConfig
+from skprotolm._network.network import Network
+from skprotolm._tasks.base import Task
+from skprotolm._training.splits import TextSet
+from skprotolm._training.trainer import finite_vectors, trainable_weights
+
+
+class EarlyStopping:
+    """The best weights so far, the untrained ones included.
+
+    Parameters
+    ----------
+    network : Network
+        Whose weights are scored.
+    validation : TextSet
+    task : Task
+    config : FitConfig
+    """
+
+    def __init__(
+        self, network: Network, validation: TextSet, task: Task, config: FitConfig
+    ):
+        self.network = network
+        self.validation = validation
+        self.task = task
+        self.config = config
+        self.score = -float("inf")
+        self.n_worse = 0  # epochs since the score last rose
+        self.is_best = True  # whether the network has the best weights now
+        self.weights: dict[str, Tensor] = {}
+        self.vectors = torch.empty(0)  # of the held-out texts, under the best weights
+
+    def update(self) -> float:
+        """Score the present weights, and keep them unless others were better.
+
+        Among equal scores the later weights are kept.
+        """
+        config, targets = self.config, self.validation.targets
+        s = finite_vectors(self.network, self.validation.source, config)
+        with torch.no_grad():
+            outputs = self.network.layer.outputs_of(s)
+        score = self.task.score(outputs.numpy(), targets.values, targets.weights)
+        self.n_worse = 0 if score > self.score else self.n_worse + 1
+        self.is_best = score >= self.score
+        if self.is_best:
+            self.score, self.vectors = score, s
+            self.weights = trainable_weights(self.network)
+        return score
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the score has not risen for `n_iter_no_change` epochs."""
+        return self.n_worse >= self.config.n_iter_no_change

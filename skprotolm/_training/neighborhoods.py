@@ -1,0 +1,119 @@
+"""What surrounds texts and prototypes: purity, usage, label agreement, duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+N_NEIGHBORS = 10  # of purity and of label agreement
+# For unit vectors ‖a − b‖² is 2 − 2·cos: cosines of 0.995 and 0.9.
+_COINCIDENT, NEAR_DUPLICATE = 0.01, 0.2
+_SAMPLE = 5000  # texts of which label agreement is computed
+
+
+def distinct_ids(values: Sequence[Any]) -> np.ndarray:
+    """Number distinct values in the order in which they come, (n,)."""
+    ids: dict[Any, int] = {}
+    return np.array([ids.setdefault(value, len(ids)) for value in values])
+
+
+def label_agreement(vectors: np.ndarray, strata: np.ndarray, seed: int) -> float:
+    """Return how well nearest neighbors share a stratum: 0 is chance, 1 always.
+
+    As for a prototype's purity, these are the min(10, n_c − 1) nearest other texts, n_c
+    the texts of the stratum; chance is the fraction of the stratum among the others.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, P)
+        The frozen encoder's sentence vectors, of distinct texts.
+    strata : ndarray of shape (n,), int
+    seed : int
+        Of the sample, where there are many texts.
+    """
+    rows = np.random.RandomState(seed).permutation(len(strata))[:_SAMPLE]
+    unit, strata = normalize(vectors[rows]), strata[rows]
+    n_mates = np.bincount(strata)[strata] - 1
+    if not n_mates.any():
+        return 0.0
+    k = min(N_NEIGHBORS, int(n_mates.max()))
+    near = NearestNeighbors(n_neighbors=k).fit(unit).kneighbors(return_distance=False)
+    counted = np.arange(k) < n_mates[:, None]
+    agree = (strata[near] == strata[:, None]) & counted
+    used = n_mates > 0
+    agreement = np.mean(agree[used].sum(axis=1) / counted[used].sum(axis=1))
+    chance = np.mean(n_mates[used] / (len(rows) - 1))
+    return float(max(0.0, (agreement - chance) / max(1 - chance, 1e-9)))
+
+
+def count_usage(
+    assigned: np.ndarray, texts: np.ndarray, text_ids: np.ndarray
+) -> np.ndarray:
+    """Count the other training texts whose nearest prototype each is, (M,).
+
+    Parameters
+    ----------
+    assigned : ndarray of shape (M,), int
+        The row of each prototype's text.
+    texts : ndarray of shape (n, H)
+        Vectors of the training texts, where distance is Euclidean.
+    text_ids : ndarray of shape (n,), int
+        Which distinct text each row holds.
+    """
+    nearest = pairwise_distances_argmin(texts, texts[assigned])
+    others = text_ids != text_ids[assigned[nearest]]
+    return np.bincount(nearest[others], minlength=len(assigned))
+
+
+def measure_purity(
+    assigned: np.ndarray, texts: np.ndarray, strata: np.ndarray, text_ids: np.ndarray
+) -> np.ndarray:
+    """Return the purity of each prototype, (M,), NaN where no other text counts.
+
+    It is the fraction of its own stratum among the min(10, n_c − 1) nearest other
+    training texts, n_c the distinct texts of the stratum. Further rows of the
+    prototype's own text do not count. Parameters are as in `count_usage`.
+    """
+    purities = np.full(len(assigned), np.nan)
+    sizes = [len(np.unique(text_ids[strata == c])) for c in range(strata.max() + 1)]
+    for j, row in enumerate(assigned):
+        k = min(N_NEIGHBORS, sizes[strata[row]] - 1)
+        if k:
+            distances = ((texts - texts[row]) ** 2).sum(axis=1)
+            distances[text_ids == text_ids[row]] = np.inf
+            near = np.argpartition(distances, k - 1)[:k]
+            purities[j] = np.mean(strata[near] == strata[row])
+    return purities
+
+
+def relative_gaps(vectors: np.ndarray) -> np.ndarray:
+    """Return ‖a − b‖² / (‖a‖·‖b‖) for all pairs, inf on the diagonal, (M, M)."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    scale = np.maximum(np.outer(lengths, lengths), np.finfo(vectors.dtype).tiny)
+    gaps = cdist(vectors, vectors, "sqeuclidean") / scale
+    np.fill_diagonal(gaps, np.inf)
+    return gaps
+
+
+def count_coincident(prototypes: np.ndarray, strata: np.ndarray) -> int:
+    """Count the prototypes that nearly coincide with an earlier one of their stratum.
+
+    Two do if ‖a − b‖² < 0.01·‖a‖·‖b‖: the model cannot tell their texts apart.
+
+    Parameters
+    ----------
+    prototypes : ndarray of shape (M, H)
+        Where distance is Euclidean.
+    strata : ndarray of shape (M,), int
+    """
+    count = 0
+    for stratum in np.unique(strata):
+        near = relative_gaps(prototypes[strata == stratum]) < _COINCIDENT
+        count += int(np.triu(near, k=1).any(axis=0).sum())
+    return count
