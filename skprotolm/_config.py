@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +31,12 @@ _SMOOTHING, _FEW, _MANY = 0.1, 128, 500
 _RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
 
 
-class Rule(NamedTuple):
+class Rule:
     """What a parameter must be, in words and as a test."""
 
-    words: str
-    allows: Callable[[Any], bool]
+    def __init__(self, words: str, allows: Callable[[Any], bool]):
+        self.words = words
+        self.allows = allows
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ class FittedModel:
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
         """Turn texts into token ids; warn about text that is not read, unless quiet."""
-        tokenizer = self.network.encoder.tokenizer
-        return tokenizer.tokenize(texts, with_offsets=with_offsets, quiet=quiet)
+        encoder = self.network.encoder
+        return encoder.tokenize(texts, with_offsets=with_offsets, quiet=quiet)
 
     def encode(self, tokenized: TokenizedTexts) -> Iterator[Encoded]:
         """Run texts up to their vectors, in batches by length."""

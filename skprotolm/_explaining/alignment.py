@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from skprotolm._explaining.attribution import token_similarities
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import NoSplitError, Splitter
 from skprotolm._records.prototypes import Text
@@ -18,21 +18,11 @@ from skprotolm._runtime import isolated_torch
 _CACHED = 64  # texts whose token vectors are kept
 
 
-class _Tokens(NamedTuple):
-    """The content tokens of one text."""
-
-    attention: Tensor  # (T,)
-    h: Tensor  # (T, H)
-    segments: np.ndarray  # (T,)
-    offsets: np.ndarray  # (T, 2)
-    unread: np.ndarray  # (T,)
-
-
 def make_splitter(model: FittedModel) -> Splitter:
     """Return what splits similarities on demand; it encodes each text once."""
-    tokens = lru_cache(maxsize=_CACHED)(lambda text: _encode_text(model, text))
+    weighted = lru_cache(maxsize=_CACHED)(lambda text: _weighted_tokens(model, text))
 
-    def quoted(j: int) -> Text:
+    def require_text(j: int) -> Text:
         if not model.quotes.projected[j]:
             raise NoSplitError(
                 f"Prototype {j} is not the vector of the text that it shows (a fit "
@@ -43,49 +33,51 @@ def make_splitter(model: FittedModel) -> Splitter:
 
     @isolated_torch()
     def similarities(text: Text) -> np.ndarray:
-        one = tokens(text)
-        with torch.inference_mode():
-            vectors = model.layer.vectors
-            return token_similarities(one.attention, one.h, vectors).numpy()
+        return token_similarities(weighted(text), model.layer.vectors).numpy()
 
     @isolated_torch()
     def pairs(text: Text, j: int) -> np.ndarray:
-        one, other = tokens(text), tokens(quoted(j))
-        with torch.inference_mode():
-            return align(one.attention, one.h, other.attention, other.h).numpy()
+        return align(weighted(text), weighted(require_text(j))).numpy()
 
-    @isolated_torch()
     def coordinates(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        other = tokens(quoted(j))
-        return other.segments, other.offsets, other.unread
+        require_text(j)
+        quoted, content = model.quoted, model.quoted.own[j]
+        assert quoted.segments is not None
+        assert quoted.offsets is not None
+        arrays = (quoted.segments, quoted.offsets, quoted.unread)
+        return tuple(array[j][content] for array in arrays)
 
     return Splitter(similarities, pairs, coordinates)
 
 
-def _encode_text(model: FittedModel, text: Text) -> _Tokens:
+def _weighted_tokens(model: FittedModel, text: Text) -> Tensor:
+    """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
-    assert tokenized.segments is not None
-    assert tokenized.offsets is not None
     encoded = next(model.encode(tokenized))
-    content = tokenized.own[0]
-    columns = torch.from_numpy(np.flatnonzero(content))
-    return _Tokens(
-        encoded.attention[0].cpu()[columns],
-        encoded.h[0].cpu()[columns],
-        tokenized.segments[0][content],
-        tokenized.offsets[0][content],
-        tokenized.unread[0][content],
-    )
+    columns = torch.from_numpy(np.flatnonzero(tokenized.own[0]))
+    attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
+    return attention.double()[:, None] * h.double()
 
 
-def align(
-    attention: Tensor, h: Tensor, other_attention: Tensor, other_h: Tensor
-) -> Tensor:
+def token_similarities(weighted: Tensor, prototypes: Tensor) -> Tensor:
+    """Split cos(s, p_j) over the tokens of a text: α_t·(h_t·p̂_j)/‖s‖, (T, M).
+
+    Parameters
+    ----------
+    weighted : Tensor of shape (T, H)
+        α_t·h_t.
+    prototypes : Tensor of shape (M, H)
+    """
+    length = weighted.sum(dim=0).norm()
+    return weighted @ F.normalize(prototypes.double(), dim=1).T / length
+
+
+def align(weighted: Tensor, other: Tensor) -> Tensor:
     """Split the cosine of two texts over pairs of their tokens, (T, U).
 
-    α_t α_u (h_t·h_u)/(‖s‖‖s_j‖); it sums to cos(s, s_j).
+    α_t α_u (h_t·h_u)/(‖s‖‖s_j‖), from α_t·h_t (T, H) and α_u·h_u (U, H); it sums to
+    cos(s, s_j).
     """
-    one = attention.double()[:, None] * h.double()
-    other = other_attention.double()[:, None] * other_h.double()
-    return one @ other.T / (one.sum(dim=0).norm() * other.sum(dim=0).norm())
+    lengths = weighted.sum(dim=0).norm() * other.sum(dim=0).norm()
+    return weighted @ other.T / lengths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,18 @@ from skprotolm._data.targets import class_codes, encode_targets, one_code_each
 from skprotolm._tasks.base import Targets, Task
 
 
-@dataclass(frozen=True, eq=False)
 class ClassificationTask(Task):
-    """One class per text; its value, and its stratum, is the class's index."""
+    """One class per text; its value, and its stratum, is the class's index.
 
-    classes: np.ndarray  # (C,), sorted labels
+    Parameters
+    ----------
+    classes : ndarray of shape (C,)
+        The labels, sorted.
+    """
 
-    def __post_init__(self) -> None:
-        self.classes.setflags(write=False)  # copies of the estimator share it
+    def __init__(self, classes: np.ndarray):
+        self.classes = classes
+        classes.setflags(write=False)  # copies of the estimator share it
 
     @classmethod
     def from_labels(
