@@ -29,13 +29,13 @@ from skprotolm._config import (
     check_parameters,
     require,
 )
-from skprotolm._data.remedies import column
 from skprotolm._data.targets import (
-    Targets,
     class_codes,
     encode_targets,
     one_code_each,
+    refuse_labels_in_texts,
     refuse_swapped,
+    warn_single_text_classes,
 )
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._display.html import report_html
@@ -59,7 +59,6 @@ from skprotolm._training.splits import Plan
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
-    SingleTextClassesWarning,
     UnpredictedClassWarning,
 )
 
@@ -76,10 +75,6 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
-
-
-# Fewer classes of one text each may be a demonstration; more are identifiers.
-_MANY_CLASSES = 6
 
 
 class ProtoLMClassifier(
@@ -353,8 +348,8 @@ class ProtoLMClassifier(
         targets = encode_targets(
             y, len(texts), sample_weight, settings.class_weight, type(self).__name__
         )
-        _refuse_labels_in(X, texts, targets)
-        _warn_of_single_texts(targets)
+        refuse_labels_in_texts(X, texts, targets)
+        warn_single_text_classes(targets)
         seed = infer_seed(self.random_state)
         device = resolve_device(settings.device)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -961,41 +956,6 @@ class ProtoLMClassifier(
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-def _refuse_labels_in(X: Any, texts: Texts, targets: Targets) -> None:
-    """Notice a frame of texts and labels, which reads as pairs that give all away."""
-    if isinstance(texts[0], str):
-        return
-    rows, codes = targets.rows.tolist(), targets.codes.tolist()
-    labels = [str(label) for label in targets.classes.tolist()]
-    for side in (0, 1):
-        values = [texts[row][side] for row in rows]
-        pairs = set(zip(values, codes, strict=True))
-        one_to_one = len(pairs) == len(set(values)) == len(set(codes))
-        # Where the other column has no more values either, few texts are repeated.
-        repeated = len({texts[row][1 - side] for row in rows}) > len(pairs)
-        named = all(value == labels[code] for value, code in pairs)
-        if named or (one_to_one and repeated):
-            raise ValueError(
-                f"Column {side} of X holds the labels y themselves, or other names of "
-                f"them: each of its values goes with one label and each label with "
-                f"one value. Two columns are pairs of texts; pass the column of texts "
-                f"alone, {column(X, 'X', 1 - side)}."
-            )
-
-
-def _warn_of_single_texts(targets: Targets) -> None:
-    """Notice identifiers in place of labels: each class has one text only."""
-    n_classes = len(targets.classes)
-    if n_classes < _MANY_CLASSES or n_classes < len(targets.rows):
-        return
-    warn(
-        f"Each of the {n_classes} classes of y has one text only, so there is nothing "
-        f"that the texts of a class have in common. If y holds identifiers, pass the "
-        f"column of labels instead.",
-        SingleTextClassesWarning,
-    )
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
