@@ -138,8 +138,8 @@ REFUSED = {
     "too many": (["a", "b", "a", "b"], ValueError, r"\[3, 4\]"),
     "too few": (["a", "b"], ValueError, r"\[3, 2\]"),
     "bytes": ([b"a", b"b", b"a"], TypeError, "bytes"),
-    "bare string": ("aba", ValueError, "array-like"),
-    "set": ({"a", "b", "c"}, ValueError, "array-like"),
+    "bare string": ("aba", ValueError, "one column of labels"),
+    "set": ({"a", "b", "c"}, ValueError, "one column of labels"),
 }
 
 

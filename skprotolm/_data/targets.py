@@ -222,7 +222,7 @@ def _as_array(name: str, labels: Any) -> np.ndarray:
         array = np.fromiter(labels, dtype=object, count=len(labels))
     if array.ndim == 0 or (not hasattr(labels, "__array__") and column_names(labels)):
         raise ValueError(
-            f"{name} must be an array-like of labels, got {type(labels).__name__}; "
+            f"{name} must be one column of labels, got {type(labels).__name__}; "
             f"{container_hint(labels, name)}."
         )
     return array
