@@ -122,7 +122,7 @@ def refuse_labels_in_texts(X: Any, texts: Texts, targets: Targets) -> None:
         equal = all(value == labels[code] for value, code in matches)
         if equal or (one_to_one and has_more_texts):
             raise ValueError(
-                f"Column {number} of X holds the labels y, or other names for them: "
+                f"Column {number} of X holds the labels y, or other names of them: "
                 f"each of its values occurs with one label only, and each label with "
                 f"one value. Two columns are pairs of texts; pass the column of texts "
                 f"alone, {column(X, 'X', 1 - number)}."

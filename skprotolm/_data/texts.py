@@ -85,8 +85,8 @@ def _rows(X: Any, name: str) -> list[Any]:
     is_single = isinstance(X, (str, bytes, bytearray, memoryview))
     if is_single or getattr(X, "ndim", 1) == 0:
         raise ValueError(
-            f"{name} must be a collection of texts, got a single value of type "
-            f"{type(X).__name__}; pass [text] for a single text."
+            f"{name} must be a collection of texts, got a single {type(X).__name__}; "
+            f"pass [text] for a single text."
         )
     if hasattr(X, "__array__") or hasattr(X, "__dataframe__"):
         return _array_rows(X, np.asarray(unmasked(X), dtype=object), name)
