@@ -28,8 +28,12 @@ from skprotolm._config import (
     check_parameters,
     require,
 )
-from skprotolm._data.remedies import column
-from skprotolm._data.targets import refuse_swapped
+from skprotolm._data.targets import (
+    encode_targets,
+    refuse_labels_in_texts,
+    refuse_swapped,
+    warn_single_text_classes,
+)
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
@@ -45,14 +49,12 @@ from skprotolm._runtime import (
     warn,
 )
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._tasks.base import Targets
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.fit import FitInputs, fit
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
-    SingleTextClassesWarning,
     UnpredictedClassWarning,
 )
 
@@ -69,10 +71,6 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
         return method
-
-
-# Fewer classes of one text each may be a demonstration; more are identifiers.
-_MANY_CLASSES = 6
 
 
 class ProtoLMClassifier(
@@ -346,11 +344,12 @@ class ProtoLMClassifier(
         config = replace(check_parameters(self), **self._ablation)
         refuse_swapped(X, y)
         texts = as_texts(X)
-        task, targets = ClassificationTask.from_labels(
+        labels = encode_targets(
             y, len(texts), sample_weight, config.class_weight, type(self).__name__
         )
-        _refuse_labels_in(X, texts, targets, task)
-        _warn_of_single_texts(targets, task)
+        refuse_labels_in_texts(X, texts, labels)
+        warn_single_text_classes(labels)
+        task, targets = ClassificationTask.from_labels(labels)
         device = resolve_device(config.device)
         inputs = FitInputs(
             config=config,
@@ -917,43 +916,6 @@ class ProtoLMClassifier(
         tags.input_tags.one_d_array = True
         tags.input_tags.string = True
         return tags
-
-
-def _refuse_labels_in(
-    X: Any, texts: Texts, targets: Targets, task: ClassificationTask
-) -> None:
-    """Notice a frame of texts and labels, which reads as pairs that give all away."""
-    if isinstance(texts[0], str):
-        return
-    rows, codes = targets.rows.tolist(), targets.values.tolist()
-    labels = [str(label) for label in task.classes.tolist()]
-    for side in (0, 1):
-        values = [texts[row][side] for row in rows]
-        pairs = set(zip(values, codes, strict=True))
-        one_to_one = len(pairs) == len(set(values)) == len(set(codes))
-        # Where the other column has no more values either, few texts are repeated.
-        repeated = len({texts[row][1 - side] for row in rows}) > len(pairs)
-        named = all(value == labels[code] for value, code in pairs)
-        if named or (one_to_one and repeated):
-            raise ValueError(
-                f"Column {side} of X holds the labels y themselves, or other names of "
-                f"them: each of its values goes with one label and each label with "
-                f"one value. Two columns are pairs of texts; pass the column of texts "
-                f"alone, {column(X, 'X', 1 - side)}."
-            )
-
-
-def _warn_of_single_texts(targets: Targets, task: ClassificationTask) -> None:
-    """Notice identifiers in place of labels: each class has one text only."""
-    n_classes = len(task.classes)
-    if n_classes < _MANY_CLASSES or n_classes < len(targets.rows):
-        return
-    warn(
-        f"Each of the {n_classes} classes of y has one text only, so there is nothing "
-        f"that the texts of a class have in common. If y holds identifiers, pass the "
-        f"column of labels instead.",
-        SingleTextClassesWarning,
-    )
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from skprotolm._data.targets import class_codes, encode_targets, one_code_each
+from skprotolm._data.targets import EncodedLabels, class_codes, one_code_each
 from skprotolm._tasks.base import Targets, Task
 
 
@@ -25,20 +25,10 @@ class ClassificationTask(Task):
         classes.setflags(write=False)  # copies of the estimator share it
 
     @classmethod
-    def from_labels(
-        cls, y: Any, n_texts: int, sample_weight: Any, class_weight: Any, name: str
-    ) -> tuple[ClassificationTask, Targets]:
-        """Validate y and the weights against n texts, and encode them.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If y holds no labels, one class, or not one label per text, or a weight is
-            not usable.
-        """
-        encoded = encode_targets(y, n_texts, sample_weight, class_weight, name)
-        targets = Targets(encoded.codes, encoded.codes, encoded.weights, encoded.rows)
-        return cls(encoded.classes), targets
+    def from_labels(cls, labels: EncodedLabels) -> tuple[ClassificationTask, Targets]:
+        """Return the task of validated labels, and their targets."""
+        codes = labels.codes
+        return cls(labels.classes), Targets(codes, codes, labels.weights, labels.rows)
 
     @property
     def n_outputs(self) -> int:
