@@ -199,7 +199,7 @@ def test_a_backbone_that_cannot_be_loaded_leaves_the_process_as_it_was(
     make_classifier, texts, tmp_path
 ):
     before = process_state()
-    with pytest.raises(ValueError, match="holds no model"):
+    with pytest.raises(ValueError, match="cannot load a model"):
         make_classifier(backbone=str(tmp_path)).fit(*texts)
     assert_same_process(before)
 

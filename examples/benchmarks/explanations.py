@@ -169,12 +169,12 @@ class Gradients:
         batch = {n: t.expand(len(ids), -1) for n, t in self.batch.items()}
         batch["input_ids"] = ids
         h = self.model.encoder(batch, bf16=False)
-        _, output = self.model.head(h, batch["own"])
+        _, output = self.model.head(h, batch["content_mask"])
         return log_odds(output.scores, self.code.expand(len(ids)))
 
     def words(self, tokens: torch.Tensor) -> np.ndarray:
         """Sum the scores of the own tokens of each word."""
-        own = self.batch["own"][0]
+        own = self.batch["content_mask"][0]
         return np.bincount(self.owners, tokens[own].detach().double().numpy())
 
 
@@ -201,7 +201,7 @@ def by_integrated_gradients(clf: ProtoLMClassifier, e: Explanation) -> np.ndarra
     found = Gradients(clf, e)
     ids = found.batch["input_ids"]
     padding = found.model.encoder.transformer.tokenizer.pad_token_id
-    baseline = torch.where(found.batch["own"], padding, ids)
+    baseline = torch.where(found.batch["content_mask"], padding, ids)
     method = LayerIntegratedGradients(found.odds, found.embeddings)
     parts = method.attribute(ids, baselines=baseline, n_steps=IG_STEPS)
     return found.words(parts.sum(dim=-1)[0])

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._explaining import attribution as _decomposition
-from skprotolm._explaining.relevance import is_known, linear_encoder, relevance
+from skprotolm._explaining.relevance import (
+    is_supported,
+    linearized_encoder,
+    relevance,
+)
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
 from skprotolm._network.prototypes import pool
@@ -84,7 +88,7 @@ def _method(state: FittedModel, token_method: str) -> str | None:
         return token_method
     if is_exact:
         return "decomposition"
-    return "relevance" if is_known(state.model.encoder) else None
+    return "relevance" if is_supported(state.model.encoder) else None
 
 
 def _accounts(
@@ -112,8 +116,8 @@ def _accounts(
 
 def _relevance_scores(state: FittedModel, encoded: Encoded, k: Tensor) -> Tensor:
     """Score the tokens of a batch for the classes k (B,) by relevance."""
-    with linear_encoder(state.model.encoder).run(encoded.batch) as linear:
-        weights = linear.attend(state.model.head.attention)
+    with linearized_encoder(state.model.encoder).run(encoded.batch) as linear:
+        weights = linear.attention_weights(state.model.head.attention)
         s = pool(weights.detach(), linear.h.detach())
         account = _decomposition.account(state.layer, s.cpu().double(), k.clone())
         return relevance(linear, weights, account.pull)
@@ -200,7 +204,7 @@ class _Facts:
         state, account = self.state, self.account
         assert tokenized.offsets is not None
         assert tokenized.segments is not None
-        own = tokenized.own[row]
+        own = tokenized.content_mask[row]
         offsets = tokenized.offsets[row][own]
         segments = tokenized.segments[row][own]
         scores = None
@@ -308,7 +312,7 @@ def _tokens_of(state: FittedModel, text: Text) -> _Tokens:
     assert tokenized.segments is not None
     assert tokenized.offsets is not None
     encoded = next(state.encode(tokenized))
-    own = tokenized.own[0]
+    own = tokenized.content_mask[0]
     at = torch.from_numpy(np.flatnonzero(own))
     return _Tokens(
         encoded.attention[0].cpu()[at],

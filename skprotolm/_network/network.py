@@ -49,7 +49,7 @@ def encode(
         with torch.inference_mode():
             batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
             h = encoder(batch, bf16=bf16)
-            alpha = attention(h, batch["own"])
+            alpha = attention(h, batch["content_mask"])
             encoded = Encoded(rows, batch, h, alpha, pool(alpha, h))
         yield encoded  # outside the scope, which would else reach into the caller
 
@@ -59,8 +59,8 @@ def text_vectors(model: ProtoLM, texts: ReadTexts, batch_size: int) -> Tensor:
     batches = []
     with evaluating(model), torch.inference_mode():
         for rows in prediction_batches(texts.lengths, batch_size):
-            h, own = texts.read(model.encoder, rows)
-            batches.append((rows, pool(model.head.attention(h, own), h).cpu()))
+            h, content_mask = texts.read(model.encoder, rows)
+            batches.append((rows, pool(model.head.attention(h, content_mask), h).cpu()))
     return in_order(batches)
 
 

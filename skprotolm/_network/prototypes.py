@@ -34,7 +34,7 @@ class LayerOutput(NamedTuple):
 
 
 class TokenAttention(nn.Module):
-    """Weights of a text's own tokens: softmax of ν·tanh(W h_t + b)."""
+    """Weights of the content tokens: softmax of ν·tanh(W h_t + b)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -42,17 +42,18 @@ class TokenAttention(nn.Module):
         fp32 = torch.float32
         self.project = nn.Linear(hidden_size, _ATTENTION_SIZE, dtype=fp32)
         self.score = nn.Linear(_ATTENTION_SIZE, 1, bias=False, dtype=fp32)
-        nn.init.zeros_(self.score.weight)  # untrained, it is the mean of own tokens
+        nn.init.zeros_(self.score.weight)  # untrained, it is the mean of content tokens
 
-    def forward(self, h: Tensor, own: Tensor) -> Tensor:
-        """Return α (B, T) for token vectors (B, T, H); 0 outside the mask `own`."""
+    def forward(self, h: Tensor, content_mask: Tensor) -> Tensor:
+        """Return α (B, T) for token vectors (B, T, H); 0 outside the mask."""
         B, T, _ = h.shape
-        if own.shape != (B, T):
+        if content_mask.shape != (B, T):
             raise ValueError(
-                f"the mask of own tokens has the shape {tuple(own.shape)}, but the "
-                f"token vectors have {tuple(h.shape)}; the first two must agree."
+                f"content_mask has shape {tuple(content_mask.shape)}, but the token "
+                f"vectors have shape {tuple(h.shape)}; the first two sizes must agree."
             )
-        return torch.softmax(self.logits(h).masked_fill(~own, -torch.inf), dim=1)
+        logits = self.logits(h).masked_fill(~content_mask, -torch.inf)
+        return torch.softmax(logits, dim=1)
 
     def logits(self, h: Tensor) -> Tensor:
         """Return u (B, T), of which the weights are the softmax."""
@@ -308,9 +309,9 @@ class PrototypeHead(nn.Module):
         self.attention = attention
         self.layer = layer
 
-    def forward(self, h: Tensor, own: Tensor) -> tuple[Tensor, LayerOutput]:
+    def forward(self, h: Tensor, content_mask: Tensor) -> tuple[Tensor, LayerOutput]:
         """Return text vectors s (B, H) and what the layer says of them."""
-        s = pool(self.attention(h, own), h)
+        s = pool(self.attention(h, content_mask), h)
         return s, self.layer(s)
 
 

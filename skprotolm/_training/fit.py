@@ -16,7 +16,8 @@ from skprotolm._config import Settings
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
-from skprotolm._network.encoder import TextEncoder, load_encoder, merge_adapters
+from skprotolm._network.adapters import merge_adapters
+from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.network import (
     ProtoLM,
     encode,
