@@ -55,7 +55,7 @@ def test_at_full_presence_the_output_is_the_encoders(backbone):
 
 
 def test_tokens_without_presence_do_not_change_other_tokens(backbone):
-    """At a presence weight near 0, a token attends to itself only."""
+    """The vector of the first of two words does not depend on the second."""
     encoder = load_encoder(backbone, None).eval()
     linearized_encoder = LinearizedEncoder(encoder)
     batch = batch_of(encoder)
