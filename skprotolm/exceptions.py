@@ -1,37 +1,37 @@
-"""The errors and warnings that users of the package may want to catch."""
+"""Errors and warnings of the package."""
 
 
 class BackboneNotFoundError(OSError):
-    """The pretrained encoder is neither a folder, nor installed, nor on the hub."""
+    """The pretrained encoder is not a folder, not installed, and not on the hub."""
 
 
 class MissingExtraError(ImportError):
-    """An optional package is needed; the message names what to install."""
+    """An optional dependency is missing; the message names the package to install."""
 
 
 class DuplicatePrototypesWarning(UserWarning):
-    """Prototypes of one class nearly coincide, so they say the same thing twice."""
+    """Some prototypes of a class are nearly identical."""
 
 
 class FewerPrototypesWarning(UserWarning):
-    """A class has fewer distinct texts of its own than prototypes were asked for."""
+    """A class has fewer distinct texts than requested prototypes."""
 
 
 class FitInterruptedWarning(UserWarning):
-    """Training was stopped by hand; the state it had reached was kept."""
+    """Training was interrupted; the model learned so far was kept."""
 
 
 class SingleTextClassesWarning(UserWarning):
-    """Every class has one text only, as where y holds identifiers, not labels."""
+    """Every class has a single text, for example because y contains identifiers."""
 
 
 class TextTruncatedWarning(UserWarning):
-    """Texts are longer than the encoder reads, and were truncated."""
+    """Some texts are longer than the encoder's limit and were truncated."""
 
 
 class UnpredictedClassWarning(UserWarning):
-    """A class is never predicted for a held-out (or a training) text."""
+    """A class is never predicted on the held-out texts, or on the training texts."""
 
 
 class UnreadTextWarning(UserWarning):
-    """Texts have words that the tokenizer cannot read, so the model cannot either."""
+    """Some texts contain words that the tokenizer, and so the model, cannot read."""

@@ -13,7 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skprotolm import ProtoLMClassifier
-from tests.tiny import KINDS, make_encoder
+from tests.tiny import MODEL_TYPES, make_encoder
 
 GOOD = ["good", "kind", "new", "great", "warm"]
 BAD = ["bad", "dull", "lost", "poor", "cold"]
@@ -54,18 +54,18 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     return make_encoder("bert", tmp_path_factory.mktemp("bert"))
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """The name of each architecture."""
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def model_type(request: pytest.FixtureRequest) -> str:
+    """Each model type."""
     return request.param
 
 
 @pytest.fixture(scope="module")
 def backbone(
-    kind: str, tmp_path_factory: pytest.TempPathFactory
+    model_type: str, tmp_path_factory: pytest.TempPathFactory
 ) -> SentenceTransformer:
-    """A tiny SentenceTransformer of each architecture; tests must not change it."""
-    return make_encoder(kind, tmp_path_factory.mktemp(kind))
+    """A tiny SentenceTransformer of each model type; tests must not change it."""
+    return make_encoder(model_type, tmp_path_factory.mktemp(model_type))
 
 
 @pytest.fixture(scope="session")

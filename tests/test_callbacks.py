@@ -69,10 +69,10 @@ def test_a_callback_is_told_of_the_fit_and_of_every_epoch(make_classifier, texts
     X, y = texts
     watcher = Watcher()
     clf = make_classifier(max_epochs=3).set_callbacks(watcher).fit(X, y)
-    assert watcher.begun == ["fit", "epoch", "epoch", "epoch"]
-    assert watcher.ended == ["epoch", "epoch", "epoch", "fit"]
+    assert watcher.started_tasks == ["fit", "epoch", "epoch", "epoch"]
+    assert watcher.ended_tasks == ["epoch", "epoch", "epoch", "fit"]
     assert watcher.max_subtasks == 3
-    assert watcher.torn_down == 1
+    assert watcher.n_teardowns == 1
     np.testing.assert_array_equal(watcher.predictions[-1][0], clf.predict_proba(X))
 
 
@@ -185,7 +185,7 @@ def test_a_callback_may_be_interrupted(make_classifier, texts):
         pytest.raises(KeyboardInterrupt),
     ):
         clf.fit(X, y)
-    assert watcher.torn_down == 1
+    assert watcher.n_teardowns == 1
     assert clf.n_iter_ == 1
     assert np.isfinite(clf.predict_proba(X)).all()
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 from skprotolm import ProtoLMClassifier
 from skprotolm.datasets import load_rotten_tomatoes
 from tests.conftest import make_texts
-from tests.tiny import KINDS, make_encoder
+from tests.tiny import MODEL_TYPES, make_encoder
 
 # To be explained beside texts like those of training: no word, no letter, one
 # letter, letters of several bytes, more than one line, and a long text.
@@ -54,7 +54,7 @@ def n_classes(request) -> int:
     return request.param
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=MODEL_TYPES)
 def kind(request) -> str:
     return request.param
 

@@ -76,7 +76,9 @@ def distance(a, b):
 def priors_by_hand(layer):
     logits = layer.prior_logits.tolist()
     totals = [sum(math.exp(logits[i]) for i in members(c)) for c in range(N_CLASSES)]
-    return [math.exp(logits[j]) / totals[c] for j, c in enumerate(layer.values.tolist())]
+    return [
+        math.exp(logits[j]) / totals[c] for j, c in enumerate(layer.values.tolist())
+    ]
 
 
 def terms_by_hand(layer, s_b):
@@ -175,7 +177,7 @@ def test_untrained_attention_can_learn():
 
 @pytest.mark.parametrize("shape", [(B, T - 1), (B - 1, T), (T, B), (B, T, 1), (B * T,)])
 def test_a_mask_of_the_wrong_shape_is_refused_with_both_shapes(shape, attention):
-    with pytest.raises(ValueError, match="mask of own tokens") as caught:
+    with pytest.raises(ValueError, match="content_mask has shape") as caught:
         attention(normal(B, T, H), torch.ones(shape, dtype=torch.bool))
     assert str(shape) in str(caught.value)
     assert str((B, T, H)) in str(caught.value)

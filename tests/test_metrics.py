@@ -200,7 +200,7 @@ def test_measures_of_prototypes_read_the_texts_once(clf, monkeypatch):
 def test_words_without_scores_are_said_to_have_none(make_classifier, measure):
     """It spoke of an argument that nobody had passed, or failed at a minus sign."""
     clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(X, Y)
-    with mock.patch("skprotolm._explaining.explain.is_known", return_value=False):
+    with mock.patch("skprotolm._explaining.explain.is_supported", return_value=False):
         for measured in (measure, evaluate_explanations):
             with pytest.raises(ValueError, match="use token_method='occlusion'"):
                 measured(clf, X[:3])

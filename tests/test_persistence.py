@@ -28,10 +28,11 @@ from sklearn.preprocessing import FunctionTransformer
 from tokenizers import normalizers
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._network.encoder import load_encoder, load_folder
+from skprotolm._network.encoder import load_encoder
+from skprotolm._network.loading import load_folder
 from skprotolm._saving.pickling import pack, unpack
 from tests.conftest import make_texts
-from tests.tiny import KINDS, make_encoder
+from tests.tiny import MODEL_TYPES, make_encoder
 
 
 def by_joblib(compress: int) -> Callable[[Any], Any]:
@@ -113,7 +114,7 @@ def test_every_kind_of_fit_survives(make_classifier, texts, parameters):
 
 
 @pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_every_kind_of_encoder_survives(tmp_path, kind, pairs):
     X, y = make_texts()
     if pairs:
@@ -441,7 +442,7 @@ def test_files_alone_would_load_another_model(change, tmp_path, texts, tiny_bert
     assert np.abs(loaded.encode(X) - encoder.encode(X)).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_the_end_at_which_a_tokenizer_cuts_is_kept(kind, texts, tmp_path):
     """Prototypes' texts, which are not cut, did not show that it was lost."""
     encoder = make_encoder(kind, tmp_path)

@@ -1,4 +1,4 @@
-"""A loaded model in forked processes, and what a model leaves behind in its own."""
+"""Loaded models work in forked processes, and models are freed at once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import weakref
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
 
-from skprotolm import ProtoLMClassifier
-from skprotolm._network.encoder import load_encoder
+from skprotolm._network.encoder import TextEncoder
 
-# Torch is imported and a plain backbone loaded first: what these start is not ours.
+# Threads of torch and of loading a plain backbone are not counted.
 FORKING = """
 import os, pickle, sys, time
 from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from skprotolm import ProtoLMClassifier
-from skprotolm._network.encoder import load_encoder
 
 def n_threads():
     return len(os.listdir("/proc/self/task"))
 
-model, backbone = sys.argv[1:]
+model_path, backbone = sys.argv[1:]
 SentenceTransformer(backbone, device="cpu", local_files_only=True)
 before = n_threads()
-clf = pickle.loads(Path(model).read_bytes())
+clf = pickle.loads(Path(model_path).read_bytes())
 print(n_threads() - before, flush=True)
 children = []
 for _ in range(2):
@@ -50,77 +50,80 @@ print(len(children))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_a_model_that_is_loaded_and_then_forked_predicts(
+def test_a_loaded_model_predicts_in_forked_processes(
     make_classifier, texts, tiny_folder, tmp_path, formulation
 ):
-    """Loading started torch's threads, without which the children hung."""
+    """Loading started threads of torch, and the child processes waited for them."""
     clf = make_classifier(max_epochs=1, formulation=formulation).fit(*texts)
     labels = [clf.classes_[i % 2] for i in range(3000)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf.add_prototypes([f"a day {i}" for i in range(3000)], labels)
-    model = tmp_path / "model.pickle"
-    model.write_bytes(pickle.dumps(clf))
-    done = subprocess.run(
-        [sys.executable, "-c", FORKING, str(model), str(tiny_folder)],
+    model_path = tmp_path / "model.pickle"
+    model_path.write_bytes(pickle.dumps(clf))
+    result = subprocess.run(
+        [sys.executable, "-c", FORKING, str(model_path), str(tiny_folder)],
         capture_output=True,
         text=True,
         timeout=200,
         check=True,
     )
-    assert done.stdout.split() == ["0", "0"], "threads started, children that hang"
+    n_started_threads, n_hanging_children = result.stdout.split()
+    assert n_started_threads == "0"
+    assert n_hanging_children == "0"
 
 
 @pytest.fixture
 def no_collector() -> Any:
-    """Switch the cycle collector off: what is freed is freed by its last reference."""
+    """Disable the garbage collector, so that reference cycles are not freed."""
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-def weights_of(clf: ProtoLMClassifier) -> weakref.ref:
-    return weakref.ref(next(clf._fitted.network.encoder.parameters()))
+def weight_of(encoder: TextEncoder) -> weakref.ref:
+    return weakref.ref(next(encoder.parameters()))
 
 
 @pytest.mark.parametrize("finetune", ["full", "head"])
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_a_refit_frees_the_encoder_before_it_at_once(
+def test_a_refit_frees_the_previous_encoder(
     make_classifier, texts, no_collector, formulation, finetune
 ):
-    """25 head fits of the default encoder took a gigabyte."""
+    """The memory of 25 fits of the default encoder was a gigabyte."""
     X, y = texts
     clf = make_classifier(formulation=formulation, finetune=finetune).fit(X, y)
-    before = weights_of(clf)
+    weight = weight_of(clf._fitted.network.encoder)
     clf.explain(X[:2], token_method="relevance").to_html()
     clf.prototypes_.nearest(X[:2])
     clf.remove_prototypes([0]).undo_edit()
-    assert before() is not None
+    assert weight() is not None
     clf.fit(X, y)
-    assert before() is None
+    assert weight() is None
 
 
-def test_a_loaded_model_is_freed_at_once(fitted, texts, no_collector):
-    again = pickle.loads(pickle.dumps(fitted))
-    again.predict(texts[0][:2])
-    weights = weights_of(again)
-    del again
-    assert weights() is None
+def test_deleting_a_loaded_model_frees_its_encoder(fitted, texts, no_collector):
+    loaded = pickle.loads(pickle.dumps(fitted))
+    loaded.predict(texts[0][:2])
+    weight = weight_of(loaded._fitted.network.encoder)
+    del loaded
+    assert weight() is None
 
 
-def test_a_fit_that_fails_frees_its_encoder(
-    make_classifier, texts, no_collector, monkeypatch
-):
+def test_a_failed_fit_frees_its_encoder(make_classifier, texts, no_collector):
     weights: list[weakref.ref] = []
 
-    def watched(*arguments: Any) -> Any:
-        encoder = load_encoder(*arguments)
-        weights.append(weakref.ref(next(encoder.parameters())))
-        return encoder
+    def watch(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if isinstance(module, TextEncoder):
+            weights.append(weight_of(module))
 
-    monkeypatch.setattr("skprotolm._training.fit.load_encoder", watched)
     clf = make_classifier(learning_rate=1e30, head_learning_rate=1e30)
-    with pytest.raises(ValueError, match="diverged"):
-        clf.fit(*texts)
-    assert [weight() for weight in weights] == [None]
+    handle = register_module_forward_hook(watch)
+    try:
+        with pytest.raises(ValueError, match="diverged"):
+            clf.fit(*texts)
+    finally:
+        handle.remove()
+    assert weights
+    assert all(weight() is None for weight in weights)

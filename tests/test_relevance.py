@@ -1,4 +1,4 @@
-"""Tokens are scored by relevance and by occlusion."""
+"""Token scores by relevance and by occlusion."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._explaining import relevance as _relevance
-from skprotolm._explaining.relevance import LinearEncoder, relevance
+from skprotolm._explaining.relevance import LinearizedEncoder, relevance
 from skprotolm._network.encoder import load_encoder
-from skprotolm._network.prototypes import TokenAttention
+from skprotolm._network.pooling import TokenAttention
 from tests.conftest import make_texts
-from tests.tiny import KINDS, make_encoder
+from tests.tiny import HIDDEN, MODEL_TYPES, make_encoder
 
 X, Y = make_texts()
 PAIRS = list(zip(X, X[::-1], strict=True))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=MODEL_TYPES)
 def backbone(request, tmp_path_factory) -> Any:
     return make_encoder(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -36,78 +35,79 @@ def published(make_classifier) -> ProtoLMClassifier:
     return make_classifier(formulation="proto-lm").fit(X, Y)
 
 
-# --- The linear encoder.
+# --- The linearized encoder.
 
 
 def batch_of(encoder: Any) -> Any:
     return encoder.tokenizer.collate(encoder.tokenize([*X[:5], "a film"]), np.arange(6))
 
 
-def test_the_view_computes_what_the_encoder_computes(backbone):
+def test_at_full_presence_the_output_is_the_encoders(backbone):
     encoder = load_encoder(backbone, None).eval()
     batch = batch_of(encoder)
     with torch.no_grad():
         expected = encoder(batch, bf16=False)
-    with LinearEncoder(encoder).run(batch, presence=1.0) as linear:
-        read = batch["attention_mask"] == 1
-        found = linear.h.detach()[read]
-        torch.testing.assert_close(found, expected[read], atol=1e-5, rtol=1e-4)
-        assert linear.embedded.shape == linear.h.shape
+    with LinearizedEncoder(encoder).run(batch, presence_weight=1.0) as linearized:
+        is_token = batch["attention_mask"] == 1
+        h = linearized.h.detach()[is_token]
+        torch.testing.assert_close(h, expected[is_token], atol=1e-5, rtol=1e-4)
+        assert linearized.embeddings.shape == linearized.h.shape
 
 
-def test_words_of_no_presence_do_not_change_the_others(backbone):
-    """With all but one word nearly absent, it is read as if it stood alone."""
+def test_tokens_without_presence_do_not_change_other_tokens(backbone):
+    """The vector of the first of two words does not depend on the second."""
     encoder = load_encoder(backbone, None).eval()
-    linear = LinearEncoder(encoder)
+    linearized_encoder = LinearizedEncoder(encoder)
     batch = batch_of(encoder)
-    with linear.run(batch, presence=1e-30) as run:
-        [at] = torch.where(batch["own"][5])  # of two words
-        together = run.h.detach()[5, at[0]].clone()
-    batch["input_ids"][5, at[1]] = batch["input_ids"][0, batch["own"][0]][0]
-    with linear.run(batch, presence=1e-30) as run:
-        torch.testing.assert_close(run.h.detach()[5, at[0]], together)
+    with linearized_encoder.run(batch, presence_weight=1e-30) as linearized:
+        first, second, *_ = torch.where(batch["content_mask"][5])[0]  # of two words
+        h = linearized.h.detach()[5, first].clone()
+    batch["input_ids"][5, second] = batch["input_ids"][0, batch["content_mask"][0]][0]
+    with linearized_encoder.run(batch, presence_weight=1e-30) as linearized:
+        torch.testing.assert_close(linearized.h.detach()[5, first], h)
 
 
-def test_relevance_is_conserved_where_there_are_no_biases(backbone):
-    """All that the encoder's output says comes from its embeddings then."""
+def test_relevance_is_conserved_without_biases(backbone):
+    """Without biases, the output is a sum over the embeddings."""
     encoder = load_encoder(backbone, None).double().eval()
     model = encoder.transformer.auto_model
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            in_embeddings = name.startswith("embeddings.")
-            if name.endswith("bias") and not in_embeddings:
+            if name.endswith("bias") and not name.startswith("embeddings."):
                 parameter.zero_()
-        if hasattr(model, "wpe"):  # added behind the embeddings that are caught
+        if hasattr(model, "wpe"):  # added after the captured embeddings
             model.wpe.weight.zero_()
     batch = batch_of(encoder)
     rng = np.random.RandomState(0)
-    with LinearEncoder(encoder).run(batch) as linear:
-        weights = linear.attend(TokenAttention(linear.h.shape[2]).double())
-        pull = torch.from_numpy(rng.normal(size=(6, linear.h.shape[2])))
-        scores = relevance(linear, weights, pull)
-        expected = torch.einsum("bt,bth,bh->b", weights, linear.h, pull).detach()
-    assert expected.abs().min() > 1e-3, "nothing to conserve"
+    with LinearizedEncoder(encoder).run(batch) as linearized:
+        attention = TokenAttention(HIDDEN).double()
+        weights = linearized.attention_weights(attention)
+        direction = torch.from_numpy(rng.normal(size=(6, HIDDEN)))
+        scores = relevance(linearized, weights, direction)
+        expected = torch.einsum("bt,bth,bh->b", weights, linearized.h, direction)
+    expected = expected.detach()
+    assert expected.abs().min() > 1e-3, "sums near 0 do not test conservation"
     torch.testing.assert_close(scores.sum(dim=1), expected)
 
 
-def test_padding_gets_nothing(backbone):
+def test_padding_has_no_relevance(backbone):
     encoder = load_encoder(backbone, None).eval()
     batch = batch_of(encoder)
-    with LinearEncoder(encoder).run(batch) as linear:
-        weights = linear.attend(TokenAttention(linear.h.shape[2]))
-        scores = relevance(linear, weights, torch.ones(6, linear.h.shape[2]))
+    with LinearizedEncoder(encoder).run(batch) as linearized:
+        weights = linearized.attention_weights(TokenAttention(HIDDEN))
+        scores = relevance(linearized, weights, torch.ones(6, HIDDEN))
     assert (scores[batch["attention_mask"] == 0] == 0).all()
 
 
-def test_the_encoder_is_left_as_it_was(backbone):
+def test_linearization_does_not_change_the_encoder(backbone):
     encoder = load_encoder(backbone, None).eval()
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     batch = batch_of(encoder)
-    linear = LinearEncoder(encoder)
-    with pytest.raises(RuntimeError, match="stop"), linear.run(batch):
+    linearized_encoder = LinearizedEncoder(encoder)
+    with pytest.raises(RuntimeError, match="stop"), linearized_encoder.run(batch):
         raise RuntimeError("stop")
-    with linear.run(batch) as run:  # the lock was given back
-        assert run.h.requires_grad
+    with linearized_encoder.run(batch) as linearized:  # the lock is released
+        assert linearized.h.requires_grad
     for module in encoder.modules():
         assert not module._forward_hooks
     for name, tensor in encoder.state_dict().items():
@@ -115,18 +115,18 @@ def test_the_encoder_is_left_as_it_was(backbone):
     assert all(p.grad is None for p in encoder.parameters())
 
 
-def test_the_view_shares_the_weights(backbone):
+def test_the_linearized_encoder_shares_the_weights(backbone):
     encoder = load_encoder(backbone, None).eval()
-    mine = {id(p) for p in encoder.parameters()}
-    theirs = {id(p) for p in LinearEncoder(encoder).transformer.parameters()}
-    assert theirs <= mine
-    assert len(theirs) > 10
+    weights = {id(p) for p in encoder.parameters()}
+    shared = {id(p) for p in LinearizedEncoder(encoder).transformer.parameters()}
+    assert shared <= weights
+    assert len(shared) > 10
 
 
 # --- Relevance of a prediction.
 
 
-def test_relevance_and_base_are_the_log_odds(clf):
+def test_base_value_and_relevance_sum_to_the_log_odds(clf):
     for e in clf.explain(X, token_method="relevance"):
         assert e.token_method == "relevance"
         assert e.token_scores.shape == (len(e.tokens),)
@@ -134,53 +134,55 @@ def test_relevance_and_base_are_the_log_odds(clf):
         assert total == pytest.approx(e.log_odds, abs=1e-9)
 
 
-def test_relevance_changes_nothing_else(clf):
-    for one, other in zip(
+def test_relevance_changes_only_token_scores(clf):
+    for by_default, by_relevance in zip(
         clf.explain(X), clf.explain(X, token_method="relevance"), strict=True
     ):
-        assert one.log_odds == other.log_odds
-        np.testing.assert_array_equal(one.contributions, other.contributions)
-        np.testing.assert_array_equal(one.attention, other.attention)
-        assert not np.allclose(one.token_scores, other.token_scores)
+        assert by_default.log_odds == by_relevance.log_odds
+        np.testing.assert_array_equal(
+            by_default.contributions, by_relevance.contributions
+        )
+        np.testing.assert_array_equal(by_default.attention, by_relevance.attention)
+        assert not np.allclose(by_default.token_scores, by_relevance.token_scores)
 
 
-def test_relevance_of_another_class_has_the_other_sign(clf):
-    pos = clf.explain(X, target="pos", token_method="relevance")
-    neg = clf.explain(X, target="neg", token_method="relevance")
-    for one, other in zip(pos, neg, strict=True):
-        np.testing.assert_allclose(one.token_scores, -other.token_scores, atol=1e-5)
+def test_relevance_of_the_other_class_has_the_opposite_sign(clf):
+    positive = clf.explain(X, target="pos", token_method="relevance")
+    negative = clf.explain(X, target="neg", token_method="relevance")
+    for pos, neg in zip(positive, negative, strict=True):
+        np.testing.assert_allclose(pos.token_scores, -neg.token_scores, atol=1e-5)
 
 
-def test_relevance_does_not_depend_on_the_batch(make_classifier):
-    """A word counts for what it adds: the same text in any batch, any order."""
-    clf = make_classifier().fit(X, Y)
-    together = clf.explain(X, token_method="relevance")
-    alone = clf.explain(X[3:4], token_method="relevance")[0]
-    np.testing.assert_allclose(together[3].token_scores, alone.token_scores, atol=1e-5)
+def test_relevance_does_not_depend_on_the_batch(clf):
+    in_batch = clf.explain(X, token_method="relevance")[3]
+    [single] = clf.explain(X[3:4], token_method="relevance")
+    np.testing.assert_allclose(in_batch.token_scores, single.token_scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("scope", [torch.no_grad, torch.inference_mode])
-def test_relevance_needs_no_gradients_of_the_caller(clf, scope):
+def test_relevance_is_independent_of_the_callers_gradient_mode(clf, scope):
     expected = clf.explain(X[:3], token_method="relevance")
     with scope():
-        found = clf.explain(X[:3], token_method="relevance")
-    for one, other in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(one.token_scores, other.token_scores)
+        explanations = clf.explain(X[:3], token_method="relevance")
+    for e, reference in zip(explanations, expected, strict=True):
+        np.testing.assert_array_equal(e.token_scores, reference.token_scores)
 
 
 @pytest.mark.parametrize("method", ["relevance", "occlusion"])
-def test_threads_do_not_disturb_one_another(clf, method):
+def test_explain_is_thread_safe(clf, method):
     expected = clf.predict_proba(X)
     scores = [e.token_scores for e in clf.explain(X, token_method=method)]
 
-    def work(number: int) -> bool:
-        if number % 2:
-            return np.array_equal(clf.predict_proba(X), expected)
-        found = [e.token_scores for e in clf.explain(X, token_method=method)]
-        return all(map(np.array_equal, found, scores))
+    def predict() -> bool:
+        return np.array_equal(clf.predict_proba(X), expected)
+
+    def explain() -> bool:
+        results = [e.token_scores for e in clf.explain(X, token_method=method)]
+        return all(map(np.array_equal, results, scores))
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(work, range(12)))
+        tasks = [pool.submit(task) for task in [predict, explain] * 6]
+        assert all(task.result() for task in tasks)
 
 
 def test_pairs_have_relevance(make_classifier):
@@ -200,26 +202,30 @@ def test_the_published_formulation_has_relevance(published):
 # --- Occlusion.
 
 
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_occlusion_is_the_fall_of_the_log_odds(make_classifier, formulation):
-    clf = make_classifier(formulation=formulation).fit(X, Y)
-    texts = ["the food  was good", "bad film", "good", ""]
-    for text, e in zip(
-        texts, clf.explain(texts, token_method="occlusion"), strict=True
-    ):
+OCCLUDED = ["the food  was good", "bad film", "good", ""]
+
+
+@pytest.mark.parametrize("name", ["clf", "published"])
+def test_occlusion_is_the_decrease_of_the_log_odds(name, request):
+    clf = request.getfixturevalue(name)
+    explanations = clf.explain(OCCLUDED, token_method="occlusion")
+    for text, e in zip(OCCLUDED, explanations, strict=True):
         full = clf.decision_function([text])[0]
         for word, (_, start, end), score in zip(
             e.words, e.word_offsets, e.word_scores, strict=True
         ):
-            left = clf.decision_function([text[:start] + text[end:]])[0]
-            expected = (full - left) * (1 if e.target == "pos" else -1)
+            reduced = clf.decision_function([text[:start] + text[end:]])[0]
+            expected = (full - reduced) * (1 if e.target == "pos" else -1)
             assert score == pytest.approx(expected, abs=1e-5), word
-        if formulation == "mixture":
-            total = e.base_value + e.token_scores.sum()
-            assert total == pytest.approx(e.log_odds, abs=1e-9)
 
 
-def test_words_are_left_out_of_their_own_text_of_a_pair(make_classifier):
+def test_base_value_and_occlusion_sum_to_the_log_odds(clf):
+    for e in clf.explain(OCCLUDED, token_method="occlusion"):
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-9)
+
+
+def test_words_are_removed_from_their_text_of_a_pair(make_classifier):
     clf = make_classifier().fit(PAIRS, Y)
     pair = ("good food", "bad film")
     [e] = clf.explain([pair], target="pos", token_method="occlusion")
@@ -230,23 +236,24 @@ def test_words_are_left_out_of_their_own_text_of_a_pair(make_classifier):
         ("good food", " film"),
         ("good food", "bad "),
     ]
-    falls = clf.decision_function([pair])[0] - clf.decision_function(reduced)
-    np.testing.assert_allclose(e.word_scores, falls, atol=1e-5)
+    decreases = clf.decision_function([pair])[0] - clf.decision_function(reduced)
+    np.testing.assert_allclose(e.word_scores, decreases, atol=1e-5)
 
 
-def test_many_words_are_occluded_in_parts(clf, monkeypatch):
+def test_occlusion_does_not_depend_on_the_number_of_texts(clf):
+    """More than 1,024 words are occluded in groups."""
     expected = [e.token_scores for e in clf.explain(X, token_method="occlusion")]
-    monkeypatch.setattr("skprotolm._explaining.explain._AT_ONCE", 7)
-    found = clf.explain(X, token_method="occlusion")
-    for scores, e in zip(expected, found, strict=True):
+    explanations = clf.explain(X * 5, token_method="occlusion")
+    assert sum(len(e.words) for e in explanations) > 1024
+    for e, scores in zip(explanations, expected * 5, strict=True):
         np.testing.assert_allclose(e.token_scores, scores, atol=1e-5)
 
 
-# --- What is not there.
+# --- Unsupported methods and architectures.
 
 
 @pytest.mark.parametrize("method", ["lime", "", None, 1])
-def test_another_method_is_refused(clf, method):
+def test_an_unknown_method_raises_an_error(clf, method):
     with pytest.raises(ValueError, match="token_method must be one of 'auto', 'deco"):
         clf.explain(X, token_method=method)
 
@@ -256,12 +263,23 @@ def test_the_published_formulation_has_no_decomposition(published):
         published.explain(X, token_method="decomposition")
 
 
-def test_an_unknown_architecture_is_named(make_classifier, monkeypatch):
-    monkeypatch.setattr(_relevance, "_QUERIES_AND_KEYS", {"roberta": ("query", "key")})
-    clf = make_classifier().fit(X, Y)
-    with pytest.raises(ValueError, match=r"does not know the architecture 'bert'"):
+@pytest.fixture(scope="module")
+def unsupported(tmp_path_factory) -> Any:
+    return make_encoder("albert", tmp_path_factory.mktemp("albert"))
+
+
+def test_relevance_of_an_unsupported_architecture_raises_an_error(
+    make_classifier, unsupported
+):
+    clf = make_classifier(backbone=unsupported).fit(X, Y)
+    with pytest.raises(ValueError, match="does not support the architecture 'albert'"):
         clf.explain(X, token_method="relevance")
-    clf = make_classifier(formulation="proto-lm").fit(X, Y)
-    [e] = clf.explain(X[:1])  # "auto" finds no way to score tokens
+
+
+def test_the_published_formulation_of_an_unsupported_architecture_has_no_token_scores(
+    make_classifier, unsupported
+):
+    clf = make_classifier(backbone=unsupported, formulation="proto-lm").fit(X, Y)
+    [e] = clf.explain(X[:1])
     assert e.token_scores is None
     assert e.token_method is None

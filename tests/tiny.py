@@ -1,7 +1,7 @@
-"""Tiny random encoders of every architecture that the package is tested on.
+"""Tiny random encoders of the model types that the package is tested on.
 
-They are built from a seed, with tokenizers of their own, so that no test needs the
-network; they know nothing of language.
+Weights are drawn from a seed and tokenizers are built from a few sentences, so that no
+test needs the network.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _SHAPE = {
 
 
 def make_encoder(
-    kind: str, folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0
+    model_type: str, folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> SentenceTransformer:
-    """Build the tiny encoder of an architecture, in a folder that holds its files."""
-    tokenizer = _TOKENIZERS[kind]()
-    config = _config(kind, tokenizer)
+    """Build the tiny encoder of a model type, and save it to a folder."""
+    tokenizer = _TOKENIZERS[model_type]()
+    config = _config(model_type, tokenizer)
     n_tokens = config.vocab_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if kind in ("bert", "distilbert", "mpnet"):
+        if model_type in ("bert", "distilbert", "mpnet"):
             config.vocab_size -= len(_pieces()[1])
         model = transformers.AutoModel.from_config(config)
-        # Drawn last, so that tokens can be added without changing other weights.
+        # Embeddings of further tokens are drawn last: they do not change other weights.
         model.resize_token_embeddings(n_tokens, mean_resizing=False)
         model = model.to(dtype)
     model.save_pretrained(folder)
@@ -55,11 +55,11 @@ def make_encoder(
     return encoder.to(dtype)
 
 
-def _config(kind: str, tokenizer: Any) -> Any:
+def _config(model_type: str, tokenizer: Any) -> Any:
     shape: dict[str, Any] = {**_SHAPE, "vocab_size": len(tokenizer)}
     if tokenizer.pad_token_id is not None:
         shape["pad_token_id"] = tokenizer.pad_token_id
-    if kind == "distilbert":
+    if model_type == "distilbert":
         shape = {
             "dim": HIDDEN,
             "n_layers": 2,
@@ -68,7 +68,7 @@ def _config(kind: str, tokenizer: Any) -> Any:
             "max_position_embeddings": 66,
             "vocab_size": len(tokenizer),
         }
-    elif kind == "gpt2":
+    elif model_type == "gpt2":
         shape = {
             "n_embd": HIDDEN,
             "n_layer": 2,
@@ -78,7 +78,7 @@ def _config(kind: str, tokenizer: Any) -> Any:
             "bos_token_id": tokenizer.eos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
         }
-    elif kind == "modernbert":
+    elif model_type == "modernbert":
         shape |= {
             "cls_token_id": tokenizer.cls_token_id,
             "sep_token_id": tokenizer.sep_token_id,
@@ -86,10 +86,10 @@ def _config(kind: str, tokenizer: Any) -> Any:
             "eos_token_id": tokenizer.sep_token_id,
             "reference_compile": False,
         }
-    elif kind == "llama":
+    elif model_type == "llama":
         shape["num_key_value_heads"] = 2
         shape["bos_token_id"] = shape["eos_token_id"] = tokenizer.bos_token_id
-    return transformers.AutoConfig.for_model(kind, **shape)
+    return transformers.AutoConfig.for_model(model_type, **shape)
 
 
 _NORMALIZER = normalizers.BertNormalizer()
@@ -97,7 +97,7 @@ _SPLITTER = pre_tokenizers.BertPreTokenizer()
 
 
 def _pieces() -> tuple[list[str], list[str]]:
-    """Return the pieces of the corpus, and those with which all of ASCII is read."""
+    """Return the pieces of the corpus, and the other pieces of ASCII characters."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = {
         word
@@ -105,16 +105,17 @@ def _pieces() -> tuple[list[str], list[str]]:
         for word, _ in _SPLITTER.pre_tokenize_str(_NORMALIZER.normalize_str(line))
     }
     letters = set("".join(words))
-    # Not WordPieceTrainer, which breaks ties another way in every process.
+    # WordPieceTrainer is not deterministic: it breaks ties at random per process.
     pieces = [*special, *sorted(words | letters | {f"##{a}" for a in letters})]
     ascii_letters = string.ascii_lowercase + string.digits + string.punctuation
-    rest = [a for letter in ascii_letters for a in (letter, f"##{letter}")]
-    return pieces, [piece for piece in rest if piece not in pieces]
+    ascii_pieces = [p for letter in ascii_letters for p in (letter, f"##{letter}")]
+    return pieces, [piece for piece in ascii_pieces if piece not in pieces]
 
 
 def _wordpiece(**settings: Any) -> Any:
-    known, rest = _pieces()
-    vocabulary = {piece: number for number, piece in enumerate([*known, *rest])}
+    corpus_pieces, ascii_pieces = _pieces()
+    pieces = [*corpus_pieces, *ascii_pieces]
+    vocabulary = {piece: token_id for token_id, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = _NORMALIZER
     tokenizer.pre_tokenizer = _SPLITTER
@@ -148,8 +149,10 @@ def _byte_pairs(special: list[str], template: dict[str, str] | None) -> Tokenize
     )
     tokenizer.train_from_iterator(_CORPUS, trainer)
     if template:
-        used = [(t, tokenizer.token_to_id(t)) for t in special]
-        tokenizer.post_processor = TemplateProcessing(**template, special_tokens=used)
+        special_ids = [(t, tokenizer.token_to_id(t)) for t in special]
+        tokenizer.post_processor = TemplateProcessing(
+            **template, special_tokens=special_ids
+        )
     return tokenizer
 
 
@@ -186,7 +189,7 @@ def _modernbert_tokenizer() -> Any:
 
 
 def _gpt2_tokenizer() -> Any:
-    """No special token is added to a text, and none is there for padding."""
+    """Build a tokenizer that adds no special tokens and has no padding token."""
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=_byte_pairs(["<|endoftext|>"], None),
         model_max_length=64,
@@ -196,7 +199,7 @@ def _gpt2_tokenizer() -> Any:
 
 
 def _llama_tokenizer() -> Any:
-    """A token opens every text, and none is there for padding."""
+    """Build a tokenizer that adds one token at the start and has no padding token."""
     template = {"single": "<s> $A", "pair": "<s> $A <s> $B"}
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=_byte_pairs(["<s>"], template),
@@ -219,6 +222,7 @@ def _with_type_ids() -> Any:
 
 
 _TOKENIZERS = {
+    "albert": _with_type_ids,  # not supported by token relevance
     "bert": _with_type_ids,
     "distilbert": _no_type_ids,
     "mpnet": _no_type_ids,
@@ -227,4 +231,4 @@ _TOKENIZERS = {
     "gpt2": _gpt2_tokenizer,
     "llama": _llama_tokenizer,
 }
-KINDS = tuple(_TOKENIZERS)
+MODEL_TYPES = tuple(name for name in _TOKENIZERS if name != "albert")

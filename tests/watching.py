@@ -1,4 +1,4 @@
-"""What tests watch a fit by, and stop it with."""
+"""Callbacks and patches that observe or stop a fit."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ class Snapshots:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
-    """Raise an error in place of the optimiser's step of a number, counted from 1."""
-    original, taken = torch.optim.AdamW.step, []
+    """Raise an error in one step of the optimizer, counted from 1."""
+    original, steps = torch.optim.AdamW.step, []
 
-    def stepping(self: Any, *args: Any, **kwargs: Any) -> Any:
-        taken.append(1)
-        if len(taken) == step:
+    def counted_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        steps.append(1)
+        if len(steps) == step:
             raise error
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", stepping)
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted_step)
 
 
 class Watcher:
-    """A callback that asks the model for predictions, and may stop or interrupt."""
+    """A callback that predicts after each task, and can stop or interrupt the fit."""
 
     def __init__(self, stop_after: int | None = None, error: Any = None) -> None:
         self.stop_after, self.error = stop_after, error
-        self.begun: list[str] = []
-        self.ended: list[str] = []
+        self.started_tasks: list[str] = []
+        self.ended_tasks: list[str] = []
         self.predictions: list[list[np.ndarray]] = []
         self.estimators: list[Any] = []
-        self.torn_down = 0
+        self.n_teardowns = 0
 
     def setup(self, estimator: Any, context: Any) -> None:
         self.max_subtasks = context.max_subtasks
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        self.torn_down += 1
+        self.n_teardowns += 1
 
     def on_fit_task_begin(self, estimator: Any, context: Any, *, X: Any = None) -> None:
-        self.begun.append(context.task_name)
-        if self.error and len(self.begun) == 3:  # the fit, and two epochs
+        self.started_tasks.append(context.task_name)
+        if self.error and len(self.started_tasks) == 3:  # the fit and two epochs
             raise self.error
 
     def on_fit_task_end(
@@ -78,7 +78,7 @@ class Watcher:
         X: Any = None,
         fitted_estimator: Any = None,
     ) -> bool:
-        self.ended.append(context.task_name)
+        self.ended_tasks.append(context.task_name)
         self.predictions.append([fitted_estimator.predict_proba(X) for _ in range(2)])
         self.estimators.append(fitted_estimator)
-        return len(self.ended) == self.stop_after
+        return len(self.ended_tasks) == self.stop_after

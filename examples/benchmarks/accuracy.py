@@ -45,7 +45,7 @@ from tasks import Task, load_task, provenance
 from skprotolm import ProtoLMClassifier
 from skprotolm._classifier import _attributes
 from skprotolm._fitted import FittedModel
-from skprotolm._network.encoder import frozen_vectors
+from skprotolm._network.loading import frozen_vectors
 from skprotolm._network.network import ProtoLM
 from skprotolm._training.fit import _Fit
 

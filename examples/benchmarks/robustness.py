@@ -32,7 +32,7 @@ from tasks import Task, draw, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._data.texts import as_texts
-from skprotolm._network.encoder import frozen_vectors
+from skprotolm._network.loading import frozen_vectors
 from skprotolm._report import Corpus, decisions, label_support
 
 SEEDS = (0, 1, 2)

@@ -41,7 +41,7 @@ def make_splitter(model: FittedModel) -> Splitter:
 
     def coordinates(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         require_text(j)
-        quoted, content = model.quoted, model.quoted.own[j]
+        quoted, content = model.quoted, model.quoted.content_mask[j]
         assert quoted.segments is not None
         assert quoted.offsets is not None
         arrays = (quoted.segments, quoted.offsets, quoted.unread)
@@ -55,7 +55,7 @@ def _weighted_tokens(model: FittedModel, text: Text) -> Tensor:
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
     encoded = next(model.encode(tokenized))
-    columns = torch.from_numpy(np.flatnonzero(tokenized.own[0]))
+    columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
     attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
     return attention.double()[:, None] * h.double()
 

@@ -12,7 +12,11 @@ from skprotolm._data.texts import Texts
 from skprotolm._explaining.alignment import make_splitter
 from skprotolm._explaining.attribution import token_scores
 from skprotolm._explaining.occlusion import occlude
-from skprotolm._explaining.relevance import is_known, linear_encoder, relevance
+from skprotolm._explaining.relevance import (
+    is_supported,
+    linearized_encoder,
+    relevance,
+)
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import pool
@@ -51,13 +55,14 @@ def explain(
             attribution.outputs.numpy(), attribution.target.numpy()
         )
         for b, row in enumerate(encoded.rows):
+            content_mask = tokenized.content_mask[row]
             records[row] = Explanation(
                 text=texts[row],
                 **described[b],
                 **_prototype_fields(model, attribution, b),
                 **_token_fields(model, texts[row], tokenized, row),
                 **_score_fields(
-                    tokenized.own[row], encoded, attribution, scores, b, base_is_rest
+                    content_mask, encoded, attribution, scores, b, base_is_rest
                 ),
                 token_method=None if scores is None else method,
                 top_k=top_k,
@@ -87,7 +92,7 @@ def choose_method(model: FittedModel, token_method: str) -> str | None:
         return token_method
     if is_exact:
         return "decomposition"
-    return "relevance" if is_known(model.network.encoder) else None
+    return "relevance" if is_supported(model.network.encoder) else None
 
 
 def score_tokens(
@@ -113,11 +118,11 @@ def _relevance_scores(
     """Score the tokens of a batch for the outputs `index` (B,) by relevance."""
     encoder, attention = model.network.encoder, model.network.attention
     batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
-    with linear_encoder(encoder).run(batch) as linear:
-        weights = linear.attend(attention)
-        s = pool(weights.detach(), linear.h.detach())
+    with linearized_encoder(encoder).run(batch) as linearized:
+        weights = linearized.attention_weights(attention)
+        s = pool(weights.detach(), linearized.h.detach())
         direction = model.layer.attribute(s.cpu().double(), index.clone()).direction
-        return relevance(linear, weights, direction)
+        return relevance(linearized, weights, direction)
 
 
 def _prototype_fields(
@@ -143,7 +148,7 @@ def _token_fields(
     """Return what an explanation holds of the content tokens of a text."""
     assert tokenized.offsets is not None
     assert tokenized.segments is not None
-    content = tokenized.own[row]
+    content = tokenized.content_mask[row]
     offsets = tokenized.offsets[row][content]
     segments = tokenized.segments[row][content]
     texts = (text,) if isinstance(text, str) else text
@@ -167,7 +172,7 @@ def _token_fields(
 
 
 def _score_fields(
-    content: np.ndarray,
+    content_mask: np.ndarray,
     encoded: Encoded,
     attribution: Attribution,
     scores: np.ndarray | None,
@@ -175,15 +180,15 @@ def _score_fields(
     base_is_rest: bool,
 ) -> dict[str, Any]:
     """Return attention and scores of the content tokens, and the base value."""
-    attention = encoded.attention[b, : len(content)].cpu().double().numpy()[content]
+    attention = encoded.attention[b, : len(content_mask)].cpu().double().numpy()
     explained, base_value = float(attribution.explained[b]), float(attribution.base[b])
     token_scores = None
     if scores is not None:
-        token_scores = scores[b, : len(content)][content]
+        token_scores = scores[b, : len(content_mask)][content_mask]
         if base_is_rest:
             base_value = explained - float(token_scores.sum())
     return {
-        "attention": attention,
+        "attention": attention[content_mask],
         "token_scores": token_scores,
         "log_odds": explained,
         "base_value": base_value,

@@ -1,19 +1,22 @@
-"""Token relevance: the encoder made linear near a text, and summed over its tokens.
+"""Token relevance: gradient times input of a linearized encoder.
 
-With its queries and keys, the standard deviations of its norms and the ratios act(x)/x
-of its activations held constant, an encoder is a linear function of its embeddings, up
-to biases, once its attention probabilities are given. The same linear function of a
-text's token vectors that the decomposition reads is then a sum over the embeddings of
-its tokens, gradient times input, which one backward pass gives (compare Ali et al.
-2022, "XAI for Transformers"; Modarressi et al. 2023, "DecompX").
+An encoder becomes a linear function of its embeddings, up to biases, if some of its
+intermediate results are constants: the attention probabilities, the standard
+deviations of the layer norms, and the ratios act(x)/x of the activations. The
+decomposition reads a linear function of the token vectors. Through the linearized
+encoder, this function is a sum over the embeddings of the tokens, and one backward
+pass computes the sum as gradient times input (compare Ali et al. 2022, "XAI for
+Transformers"; Modarressi et al. 2023, "DecompX").
 
-Two things are added. Every own token gets a presence m: it counts m-fold as a key of
-every attention, log m added to its logits, and the derivative by log m says what its
-presence does to the others through the attention, which gradient times input leaves
-out. And all is taken at m = 0.1, where words stand more by themselves: in the whole
-text one of several words that say the same changes little. A constant added to all
-logits of a softmax changes nothing, so the derivatives by log m sum to 0 over all
-tokens, and what is shared out stays the same.
+Gradient times input ignores the effect of a token on the attention to other tokens. A
+presence weight m per content token measures this effect: log m is added to the
+attention logits of the token as a key, so that the token counts as m copies. The
+derivative with respect to log m is added to the token's relevance. Adding a constant
+to all logits does not change a softmax, so these derivatives sum to 0 over all tokens,
+and the sum of the relevances stays the same.
+
+All derivatives are taken at m = 0.1. In the full text (m = 1), deleting one of several
+words with the same meaning changes little; at a low weight each of them counts.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -34,8 +36,8 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenizer import TokenBatch
 
-# Of each architecture, the modules that give queries and keys, whose constancy is
-# that of the attention probabilities; "fused" ones give values in their last third.
+# Names of the modules that compute queries and keys, per model type. Constant queries
+# and keys make the attention probabilities constant.
 _QUERIES_AND_KEYS = {
     "bert": ("query", "key"),
     "roberta": ("query", "key"),
@@ -49,183 +51,203 @@ _QUERIES_AND_KEYS = {
     "qwen2": ("q_proj", "k_proj"),
     "qwen3": ("q_proj", "k_proj"),
 }
-# Those in which a token sees only those before it. The windows that some of these and
-# ModernBERT have are not kept: a mask of our own takes the place of all of them.
-_CAUSAL = {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
+# Modules that compute queries, keys and values together; values are the last third.
 _FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn"}
-PRESENCE = 0.1  # .05 to .2 did about as well on dev texts of SST-2
+# Model types whose tokens attend to earlier tokens only. The attention windows of some
+# of these and of ModernBERT are ignored: one mask replaces the masks of all layers.
+_CAUSAL = {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
+PRESENCE_WEIGHT = 0.1  # similar results from 0.05 to 0.2 on dev texts of SST-2
 _ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
-# Layers with one of these multiply an activation with a second projection.
+# A layer with one of these modules multiplies an activation by a second projection.
 _GATES = ("gate_proj", "Wi")
 
 
-def is_known(encoder: TextEncoder) -> bool:
-    """Whether relevance can be computed for the encoder's architecture."""
-    return _kind(encoder) in _QUERIES_AND_KEYS or _kind(encoder) in _FUSED
+def is_supported(encoder: TextEncoder) -> bool:
+    """Whether relevance is implemented for the encoder's model type."""
+    model_type = _model_type(encoder)
+    return model_type in _QUERIES_AND_KEYS or model_type in _FUSED
 
 
-def _kind(encoder: TextEncoder) -> str:
+def _model_type(encoder: TextEncoder) -> str:
     return encoder.transformer.auto_model.config.model_type
 
 
-class LinearEncoder:
-    """A private view of an encoder that is linear in its embeddings.
+class LinearizedEncoder:
+    """A copy of an encoder that is linear in its embeddings.
 
-    It shares the weights and nothing else: hooks are registered on a copy of the
-    modules, so that the encoder itself is never changed. One thread uses it at a time.
+    The copy shares the weights. Hooks are registered on the copied modules, so that
+    the encoder itself does not change. A lock allows one thread at a time.
     """
 
     def __init__(self, encoder: TextEncoder):
-        kind = _kind(encoder)
-        if not is_known(encoder):
-            known = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
+        model_type = _model_type(encoder)
+        if not is_supported(encoder):
+            supported = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
             raise ValueError(
-                f"token_method='relevance' does not know the architecture {kind!r}; it "
-                f"knows {known}. Use 'decomposition' or 'occlusion'."
+                f"token_method='relevance' does not support the architecture "
+                f"{model_type!r}; supported are {supported}. Use 'decomposition' or "
+                f"'occlusion'."
             )
-        self.transformer = _share(encoder.transformer)
+        self.transformer = _copy_modules(encoder.transformer)
         self.dtype = encoder.dtype
-        self.is_causal = kind in _CAUSAL
+        self.is_causal = model_type in _CAUSAL
         self.lock = threading.Lock()
-        # The hook fills it: one that held this object would keep the weights alive
-        # until the cycle collector comes.
-        self._embedded: list[Tensor] = []
+        # The hook refers to this list. A reference to `self` would be a cycle, which
+        # keeps the weights in memory until the garbage collector runs.
+        self._captured: list[Tensor] = []
         model = self.transformer.auto_model
         embeddings = getattr(model, "embeddings", None) or model.get_input_embeddings()
-        embeddings.register_forward_hook(_catching(self._embedded))
-        inside = set(embeddings.modules())
+        embeddings.register_forward_hook(_capture_output(self._captured))
+        embedding_modules = set(embeddings.modules())
         for name, module in model.named_modules():
-            if module not in inside:
-                _linearize(module, name.rpartition(".")[2], kind, model, name)
+            if module not in embedding_modules:
+                _linearize(model, name, module, model_type)
 
     @contextmanager
-    def run(self, batch: TokenBatch, presence: float = PRESENCE) -> Iterator[Linear]:
-        """Run a batch with its graph, its own tokens present `presence`-fold."""
-        features = {name: tensor for name, tensor in batch.items() if name != "own"}
+    def run(
+        self, batch: TokenBatch, presence_weight: float = PRESENCE_WEIGHT
+    ) -> Iterator[LinearizedBatch]:
+        """Run a batch with its graph, at a presence weight of all content tokens."""
         with self.lock, torch.inference_mode(False), torch.enable_grad():
-            # Not the batch's own tensors, which may be bound to inference mode.
-            features = {name: tensor.clone() for name, tensor in features.items()}
-            own, real = batch["own"].clone(), features["attention_mask"].bool()
-            log_presence = (own * math.log(presence)).to(self.dtype).requires_grad_()
-            features["attention_mask"] = self._mask(log_presence, real)
+            # Clones, because tensors created in inference mode have no gradients.
+            features = {name: tensor.clone() for name, tensor in batch.items()}
+            content_mask = features.pop("content_mask")
+            log_presence = content_mask * math.log(presence_weight)
+            log_presence = log_presence.to(self.dtype).requires_grad_()
+            is_token = features["attention_mask"].bool()
+            features["attention_mask"] = self._logit_mask(log_presence, is_token)
             h = self.transformer(features)["token_embeddings"]
             try:
-                yield Linear(h, self._embedded[-1], log_presence, own)
+                yield LinearizedBatch(h, self._captured[-1], log_presence, content_mask)
             finally:
-                self._embedded.clear()
+                self._captured.clear()
 
-    def _mask(self, log_presence: Tensor, real: Tensor) -> Tensor:
-        """Return what is added to attention logits (B, 1, T, T)."""
-        T = real.shape[1]
-        visible = real[:, None, None, :].expand(-1, 1, T, T)
+    def _logit_mask(self, log_presence: Tensor, is_token: Tensor) -> Tensor:
+        """Return the addend of the attention logits (B, 1, T, T)."""
+        T = is_token.shape[1]
+        visible = is_token[:, None, None, :].expand(-1, 1, T, T)
         if self.is_causal:
             visible = visible & torch.ones_like(visible).tril()
         lowest = torch.finfo(log_presence.dtype).min
         return torch.where(visible, log_presence[:, None, None, :], lowest)
 
 
-# The views that were asked for. An entry goes with its encoder, which it does not hold.
-_VIEWS: WeakKeyDictionary[TextEncoder, LinearEncoder] = WeakKeyDictionary()
-_VIEWS_LOCK = threading.Lock()
+# One linearized encoder per encoder. An entry is deleted with its encoder, because it
+# shares the encoder's weights without a reference to the encoder.
+_LINEARIZED: WeakKeyDictionary[TextEncoder, LinearizedEncoder] = WeakKeyDictionary()
+_LINEARIZED_LOCK = threading.Lock()
 
 
-def linear_encoder(encoder: TextEncoder) -> LinearEncoder:
-    """Return the linear view of an encoder, which is made once."""
-    with _VIEWS_LOCK:
-        if encoder not in _VIEWS:
-            _VIEWS[encoder] = LinearEncoder(encoder)
-        return _VIEWS[encoder]
+def linearized_encoder(encoder: TextEncoder) -> LinearizedEncoder:
+    """Return the linearized copy of an encoder, created at the first call."""
+    with _LINEARIZED_LOCK:
+        if encoder not in _LINEARIZED:
+            _LINEARIZED[encoder] = LinearizedEncoder(encoder)
+        return _LINEARIZED[encoder]
 
 
-class Linear(NamedTuple):
-    """A batch under the linear view."""
+class LinearizedBatch(NamedTuple):
+    """The output of a linearized encoder for one batch."""
 
     h: Tensor  # (B, T, H), with its graph
-    embedded: Tensor  # (B, T, E)
-    log_presence: Tensor  # (B, T)
-    own: Tensor  # (B, T)
+    embeddings: Tensor  # (B, T, E)
+    log_presence: Tensor  # (B, T), logarithms of the presence weights
+    content_mask: Tensor  # (B, T)
 
-    def attend(self, attention: TokenAttention) -> Tensor:
-        """Return the weights (B, T) of own tokens, their logits held."""
+    def attention_weights(self, attention: TokenAttention) -> Tensor:
+        """Return the weights (B, T) of content tokens, from constant logits."""
         with torch.no_grad():
             logits = attention.logits(self.h)
-        logits = (logits + self.log_presence).masked_fill(~self.own, -torch.inf)
+        logits = logits + self.log_presence
+        logits = logits.masked_fill(~self.content_mask, -torch.inf)
         return torch.softmax(logits, dim=1)
 
 
-def relevance(linear: Linear, weights: Tensor, direction: Tensor) -> Tensor:
-    """Return what each token adds to Σ_t α_t h_t·direction, (B, T).
+def relevance(batch: LinearizedBatch, weights: Tensor, direction: Tensor) -> Tensor:
+    """Split Σ_t α_t h_t·direction over the tokens, (B, T).
 
     Parameters
     ----------
-    linear : Linear
+    batch : LinearizedBatch
     weights : Tensor of shape (B, T)
-        α, with the graph of `Linear.attend`.
+        α, with the graph of `LinearizedBatch.attention_weights`.
     direction : Tensor of shape (B, H)
     """
-    total = torch.einsum("bt,bth,bh->", weights, linear.h, direction.to(linear.h))
-    leaves = [linear.embedded, linear.log_presence]
-    by_embedding, by_presence = torch.autograd.grad(total, leaves)
-    return (by_embedding * linear.embedded.detach()).sum(dim=-1) + by_presence
+    total = torch.einsum("bt,bth,bh->", weights, batch.h, direction.to(batch.h))
+    embedding_grad, presence_grad = torch.autograd.grad(
+        total, [batch.embeddings, batch.log_presence]
+    )
+    return (embedding_grad * batch.embeddings.detach()).sum(dim=-1) + presence_grad
 
 
-def _share(transformer: Any) -> Any:
-    """Copy the modules of a transformer, but not the tensors or the tokenizer."""
-    kept = [*transformer.parameters(), *transformer.buffers(), transformer.tokenizer]
-    processor = getattr(transformer, "processor", None)
-    memo = {id(thing): thing for thing in chain(kept, [processor])}
-    return copy.deepcopy(transformer, memo).eval()
+def _copy_modules(transformer: Any) -> Any:
+    """Copy the modules of a transformer, and share its tensors and tokenizer."""
+    shared = [
+        *transformer.parameters(),
+        *transformer.buffers(),
+        transformer.tokenizer,
+        getattr(transformer, "processor", None),
+    ]
+    return copy.deepcopy(transformer, {id(item): item for item in shared}).eval()
 
 
-def _linearize(
-    module: nn.Module, own_name: str, kind: str, model: nn.Module, name: str
-) -> None:
-    """Register the hook that holds a module's part of the nonlinearity constant."""
-    if own_name in _QUERIES_AND_KEYS.get(kind, ()):
-        module.register_forward_hook(_hold)
-    elif own_name == _FUSED.get(kind):
-        module.register_forward_hook(_hold_queries_and_keys)
+def _linearize(model: nn.Module, path: str, module: nn.Module, model_type: str) -> None:
+    """Register the hook that makes a nonlinear module linear.
+
+    Parameters
+    ----------
+    model : Module
+    path : str
+        The qualified name of the module in the model.
+    module : Module
+    model_type : str
+    """
+    parent, _, name = path.rpartition(".")
+    if name in _QUERIES_AND_KEYS.get(model_type, ()):
+        module.register_forward_hook(_detach_output)
+    elif name == _FUSED.get(model_type):
+        module.register_forward_hook(_detach_queries_and_keys)
     elif isinstance(module, nn.LayerNorm):
-        module.register_forward_hook(_hold_deviation)
+        module.register_forward_hook(_detach_deviation)
     elif type(module).__name__.endswith("RMSNorm"):
-        module.register_forward_hook(_hold_ratio)
+        module.register_forward_hook(_detach_ratio)
     elif type(module).__module__ in _ACTIVATIONS:
-        layer = model.get_submodule(name.rpartition(".")[0])
-        gated = any(hasattr(layer, gate) for gate in _GATES)
-        module.register_forward_hook(_hold if gated else _hold_ratio)
+        layer = model.get_submodule(parent)
+        is_gated = any(hasattr(layer, gate) for gate in _GATES)
+        module.register_forward_hook(_detach_output if is_gated else _detach_ratio)
 
 
-def _catching(embedded: list[Tensor]) -> Any:
-    """Return a hook that starts the graph at the embeddings, and hands them out."""
+def _capture_output(captured: list[Tensor]) -> Any:
+    """Return a hook that replaces an output by a leaf and appends it to the list."""
 
-    def catch(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        embedded.append(output.detach().requires_grad_())
-        return embedded[-1]
+    def capture(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        captured.append(output.detach().requires_grad_())
+        return captured[-1]
 
-    return catch
+    return capture
 
 
-def _hold(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+def _detach_output(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     return output.detach()
 
 
-def _hold_queries_and_keys(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    at = 2 * output.shape[-1] // 3
-    return torch.cat([output[..., :at].detach(), output[..., at:]], dim=-1)
+def _detach_queries_and_keys(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    size = 2 * output.shape[-1] // 3
+    return torch.cat([output[..., :size].detach(), output[..., size:]], dim=-1)
 
 
-def _hold_ratio(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    """x·(f(x)/x), the second factor a constant; both are 0 where x is."""
+def _detach_ratio(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    """Return x·(f(x)/x) with a constant ratio, 0 where x = 0."""
     x = args[0]
-    there = x.detach()
-    ratio = torch.where(there == 0, 0, output.detach() / there)
-    return x * ratio
+    constant = x.detach()
+    return x * torch.where(constant == 0, 0, output.detach() / constant)
 
 
-def _hold_deviation(module: Any, args: Any, output: Tensor) -> Tensor:
-    centred = args[0] - args[0].mean(dim=-1, keepdim=True)
-    variance = centred.detach().square().mean(dim=-1, keepdim=True)
-    scaled = centred * torch.rsqrt(variance + module.eps)
+def _detach_deviation(module: Any, args: Any, output: Tensor) -> Tensor:
+    """Return the layer norm with a constant standard deviation."""
+    centered = args[0] - args[0].mean(dim=-1, keepdim=True)
+    variance = centered.detach().square().mean(dim=-1, keepdim=True)
+    scaled = centered * torch.rsqrt(variance + module.eps)
     if module.weight is not None:
         scaled = scaled * module.weight
     return scaled if module.bias is None else scaled + module.bias

@@ -25,7 +25,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel, Undo
-from skprotolm._network.encoder import TextEncoder, load_folder, save_folder
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.loading import load_folder, save_folder
 from skprotolm._network.network import Network, evaluating
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.proto_lm import InverseDistanceLayer
@@ -160,7 +161,7 @@ def _pack_encoder(encoder: TextEncoder, texts: Texts) -> Any:
 def _save(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     """Save an encoder, and return whether its files describe it."""
     try:
-        save_folder(encoder, folder)
+        save_folder(encoder.sentence_transformer, folder)
         if encoder.is_described is None:
             encoder.is_described = _is_described(encoder, folder, texts)
     except (OSError, MemoryError):  # these say nothing about the encoder
@@ -190,8 +191,8 @@ def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     same = {id(ours[name]): theirs[name] for name in ours}
     twin = copy.deepcopy(encoder, same)
     with torch.inference_mode(), evaluating(twin), evaluating(loaded):
-        h = loaded(batch, bf16=False)[batch["own"]]
-        gap = twin(batch, bf16=False)[batch["own"]] - h
+        h = loaded(batch, bf16=False)[batch["content_mask"]]
+        gap = twin(batch, bf16=False)[batch["content_mask"]] - h
     return bool(gap.norm() <= _TOLERANCE * h.norm())
 
 

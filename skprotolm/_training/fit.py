@@ -19,7 +19,8 @@ from skprotolm._config import (
 )
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
-from skprotolm._network.encoder import TextEncoder, load_encoder, merge_adapters
+from skprotolm._network.adapters import merge_adapters
+from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.network import Network, encode, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
@@ -434,9 +435,9 @@ def finish(
 
 def _positions(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
     """Return where prototypes are, and their strata."""
-    layer = model.layer
-    strata = model.task.strata_of(layer.values.numpy())
-    return layer.to_euclidean(layer.vectors).numpy(), strata
+    layer = model.network.layer
+    strata = model.task.strata_of(layer.values.cpu().numpy())
+    return layer.to_euclidean(layer.vectors).cpu().numpy(), strata
 
 
 def find_never_predicted(

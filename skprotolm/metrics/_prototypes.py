@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._data.targets import one_code_each
-from skprotolm._network.encoder import frozen_vectors
+from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 

