@@ -20,7 +20,7 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm import _editing, _report
+from skprotolm import _editing
 from skprotolm._config import (
     COUNT,
     FRACTION,
@@ -43,7 +43,8 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
-from skprotolm._report import Corpus
+from skprotolm._report.build import build_report
+from skprotolm._report.predictions import labeled_predictions
 from skprotolm._runtime import (
     infer_seed,
     isolated_torch,
@@ -666,15 +667,18 @@ class ProtoLMClassifier(
             raise ValueError(
                 f"path must be a file in a folder that is there, got {str(path)!r}."
             )
-        judged = Corpus(texts, one_code_each(state.classes, "y", y, len(texts)))
+        codes = one_code_each(state.classes, "y", y, len(texts))
         if (X_train is None) != (y_train is None):
             raise ValueError("X_train and y_train go together; pass both, or neither.")
-        reference = None
+        training = None
         if X_train is not None:
-            texts = state.texts_of(X_train, name="X_train")
-            codes = one_code_each(state.classes, "y_train", y_train, len(texts))
-            reference = Corpus(texts, codes)
-        page = report_html(_report.build(state, judged, reference))
+            train_texts = state.texts_of(X_train, name="X_train")
+            train_codes = one_code_each(
+                state.classes, "y_train", y_train, len(train_texts)
+            )
+            training = labeled_predictions(state, train_texts, train_codes)
+        evaluated = labeled_predictions(state, texts, codes)
+        page = report_html(build_report(state, evaluated, training))
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def novelty_score(self, X: Any) -> np.ndarray:
