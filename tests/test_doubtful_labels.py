@@ -126,7 +126,7 @@ def test_other_labels_have_no_warning(fitted, texts, tmp_path):
 
 
 def test_held_out_texts_are_not_memorized(make_classifier, texts, tmp_path):
-    """An accurate model was said to have memorized its held-out texts."""
+    """The page warned that an accurate model had memorized its held-out texts."""
     clf = make_classifier(max_epochs=10, learning_rate=1e-2).fit(*texts)
     X, _ = make_texts(40, seed=5)
     section = labels_section(clf, tmp_path / "report.html", X, clf.predict(X))

@@ -59,7 +59,7 @@ def evaluate_explanations(
     X : container of str, length n
         Texts that the classifier was not trained on.
     y : array-like of shape (n,), default=None
-        Their labels, for the purity of prototypes. None stands for the purity at the
+        Their labels, for the purity of prototypes; by default it is the purity at the
         fit.
     token_method : str, default="auto"
         The method for word scores; see `ProtoLMClassifier.explain`.

@@ -51,7 +51,7 @@ def comprehensiveness(
     word_scores : sequence of ndarray, "random" or None, default=None
         One array per text with one score per word, in the order of
         `Explanation.words`, from any method. "random" ranks words at random, as a
-        baseline. None stands for the scores of `ProtoLMClassifier.explain`.
+        baseline. By default, the scores of `ProtoLMClassifier.explain`.
     token_method : str, default="auto"
         Passed to `ProtoLMClassifier.explain` if `word_scores` is None.
     protocol : {"eraser", "ferret"}, default="eraser"

@@ -31,7 +31,7 @@ def prototype_purity(
         A fitted classifier.
     X : container of str, length n, default=None
         Training texts or others. Texts equal to a prototype's own text are not
-        counted. None stands for the purity at the fit, `Prototypes.purities`.
+        counted. By default, return the purity at the fit, `Prototypes.purities`.
     y : array-like of shape (n,), default=None
         Their labels, from ``classes_``.
     k : int, default=10
@@ -188,7 +188,7 @@ def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     X : container of str, length n
         Texts that the classifier was not trained on.
     encoder : str, path or SentenceTransformer, default=None
-        The encoder of f. None stands for the classifier's ``backbone`` before the fit.
+        The encoder of f; by default the classifier's ``backbone`` before the fit.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     clf, other : ProtoLMClassifier
         Two fitted classifiers with the same classes, for example of two seeds.
     encoder : str, path or SentenceTransformer, default=None
-        The encoder of the cosines. None stands for the ``backbone`` of `clf`.
+        The encoder of the cosines; by default the ``backbone`` of `clf`.
 
     Returns
     -------
