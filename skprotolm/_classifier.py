@@ -19,7 +19,7 @@ from sklearn.base import (
 )
 from sklearn.exceptions import NotFittedError
 
-from skprotolm import _editing, _report
+from skprotolm import _editing
 from skprotolm._config import (
     COUNT,
     FRACTION,
@@ -40,7 +40,8 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
-from skprotolm._report import Corpus
+from skprotolm._report.build import build_report
+from skprotolm._report.predictions import labeled_predictions
 from skprotolm._runtime import (
     infer_seed,
     isolated_torch,
@@ -622,15 +623,16 @@ class ProtoLMClassifier(
             raise ValueError(
                 f"path must be a file in a folder that is there, got {str(path)!r}."
             )
-        judged = Corpus(texts, model.task.encode(y, "y", len(texts)))
+        values = model.task.encode(y, "y", len(texts))
         if (X_train is None) != (y_train is None):
             raise ValueError("X_train and y_train go together; pass both, or neither.")
-        reference = None
+        training = None
         if X_train is not None:
-            texts = model.texts_of(X_train, name="X_train")
-            codes = model.task.encode(y_train, "y_train", len(texts))
-            reference = Corpus(texts, codes)
-        page = report_html(_report.build(model, judged, reference))
+            train_texts = model.texts_of(X_train, name="X_train")
+            train_values = model.task.encode(y_train, "y_train", len(train_texts))
+            training = labeled_predictions(model, train_texts, train_values)
+        evaluated = labeled_predictions(model, texts, values)
+        page = report_html(build_report(model, evaluated, training))
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def novelty_score(self, X: Any) -> np.ndarray:

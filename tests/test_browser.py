@@ -244,7 +244,7 @@ FILTER = """
     const word = change("text", "AGAIN");
     const held = items.filter(e => e.checkVisibility())
         .every(e => e.textContent.toLowerCase().includes("again"));
-    const fixed = change("text", "counts most");
+    const fixed = change("text", "top prototype");
     const nothing = change("text", "no such word");
     change("text", "");
     const code = change("code", "0");

@@ -1,18 +1,21 @@
-"""Measures of explanations are those of plain loops, and rank what they should."""
+"""Measures of explanations equal plain loops and beat random baselines."""
 
 from __future__ import annotations
 
 import copy
 import math
 import shutil
-from unittest import mock
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from sklearn.exceptions import NotFittedError
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._network.encoder import TextEncoder
 from skprotolm.exceptions import TextTruncatedWarning
 from skprotolm.metrics import (
     comprehensiveness,
@@ -31,7 +34,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 X, Y = make_texts()
-ERASER = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +45,44 @@ def probability(clf: ProtoLMClassifier, text: str, label: str) -> float:
     return clf.predict_proba([text])[0][clf.classes_.tolist().index(label)]
 
 
-@pytest.mark.parametrize("put", ["", "…"])
-@pytest.mark.parametrize("protocol", ["eraser", "ferret"])
-def test_measures_of_words_are_those_of_loops(clf, protocol, put):
-    fractions = ERASER if protocol == "eraser" else np.arange(1, 11) / 10
-    options = {"protocol": protocol, "removal": "mask" if put else "delete"}
-    found = comprehensiveness(clf, X[:6], **options)
-    alone = sufficiency(clf, X[:6], **options)
+@pytest.mark.parametrize(("removal", "replacement"), [("delete", ""), ("mask", "…")])
+@pytest.mark.parametrize(
+    ("protocol", "fractions", "lowest"),
+    [
+        ("eraser", (0.01, 0.05, 0.1, 0.2, 0.5), -math.inf),
+        ("ferret", np.arange(1, 11) / 10, 0.0),
+    ],
+)
+def test_word_measures_equal_loops(
+    clf, protocol, fractions, lowest, removal, replacement
+):
+    options = {"protocol": protocol, "removal": removal}
+    without = comprehensiveness(clf, X[:6], **options)
+    only = sufficiency(clf, X[:6], **options)
     for row, e in enumerate(clf.explain(X[:6])):
-        words, scores = list(e.words), e.word_scores
-        order = sorted(range(len(words)), key=lambda w: -scores[w])
-        falls, rests = [], []
-        for fraction in fractions:
-            top = order[: math.ceil(round(fraction * len(words), 9))]
-            if protocol == "ferret":
-                top = [w for w in top if scores[w] > 0]
-            # The texts have single spaces, of which those of a word's sides stay.
-            without = " ".join(put if w in top else t for w, t in enumerate(words))
-            only = " ".join(t if w in top else put for w, t in enumerate(words))
-            falls.append(e.probability - probability(clf, without, e.prediction))
-            rests.append(e.probability - probability(clf, only, e.prediction))
-        assert found[row] == pytest.approx(np.mean(falls), abs=1e-6)
-        assert alone[row] == pytest.approx(np.mean(rests), abs=1e-6)
+        order = np.argsort(-e.word_scores, kind="stable")
+        n_candidates = (e.word_scores > lowest).sum()
+        counts = [math.ceil(round(f * len(order), 9)) for f in fractions]
+        drops: dict[str, list[float]] = {"without": [], "only": []}
+        for count in counts:
+            top = order[: min(count, n_candidates)]
+            # The texts have single spaces, and keep those around removed words.
+            texts = {
+                "without": [
+                    replacement if i in top else word for i, word in enumerate(e.words)
+                ],
+                "only": [
+                    word if i in top else replacement for i, word in enumerate(e.words)
+                ],
+            }
+            for name, words in texts.items():
+                p = probability(clf, " ".join(words), e.prediction)
+                drops[name].append(e.probability - p)
+        assert without[row] == pytest.approx(np.mean(drops["without"]), abs=1e-6)
+        assert only[row] == pytest.approx(np.mean(drops["only"]), abs=1e-6)
 
 
-def test_given_scores_are_used(clf):
+def test_word_scores_of_other_methods_are_ranked(clf):
     explanations = clf.explain(X, token_method="occlusion")
     scores = [e.word_scores for e in explanations]
     np.testing.assert_array_equal(
@@ -80,21 +95,20 @@ def test_given_scores_are_used(clf):
     )
 
 
-def test_occlusion_is_better_than_chance(clf):
-    options = {"random_state": 0}
+def test_occlusion_is_better_than_random_rankings(clf):
     method = {"token_method": "occlusion"}
-    random = comprehensiveness(clf, X, "random", **options).mean()
-    assert comprehensiveness(clf, X, **method).mean() > random
-    random = sufficiency(clf, X, "random", **options).mean()
-    assert sufficiency(clf, X, **method).mean() < random
+    baseline = comprehensiveness(clf, X, "random", random_state=0).mean()
+    assert comprehensiveness(clf, X, **method).mean() > baseline
+    baseline = sufficiency(clf, X, "random", random_state=0).mean()
+    assert sufficiency(clf, X, **method).mean() < baseline
 
 
-def test_random_rankings_are_those_of_the_seed(clf):
-    one, same, other = (
+def test_random_rankings_depend_on_the_seed_alone(clf):
+    first, same, other = (
         comprehensiveness(clf, X, "random", random_state=seed) for seed in (0, 0, 1)
     )
-    np.testing.assert_array_equal(one, same)
-    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
 
 
 def test_pairs_and_empty_texts_are_measured(make_classifier):
@@ -109,120 +123,155 @@ def test_pairs_and_empty_texts_are_measured(make_classifier):
         ({"protocol": "aopc"}, "protocol must be 'eraser' or 'ferret', got 'aopc'"),
         ({"removal": "drop"}, "removal must be 'delete' or 'mask'"),
         ({"word_scores": "shap"}, "word_scores must be 'random', got 'shap'"),
-        ({"word_scores": [[1.0]]}, "an array a text, got 1 for 2"),
+        ({"word_scores": [[1.0]]}, r"one array per text \(2\), got 1"),
+        ({"word_scores": 1.0}, r"one array per text \(2\), got float"),
         ({"word_scores": [[1.0], [1.0]]}, r"Row 0 of word_scores must hold 6 numbers"),
     ],
 )
-def test_wrong_options_are_refused(clf, options, message):
+def test_invalid_options_raise(clf, options, message):
     for measure in (comprehensiveness, sufficiency):
         with pytest.raises(ValueError, match=message):
             measure(clf, X[:2], **options)
 
 
 @pytest.mark.parametrize("k", [1, 2, 50])
-def test_measures_of_prototypes_are_those_of_edits(clf, k):
-    """With more kept than a class has, sufficiency was a perfect 0."""
-    dropped = prototype_comprehensiveness(clf, X[:6], k=k)
-    kept = prototype_sufficiency(clf, X[:6], k=k)
+def test_prototype_measures_equal_removals(clf, k):
+    """If k was larger than the class, sufficiency was a perfect 0."""
+    without = prototype_comprehensiveness(clf, X[:6], k=k)
+    only = prototype_sufficiency(clf, X[:6], k=k)
     for row, e in enumerate(clf.explain(X[:6])):
-        mine = [p.index for p in e.prototypes if p.label == e.prediction]
-        some = min(k, len(mine) - 1)
-        for gone, found in ((mine[:some], dropped), (mine[some:], kept)):
-            edited = copy.deepcopy(clf)
-            edited.remove_prototypes(gone)
-            left = probability(edited, X[row], e.prediction)
-            assert found[row] == pytest.approx(e.probability - left, abs=1e-6)
+        order = [p.index for p in e.prototypes if p.label == e.prediction]
+        n_top = min(k, len(order) - 1)
+        for removed, drops in ((order[:n_top], without), (order[n_top:], only)):
+            edited = copy.deepcopy(clf).remove_prototypes(removed)
+            p = probability(edited, X[row], e.prediction)
+            assert drops[row] == pytest.approx(e.probability - p, abs=1e-6)
     assert clf.edits_ == []
 
 
-def test_the_largest_shares_count_for_more_than_random_ones(clf):
+def test_top_prototypes_have_more_effect_than_random_ones(clf):
     random = {"ranking": "random", "random_state": 0}
-    top = prototype_comprehensiveness(clf, X, k=1).mean()
-    assert top > prototype_comprehensiveness(clf, X, k=1, **random).mean()
-    rest = prototype_sufficiency(clf, X, k=1).mean()
-    assert rest < prototype_sufficiency(clf, X, k=1, **random).mean()
+    drop = prototype_comprehensiveness(clf, X, k=1).mean()
+    assert drop > prototype_comprehensiveness(clf, X, k=1, **random).mean()
+    drop = prototype_sufficiency(clf, X, k=1).mean()
+    assert drop < prototype_sufficiency(clf, X, k=1, **random).mean()
 
 
-def test_a_student_foresees_decisions_from_prototypes(clf):
-    found = simulatability(clf, X, k=1, random_state=0)
-    assert found.from_text.shape == found.from_prototypes.shape == (len(X),)
-    # One prototype stands for one label, so its text says what is decided.
-    assert found.from_prototypes.mean() > 0.8
-    expected = found.from_prototypes.mean() - found.from_text.mean()
-    assert found.gain == pytest.approx(expected)
+def test_a_student_predicts_decisions_from_prototypes(clf):
+    student = simulatability(clf, X, k=1, random_state=0)
+    assert student.from_text.shape == student.from_prototypes.shape == (len(X),)
+    # The top prototype is nearly always one of the predicted class.
+    assert student.from_prototypes.mean() > 0.8
+    expected = student.from_prototypes.mean() - student.from_text.mean()
+    assert student.gain == pytest.approx(expected)
 
 
-def test_everything_is_told_in_one_frame(clf):
+def test_one_frame_has_all_measures(clf):
     frame = evaluate_explanations(clf, X[:20], n_resamples=50)
     again = evaluate_explanations(clf, X[:20], n_resamples=50)
     assert frame.equals(again)
-    assert len(frame) == frame["measure"].nunique() + 6  # four of words in four ways
-    one = frame["measure"] == "prototype_uniqueness"  # a number, of all prototypes
-    assert frame.loc[one, ["low", "high"]].isna().all(axis=None)
-    assert (frame["low"] <= frame["value"])[~one].all()
-    assert (frame["value"] <= frame["high"])[~one].all()
-    without = frame.loc[frame["baseline"].isna(), "measure"].tolist()
-    assert without == [
+    # Each of the two word measures has four rows.
+    assert len(frame) == frame["measure"].nunique() + 6
+    is_one_number = frame["measure"] == "prototype_uniqueness"
+    assert frame.loc[is_one_number, ["low", "high"]].isna().all(axis=None)
+    others = frame[~is_one_number]
+    assert (others["low"] <= others["value"]).all()
+    assert (others["value"] <= others["high"]).all()
+    assert others.drop(columns="baseline").notna().all(axis=None)
+    has_no_baseline = frame["baseline"].isna()
+    assert frame.loc[has_no_baseline, "measure"].tolist() == [
         "explanation_compactness",
         "prototype_uniqueness",
         "prototype_diversity",
         "prototype_purity",
     ]
-    assert frame[~one].drop(columns="baseline").notna().all(axis=None)
+    is_lower_better = frame["better"] == "lower"
+    assert set(frame.loc[is_lower_better, "measure"]) == {
+        "sufficiency",
+        "prototype_sufficiency",
+        "explanation_compactness",
+    }
 
 
-def test_labels_judge_the_purity(clf):
+def test_purity_is_measured_with_the_labels(clf):
     X_new, y_new = make_texts(20, seed=9)
     frame = evaluate_explanations(clf, X_new, y_new, n_resamples=9)
-    found = frame.set_index("measure").loc["prototype_purity", "value"]
-    assert found == pytest.approx(prototype_purity(clf, X_new, y_new).mean())
+    purity = frame.set_index("measure").loc["prototype_purity", "value"]
+    assert purity == pytest.approx(prototype_purity(clf, X_new, y_new).mean())
     with pytest.raises(ValueError, match="y"):
         evaluate_explanations(clf, X_new, y_new[:-1])
 
 
-def test_measures_of_prototypes_read_the_texts_once(clf, monkeypatch):
-    """The encoder ran for every text alone, whose vector edits do not change."""
-    batches = []
-    forward = TextEncoder.forward
+def test_prototype_measures_encode_texts_once(clf):
+    """The encoder ran once per text, although edits do not change text vectors."""
+    n_passes = 0
 
-    def count(self, batch, **options):
-        batches.append(len(batch["input_ids"]))
-        return forward(self, batch, **options)
+    def count(module: torch.nn.Module, args: tuple, output: object) -> None:
+        nonlocal n_passes
+        n_passes += isinstance(module, BertEmbeddings)
 
-    monkeypatch.setattr(TextEncoder, "forward", count)
-    clf.explain(X)
-    alone = len(batches)
-    prototype_comprehensiveness(clf, X)
-    assert len(batches) == 3 * alone  # explained, and read once more
+    hook = register_module_forward_hook(count)
+    try:
+        clf.explain(X)
+        n_passes_of_explain = n_passes
+        prototype_comprehensiveness(clf, X)
+    finally:
+        hook.remove()
+    assert n_passes_of_explain > 0
+    # The measure explains the texts and computes their vectors.
+    assert n_passes == 3 * n_passes_of_explain
 
 
-@pytest.mark.parametrize("measure", [comprehensiveness, sufficiency])
-def test_words_without_scores_are_said_to_have_none(make_classifier, measure):
-    """It spoke of an argument that nobody had passed, or failed at a minus sign."""
-    clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(X, Y)
-    with mock.patch("skprotolm._explaining.explain.is_supported", return_value=False):
-        for measured in (measure, evaluate_explanations):
-            with pytest.raises(ValueError, match="use token_method='occlusion'"):
-                measured(clf, X[:3])
+@pytest.fixture(scope="module")
+def albert(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of an ALBERT, an architecture without token relevance."""
+    folder = tmp_path_factory.mktemp("albert")
+    shutil.copytree(tiny_folder, folder, dirs_exist_ok=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    config = transformers.AlbertConfig(
+        vocab_size=len(tokenizer),
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=66,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.AlbertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "measure", [comprehensiveness, sufficiency, evaluate_explanations]
+)
+def test_words_without_scores_raise(make_classifier, albert, measure):
+    """The error was about an argument that was not passed, or a TypeError."""
+    clf = make_classifier(backbone=albert, formulation="proto-lm", max_epochs=1)
+    clf.fit(X, Y)
+    with pytest.raises(ValueError, match="use token_method='occlusion'"):
+        measure(clf, X[:3])
+    assert np.isfinite(comprehensiveness(clf, X[:3], token_method="occlusion")).all()
 
 
 def long_texts() -> list[str]:
-    """Texts of which the encoder reads the same words, and not what follows."""
+    """Return texts that differ only in words beyond the encoder's maximum length."""
     read = "good food bad film " * 14 + "food film "  # 58 words, and two special tokens
     return [read + "bad " * 90, read + "good " * 90, read]
 
 
 @pytest.mark.parametrize("removal", ["delete", "mask"])
 @pytest.mark.parametrize("measure", [comprehensiveness, sufficiency])
-def test_what_was_not_read_takes_no_part(make_classifier, measure, removal):
-    """It was read in the place of the words that were taken out."""
+def test_truncated_text_has_no_effect(make_classifier, measure, removal):
+    """The encoder read it in place of the removed words."""
     clf = make_classifier(max_length=60).fit(X, Y)
-    with pytest.warns(TextTruncatedWarning, match="2 of 3"):  # and of no other texts
-        found = measure(clf, long_texts(), removal=removal)
-    np.testing.assert_allclose(found, found[2], atol=1e-6)
+    with pytest.warns(TextTruncatedWarning, match="2 of 3"):  # the only warning
+        values = measure(clf, long_texts(), removal=removal)
+    np.testing.assert_allclose(values, values[2], atol=1e-6)
 
 
-def test_occlusion_reads_no_more_than_the_text_that_it_explains(make_classifier):
+def test_truncated_text_has_no_effect_on_occlusion(make_classifier):
     clf = make_classifier(max_length=60).fit(X, Y)
     with pytest.warns(TextTruncatedWarning):
         scores = [
@@ -231,47 +280,47 @@ def test_occlusion_reads_no_more_than_the_text_that_it_explains(make_classifier)
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
 
 
-def test_without_its_backbone_a_model_is_measured_but_for_the_reading(
-    make_classifier, tmp_path
-):
-    """All that was measured until then was lost."""
-    make_encoder("bert", tmp_path / "gone")
-    clf = make_classifier(backbone=str(tmp_path / "gone"), max_epochs=4).fit(X, Y)
-    shutil.rmtree(tmp_path / "gone")
+def test_reading_gain_is_nan_without_the_backbone(make_classifier, tmp_path):
+    """All other measures were lost."""
+    make_encoder("bert", tmp_path / "encoder")
+    clf = make_classifier(backbone=str(tmp_path / "encoder"), max_epochs=4).fit(X, Y)
+    shutil.rmtree(tmp_path / "encoder")
     with pytest.warns(UserWarning, match="reading gain is NaN"):
         frame = evaluate_explanations(clf, X[:20], n_resamples=9)
-    figures = frame.set_index("measure")["value"]
-    assert np.isnan(figures["reading_gain"])
-    assert np.isfinite(figures["prototype_comprehensiveness"])
+    values = frame.set_index("measure")["value"]
+    assert np.isnan(values["reading_gain"])
+    assert np.isfinite(values["prototype_comprehensiveness"])
 
 
-def test_from_redacted_prototypes_a_student_can_read_nothing(make_classifier):
-    """An error spoke of an empty vocabulary."""
+def test_redacted_prototypes_do_not_help_the_student(make_classifier):
+    """The error was about an empty vocabulary."""
     clf = make_classifier(max_epochs=4).fit(X, Y)
     clf.redact_prototypes({j: "" for j in range(len(clf.prototypes_))})
-    found = simulatability(clf, X, random_state=0)
-    assert found.from_prototypes.mean() < found.from_text.mean()
+    student = simulatability(clf, X, random_state=0)
+    assert student.from_prototypes.mean() < student.from_text.mean()
 
 
-@pytest.mark.parametrize("scores", [np.nan, np.inf, "high"])
-def test_word_scores_are_finite_numbers(fitted, scores):
-    """NaN ranked words somehow, without a word."""
-    given = [
-        np.array([scores, *[0.0] * (len(e.words) - 1)], dtype=object)
+@pytest.mark.parametrize("value", [np.nan, np.inf, "high"])
+def test_word_scores_must_be_finite(fitted, value):
+    """NaN scores were ranked without an error."""
+    scores = [
+        np.array([value, *[0.0] * (len(e.words) - 1)], dtype=object)
         for e in fitted.explain(X[:2])
     ]
     with pytest.raises(ValueError, match="Row 0 of word_scores must hold finite"):
-        comprehensiveness(fitted, X[:2], given)
+        comprehensiveness(fitted, X[:2], scores)
 
 
-def test_before_fit_every_measure_says_so(make_classifier):
-    for measure in (evaluate_explanations, prototype_purity, comprehensiveness):
-        with pytest.raises(NotFittedError):
-            measure(make_classifier(), X, Y)
+@pytest.mark.parametrize(
+    "measure", [evaluate_explanations, prototype_purity, simulatability, sufficiency]
+)
+def test_measures_need_a_fitted_classifier(make_classifier, measure):
+    with pytest.raises(NotFittedError):
+        measure(make_classifier(), X)
 
 
 @pytest.mark.parametrize("n_resamples", [0, -1, 2.5])
-def test_resamples_are_counted_before_the_work(fitted, n_resamples):
+def test_an_invalid_number_of_resamples_raises(fitted, n_resamples):
     with pytest.raises(ValueError, match="n_resamples must be an int"):
         evaluate_explanations(fitted, X, n_resamples=n_resamples)
 
@@ -280,52 +329,52 @@ def test_resamples_are_counted_before_the_work(fitted, n_resamples):
 @pytest.mark.parametrize(
     "measure", [prototype_comprehensiveness, prototype_sufficiency]
 )
-def test_a_measure_of_prototypes_needs_a_count(fitted, measure, k):
+def test_an_invalid_number_of_prototypes_raises(fitted, measure, k):
     with pytest.raises(ValueError, match="k must be an int of at least 1"):
         measure(fitted, ["good food"], k=k)
 
 
-def test_too_few_texts_to_simulate_leave_the_other_measures(fitted):
-    """All was refused, though a rare class in X leaves but one measure unknown."""
+def test_simulatability_is_nan_with_too_few_texts(fitted):
+    """All other measures were lost."""
     texts = ["good food", "bad food"] * 2
-    with pytest.warns(UserWarning, match="5 texts or more of each class"):
+    with pytest.warns(UserWarning, match="5 texts or more of each predicted class"):
         frame = evaluate_explanations(fitted, texts, n_resamples=9)
-    figures = frame.set_index("measure")["value"]
-    assert np.isnan(figures["simulatability"])
-    assert figures["prototype_comprehensiveness"] >= 0
+    values = frame.set_index("measure")["value"]
+    assert np.isnan(values["simulatability"])
+    assert values["prototype_comprehensiveness"] >= 0
 
 
-def test_a_student_needs_texts_of_each_decision(fitted):
-    """The error was that of the folds, and did not say whose members were meant."""
-    with pytest.raises(ValueError, match="3 texts or more of each class that is pred"):
+def test_simulatability_needs_texts_of_each_predicted_class(fitted):
+    """The error was that of the folds, and did not name the classes."""
+    with pytest.raises(ValueError, match=r"3 texts or more of each .* X are \{'.*': 4"):
         simulatability(fitted, ["good food"] * 4, n_splits=3)
 
 
-def test_one_prototype_a_class_leaves_nothing_to_measure(make_classifier):
-    """What was dropped or kept was rounding, with an interval."""
+def test_one_prototype_per_class_has_undefined_measures(make_classifier):
+    """Differences due to rounding were returned, with an interval."""
     clf = make_classifier(n_prototypes=1).fit(X, Y)
     for measure in (prototype_comprehensiveness, prototype_sufficiency):
         assert np.isnan(measure(clf, X[:3])).all()
     frame = evaluate_explanations(clf, X[:20], n_resamples=9).set_index("measure")
-    unknown = frame.index[frame["value"].isna()].tolist()
-    assert unknown == [
+    undefined = frame.index[frame["value"].isna()].tolist()
+    assert undefined == [
         "prototype_comprehensiveness",
         "prototype_sufficiency",
         "reading_gain",
         "prototype_diversity",
     ]
-    assert frame.loc[unknown, ["low", "high"]].isna().all(axis=None)
+    assert frame.loc[undefined, ["low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("removal", ["delete", "mask"])
-def test_a_text_without_words_has_none_to_take(fitted, removal):
-    """Masks were put where the tokens stand that a tokenizer adds."""
-    [fall] = comprehensiveness(fitted, [""], removal=removal)
-    assert fall == pytest.approx(0, abs=1e-12)
+def test_an_empty_text_has_no_words_to_remove(fitted, removal):
+    """Special tokens were replaced by masks."""
+    [drop] = comprehensiveness(fitted, [""], removal=removal)
+    assert drop == pytest.approx(0, abs=1e-12)
 
 
-def test_all_measures_read_the_same_explanations(fitted, monkeypatch):
-    """The texts were explained anew for each measure, some twenty times."""
+def test_all_measures_use_the_same_explanations(fitted, monkeypatch):
+    """The texts were explained about twenty times, once per measure."""
     calls = []
     explain = ProtoLMClassifier.explain
 

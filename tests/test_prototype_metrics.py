@@ -1,4 +1,4 @@
-"""Measures of prototypes are those of plain loops over the definitions."""
+"""Measures of prototypes equal plain loops over their definitions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from skprotolm import ProtoLMClassifier
+from skprotolm._fitted import fitted_model
 from skprotolm.metrics import (
     explanation_compactness,
     prototype_diversity,
@@ -19,6 +20,7 @@ from skprotolm.metrics import (
     reading_gain,
     seed_stability,
 )
+from skprotolm.metrics._prototypes import uniqueness
 from tests.conftest import make_texts
 
 X, Y = make_texts()
@@ -39,44 +41,44 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def test_purity_of_the_fit_is_what_prototypes_say(clf):
+def test_purity_without_texts_is_that_of_the_fit(clf):
     np.testing.assert_array_equal(prototype_purity(clf), clf.prototypes_.purities)
 
 
 def test_purity_counts_the_nearest_texts_of_the_class(clf):
-    found = prototype_purity(clf, X, Y, k=4)
+    purity = prototype_purity(clf, X, Y, k=4)
     similarities = clf.transform(X)
     for j, prototype in enumerate(clf.prototypes_):
         others = [i for i in range(len(X)) if X[i] != prototype.text]
-        near = sorted(others, key=lambda i: -similarities[i, j])[:4]
-        expected = np.mean([Y[i] == prototype.label for i in near])
-        assert found[j] == pytest.approx(expected)
+        nearest = sorted(others, key=lambda i: -similarities[i, j])[:4]
+        expected = np.mean([Y[i] == prototype.label for i in nearest])
+        assert purity[j] == pytest.approx(expected)
 
 
-def test_purity_is_unknown_without_another_text_of_the_class(clf):
+def test_purity_is_nan_without_another_text_of_the_class(clf):
     prototypes = clf.prototypes_
     text, label = prototypes.texts[0], prototypes.labels[0]
-    found = prototype_purity(clf, [text], [label])
-    assert np.isnan(found[0])
+    purity = prototype_purity(clf, [text], [label])
+    assert np.isnan(purity[0])
     others = prototypes.labels != label
-    np.testing.assert_array_equal(np.isnan(found[1:]), others[1:])
+    np.testing.assert_array_equal(np.isnan(purity[1:]), others[1:])
 
 
-def test_purity_asks_no_more_texts_than_the_class_has(clf):
-    """With few texts a class, the best that could be had was less than 1."""
+def test_purity_has_at_most_as_many_neighbors_as_the_class_has_texts(clf):
+    """With few texts per class, the best purity was less than 1."""
     few, labels = NEW[:9], NEW_Y[:9]
-    found = prototype_purity(clf, few, labels)
+    purity = prototype_purity(clf, few, labels)
     similarities = clf.transform(few)
     for j, prototype in enumerate(clf.prototypes_):
-        mates = sum(label == prototype.label for label in labels)
-        assert 0 < mates < 9
-        near = np.argsort(-similarities[:, j])[:mates]
-        expected = np.mean([labels[i] == prototype.label for i in near])
-        assert found[j] == pytest.approx(expected)
+        class_size = sum(label == prototype.label for label in labels)
+        assert 0 < class_size < 9
+        nearest = np.argsort(-similarities[:, j])[:class_size]
+        expected = np.mean([labels[i] == prototype.label for i in nearest])
+        assert purity[j] == pytest.approx(expected)
 
 
-def test_purity_whatever_transform_returns(clf):
-    """With set_output(transform="pandas") columns were looked up as rows."""
+def test_purity_does_not_depend_on_set_output(clf):
+    """With set_output(transform="pandas") columns were used as rows."""
     expected = prototype_purity(clf, X, Y)
     framed = copy.deepcopy(clf).set_output(transform="pandas")
     np.testing.assert_array_equal(prototype_purity(framed, X, Y), expected)
@@ -85,58 +87,57 @@ def test_purity_whatever_transform_returns(clf):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((X,), "X and y belong together"),
-        ((None, Y), "X and y belong together"),
+        ((X,), "X and y must be passed together"),
+        ((None, Y), "X and y must be passed together"),
         ((X, Y[:3]), "y"),
         ((X, ["other"] * len(X)), "other"),
     ],
 )
-def test_purity_refuses_labels_that_do_not_fit(clf, arguments, message):
+def test_purity_with_invalid_labels_raises(clf, arguments, message):
     with pytest.raises(ValueError, match=message):
         prototype_purity(clf, *arguments)
 
 
-def test_uniqueness_counts_what_the_encoder_can_tell_apart(clf):
-    """Copies in other letters counted as distinct texts."""
+def test_uniqueness_counts_texts_that_the_encoder_distinguishes(clf):
+    """Copies in upper case counted as distinct texts."""
     assert prototype_uniqueness(clf) == 1
-    copies = copy.copy(clf)
-    first, _, *others = clf.prototypes_.texts
-    quotes = replace(clf._fitted.quotes, texts=(first, first.upper(), *others))
-    copies._fitted = replace(clf._fitted, quotes=quotes)
-    n = len(clf.prototypes_)
-    assert prototype_uniqueness(copies) == (n - 1) / n
+    model = fitted_model(clf)
+    first, _, *others = model.quotes.texts
+    quotes = replace(model.quotes, texts=(first, first.upper(), *others))
+    n = len(model.prototypes)
+    assert uniqueness(replace(model, quotes=quotes)) == (n - 1) / n
 
 
-def test_copies_of_a_prototype_are_not_around_it(clf):
-    """Copies in other letters made every prototype pure."""
-    texts = [text.upper() for text in clf.prototypes_.texts]
-    alone = prototype_purity(clf, texts, clf.prototypes_.labels)
-    plain = prototype_purity(clf, clf.prototypes_.texts, clf.prototypes_.labels)
-    np.testing.assert_array_equal(alone, plain)
+def test_copies_of_a_prototype_are_not_its_neighbors(clf):
+    """Copies in upper case made every prototype pure."""
+    prototypes = clf.prototypes_
+    copies = [text.upper() for text in prototypes.texts]
+    np.testing.assert_array_equal(
+        prototype_purity(clf, copies, prototypes.labels),
+        prototype_purity(clf, prototypes.texts, prototypes.labels),
+    )
 
 
-def test_redacted_prototypes_are_not_taken_for_copies(clf):
-    """Two that stood behind the same words counted as one text."""
-    edited = copy.deepcopy(clf).redact_prototypes({0: "[gone]", 1: "[gone]"})
+def test_redacted_prototypes_do_not_count_as_copies(clf):
+    """Two with the same replacement text counted as one text."""
+    edited = copy.deepcopy(clf).redact_prototypes({0: "[redacted]", 1: "[redacted]"})
     assert prototype_uniqueness(edited) == 1
-    edited.redact_prototypes(dict.fromkeys(range(len(clf.prototypes_)), "[gone]"))
+    edited.redact_prototypes(dict.fromkeys(range(len(clf.prototypes_)), "[redacted]"))
     assert np.isnan(prototype_uniqueness(edited))
 
 
 def test_diversity_is_the_distance_to_the_nearest_of_the_class(clf):
-    found = prototype_diversity(clf)
+    diversity = prototype_diversity(clf)
     vectors, labels = clf.prototypes_.vectors, clf.prototypes_.labels
     for j in range(len(labels)):
-        mates = [i for i in range(len(labels)) if labels[i] == labels[j] and i != j]
-        nearest = max(cosine(vectors[i], vectors[j]) for i in mates)
-        assert found[j] == pytest.approx(1 - nearest, abs=1e-5)
+        others = [i for i in range(len(labels)) if labels[i] == labels[j] and i != j]
+        largest = max(cosine(vectors[i], vectors[j]) for i in others)
+        assert diversity[j] == pytest.approx(1 - largest, abs=1e-5)
 
 
-def test_a_lone_prototype_has_no_diversity(make_classifier):
+def test_the_only_prototype_of_a_class_has_no_diversity(make_classifier):
     clf = make_classifier(n_prototypes={"neg": 1, "pos": 2}, max_epochs=1).fit(X, Y)
-    alone, *others = np.isnan(prototype_diversity(clf))
-    assert alone
-    assert not any(others)
+    assert np.isnan(prototype_diversity(clf)).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
@@ -145,39 +146,40 @@ def test_compactness_counts_the_largest_contributions(
     make_classifier, formulation, mass
 ):
     clf = make_classifier(formulation=formulation, max_epochs=1).fit(X, Y)
-    found = explanation_compactness(clf, NEW, mass=mass)
+    counts = explanation_compactness(clf, NEW, mass=mass)
     for row, e in enumerate(clf.explain(NEW)):
         sizes = sorted(abs(e.contributions), reverse=True)
         sums = list(itertools.accumulate(sizes))
-        needed = next(n for n, s in enumerate(sums, 1) if s >= mass * sums[-1])
-        assert found[row] == needed
+        expected = next(n for n, s in enumerate(sums, 1) if s >= mass * sums[-1])
+        assert counts[row] == expected
 
 
 @pytest.mark.parametrize("mass", [0, 1, -0.5, "most"])
-def test_compactness_needs_a_share(clf, mass):
+def test_an_invalid_mass_raises(clf, mass):
     with pytest.raises(ValueError, match="mass must be a number in"):
         explanation_compactness(clf, NEW, mass=mass)
 
 
-def test_reading_gain_is_that_of_the_definition(clf, frozen):
-    found = reading_gain(clf, NEW)
-    quoted = frozen.encode(list(clf.prototypes_.texts))
+def test_reading_gain_follows_its_definition(clf, frozen):
+    gains = reading_gain(clf, NEW)
+    vectors = frozen.encode(list(clf.prototypes_.texts))
     for row, e in enumerate(clf.explain(NEW)):
         top = e.prototypes[int(np.argmax([p.contribution for p in e.prototypes]))]
         x = frozen.encode([NEW[row]])[0]
-        mine = [
-            cosine(x, quoted[p.index]) for p in e.prototypes if p.label == top.label
+        cosines = [
+            cosine(x, vectors[p.index]) for p in e.prototypes if p.label == top.label
         ]
-        gain = cosine(x, quoted[top.index]) - np.mean(mine)
-        assert found[row] == pytest.approx(gain / (max(mine) - np.mean(mine)), abs=1e-3)
+        mean = np.mean(cosines)
+        expected = (cosine(x, vectors[top.index]) - mean) / (max(cosines) - mean)
+        assert gains[row] == pytest.approx(expected, abs=1e-3)
 
 
-def test_reading_gain_is_unknown_where_there_is_no_choice(make_classifier):
+def test_reading_gain_is_nan_with_one_prototype_per_class(make_classifier):
     clf = make_classifier(n_prototypes=1, max_epochs=1).fit(X, Y)
     assert np.isnan(reading_gain(clf, NEW)).all()
 
 
-def test_another_judge_of_the_reading_is_left_as_it_is(clf, frozen):
+def test_reading_gain_does_not_change_the_encoder(clf, frozen):
     frozen.train()
     np.testing.assert_allclose(
         reading_gain(clf, NEW, encoder=frozen), reading_gain(clf, NEW)
@@ -189,31 +191,33 @@ def test_another_judge_of_the_reading_is_left_as_it_is(clf, frozen):
 def test_pairs_have_a_reading_gain(make_classifier):
     pairs = list(zip(X, X[::-1], strict=True))
     clf = make_classifier(max_epochs=1).fit(pairs, Y)
-    found = reading_gain(clf, pairs[:5])
-    assert found.shape == (5,)
-    assert (found[~np.isnan(found)] <= 1 + 1e-6).all()
+    gains = reading_gain(clf, pairs[:5])
+    assert gains.shape == (5,)
+    is_defined = ~np.isnan(gains)
+    assert is_defined.any()
+    assert (gains[is_defined] <= 1 + 1e-6).all()
 
 
-def test_stability_is_one_with_itself(clf):
+def test_the_stability_of_equal_fits_is_one(clf):
     np.testing.assert_allclose(seed_stability(clf, clf), 1, atol=1e-6)
 
 
-def test_stability_matches_at_the_largest_sum(make_classifier, clf, frozen):
+def test_stability_has_the_largest_sum_of_all_matchings(make_classifier, clf, frozen):
     other = make_classifier(max_epochs=3, random_state=5, n_prototypes=2).fit(X, Y)
-    found = seed_stability(clf, other)
+    stability = seed_stability(clf, other)
     expected = []
     for label in clf.classes_:
-        ours, theirs = (
+        first, second = (
             frozen.encode([p.text for p in model.prototypes_ if p.label == label])
             for model in (clf, other)
         )
         sums = [
-            sum(cosine(ours[i], theirs[j]) for j, i in enumerate(chosen))
-            for chosen in itertools.permutations(range(len(ours)), len(theirs))
+            sum(cosine(first[i], second[j]) for j, i in enumerate(matching))
+            for matching in itertools.permutations(range(len(first)), len(second))
         ]
         expected.append(max(sums))
-    assert found.shape == (4,)
-    np.testing.assert_allclose(found.reshape(2, 2).sum(axis=1), expected, atol=1e-4)
+    assert stability.shape == (4,)
+    np.testing.assert_allclose(stability.reshape(2, 2).sum(axis=1), expected, atol=1e-4)
 
 
 def test_stability_needs_the_same_classes(make_classifier, clf):
@@ -222,8 +226,8 @@ def test_stability_needs_the_same_classes(make_classifier, clf):
         seed_stability(clf, other)
 
 
-def test_what_stands_in_for_a_redacted_text_is_not_read(clf):
-    """Placeholders were read as if they were the prototypes' texts."""
+def test_replacements_of_redacted_texts_are_not_measured(clf):
+    """They were encoded like the prototypes' texts."""
     redacted = copy.deepcopy(clf)
     redacted.redact_prototypes({0: "[not to be shown]"})
     assert len(seed_stability(clf, redacted)) == len(clf.prototypes_) - 1
@@ -233,7 +237,7 @@ def test_what_stands_in_for_a_redacted_text_is_not_read(clf):
     np.testing.assert_array_equal(purity[1:], prototype_purity(clf, X, Y)[1:])
     gains = reading_gain(redacted, X)
     tops = [np.argmax(e.contributions) for e in clf.explain(X)]
-    assert 0 in tops, "no text rests on the redacted prototype"
+    assert 0 in tops, "the redacted prototype is no top prototype"
     for gain, usual, top in zip(gains, reading_gain(clf, X), tops, strict=True):
         if top == 0:
             assert np.isnan(gain)

@@ -32,8 +32,10 @@ from tasks import Task, draw, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._data.texts import as_texts
-from skprotolm._network.loading import frozen_vectors
-from skprotolm._report import Corpus, decisions, label_support
+from skprotolm._fitted import fitted_model
+from skprotolm._network.encoder import frozen_vectors
+from skprotolm._report.doubtful_labels import label_support
+from skprotolm._report.predictions import labeled_predictions
 
 SEEDS = (0, 1, 2)
 N_TRAINING, N_TEST = 2500, 2000
@@ -149,9 +151,8 @@ def doubt_of(fitted: Any, task: Task, codes: np.ndarray) -> np.ndarray:
     if not isinstance(fitted, ProtoLMClassifier):
         return 1 - fitted.predict_proba(task.X_train)[at, codes]
     texts = as_texts(task.X_train)
-    rows, _, support = label_support(
-        Corpus(texts, codes), decisions(fitted._fitted, texts)
-    )
+    predictions = labeled_predictions(fitted_model(fitted), texts, codes)
+    rows, _, support = label_support(predictions)
     doubt = np.zeros(len(codes))  # a copy's label is doubted where it stands first
     doubt[rows] = 1 - support[at[: len(rows)], codes[rows]]
     return doubt

@@ -345,7 +345,7 @@ class Explanation:
             np.bincount(owners, unread) > 0,
         )
 
-    def _page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
+    def page_record(self, aligned: Sequence[int]) -> dict[str, Any]:
         """Return what a page shows, with word alignments of some prototypes."""
         shown = replace(self, top_k=self.top_k or _SHOWN)
         return {**shown.to_dict(), "matches": self._matches(aligned)}
@@ -692,7 +692,7 @@ class Explanations(Sequence[Explanation]):
         """
         require("n_alignments", n_alignments, USAGE)
         records = [
-            e._page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
+            e.page_record([p.index for p in e.prototypes[:n_alignments]]) for e in self
         ]
         return explanations_html(records, page=True)
 

@@ -1,4 +1,4 @@
-"""Measures of explanations: whether they are faithful, and help a reader."""
+"""Measures of explanations: faithfulness, simulatability, and prototypes."""
 
 from skprotolm.metrics._evaluation import evaluate_explanations
 from skprotolm.metrics._faithfulness import (

@@ -1,37 +1,41 @@
-"""All measures of a classifier's explanations in one frame."""
+"""All measures of a classifier's explanations in one data frame."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import bootstrap
-from sklearn.utils.validation import check_is_fitted
 
 from skprotolm._config import COUNT, require
-from skprotolm._data.targets import one_code_each
-from skprotolm._data.texts import as_texts
 from skprotolm._display.html import as_frame
+from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm.exceptions import BackboneNotFoundError
 from skprotolm.metrics._faithfulness import (
-    known_scores,
-    measure_prototypes,
-    measure_words,
+    explained_scores,
+    prototype_drops,
     random_scores,
+    word_drops,
 )
 from skprotolm.metrics._prototypes import (
-    count_carriers,
-    gain_in_reading,
+    compactness,
     prototype_diversity,
     prototype_purity,
-    prototype_uniqueness,
+    reading_gains,
+    uniqueness,
 )
-from skprotolm.metrics._simulatability import simulate, what_folds_lack
+from skprotolm.metrics._simulatability import check_decisions, simulate
 
-_FOLDS = 5  # of simulatability
+_N_SPLITS = 5  # of simulatability
+_LOWER_IS_BETTER = (
+    "sufficiency",
+    "prototype_sufficiency",
+    "explanation_compactness",
+)
 
 
 @np.errstate(under="ignore")
@@ -45,123 +49,150 @@ def evaluate_explanations(
     n_resamples: int = 999,
     random_state: Any = 0,
 ) -> Any:
-    """Measure a classifier's explanations and prototypes, beside random baselines.
+    """Compute all measures of explanations and prototypes, with random baselines.
 
     Parameters
     ----------
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n
-        Texts that it was not trained on.
+        Texts that the classifier was not trained on.
     y : array-like of shape (n,), default=None
-        Their labels, by which the prototypes' purity is judged; without them it is that
-        of the fit.
+        Their labels, for the purity of prototypes; by default it is the purity at the
+        fit.
     token_method : str, default="auto"
-        How words are scored; see `ProtoLMClassifier.explain`.
+        The method for word scores; see `ProtoLMClassifier.explain`.
     k : int, default=3
-        Prototypes that are dropped, kept, or shown to the student.
+        The number of prototypes that are removed, kept, or passed to the student.
     n_resamples : int, default=999
-        Bootstrap resamples of the texts.
+        The number of bootstrap resamples of the texts.
     random_state : int, default=0
         Seed of baselines, folds and resamples.
 
     Returns
     -------
     pandas.DataFrame
-        One row a measure: ``measure``, ``better`` ("higher" or "lower"), ``protocol``,
-        ``removal``, ``value``, the ends of its 95 % interval ``low`` and ``high``, and
-        the mean ``baseline``: of random words or prototypes, and of simulatability what
-        the text alone gives. Purity, uniqueness, diversity and compactness have none
-        (NaN); uniqueness, one number of all prototypes, has no interval either. Where
-        each class has one prototype, nothing says which counts: reading gain, diversity
-        and what prototypes are dropped or kept are NaN. Simulatability is NaN where
-        fewer than five texts of a class are predicted, or one class alone, and the
-        reading gain where the pretrained backbone is not to be found; a warning says
-        so.
+        One row per measure, with the columns ``measure``, ``better`` ("higher" or
+        "lower"), ``protocol``, ``removal``, ``value``, the ends ``low`` and ``high`` of
+        its 95 % interval, and the mean ``baseline``. The baselines of comprehensiveness
+        and sufficiency are random words or prototypes; that of simulatability is the
+        student's accuracy from texts. Values are NaN where they are not defined:
+
+        - the baseline of purity, uniqueness, diversity and compactness, and the
+          interval of uniqueness, which is one number per classifier;
+        - reading gain, diversity, and comprehensiveness and sufficiency of prototypes,
+          if each class has only one prototype;
+        - simulatability, if fewer than two classes are predicted, or one of them for
+          fewer than five texts (with a warning);
+        - reading gain, if the pretrained backbone is not found (with a warning).
 
     Raises
     ------
     ValueError
-        If y does not fit, `k` or `n_resamples` is no count, or `token_method` gives no
-        word scores for this architecture.
+        If y does not match X, `k` or `n_resamples` is not a positive int, or
+        `token_method` has no word scores for this architecture.
     MissingExtraError
         If pandas is not installed.
     """
     require("k", k, COUNT)
     require("n_resamples", n_resamples, COUNT)
-    check_is_fitted(clf)
-    as_frame([])  # before the long work: is pandas there?
+    model = fitted_model(clf)
+    as_frame([])  # raises before the long computation if pandas is not installed
     if y is not None:
-        one_code_each(clf.classes_, "y", y, len(as_texts(X)))
+        model.task.encode(y, "y", len(model.texts_of(X)))
     explanations = clf.explain(X, token_method=token_method)
-    scores = known_scores(explanations)
-    at_random = random_scores(explanations, random_state)
-    rows = []
-    lower = ("sufficiency", "compactness")
+    measures = [
+        *_faithfulness(model, explanations, k, random_state),
+        _simulatability(explanations, k, random_state),
+        _Measure("reading_gain", _reading_gains(clf, explanations), 0.0),
+        _Measure(
+            "explanation_compactness", compactness(explanations, 0.9), protocol="90 %"
+        ),
+        _Measure("prototype_uniqueness", uniqueness(model)),
+        _Measure("prototype_diversity", prototype_diversity(clf)),
+        _Measure(
+            "prototype_purity", prototype_purity(clf, None if y is None else X, y)
+        ),
+    ]
+    return as_frame([_row(m, n_resamples, random_state) for m in measures])
 
-    def add(measure: str, protocol: str, removal: str, values: Any, base: Any) -> None:
-        values = _known(values)
-        low, high = _interval(values, n_resamples, random_state)
-        rows.append(
-            {
-                "measure": measure,
-                "better": "lower" if measure.endswith(lower) else "higher",
-                "protocol": protocol,
-                "removal": removal,
-                "value": _mean(values),
-                "low": low,
-                "high": high,
-                "baseline": math.nan if base is None else _mean(_known(base)),
-            }
-        )
 
+class _Measure(NamedTuple):
+    """The values of a measure, and its baseline's; NaN where they are not defined."""
+
+    name: str
+    values: Any
+    baseline: Any = math.nan
+    protocol: str = ""
+    removal: str = ""
+
+
+def _faithfulness(
+    model: FittedModel, explanations: Explanations, k: int, random_state: Any
+) -> Iterator[_Measure]:
+    """Yield comprehensiveness and sufficiency of words and of prototypes."""
+    rankings = (
+        explained_scores(explanations),
+        random_scores(explanations, random_state),
+    )
     for name, keep in (("comprehensiveness", False), ("sufficiency", True)):
         for protocol in ("eraser", "ferret"):
             for removal in ("delete", "mask"):
-                values, base = (
-                    measure_words(
-                        clf, explanations, ranked, protocol, removal, keep=keep
+                drops, baseline = (
+                    word_drops(
+                        model, explanations, scores, protocol, removal, keep=keep
                     )
-                    for ranked in (scores, at_random)
+                    for scores in rankings
                 )
-                add(name, protocol, removal, values, base)
-        values, base = (
-            measure_prototypes(clf, explanations, k, ranking, random_state, keep=keep)
+                yield _Measure(name, drops, baseline, protocol, removal)
+        drops, baseline = (
+            prototype_drops(model, explanations, k, ranking, random_state, keep=keep)
             for ranking in ("share", "random")
         )
-        add(f"prototype_{name}", f"{k} prototypes", "remove", values, base)
-    told, alone = _simulated(explanations, k, random_state)
-    add("simulatability", f"{k} prototypes", "", told, alone)
-    add("reading_gain", "", "", _gains(explanations, clf), 0)
-    add("explanation_compactness", "90 %", "", count_carriers(explanations, 0.9), None)
-    add("prototype_uniqueness", "", "", prototype_uniqueness(clf), None)
-    add("prototype_diversity", "", "", prototype_diversity(clf), None)
-    purities = prototype_purity(clf, None if y is None else X, y)
-    add("prototype_purity", "", "", purities, None)
-    return as_frame(rows)
+        protocol = f"{k} prototypes"
+        yield _Measure(f"prototype_{name}", drops, baseline, protocol, "remove")
 
 
-def _simulated(explanations: Explanations, k: int, random_state: Any) -> np.ndarray:
-    """Return what a student foresees from prototypes, and from texts alone, (2, n)."""
-    decisions = np.array([e.prediction for e in explanations])
-    missing = what_folds_lack(decisions, _FOLDS)
-    if missing:
-        warnings.warn(f"Simulatability is NaN. {missing}", UserWarning, stacklevel=3)
-        return np.full((2, 1), math.nan)
-    found = simulate(explanations, k, _FOLDS, random_state)
-    return np.array([found.from_prototypes, found.from_text], dtype=float)
-
-
-def _gains(explanations: Explanations, clf: Any) -> Any:
-    """Return the reading gains, or NaN where the pretrained encoder is not at hand."""
+def _simulatability(explanations: Explanations, k: int, random_state: Any) -> _Measure:
+    """Measure simulatability; NaN with a warning if there are too few texts."""
+    protocol = f"{k} prototypes"
     try:
-        return gain_in_reading(explanations, clf, clf.backbone)
+        check_decisions(explanations, _N_SPLITS)
+    except ValueError as error:
+        warnings.warn(f"Simulatability is NaN. {error}", UserWarning, stacklevel=3)
+        return _Measure("simulatability", math.nan, protocol=protocol)
+    student = simulate(explanations, k, _N_SPLITS, random_state)
+    return _Measure(
+        "simulatability", student.from_prototypes, student.from_text, protocol
+    )
+
+
+def _reading_gains(clf: Any, explanations: Explanations) -> Any:
+    """Return the reading gains; NaN with a warning if the backbone is not found."""
+    try:
+        return reading_gains(explanations, clf.prototypes_, clf.backbone)
     except BackboneNotFoundError as error:
         warnings.warn(f"The reading gain is NaN. {error}", UserWarning, stacklevel=3)
         return math.nan
 
 
-def _known(values: Any) -> np.ndarray:
+def _row(measure: _Measure, n_resamples: int, random_state: Any) -> dict[str, Any]:
+    """Return a measure's row of the data frame."""
+    values = _defined(measure.values)
+    low, high = _interval(values, n_resamples, random_state)
+    return {
+        "measure": measure.name,
+        "better": "lower" if measure.name in _LOWER_IS_BETTER else "higher",
+        "protocol": measure.protocol,
+        "removal": measure.removal,
+        "value": _mean(values),
+        "low": low,
+        "high": high,
+        "baseline": _mean(_defined(measure.baseline)),
+    }
+
+
+def _defined(values: Any) -> np.ndarray:
     values = np.atleast_1d(np.asarray(values, dtype=float))
     return values[~np.isnan(values)]
 
@@ -173,16 +204,16 @@ def _mean(values: np.ndarray) -> float:
 def _interval(
     values: np.ndarray, n_resamples: int, random_state: Any
 ) -> tuple[float, float]:
-    if len(values) < 2:  # a single number, such as a share of all prototypes
+    """Return the ends of the 95 % bootstrap interval of the mean."""
+    if len(values) < 2:
         return math.nan, math.nan
-    if np.ptp(values) == 0:  # nothing to resample
+    if np.ptp(values) == 0:  # the means of resamples would differ by rounding errors
         return float(values[0]), float(values[0])
-    found = bootstrap(
+    interval = bootstrap(
         (values,),
         np.mean,
         n_resamples=n_resamples,
         method="percentile",
         rng=np.random.default_rng(random_state),
-    )
-    interval = found.confidence_interval
+    ).confidence_interval
     return float(interval.low), float(interval.high)

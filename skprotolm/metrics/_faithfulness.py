@@ -1,4 +1,4 @@
-"""Faithfulness: what happens to a prediction when its reasons are taken away, or alone.
+"""Faithfulness: how the prediction changes when parts of the explanation are removed.
 
 ERASER: DeYoung et al. 2020, "ERASER: A Benchmark to Evaluate Rationalized NLP Models".
 ferret: Attanasio et al. 2023, "ferret: a Framework for Benchmarking Explainers on
@@ -7,16 +7,17 @@ Transformers".
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 from sklearn.utils import check_random_state
 
-from skprotolm._config import COUNT, require
+from skprotolm import _editing
+from skprotolm._config import COUNT, Rule, require
+from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanation, Explanations
 from skprotolm._records.words import replace_words, unread
 
@@ -24,8 +25,8 @@ _FRACTIONS = {
     "eraser": (0.01, 0.05, 0.1, 0.2, 0.5),
     "ferret": tuple(tenth / 10 for tenth in range(1, 11)),
 }
-_MASK = "…"  # one token to most tokenizers, and no word
-_REMOVALS = {"delete": "", "mask": _MASK}
+# Most tokenizers read "…" as one token, which is not a word.
+_REPLACEMENTS = {"delete": "", "mask": "…"}
 
 
 @np.errstate(under="ignore")
@@ -39,7 +40,7 @@ def comprehensiveness(
     removal: str = "delete",
     random_state: Any = None,
 ) -> np.ndarray:
-    """Measure how far the prediction falls without its most important words.
+    """Measure the drop of the probability without the most important words.
 
     Parameters
     ----------
@@ -48,31 +49,31 @@ def comprehensiveness(
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     word_scores : sequence of ndarray, "random" or None, default=None
-        One array a text, a number a word in the order of `Explanation.words`, from
-        any method; "random" ranks words at random, which is the baseline; by default
-        those of `ProtoLMClassifier.explain`.
+        One array per text with one score per word, in the order of
+        `Explanation.words`, from any method. "random" ranks words at random, as a
+        baseline. By default, the scores of `ProtoLMClassifier.explain`.
     token_method : str, default="auto"
-        Passed to `ProtoLMClassifier.explain`, unless there are `word_scores`.
+        Passed to `ProtoLMClassifier.explain` if `word_scores` is None.
     protocol : {"eraser", "ferret"}, default="eraser"
-        "eraser": the words of highest score, 1, 5, 10, 20 and 50 % of them.
-        "ferret": 10 to 100 % in steps of ten, of which only words of positive score
-        are taken. A share is rounded up to whole words.
+        "eraser" removes the 1, 5, 10, 20 and 50 % of words with the highest scores.
+        "ferret" removes 10 to 100 % in steps of ten, but only words with positive
+        scores. Fractions of words are rounded up.
     removal : {"delete", "mask"}, default="delete"
-        Leave words out, or put "…" in their place.
+        Whether words are deleted or replaced by "…".
     random_state : int, RandomState instance or None, default=None
         Seed of the random ranking.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        For each text the mean over the shares of p(all) − p(without the words), of the
-        class predicted for the whole text. Higher is better.
+        p(full text) − p(text without the words) of the predicted class, averaged over
+        the fractions. Higher is better.
 
     Raises
     ------
     ValueError
-        If a parameter is none of the above, or `word_scores` do not fit the words, or
-        `token_method` gives none for this architecture.
+        If a parameter is not one of its options, `word_scores` do not match the words,
+        or `token_method` has no word scores for this architecture.
 
     Examples
     --------
@@ -83,13 +84,10 @@ def comprehensiveness(
     ... ).mean()  # doctest: +SKIP
     0.06
     """
-    return _measure(
-        clf,
-        X,
-        word_scores,
-        (token_method, protocol, removal, random_state),
-        keep=False,
-    )
+    _check_options(protocol, removal)
+    explanations, scores = _score_words(clf, X, word_scores, token_method, random_state)
+    model = fitted_model(clf)
+    return word_drops(model, explanations, scores, protocol, removal, keep=False)
 
 
 @np.errstate(under="ignore")
@@ -103,7 +101,7 @@ def sufficiency(
     removal: str = "delete",
     random_state: Any = None,
 ) -> np.ndarray:
-    """Measure how far the prediction falls when only its most important words are left.
+    """Measure the drop of the probability with only the most important words.
 
     Parameters
     ----------
@@ -116,58 +114,31 @@ def sufficiency(
     token_method : str, default="auto"
         As in `comprehensiveness`.
     protocol : {"eraser", "ferret"}, default="eraser"
-        As in `comprehensiveness`.
+        As in `comprehensiveness`, with the words that are kept.
     removal : {"delete", "mask"}, default="delete"
-        Leave the other words out, or put "…" in their place.
+        Whether the other words are deleted or replaced by "…".
     random_state : int, RandomState instance or None, default=None
         Seed of the random ranking.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        For each text the mean over the shares of p(all) − p(the words alone), of the
-        class predicted for the whole text. Lower is better.
+        p(full text) − p(only the words) of the predicted class, averaged over the
+        fractions. Lower is better.
 
     Raises
     ------
     ValueError
         As in `comprehensiveness`.
     """
-    return _measure(
-        clf,
-        X,
-        word_scores,
-        (token_method, protocol, removal, random_state),
-        keep=True,
-    )
+    _check_options(protocol, removal)
+    explanations, scores = _score_words(clf, X, word_scores, token_method, random_state)
+    model = fitted_model(clf)
+    return word_drops(model, explanations, scores, protocol, removal, keep=True)
 
 
-def _measure(
-    clf: Any,
-    X: Any,
-    word_scores: Any,
-    options: tuple[str, str, str, Any],
-    *,
-    keep: bool,
-) -> np.ndarray:
-    token_method, protocol, removal, random_state = options
-    _require_one_of("protocol", protocol, _FRACTIONS)
-    _require_one_of("removal", removal, _REMOVALS)
-    is_random = isinstance(word_scores, str)
-    if is_random:
-        _require_one_of("word_scores", word_scores, ("random",))
-    method = token_method if word_scores is None else "auto"
-    explanations = clf.explain(X, token_method=method)
-    if is_random:
-        word_scores = random_scores(explanations, random_state)
-    elif word_scores is None:
-        word_scores = known_scores(explanations)
-    _check_scores(explanations, word_scores)
-    return measure_words(clf, explanations, word_scores, protocol, removal, keep=keep)
-
-
-def measure_words(
-    clf: Any,
+def word_drops(
+    model: FittedModel,
     explanations: Explanations,
     word_scores: Sequence[np.ndarray],
     protocol: str,
@@ -175,109 +146,131 @@ def measure_words(
     *,
     keep: bool,
 ) -> np.ndarray:
-    """Take words away from texts that are explained already, or keep only them."""
-    reduced = [
-        text
-        for e, scores in zip(explanations, word_scores, strict=True)
-        for text in _reduced(
-            e, _tops(np.asarray(scores), protocol), _REMOVALS[removal], keep
-        )
-    ]
-    whole = np.array([e.probabilities[e.prediction] for e in explanations])
-    left = _probabilities(clf, explanations, reduced)
-    return (whole[:, None] - left).mean(axis=1)
+    """Return the mean drop of the predicted class's probability per text, (n,).
+
+    The words of the highest scores are removed; with `keep`, all others are.
+    """
+    reduced: list[Any] = []
+    for e, scores in zip(explanations, word_scores, strict=True):
+        for words in _top_words(np.asarray(scores), protocol):
+            others = np.setdiff1d(np.arange(len(e.words)), words)
+            removed = others if keep else words
+            reduced.append(_without_words(e, removed, _REPLACEMENTS[removal]))
+    n = len(explanations)
+    probabilities = _probabilities(model, reduced)
+    probabilities = probabilities.reshape(n, -1, probabilities.shape[1])
+    remaining = probabilities[np.arange(n), :, _predicted_codes(explanations)]
+    full = np.array([e.probability for e in explanations])
+    return (full[:, None] - remaining).mean(axis=1)
 
 
-def _require_one_of(name: str, value: Any, options: Any) -> None:
-    if value not in options:
-        named = " or ".join(map(repr, options))
-        raise ValueError(f"{name} must be {named}, got {value!r}.")
-
-
-def known_scores(explanations: Explanations) -> list[np.ndarray]:
-    """Return the word scores of each text, or say that there are none."""
-    found = [e.word_scores for e in explanations]
-    if any(scores is None for scores in found):
+def explained_scores(explanations: Explanations) -> list[np.ndarray]:
+    """Return the word scores of each text, or raise an error if there are none."""
+    scores = [e.word_scores for e in explanations if e.word_scores is not None]
+    if len(scores) < len(explanations):
         raise ValueError(
-            "The texts' words have no scores, which this architecture does not give "
-            "under this formulation; use token_method='occlusion'."
+            "Words have no scores for this architecture and formulation; use "
+            "token_method='occlusion'."
         )
-    return [scores for scores in found if scores is not None]
+    return scores
 
 
 def random_scores(explanations: Explanations, random_state: Any) -> list[np.ndarray]:
-    """Return what ranks the words of each text at random."""
+    """Return random positive word scores for each text."""
     rng = check_random_state(random_state)
-    return [1 - rng.random_sample(len(e.words)) for e in explanations]  # all positive
+    return [1 - rng.random_sample(len(e.words)) for e in explanations]
+
+
+def _check_options(protocol: str, removal: str) -> None:
+    require("protocol", protocol, _one_of(_FRACTIONS))
+    require("removal", removal, _one_of(_REPLACEMENTS))
+
+
+def _one_of(options: Collection[str]) -> Rule:
+    words = " or ".join(map(repr, options))
+    return Rule(words, lambda value: isinstance(value, str) and value in options)
+
+
+def _score_words(
+    clf: Any, X: Any, word_scores: Any, token_method: str, random_state: Any
+) -> tuple[Explanations, Any]:
+    """Explain texts and return the explanations with the scores of their words."""
+    if word_scores is None:
+        explanations = clf.explain(X, token_method=token_method)
+        return explanations, explained_scores(explanations)
+    if isinstance(word_scores, str):
+        require("word_scores", word_scores, _one_of(["random"]))
+        explanations = clf.explain(X)
+        return explanations, random_scores(explanations, random_state)
+    explanations = clf.explain(X)
+    _check_scores(explanations, word_scores)
+    return explanations, word_scores
 
 
 def _check_scores(explanations: Explanations, word_scores: Any) -> None:
-    if not hasattr(word_scores, "__len__"):
+    has_length = hasattr(word_scores, "__len__")
+    if not has_length or len(word_scores) != len(explanations):
+        got = len(word_scores) if has_length else type(word_scores).__name__
         raise ValueError(
-            f"word_scores must hold an array a text, got {type(word_scores).__name__}."
-        )
-    if len(word_scores) != len(explanations):
-        raise ValueError(
-            f"word_scores must hold an array a text, got {len(word_scores)} for "
-            f"{len(explanations)} texts."
+            f"word_scores must hold one array per text ({len(explanations)}), got "
+            f"{got}."
         )
     for row, (e, scores) in enumerate(zip(explanations, word_scores, strict=True)):
-        if scores is None or np.shape(scores) != (len(e.words),):
-            found = None if scores is None else np.shape(scores)
+        shape = None if scores is None else np.shape(scores)
+        if shape != (len(e.words),):
             raise ValueError(
-                f"Row {row} of word_scores must hold {len(e.words)} numbers, one a "
-                f"word of Explanation.words, got {found}."
+                f"Row {row} of word_scores must hold {len(e.words)} numbers, one per "
+                f"word of Explanation.words, got the shape {shape}."
             )
         try:
-            are_finite = np.isfinite(np.asarray(scores, dtype=float)).all()
+            is_finite = np.isfinite(np.asarray(scores, dtype=float)).all()
         except (TypeError, ValueError):
-            are_finite = False
-        if not are_finite:
+            is_finite = False
+        if not is_finite:
             raise ValueError(f"Row {row} of word_scores must hold finite numbers.")
 
 
-def _tops(scores: np.ndarray, protocol: str) -> list[np.ndarray]:
-    """Return the words that each share of a text consists of."""
+def _top_words(scores: np.ndarray, protocol: str) -> list[np.ndarray]:
+    """Return the words of the highest scores for each fraction of the protocol."""
     order = np.argsort(-scores, kind="stable")
-    # 10 % of ten words are one word, whatever the product's last bit says.
+    # The tolerance keeps rounding errors of the product from adding a word.
     counts = [math.ceil(f * len(scores) - 1e-9) for f in _FRACTIONS[protocol]]
-    tops = [order[:count] for count in counts]
+    top_words = [order[:count] for count in counts]
     if protocol == "ferret":
-        return [top[scores[top] > 0] for top in tops]
-    return tops
+        return [words[scores[words] > 0] for words in top_words]
+    return top_words
 
 
-def _reduced(
-    e: Explanation, tops: list[np.ndarray], put: str, keep: bool
-) -> Iterator[Any]:
-    """Yield the text without each choice of words, or with it alone."""
+def _without_words(e: Explanation, words: np.ndarray, replacement: str) -> Any:
+    """Return the part of a text that the encoder reads, without some words."""
     offsets = e.word_offsets
-    rest = unread(e.text, offsets.tolist())
-    for top in tops:
-        gone = np.setdiff1d(np.arange(len(offsets)), top) if keep else top
-        yield replace_words(e.text, offsets[gone].tolist(), put, left_out=rest)
+    # Otherwise the encoder would read truncated text instead of the removed words.
+    truncated = unread(e.text, offsets.tolist())
+    return replace_words(
+        e.text, offsets[words].tolist(), replacement, left_out=truncated
+    )
 
 
-def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.ndarray:
-    """Return p of each text's predicted class for its reduced texts, (n, shares)."""
-    distinct = list(dict.fromkeys(reduced))
-    places = {text: i for i, text in enumerate(distinct)}
-    # Quiet, since nobody passed these texts: words may be cut in their middle.
-    state = clf._fitted_model()
-    tokenized = state.tokenize(distinct, quiet=True)
-    [scores] = state.read(tokenized, lambda s: (state.layer(s).outputs,))
-    found = softmax(scores.numpy(), axis=1)[[places[text] for text in reduced]]
-    found = found.reshape(len(explanations), -1, found.shape[1])
-    labels = explanations[0].classes.tolist()
-    codes = [labels.index(e.prediction) for e in explanations]
-    return found[np.arange(len(codes)), :, codes]
+def _probabilities(model: FittedModel, texts: list[Any]) -> np.ndarray:
+    """Return the probabilities of all classes for texts with many duplicates."""
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    distinct: Any = list(rows)
+    # Quiet, since users did not pass these texts: warnings would confuse them.
+    scores = model.layer_outputs(distinct, quiet=True).outputs.numpy()
+    return softmax(scores, axis=1)[[rows[text] for text in texts]]
+
+
+def _predicted_codes(explanations: Explanations) -> np.ndarray:
+    """Return the index of each text's predicted class, (n,)."""
+    codes = {label: code for code, label in enumerate(explanations[0].probabilities)}
+    return np.array([codes[e.prediction] for e in explanations])
 
 
 @np.errstate(under="ignore")
 def prototype_comprehensiveness(
     clf: Any, X: Any, *, k: int = 3, ranking: str = "share", random_state: Any = None
 ) -> np.ndarray:
-    """Measure how far the prediction falls without its most important prototypes.
+    """Measure the drop of the probability without the most important prototypes.
 
     Parameters
     ----------
@@ -286,35 +279,38 @@ def prototype_comprehensiveness(
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     k : int, default=3
-        How many prototypes of the predicted class are taken out; of a class that has
-        no more, all but one.
+        The number of prototypes of the predicted class that are removed; all but one
+        if the class has k or fewer.
     ranking : {"share", "random"}, default="share"
-        The prototypes of the largest contributions, or, as the baseline, random ones of
-        the predicted class.
+        "share" removes the prototypes with the largest contributions. "random" removes
+        random prototypes of the predicted class, as a baseline.
     random_state : int, RandomState instance or None, default=None
-        Seed of the random choice.
+        Seed of the random ranking.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        For each text p(all) − p(without them), of its predicted class. Higher is
-        better; NaN where the class has one prototype.
+        p(all prototypes) − p(remaining prototypes) of the predicted class. Higher is
+        better. NaN if the class has only one prototype.
 
     Raises
     ------
     ValueError
-        If `ranking` is none of the above, or `k` no count.
+        If `ranking` is not one of the options, or `k` is not a positive int.
     """
-    return _measure_prototypes(clf, X, k, ranking, random_state, keep=False)
+    _check_prototype_options(k, ranking)
+    explanations = clf.explain(X)
+    model = fitted_model(clf)
+    return prototype_drops(model, explanations, k, ranking, random_state, keep=False)
 
 
 @np.errstate(under="ignore")
 def prototype_sufficiency(
     clf: Any, X: Any, *, k: int = 3, ranking: str = "share", random_state: Any = None
 ) -> np.ndarray:
-    """Measure how far the prediction falls when its class keeps its best prototypes.
+    """Measure the drop of the probability with only the most important prototypes.
 
-    The other classes keep all of theirs.
+    Only prototypes of the predicted class are removed.
 
     Parameters
     ----------
@@ -323,37 +319,37 @@ def prototype_sufficiency(
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     k : int, default=3
-        How many prototypes of the predicted class are kept; of a class that has no
-        more, all but one.
+        The number of prototypes of the predicted class that are kept; all but one if
+        the class has k or fewer.
     ranking : {"share", "random"}, default="share"
-        As in `prototype_comprehensiveness`.
+        As in `prototype_comprehensiveness`, with the prototypes that are kept.
     random_state : int, RandomState instance or None, default=None
-        Seed of the random choice.
+        Seed of the random ranking.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        For each text p(all) − p(with them alone in the class), of its predicted class.
-        Lower is better; NaN where the class has one prototype.
+        p(all prototypes) − p(remaining prototypes) of the predicted class. Lower is
+        better. NaN if the class has only one prototype.
 
     Raises
     ------
     ValueError
-        If `ranking` is none of the above, or `k` no count.
+        If `ranking` is not one of the options, or `k` is not a positive int.
     """
-    return _measure_prototypes(clf, X, k, ranking, random_state, keep=True)
+    _check_prototype_options(k, ranking)
+    explanations = clf.explain(X)
+    model = fitted_model(clf)
+    return prototype_drops(model, explanations, k, ranking, random_state, keep=True)
 
 
-def _measure_prototypes(
-    clf: Any, X: Any, k: int, ranking: str, random_state: Any, *, keep: bool
-) -> np.ndarray:
-    _require_one_of("ranking", ranking, ("share", "random"))
+def _check_prototype_options(k: int, ranking: str) -> None:
+    require("ranking", ranking, _one_of(["share", "random"]))
     require("k", k, COUNT)
-    return measure_prototypes(clf, clf.explain(X), k, ranking, random_state, keep=keep)
 
 
-def measure_prototypes(
-    clf: Any,
+def prototype_drops(
+    model: FittedModel,
     explanations: Explanations,
     k: int,
     ranking: str,
@@ -361,27 +357,29 @@ def measure_prototypes(
     *,
     keep: bool,
 ) -> np.ndarray:
-    """Take prototypes from texts that are explained already, or keep only them."""
+    """Return the drop of the predicted class's probability per text, (n,).
+
+    The first k prototypes of the ranking are removed; with `keep`, all others of the
+    predicted class are.
+    """
     rng = check_random_state(random_state)
-    state = clf._fitted_model()
     texts: Any = [e.text for e in explanations]
-    # A text's vector stays when prototypes go, so the encoder runs once.
-    [vectors] = state.read(state.tokenize(texts, quiet=True), lambda s: (s,))
-    drops = []
-    for e, vector in zip(explanations, vectors, strict=True):
-        mine = np.flatnonzero(e.prototype_labels == e.prediction)
-        order = mine[np.argsort(-e.contributions[mine], kind="stable")]
+    # Text vectors do not depend on the prototypes, so the encoder runs once.
+    [vectors] = model.read(model.tokenize(texts, quiet=True), lambda s: (s,))
+    codes = _predicted_codes(explanations)
+    drops = np.full(len(explanations), np.nan)
+    for row, e in enumerate(explanations):
+        prototypes = np.flatnonzero(e.prototype_labels == e.prediction)
         if ranking == "random":
-            order = rng.permutation(mine)
-        if len(mine) == 1:  # neither can it go, nor is there another one
-            drops.append(np.nan)
+            order = rng.permutation(prototypes)
+        else:
+            order = prototypes[np.argsort(-e.contributions[prototypes], kind="stable")]
+        if len(order) == 1:  # a class cannot lose its only prototype
             continue
-        some = min(k, len(order) - 1)  # keeping all would be no test
-        gone = order[some:] if keep else order[:some]
-        edited = copy.copy(clf)  # edits give it another state, and change none
-        edited.remove_prototypes(gone.tolist())
-        scores = edited._fitted_model().layer(vector[None]).outputs
-        code = e.classes.tolist().index(e.prediction)
-        left = float(scores.softmax(dim=1)[0, code])
-        drops.append(e.class_probabilities[code] - left)
-    return np.array(drops)
+        n_top = min(k, len(order) - 1)  # so that at least one is removed
+        removed = order[n_top:] if keep else order[:n_top]
+        edited = _editing.remove(model, removed.tolist())
+        scores = edited.layer(vectors[row : row + 1]).outputs
+        remaining = float(scores.softmax(dim=1)[0, codes[row]])
+        drops[row] = e.probability - remaining
+    return drops

@@ -1,4 +1,4 @@
-"""Prototypes worth reading: pure, distinct, few a prediction, alike in the reading."""
+"""Measures of prototypes: purity, diversity, compactness, and similarity as texts."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
-from skprotolm._data.targets import one_code_each
+from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
+from skprotolm._records.prototypes import Prototypes
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 
-# Prototypes whose likeness to a text differs by less are equally like it.
-_NO_CHOICE = 1e-6
+_COSINE_TOLERANCE = 1e-6  # cosines that differ by less are equal
 
 
 @np.errstate(under="ignore")
 def prototype_purity(
     clf: Any, X: Any = None, y: Any = None, *, k: int = N_NEIGHBORS
 ) -> np.ndarray:
-    """Measure how many of the texts around each prototype are of its class.
+    """Measure the share of each prototype's class among its nearest texts.
 
     Parameters
     ----------
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n, default=None
-        Texts to look at, which may be those of the fit or others; a prototype's own
-        text does not count. Without them the figures of the fit, `Prototypes.purities`,
-        are returned.
+        Training texts or others. Texts equal to a prototype's own text are not
+        counted. By default, return the purity at the fit, `Prototypes.purities`.
     y : array-like of shape (n,), default=None
-        Their labels, of ``classes_``.
+        Their labels, from ``classes_``.
     k : int, default=10
-        How many nearest texts are looked at; of a class with fewer others in X, as many
-        as there are.
+        The number of nearest texts, at most the number of other texts of the class.
 
     Returns
     -------
     ndarray of shape (M,), float64
-        Shares between 0 and 1, higher is better; NaN where X has no other text of the
-        class, and where the prototype's own text is redacted.
+        Shares between 0 and 1. Higher is better. NaN if X has no other text of the
+        class, and for redacted prototypes.
 
     Raises
     ------
     ValueError
-        If one of X and y is missing, y does not fit, or `k` is no count.
+        If only one of X and y is passed, y does not match X, or `k` is not a positive
+        int.
 
     Examples
     --------
@@ -55,32 +54,33 @@ def prototype_purity(
     0.97
     """
     require("k", k, COUNT)
-    prototypes = clf.prototypes_
+    model = fitted_model(clf)
+    prototypes = model.prototypes
     if X is None and y is None:
         return prototypes.purities.copy()
     if X is None or y is None:
-        raise ValueError("X and y belong together: pass both, or neither.")
-    state = clf._fitted_model()
-    texts = state.texts_of(X)
-    codes = one_code_each(clf.classes_, "y", y, len(texts))
-    own = np.searchsorted(clf.classes_, prototypes.labels)
-    tokenized = state.tokenize(texts)
-    similarities = state.read(tokenized, state.layer)[0].numpy()
-    ids = distinct_ids([*state.quoted.keys, *tokenized.keys])
-    quoted, ids = ids[: len(prototypes)], ids[len(prototypes) :]
-    found = np.full(len(prototypes), np.nan)
+        raise ValueError("X and y must be passed together.")
+    texts = model.texts_of(X)
+    codes = model.task.encode(y, "y", len(texts))
+    prototype_codes = model.layer.values.numpy()
+    tokenized = model.tokenize(texts)
+    similarities = model.read(tokenized, model.layer)[0].numpy()
+    ids = distinct_ids([*model.quoted.keys, *tokenized.keys])
+    prototype_ids, ids = ids[: len(prototypes)], ids[len(prototypes) :]
+    purity = np.full(len(prototypes), np.nan)
     for j in np.flatnonzero(~prototypes.redacted):
-        others = np.flatnonzero(ids != quoted[j])
-        asked = min(k, np.count_nonzero(codes[others] == own[j]))
-        if asked:
-            nearest = np.argsort(-similarities[others, j], kind="stable")[:asked]
-            found[j] = np.mean(codes[others[nearest]] == own[j])
-    return found
+        others = np.flatnonzero(ids != prototype_ids[j])
+        is_same_class = codes[others] == prototype_codes[j]
+        n_neighbors = min(k, np.count_nonzero(is_same_class))
+        if n_neighbors:
+            order = np.argsort(-similarities[others, j], kind="stable")
+            purity[j] = is_same_class[order[:n_neighbors]].mean()
+    return purity
 
 
 @np.errstate(under="ignore")
 def prototype_uniqueness(clf: Any) -> float:
-    """Measure how many of the quoted texts are distinct to the encoder.
+    """Measure the share of prototypes whose texts are distinct to the encoder.
 
     Parameters
     ----------
@@ -90,16 +90,21 @@ def prototype_uniqueness(clf: Any) -> float:
     Returns
     -------
     float
-        Distinct quoted texts over prototypes, at most 1, which is best. Redacted
-        prototypes are left out; NaN where all are.
+        The number of distinct texts divided by the number of prototypes, without
+        redacted ones. Higher is better, at most 1. NaN if all are redacted.
     """
-    ids = distinct_ids(clf._fitted_model().quoted.keys)[~clf.prototypes_.redacted]
+    return uniqueness(fitted_model(clf))
+
+
+def uniqueness(model: FittedModel) -> float:
+    """Return the share of distinct texts among the prototypes' texts."""
+    ids = distinct_ids(model.quoted.keys)[~model.prototypes.redacted]
     return len(np.unique(ids)) / len(ids) if len(ids) else math.nan
 
 
 @np.errstate(under="ignore")
 def prototype_diversity(clf: Any) -> np.ndarray:
-    """Measure how far each prototype is from the nearest other one of its class.
+    """Measure the distance from each prototype to the nearest other one of its class.
 
     Parameters
     ----------
@@ -109,22 +114,22 @@ def prototype_diversity(clf: Any) -> np.ndarray:
     Returns
     -------
     ndarray of shape (M,), float64
-        1 minus the largest cosine to another prototype of the class, between 0 and 2,
-        higher is better; NaN where a class has one prototype.
+        1 minus the largest cosine to another prototype of the class, between 0 and 2.
+        Higher is better. NaN if the class has only one prototype.
     """
     prototypes = clf.prototypes_
     vectors = prototypes.vectors.astype(np.float64)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
-    mates = prototypes.labels[:, None] == prototypes.labels[None, :]
-    np.fill_diagonal(mates, False)
-    nearest = np.where(mates, cosines, -np.inf).max(axis=1)
-    return np.where(mates.any(axis=1), 1 - nearest, np.nan)
+    unit_vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit_vectors @ unit_vectors.T
+    is_same_class = prototypes.labels[:, None] == prototypes.labels[None, :]
+    np.fill_diagonal(is_same_class, False)
+    largest = np.where(is_same_class, cosines, -np.inf).max(axis=1)
+    return np.where(is_same_class.any(axis=1), 1 - largest, np.nan)
 
 
 @np.errstate(under="ignore")
 def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarray:
-    """Count the prototypes that carry most of an explanation.
+    """Count the prototypes with most of the contributions to each prediction.
 
     Parameters
     ----------
@@ -133,13 +138,13 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     mass : float, default=0.9
-        The share of the contributions that they carry together; under
-        ``formulation="proto-lm"`` of the contributions' absolute values.
+        The share of the sum of contributions that these prototypes reach; of absolute
+        contributions under ``formulation="proto-lm"``.
 
     Returns
     -------
     ndarray of shape (n,), int64
-        Prototypes a text, lower is better.
+        The number of prototypes per text. Lower is better.
 
     Raises
     ------
@@ -152,109 +157,106 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
     5.0
     """
     require("mass", mass, FRACTION)
-    return count_carriers(clf.explain(X), mass)
+    return compactness(clf.explain(X), mass)
 
 
-def count_carriers(explanations: Explanations, mass: float) -> np.ndarray:
-    """Count the prototypes that carry `mass` of each explanation, (n,)."""
-    contributions = np.abs([e.contributions for e in explanations])
-    largest_first = -np.sort(-contributions, axis=1)
-    carried = largest_first.cumsum(axis=1) / largest_first.sum(axis=1, keepdims=True)
-    return 1 + (carried < mass).sum(axis=1)
+def compactness(explanations: Explanations, mass: float) -> np.ndarray:
+    """Count the prototypes that reach `mass` of each explanation, (n,)."""
+    sizes = np.abs([e.contributions for e in explanations])
+    largest_first = -np.sort(-sizes, axis=1)
+    shares = largest_first.cumsum(axis=1) / largest_first.sum(axis=1, keepdims=True)
+    return 1 + (shares < mass).sum(axis=1)
 
 
 @np.errstate(under="ignore")
 def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
-    """Measure whether the text that is quoted first reads like the text explained.
+    """Measure whether the top prototype's text is similar to the explained text.
 
-    With f the cosine in the pretrained encoder, before any fine-tuning, and j the
-    prototype of the largest contribution:
+    Similarity f is the cosine in the pretrained encoder, before fine-tuning, as a model
+    of how similar two texts are to a reader. With j the prototype of the largest
+    contribution, the gain of a text x is
 
         (f(x, j) − mean of f(x, i)) / (max of f(x, i) − mean of f(x, i)),
 
-    mean and maximum over the prototypes i of j's class.
+    with mean and maximum over the prototypes i of j's class.
 
     Parameters
     ----------
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n
-        Texts that it was not trained on.
+        Texts that the classifier was not trained on.
     encoder : str, path or SentenceTransformer, default=None
-        What judges the reading; by default the classifier's own ``backbone``, as it
-        was before the fit.
+        The encoder of f; by default the classifier's ``backbone`` before the fit.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        1: no prototype of the class reads more like the text. 0: it is no nearer in
-        reading than any of its class, which random ones reach in the mean. NaN where
-        there is nothing to choose: one prototype, or all equally near. Redacted
-        prototypes are left out.
+        Higher is better. 1 if no prototype of the class is more similar to the text;
+        0 is the expected gain of a random prototype of the class. NaN if the class has
+        only one prototype, or all are equally similar, or the top prototype is
+        redacted. Other redacted prototypes are left out.
 
     Raises
     ------
     BackboneNotFoundError
-        If the encoder is not to be found.
+        If the encoder is not found.
 
     Examples
     --------
     >>> np.nanmean(reading_gain(clf, X_test))  # doctest: +SKIP
     0.81
     """
-    explanations = clf.explain(X)
-    return gain_in_reading(
-        explanations, clf, clf.backbone if encoder is None else encoder
-    )
+    encoder = clf.backbone if encoder is None else encoder
+    return reading_gains(clf.explain(X), clf.prototypes_, encoder)
 
 
-def gain_in_reading(explanations: Explanations, clf: Any, encoder: Any) -> np.ndarray:
-    """Return the reading gain of texts that are explained already, (n,)."""
-    prototypes = clf.prototypes_
-    texts = [e.text for e in explanations]
-    vectors = frozen_vectors(encoder, [*texts, *prototypes.texts])
-    likeness = vectors[: len(texts)] @ vectors[len(texts) :].T
-    top = np.argmax([e.contributions for e in explanations], axis=1)
-    readable = ~prototypes.redacted
-    found = np.full(len(texts), np.nan)
-    for row, j in enumerate(top):
-        if not readable[j]:
+def reading_gains(
+    explanations: Explanations, prototypes: Prototypes, encoder: Any
+) -> np.ndarray:
+    """Return the reading gain of each explained text, (n,)."""
+    cosines = _cosines(encoder, [e.text for e in explanations], list(prototypes.texts))
+    is_readable = ~prototypes.redacted
+    gains = np.full(len(explanations), np.nan)
+    for row, e in enumerate(explanations):
+        top = e.contributions.argmax()
+        if not is_readable[top]:
             continue
-        mine = likeness[row, readable & (prototypes.labels == prototypes.labels[j])]
-        room = mine.max() - mine.mean()
-        if room > _NO_CHOICE:
-            found[row] = (likeness[row, j] - mine.mean()) / room
-    return found
+        is_same_class = prototypes.labels == prototypes.labels[top]
+        candidates = cosines[row, is_readable & is_same_class]
+        mean = candidates.mean()
+        if candidates.max() - mean > _COSINE_TOLERANCE:
+            gains[row] = (cosines[row, top] - mean) / (candidates.max() - mean)
+    return gains
 
 
 @np.errstate(under="ignore")
 def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
-    """Measure how alike two fits' prototypes are in the reading.
+    """Measure how similar the prototypes of two fits are.
 
-    Inside each class the prototypes of one fit are matched one-to-one to those of the
-    other, at the largest sum of cosines in the pretrained encoder, before any
-    fine-tuning.
+    The prototypes of each class are matched one-to-one, with the largest sum of cosines
+    in the pretrained encoder, before fine-tuning.
 
     Parameters
     ----------
     clf, other : ProtoLMClassifier
-        Two fitted classifiers with the same classes, of two seeds, say.
+        Two fitted classifiers with the same classes, for example of two seeds.
     encoder : str, path or SentenceTransformer, default=None
-        What judges the reading; by default the ``backbone`` of `clf`.
+        The encoder of the cosines; by default the ``backbone`` of `clf`.
 
     Returns
     -------
     ndarray of shape (number of matched pairs,), float64
-        The cosine of each matched pair, class after class; 1 is the same text. Where
-        one fit has more prototypes of a class, those left over are not matched, nor are
-        redacted ones.
+        The cosine of each matched pair, in the order of the classes; 1 for equal texts.
+        If one fit has more prototypes of a class, the remaining ones are not matched.
+        Redacted prototypes are left out.
 
     Raises
     ------
     ValueError
         If the classes differ.
     BackboneNotFoundError
-        If the encoder is not to be found.
+        If the encoder is not found.
 
     Examples
     --------
@@ -264,20 +266,24 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     >>> seed_stability(one, two).mean()  # doctest: +SKIP
     0.43
     """
-    ours, theirs = clf.prototypes_, other.prototypes_
+    fits = clf.prototypes_, other.prototypes_
     if not np.array_equal(clf.classes_, other.classes_):
         raise ValueError(
             f"Both classifiers must have the same classes, got "
             f"{clf.classes_.tolist()[:5]} and {other.classes_.tolist()[:5]}."
         )
-    judge = clf.backbone if encoder is None else encoder
-    vectors = frozen_vectors(judge, [*ours.texts, *theirs.texts])
-    cosines = vectors[: len(ours)] @ vectors[len(ours) :].T
+    encoder = clf.backbone if encoder is None else encoder
+    cosines = _cosines(encoder, *(list(prototypes.texts) for prototypes in fits))
     matched = []
     for label in clf.classes_:
-        rows, columns = (
-            ~fit.redacted & (fit.labels == label) for fit in (ours, theirs)
-        )
-        block = cosines[np.ix_(rows, columns)]
-        matched.append(block[linear_sum_assignment(-block)])
+        is_included = [~fit.redacted & (fit.labels == label) for fit in fits]
+        class_cosines = cosines[np.ix_(*is_included)]
+        pairs = linear_sum_assignment(class_cosines, maximize=True)
+        matched.append(class_cosines[pairs])
     return np.concatenate(matched)
+
+
+def _cosines(encoder: Any, texts: list[Any], others: list[Any]) -> np.ndarray:
+    """Return the cosines of texts to other texts in a pretrained encoder."""
+    vectors = frozen_vectors(encoder, [*texts, *others])
+    return vectors[: len(texts)] @ vectors[len(texts) :].T

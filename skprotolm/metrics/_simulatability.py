@@ -1,4 +1,4 @@
-"""Simulatability: whether explanations help to foresee what the model says."""
+"""Simulatability: whether explanations help to predict the model's decisions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from skprotolm._records.explanations import Explanations
 
 @dataclass(frozen=True, eq=False)
 class Simulatability:
-    """How well a student foresees a model's decisions on texts it was not shown.
+    """How well a student model predicts a model's decisions on held-out texts.
 
     Attributes
     ----------
     from_text : ndarray of shape (n,), bool
-        Which decisions it foresees from the texts alone.
+        Which decisions it predicts correctly from the texts alone.
     from_prototypes : ndarray of shape (n,), bool
-        Which it foresees from the texts of the prototypes that explanations list.
+        Which it predicts correctly from the texts of the top prototypes.
     """
 
     __module__ = "skprotolm.metrics"
@@ -35,7 +35,7 @@ class Simulatability:
 
     @property
     def gain(self) -> float:
-        """The accuracy that the prototypes add."""
+        """The student's accuracy from prototypes minus that from texts."""
         return float(self.from_prototypes.mean() - self.from_text.mean())
 
 
@@ -43,82 +43,80 @@ class Simulatability:
 def simulatability(
     clf: Any, X: Any, *, k: int = 3, n_splits: int = 5, random_state: Any = None
 ) -> Simulatability:
-    """Measure by proxy whether prototypes help to foresee the model's decisions.
+    """Measure whether a simple student model can predict decisions from prototypes.
 
-    A simple student (bag of words, logistic regression) learns the model's decisions,
-    once from the texts alone, once from the texts of the k prototypes that carry most
-    of each, whose labels it is not told; it is asked about texts of the folds that it
-    did not learn from (compare Pruthi et al. 2022, "Evaluating Explanations: How Much
-    Do Explanations from the Teacher Aid Students?", where the student has no
-    explanations of the texts that it is asked about; here it has, so that the measure
-    says how plainly the quoted texts tell the decision).
+    The student, a logistic regression on bags of words, learns the model's decisions in
+    cross-validation: once from the texts, and once from the texts of the k prototypes
+    with the largest contributions to each decision, without their labels. In contrast
+    to Pruthi et al. 2022, "Evaluating Explanations: How Much Do Explanations from the
+    Teacher Aid Students?", the student has explanations of the held-out texts as well,
+    so the result measures how clearly prototypes indicate the decision.
 
     Parameters
     ----------
     clf : ProtoLMClassifier
         A fitted classifier.
     X : container of str, length n
-        Texts that it was not trained on.
+        Texts that the classifier was not trained on.
     k : int, default=3
-        Prototypes a text.
+        The number of prototypes per text.
     n_splits : int, default=5
-        Folds.
+        The number of folds.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds.
 
     Returns
     -------
     Simulatability
-        Which decisions the student foresees, from texts and from prototypes.
+        Which decisions the student predicts correctly, from texts and from prototypes.
 
     Raises
     ------
     ValueError
-        If the decisions on X are fewer than `n_splits` of any class, or all the same,
-        or `k` is no count, or `n_splits` no number of folds.
+        If fewer than two classes are predicted for X, or any of them for fewer than
+        `n_splits` texts, or `k` or `n_splits` is invalid.
     """
     require("k", k, COUNT)
     require("n_splits", n_splits, FOLDS)
     explanations = clf.explain(X)
-    decisions = np.array([e.prediction for e in explanations])
-    missing = what_folds_lack(decisions, n_splits)
-    if missing:
-        raise ValueError(missing)
+    check_decisions(explanations, n_splits)
     return simulate(explanations, k, n_splits, random_state)
 
 
-def what_folds_lack(decisions: np.ndarray, n_splits: int) -> str | None:
-    """Say why the folds could not divide decisions, if they cannot."""
-    labels, counts = np.unique(decisions, return_counts=True)
-    if len(labels) > 1 and counts.min() >= n_splits:
-        return None
-    found = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-    return (
-        f"To simulate decisions takes {n_splits} texts or more of each class that "
-        f"is predicted, and two such classes; the predictions for X are {found}. "
-        f"Pass more texts."
-    )
+def check_decisions(explanations: Explanations, n_splits: int) -> None:
+    """Raise an error if stratified folds of the decisions are not possible."""
+    labels, counts = np.unique([e.prediction for e in explanations], return_counts=True)
+    if len(labels) < 2 or counts.min() < n_splits:
+        decisions = dict(zip(labels.tolist(), counts.tolist(), strict=True))
+        raise ValueError(
+            f"Simulatability needs {n_splits} texts or more of each predicted class, "
+            f"and two predicted classes; the predictions for X are {decisions}. Pass "
+            f"more texts."
+        )
 
 
 def simulate(
     explanations: Explanations, k: int, n_splits: int, random_state: Any
 ) -> Simulatability:
-    """Let a student foresee the decisions on texts that are explained already."""
+    """Compare the student's predictions with the decisions on explained texts."""
     decisions = np.array([e.prediction for e in explanations])
-    texts = [_flat(e.text) for e in explanations]
-    quoted = [" ".join(_flat(p.text) for p in e.prototypes[:k]) for e in explanations]
+    texts = [_as_one_text(e.text) for e in explanations]
+    prototype_texts = [
+        " ".join(_as_one_text(p.text) for p in e.prototypes[:k]) for e in explanations
+    ]
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=random_state)
-    split = list(folds.split(np.zeros(len(texts)), decisions))
-    words = TfidfVectorizer(token_pattern=r"\S+")  # of any script
-    reader = make_pipeline(words, LogisticRegression(max_iter=1000))
-    foreseen = []
-    for source in (texts, quoted):
-        # Where prototypes are redacted there may be nothing to read.
-        can_read = all(any(source[i].strip() for i in train) for train, _ in split)
-        student = reader if can_read else DummyClassifier()
-        foreseen.append(cross_val_predict(student, source, decisions, cv=split))
-    return Simulatability(*(found == decisions for found in foreseen))
+    splits = list(folds.split(np.zeros(len(texts)), decisions))
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # words of all scripts
+    student = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
+    is_correct = []
+    for inputs in (texts, prototype_texts):
+        # The texts of redacted prototypes may be empty, which vectorizers reject.
+        has_words = all(any(inputs[i].strip() for i in train) for train, _ in splits)
+        predictor = student if has_words else DummyClassifier()
+        predicted = cross_val_predict(predictor, inputs, decisions, cv=splits)
+        is_correct.append(predicted == decisions)
+    return Simulatability(*is_correct)
 
 
-def _flat(text: str | tuple[str, str]) -> str:
+def _as_one_text(text: str | tuple[str, str]) -> str:
     return text if isinstance(text, str) else " ".join(text)

@@ -1,0 +1,1 @@
+"""The report of a fitted model, as plain lists and dicts."""

@@ -1,0 +1,281 @@
+"""All that the report's page shows, as plain lists and dicts.
+
+Letters: n evaluated texts, M prototypes, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import binned_statistic, binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from skprotolm._display.html import shorten
+from skprotolm._display.map import places
+from skprotolm._explaining.explain import explain
+from skprotolm._fitted import FittedModel
+from skprotolm._report.doubtful_labels import find_doubtful_labels
+from skprotolm._report.predictions import Predictions, nearest_rows
+from skprotolm._training.neighborhoods import distinct_ids
+
+_MAX_MATRIX_CLASSES = 20  # a larger confusion matrix is not readable
+_N_CONFUSIONS = 10
+_N_BINS = 15  # of the calibration curve
+_N_MISTAKES = 20
+_N_LISTED = 5  # prototypes per mistake, assigned texts per prototype
+_N_NEAREST = 3  # reference texts per prototype
+_N_NEVER_PREDICTED = 20
+_N_MAP_TEXTS = 1000
+# Two percent of wrong predictions are too few to find wrong labels among them.
+_MEMORIZED_ACCURACY = 0.98
+
+
+def build_report(
+    model: FittedModel, evaluated: Predictions, training: Predictions | None
+) -> dict[str, Any]:
+    """Return the values of the report's template.
+
+    Parameters
+    ----------
+    model : FittedModel
+    evaluated : Predictions
+        The texts for accuracy, calibration and mistakes.
+    training : Predictions or None
+        The training texts, which serve as reference texts: the map, the nearest texts
+        of prototypes and the doubtful labels show these. The evaluated texts replace
+        them if they are None.
+    """
+    reference = evaluated if training is None else training
+    doubtful, n_doubtful = find_doubtful_labels(reference)
+    training_accuracy = None if training is None else float(training.is_correct.mean())
+    return {
+        "labels": model.task.strata,
+        "unit": model.layer.unit,
+        "reference": "texts of this report" if training is None else "training texts",
+        "reference_argument": "X" if training is None else "X_train",
+        "n_reference": len(reference.texts),
+        "n_training": None if training is None else len(training.texts),
+        "summary": _summary(model, evaluated, reference),
+        "classes": _class_figures(model, evaluated),
+        **never_predicted(evaluated.codes, evaluated.predicted),
+        "confusion": _confusion(evaluated, model.task.n_outputs),
+        "calibration": _calibration(evaluated),
+        "map": _map(model, reference),
+        "prototypes": _prototype_cards(model, evaluated, reference),
+        "mistakes": _mistakes(model, evaluated),
+        "doubtful": doubtful,
+        "n_doubtful": n_doubtful,
+        "training_accuracy": training_accuracy,
+        # A model that memorized its training labels supports the wrong ones as well.
+        "memorized": (training_accuracy or 0.0) >= _MEMORIZED_ACCURACY,
+    }
+
+
+def _summary(
+    model: FittedModel, evaluated: Predictions, reference: Predictions
+) -> dict[str, Any]:
+    """Return accuracy with its interval, the majority baseline, and counts."""
+    n, n_correct = len(evaluated.texts), int(evaluated.is_correct.sum())
+    interval = binomtest(n_correct, n).proportion_ci(method="wilson")
+    counts, reference_counts = (
+        np.bincount(predictions.codes, minlength=model.task.n_outputs)
+        for predictions in (evaluated, reference)
+    )
+    # Among equally frequent classes, the one with the higher accuracy.
+    majority = np.lexsort((counts, reference_counts))[-1]
+    return {
+        "n": n,
+        "n_prototypes": len(model.layer.values),
+        "n_edits": len(model.edits),
+        "n_unread": evaluated.n_unread,
+        "accuracy": n_correct / n,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "majority_class": model.task.strata[majority],
+        "majority_accuracy": float((evaluated.codes == majority).mean()),
+    }
+
+
+def _class_figures(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]]:
+    """Return counts, recall and precision per class; None where they are 0 / 0."""
+    C = model.task.n_outputs
+    precision, recall, _, support = precision_recall_fscore_support(
+        evaluated.codes, evaluated.predicted, labels=np.arange(C), zero_division=np.nan
+    )
+    n_prototypes = np.bincount(model.layer.values.numpy(), minlength=C)
+    return [
+        {
+            "label": label,
+            "n": int(support[code]),
+            "n_prototypes": int(n_prototypes[code]),
+            "recall": None if np.isnan(recall[code]) else float(recall[code]),
+            "precision": None if np.isnan(precision[code]) else float(precision[code]),
+        }
+        for code, label in enumerate(model.task.strata)
+    ]
+
+
+def never_predicted(codes: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Return the classes that are never predicted, the largest first."""
+    classes, counts = np.unique(codes, return_counts=True)
+    missing = np.flatnonzero(~np.isin(classes, predicted))
+    largest_first = missing[np.argsort(-counts[missing], kind="stable")]
+    return {
+        "never_predicted": [
+            {"code": int(classes[i]), "n": int(counts[i])}
+            for i in largest_first[:_N_NEVER_PREDICTED]
+        ],
+        "n_never_predicted": len(missing),
+    }
+
+
+def _confusion(evaluated: Predictions, n_classes: int) -> dict[str, Any]:
+    """Return the confusion matrix of few classes, and the most frequent confusions."""
+    matrix = confusion_matrix(
+        evaluated.codes, evaluated.predicted, labels=np.arange(n_classes)
+    )
+    errors = matrix - np.diag(np.diag(matrix))
+    largest = np.argsort(-errors, axis=None, kind="stable")[:_N_CONFUSIONS]
+    pairs = [
+        {"true": int(i), "predicted": int(j), "n": int(errors[i, j])}
+        for i, j in zip(*np.unravel_index(largest, errors.shape), strict=True)
+        if errors[i, j]
+    ]
+    is_readable = n_classes <= _MAX_MATRIX_CLASSES
+    return {"matrix": matrix.tolist() if is_readable else None, "pairs": pairs}
+
+
+def _calibration(evaluated: Predictions) -> dict[str, Any]:
+    """Return the calibration curve of the predicted class, and its error.
+
+    The expected calibration error is the mean gap of the bins, weighted by their
+    counts (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+    """
+    confidence = evaluated.probabilities.max(axis=1)
+    means, edges, numbers = binned_statistic(
+        confidence, [confidence, evaluated.is_correct], bins=_N_BINS, range=(0, 1)
+    )
+    counts = np.bincount(numbers - 1, minlength=_N_BINS)
+    bins = [
+        {
+            "low": float(edges[b]),
+            "high": float(edges[b + 1]),
+            "n": int(counts[b]),
+            "confidence": float(means[0, b]),
+            "accuracy": float(means[1, b]),
+        }
+        for b in np.flatnonzero(counts)
+    ]
+    gaps = [b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins]
+    return {"bins": bins, "error": sum(gaps) / len(confidence)}
+
+
+def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
+    """Return coordinates of the prototypes and a sample of texts, from 0 to 1."""
+    layer = model.layer
+    n = len(reference.texts)
+    sample = np.random.RandomState(0).permutation(n)[:_N_MAP_TEXTS]
+    prototype_vectors = layer.to_euclidean(layer.vectors).numpy()
+    xy = places(np.concatenate([prototype_vectors, reference.vectors[sample]]))
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    # One scale for both axes preserves the ratios of distances.
+    xy = (xy - low) / max((high - low).max(), 1e-9)
+    codes = np.append(layer.values.numpy(), reference.codes[sample])
+    texts = [*model.quotes.texts, *(reference.texts[row] for row in sample.tolist())]
+    return [
+        {
+            "x": round(float(x), 4),
+            "y": round(float(y), 4),
+            "code": int(code),
+            "prototype": number if number < len(prototype_vectors) else None,
+            "text": shorten(text),
+        }
+        for number, ((x, y), code, text) in enumerate(
+            zip(xy, codes, texts, strict=True)
+        )
+    ]
+
+
+def _prototype_cards(
+    model: FittedModel, evaluated: Predictions, reference: Predictions
+) -> list[dict[str, Any]]:
+    """Return each prototype with its nearest texts and the texts assigned to it.
+
+    A text is assigned to its top prototype.
+    """
+    nearest = _nearest_texts(model, reference)
+    confidence = evaluated.probabilities.max(axis=1)
+    cards = []
+    for prototype, code, near in zip(
+        model.prototypes.to_dict(), model.layer.values.tolist(), nearest, strict=True
+    ):
+        assigned = np.flatnonzero(evaluated.top_prototypes == prototype["index"])
+        mistakes_first = np.lexsort(
+            (-confidence[assigned], evaluated.is_correct[assigned])
+        )
+        listed = assigned[mistakes_first[:_N_LISTED]].tolist()
+        cards.append(
+            {
+                **prototype,
+                "code": code,
+                "nearest": [reference.quote(row) for row in near],
+                "n_assigned": len(assigned),
+                "n_wrong": int((~evaluated.is_correct[assigned]).sum()),
+                "assigned": [
+                    {
+                        **evaluated.quote(row),
+                        "is_correct": bool(evaluated.is_correct[row]),
+                    }
+                    for row in listed
+                ],
+            }
+        )
+    return cards
+
+
+def _nearest_texts(model: FittedModel, reference: Predictions) -> list[list[int]]:
+    """Return the rows of the texts nearest to each prototype, without its own text."""
+    distinct = np.unique(distinct_ids(reference.keys), return_index=True)[1]
+    prototype_vectors = model.layer.to_euclidean(model.layer.vectors).numpy()
+    # One more, since the prototype's own text may be among them.
+    nearest = distinct[
+        nearest_rows(reference.vectors[distinct], prototype_vectors, _N_NEAREST + 1)
+    ]
+    return [
+        # The text nearest to a redacted prototype is likely the redacted text.
+        []
+        if is_redacted
+        else [row for row in rows if reference.keys[row] != key][:_N_NEAREST]
+        for rows, key, is_redacted in zip(
+            nearest.tolist(), model.quoted.keys, model.quotes.redacted, strict=True
+        )
+    ]
+
+
+def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]]:
+    """Explain the mistakes with the lowest probabilities of the true class."""
+    mistakes = np.flatnonzero(~evaluated.is_correct)
+    if not len(mistakes):
+        return []
+    n_mistakes = np.bincount(
+        evaluated.top_prototypes[mistakes], minlength=len(model.layer.values)
+    )
+    p_true = evaluated.probabilities[mistakes, evaluated.codes[mistakes]]
+    rows = mistakes[np.argsort(p_true, kind="stable")][:_N_MISTAKES].tolist()
+    texts: Any = [evaluated.texts[row] for row in rows]
+    explanations = explain(model, texts, None, _N_LISTED, "auto")
+    top_prototypes = evaluated.top_prototypes[rows].tolist()
+    return [
+        {
+            **explanation.page_record([top]),
+            "row": row,
+            "predicted": int(evaluated.predicted[row]),
+            "true": int(evaluated.codes[row]),
+            "top_prototype": top,
+            "n_mistakes": int(n_mistakes[top]),
+        }
+        for explanation, row, top in zip(
+            explanations, rows, top_prototypes, strict=True
+        )
+    ]
