@@ -16,8 +16,8 @@ from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._network.network import Encoded, ProtoLM, encode, in_order
 from skprotolm._network.prototypes import LayerOutput, PrototypeHead, PrototypeLayer
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.prototypes import Prototypes, Quotes, Reader
-from skprotolm._records.words import words_at
+from skprotolm._records.prototypes import Prototypes, Quotes
+from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 
 
@@ -65,7 +65,10 @@ class FittedModel:
             weights=told.get("weights"),
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
-            _reader=self._reader(),
+            _map_vectors=self.layer.compare(self.layer.vectors).numpy(),
+            # A copy, since a reference cycle would keep the model in memory until the
+            # garbage collector runs.
+            _model=replace(self),
         )
 
     @cached_property
@@ -80,7 +83,9 @@ class FittedModel:
         assert quoted.offsets is not None
         assert quoted.segments is not None
         return tuple(
-            words_at(text, segments[unread], offsets[unread]) if unread.any() else ()
+            words_of_tokens(text, segments[unread], offsets[unread])
+            if unread.any()
+            else ()
             for text, segments, offsets, unread in zip(
                 self.quotes.texts,
                 quoted.segments,
@@ -90,21 +95,17 @@ class FittedModel:
             )
         )
 
-    def _reader(self) -> Reader:
-        # Of a twin: were it this state's own, which keeps its prototypes, memory would
-        # be given back by the garbage collector alone, some time after a refit.
-        twin = replace(self)
-        return Reader(twin._similarities, twin._map_vectors)
-
     def texts_of(self, X: Any, name: str = "X") -> Texts:
         """Return the texts of X, which must be like those of the fit."""
         return as_texts(X, columns=self.columns, name=name)
 
-    def _similarities(self, X: Any) -> np.ndarray:
+    def similarities(self, X: Any) -> np.ndarray:
+        """Return the similarities of texts to all prototypes, (n, M)."""
         tokenized = self.tokenize(self.texts_of(X, "texts"))
         return self.read(tokenized, self.layer)[0].numpy()
 
-    def _map_vectors(self, X: Any) -> np.ndarray:
+    def map_vectors(self, X: Any) -> np.ndarray:
+        """Return text vectors whose Euclidean distance is that of the layer."""
         tokenized = self.tokenize(self.texts_of(X, "texts"))
         return self.read(tokenized, lambda s: (self.layer.compare(s),))[0].numpy()
 

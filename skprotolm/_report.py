@@ -16,11 +16,12 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from skprotolm._data.texts import Texts
-from skprotolm._display.html import shorten
-from skprotolm._display.map import places
+from skprotolm._display.formatting import shorten
+from skprotolm._display.map import map_coordinates
 from skprotolm._explaining.attribution import account
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
+from skprotolm._records.views import page_record
 from skprotolm._training.projection import N_NEIGHBOURS, distinct_ids
 
 _MATRIX = 20  # classes whose confusion is shown as a whole
@@ -225,7 +226,7 @@ def _map(
     layer = state.layer
     sample = np.random.RandomState(0).permutation(len(around.texts))[:_MARKS]
     own = layer.compare(layer.vectors).numpy()
-    at = places(np.concatenate([own, vectors[sample]]))
+    at = map_coordinates(np.concatenate([own, vectors[sample]]))
     low, high = at.min(axis=0), at.max(axis=0)
     # One scale for both directions: it is distances that are looked at.
     at = (at - low) / max((high - low).max(), 1e-9)
@@ -313,7 +314,7 @@ def _mistakes(
     explanations = explain(state, texts, None, _LISTED, "auto")
     return [
         {
-            **e._page_record([leader]),
+            **page_record(e, [leader]),
             "row": row,
             "predicted": int(seen.predicted[row]),
             "truth": int(judged.codes[row]),

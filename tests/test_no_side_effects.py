@@ -23,7 +23,7 @@ import torch
 import transformers.utils.logging as transformers_logging
 
 from skprotolm import ProtoLMClassifier, metrics
-from skprotolm._display.map import places
+from skprotolm._display.map import map_coordinates
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.tiny import make_encoder
 from tests.watching import stop_at
@@ -462,11 +462,11 @@ def test_a_map_draws_no_random_numbers_of_the_caller():
     """Large maps differed, and moved NumPy's generator."""
     vectors = np.random.RandomState(0).randn(620, 70)
     before = np.random.get_state()
-    first = places(vectors)
+    first = map_coordinates(vectors)
     after = np.random.get_state()
     assert after[2:] == before[2:]
     np.testing.assert_array_equal(after[1], before[1])
-    np.testing.assert_array_equal(places(vectors), first)
+    np.testing.assert_array_equal(map_coordinates(vectors), first)
     assert np.std(first[:, 0]) >= np.std(first[:, 1]), "wider than high"
 
 
@@ -487,4 +487,4 @@ def test_what_a_refit_replaces_is_given_back_at_once(make_classifier, texts):
 
 def test_equal_vectors_have_a_map_without_a_warning():
     """NumPy warned of a division of zero by zero."""
-    assert not places(np.ones((6, 4))).any()
+    assert not map_coordinates(np.ones((6, 4))).any()

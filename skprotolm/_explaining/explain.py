@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,22 +13,18 @@ from torch import Tensor
 from skprotolm._data.texts import Texts
 from skprotolm._explaining import attribution as _decomposition
 from skprotolm._explaining.relevance import is_known, linear_encoder, relevance
+from skprotolm._explaining.splitting import TokenSplits
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
 from skprotolm._network.prototypes import pool
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.explanations import (
-    Explanation,
-    Explanations,
-    NoSplitError,
-    Splitter,
-)
-from skprotolm._records.prototypes import Text
-from skprotolm._records.words import replace_words, unread
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.parts import PrototypeTexts
+from skprotolm._records.words import Text, replace_words
 from skprotolm._runtime import isolated_torch
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
-_REMEMBERED = 64  # texts whose token vectors are kept for alignments
 _AT_ONCE = 1024  # texts with a word left out that are held in memory
 
 
@@ -53,7 +48,7 @@ def explain(
     """Account for every text; `targets` (n,) are class indices."""
     method = _method(state, token_method)
     tokenized = state.tokenize(texts, with_offsets=True)
-    splitter = _splitter(state)
+    splitter = TokenSplits(state)
     found: dict[int, Explanation] = {}
     for batch in _accounts(state, tokenized, targets, method):
         facts = _Facts(state, batch, method)
@@ -153,14 +148,13 @@ def _occlude_group(
 
 def _without_each_word(e: Explanation) -> list[Any]:
     spans = e.word_offsets.tolist()
-    rest = unread(e.text, spans)
-    return [replace_words(e.text, [span], left_out=rest) for span in spans]
+    unread = e.unread_spans
+    return [replace_words(e.text, [span], deleted=unread) for span in spans]
 
 
 def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
     """Share each word's score evenly among its tokens."""
-    owners = e._words.owners
-    scores = (word_scores / np.bincount(owners))[owners]
+    scores = (word_scores / np.bincount(e.word_ids))[e.word_ids]
     base_value = e.base_value
     if e.space == "probability":
         base_value = e.log_odds - float(scores.sum())
@@ -178,6 +172,8 @@ class _Facts:
         self.attention = batch.encoded.attention.cpu().double().numpy()
         self.account = account
         self.method = method
+        columns = state.prototypes
+        self.prototypes = PrototypeTexts(columns.labels, columns.texts, columns.unread)
         self.token_scores = None
         if batch.token_scores is not None:
             self.token_scores = batch.token_scores.cpu().double().numpy()
@@ -194,7 +190,7 @@ class _Facts:
         tokenized: TokenizedTexts,
         row: int,
         top_k: int | None,
-        splitter: Splitter,
+        splitter: TokenSplits,
     ) -> Explanation:
         """Return the explanation of the batch's text `b`, row `row` of all."""
         state, account = self.state, self.account
@@ -233,9 +229,7 @@ class _Facts:
             token_unread=tokenized.unread[row][own],
             token_method=None if scores is None else self.method,
             top_k=top_k,
-            prototype_labels=state.prototypes.labels,
-            prototype_texts=state.prototypes.texts,
-            prototype_unread=state.prototypes.unread,
+            _prototypes=self.prototypes,
             _splitter=splitter,
         )
 
@@ -252,68 +246,3 @@ class _Facts:
                 ids.tolist(), offsets.tolist(), segments.tolist(), strict=True
             )
         )
-
-
-class _Tokens(NamedTuple):
-    """The own tokens of one text."""
-
-    attention: Tensor  # (T,)
-    h: Tensor  # (T, H)
-    segments: np.ndarray  # (T,)
-    offsets: np.ndarray  # (T, 2)
-    unread: np.ndarray  # (T,)
-
-
-def _splitter(state: FittedModel) -> Splitter:
-    """Split similarities on demand; the texts of one call are encoded once."""
-    tokens = lru_cache(maxsize=_REMEMBERED)(lambda text: _tokens_of(state, text))
-
-    def quoted(j: int) -> Text:
-        if not state.quotes.projected[j]:
-            raise NoSplitError(
-                f"Prototype {j} is not the vector of the text that it shows (a fit "
-                f"with projection=False, or a redacted text), so its cosine has no "
-                f"split over pairs of tokens."
-            )
-        return state.quotes.texts[j]
-
-    @isolated_torch()
-    def similarities(text: Text) -> np.ndarray:
-        mine = tokens(text)
-        with torch.inference_mode():
-            vectors = state.layer.vectors
-            return _decomposition.token_similarities(
-                mine.attention, mine.h, vectors
-            ).numpy()
-
-    @isolated_torch()
-    def alignment(text: Text, j: int) -> np.ndarray:
-        mine, theirs = tokens(text), tokens(quoted(j))
-        with torch.inference_mode():
-            return _decomposition.alignment(
-                mine.attention, mine.h, theirs.attention, theirs.h
-            ).numpy()
-
-    @isolated_torch()
-    def places(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        theirs = tokens(quoted(j))
-        return theirs.segments, theirs.offsets, theirs.unread
-
-    return Splitter(similarities, alignment, places)
-
-
-def _tokens_of(state: FittedModel, text: Text) -> _Tokens:
-    one: Any = [text]
-    tokenized = state.tokenize(one, with_offsets=True, quiet=True)
-    assert tokenized.segments is not None
-    assert tokenized.offsets is not None
-    encoded = next(state.encode(tokenized))
-    own = tokenized.own[0]
-    at = torch.from_numpy(np.flatnonzero(own))
-    return _Tokens(
-        encoded.attention[0].cpu()[at],
-        encoded.h[0].cpu()[at],
-        tokenized.segments[0][own],
-        tokenized.offsets[0][own],
-        tokenized.unread[0][own],
-    )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skprotolm._config import COUNT, require
 from skprotolm._data.targets import one_code_each
 from skprotolm._data.texts import as_texts
-from skprotolm._display.html import as_frame
+from skprotolm._display.tables import as_frame
 from skprotolm._records.explanations import Explanations
 from skprotolm.exceptions import BackboneNotFoundError
 from skprotolm.metrics._faithfulness import (

@@ -17,8 +17,9 @@ from scipy.special import softmax
 from sklearn.utils import check_random_state
 
 from skprotolm._config import COUNT, require
-from skprotolm._records.explanations import Explanation, Explanations
-from skprotolm._records.words import replace_words, unread
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.words import replace_words
 
 _FRACTIONS = {
     "eraser": (0.01, 0.05, 0.1, 0.2, 0.5),
@@ -252,10 +253,10 @@ def _reduced(
 ) -> Iterator[Any]:
     """Yield the text without each choice of words, or with it alone."""
     offsets = e.word_offsets
-    rest = unread(e.text, offsets.tolist())
+    rest = e.unread_spans
     for top in tops:
         gone = np.setdiff1d(np.arange(len(offsets)), top) if keep else top
-        yield replace_words(e.text, offsets[gone].tolist(), put, left_out=rest)
+        yield replace_words(e.text, offsets[gone].tolist(), put, deleted=rest)
 
 
 def _probabilities(clf: Any, explanations: Explanations, reduced: list) -> np.ndarray:
