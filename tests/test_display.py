@@ -19,6 +19,7 @@ from skprotolm._display.html import explanations_html, prototypes_html
 from skprotolm._display.pieces import split_explanation
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import colored
+from skprotolm._tasks.units import UNITS
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -116,8 +117,8 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
     """Return a dict as from `Explanation.to_dict`, with any text and label."""
     whole = text if isinstance(text, str) else " ".join(text)
     words = whole.split() or ["[CLS]"]
-    mixture = space == "probability"
-    scores = [0.5 - i for i in range(len(words))] if mixture else None
+    unit = UNITS[space]
+    scores = [0.5 - i for i in range(len(words))] if unit.has_token_sums else None
     return {
         "text": text,
         "prediction": label,
@@ -127,7 +128,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "space": space,
         "base_value": -0.25,
         "log_odds": 1.0986,
-        "score": None if mixture else 1.5,
+        "score": 1.5 if unit.bias else None,
         "prototypes": [
             {
                 "index": 0,
@@ -181,7 +182,7 @@ def squeezed(value: Any) -> str:
 
 
 @no_deadline
-@given(texts, labels, st.booleans(), st.sampled_from(["probability", "score"]))
+@given(texts, labels, st.booleans(), st.sampled_from(sorted(UNITS)))
 @example("<script>alert(1)</script>", "<script>alert(2)</script>", True, "probability")
 def test_no_text_or_label_becomes_an_element(text, label, page, space):
     html = explanations_html([make_record(text, label, space=space)] * 2, page=page)

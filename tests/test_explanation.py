@@ -390,6 +390,16 @@ def test_an_explanation_of_a_score_prints_its_sum(explained):
     assert f"{e.base_value:+.3f}  bias of the class" in shown
 
 
+@pytest.mark.parametrize("top_k", [None, 1, 4])
+def test_printed_contributions_sum_to_the_score(explained, top_k):
+    [e] = explained("bert", ["the food was good"], "proto-lm", top_k=top_k)
+    lines = re.findall(r"^ +(=? ?)([+-][\d.]+)  ", str(e), flags=re.MULTILINE)
+    *contributions, total = [float(number) for _, number in lines]
+    assert [sign.strip() for sign, _ in lines] == [""] * len(contributions) + ["="]
+    assert sum(contributions) == pytest.approx(total, abs=1e-3 * len(lines))
+    assert total == pytest.approx(e.score, abs=1e-3)
+
+
 def test_colors_are_optional(explanation):
     assert "\x1b[" not in str(explanation)
     colored = explanation.to_text(color=True)

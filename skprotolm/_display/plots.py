@@ -131,27 +131,35 @@ def plot_map(
         for j in range(M):
             offset = {"xytext": (5, 5), "textcoords": "offset points"}
             axes.annotate(str(j), coordinates[j], **offset)
-    classes = list(dict.fromkeys([*prototype_labels, *text_labels]))
-    codes = {label: code for code, label in enumerate(classes)}
-    prototype_codes = np.array([codes[label] for label in prototype_labels])
-    text_codes = np.array([codes[label] for label in text_labels], dtype=int)
-    size = np.clip(_MARKER_SIZE * _NUMBERED / M, _SMALLEST_SIZE, _MARKER_SIZE)
-    # zorder 2: prototypes are drawn over the texts of all classes.
-    edge = {"edgecolor": "k", "linewidth": 1.0 if is_numbered else 0.5, "zorder": 2}
-    handles = []
-    for code, label in enumerate(classes):
-        color = f"C{code % 10}" if label is not None else "0.6"
-        style = {"c": color, "marker": _MARKERS[code % len(_MARKERS)]}
-        texts = coordinates[M:][text_codes == code]
-        prototypes = coordinates[:M][prototype_codes == code]
-        axes.scatter(*texts.T, s=12, alpha=0.4, **style)
-        handles.append(axes.scatter(*prototypes.T, s=size, **style, **edge))
+    labels = [*prototype_labels, *text_labels]
+    classes = list(dict.fromkeys(labels))
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in labels])
+    handles = _scatter_classes(axes, coordinates, codes, classes, M)
     if len(classes) <= _LEGEND:
         font = _font()
         names = ["no label" if x is None else _fit(x, _LABEL, font) for x in classes]
         # With explicit handles, matplotlib lists names that start with "_" too.
         axes.legend(handles, [_escape(name) for name in names], prop=font)
     return figure
+
+
+def _scatter_classes(
+    axes: Any, coordinates: np.ndarray, codes: np.ndarray, classes: list[Any], M: int
+) -> list[Any]:
+    """Draw M prototypes and the texts after them; return one handle per class."""
+    size = np.clip(_MARKER_SIZE * _NUMBERED / M, _SMALLEST_SIZE, _MARKER_SIZE)
+    # zorder 2: prototypes are drawn over the texts of all classes.
+    edge = {"edgecolor": "k", "linewidth": 1.0 if M <= _NUMBERED else 0.5, "zorder": 2}
+    handles = []
+    for code, label in enumerate(classes):
+        color = f"C{code % 10}" if label is not None else "0.6"
+        style = {"c": color, "marker": _MARKERS[code % len(_MARKERS)]}
+        prototypes = coordinates[:M][codes[:M] == code]
+        texts = coordinates[M:][codes[M:] == code]
+        axes.scatter(*texts.T, s=12, alpha=0.4, **style)
+        handles.append(axes.scatter(*prototypes.T, s=size, **style, **edge))
+    return handles
 
 
 def _figure(width: float, height: float) -> Any:
