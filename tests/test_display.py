@@ -223,12 +223,12 @@ def test_hostile_texts_of_a_fit_are_escaped(make_classifier):
     X = [f"{snippet} good {i}" for i, snippet in enumerate(HOSTILE)]
     y = ["<b onclick=alert(1)>yes</b>", "{{ no }}"] * (len(X) // 2)
     clf = make_classifier(n_prototypes=len(X) // 2, max_epochs=1).fit(X, y)
-    several = clf.explain(X)
-    for html in (several.to_html(), several._repr_html_()):
+    explanations = clf.explain(X)
+    for html in (explanations.to_html(), explanations._repr_html_()):
         parsed = assert_harmless(html)
         for text in (*X, *y):
             assert squeezed(text) in parsed.text
-    for e in several:
+    for e in explanations:
         assert_harmless(e.to_html())
         assert_harmless(e._repr_html_())
     parsed = assert_harmless(clf.prototypes_._repr_html_())
@@ -251,12 +251,12 @@ def test_a_page_is_self_contained(fitted):
 
 
 def test_a_snippet_has_no_page_elements(fitted):
-    several = fitted.explain(["the food was good", "bad"])
-    for shown in (several._repr_html_(), several[0]._repr_html_()):
-        parsed = assert_harmless(shown)
+    explanations = fitted.explain(["the food was good", "bad"])
+    for output in (explanations._repr_html_(), explanations[0]._repr_html_()):
+        parsed = assert_harmless(output)
         assert not {"html", "head", "body", "title"} & set(parsed.tags)
     # Rules without the prefix would style the notebook.
-    for style in Page(several._repr_html_()).styles:
+    for style in Page(explanations._repr_html_()).styles:
         outer, n_blocks = style, 1
         while n_blocks:  # from innermost to outermost
             outer, n_blocks = re.subn(r"\{[^{}]*\}", ";", outer)
@@ -321,11 +321,11 @@ def test_every_character_of_a_text_is_shown(fitted, text):
 
 
 def test_a_page_is_saved_unchanged(fitted, tmp_path):
-    several = fitted.explain(["naïve 😀 café", "食べ物"])
+    explanations = fitted.explain(["naïve 😀 café", "食べ物"])
     for path in (tmp_path / "one.html", str(tmp_path / "other.html")):
-        several.save_html(path)
+        explanations.save_html(path)
         written = Path(path).read_bytes().decode("utf-8")
-        assert written == several.to_html()
+        assert written == explanations.to_html()
 
 
 def test_texts_have_automatic_direction(fitted):
@@ -345,33 +345,33 @@ def test_texts_have_automatic_direction(fitted):
 @example(0.0004999)
 @example(1 - 1e-16)
 def test_uncertain_shares_are_never_shown_as_certain(share):
-    shown = percent(share)
+    output = percent(share)
     if 0 < share < 1:
-        assert shown not in ("0.0 %", "100.0 %")
-    value = float(re.search(r"[\d.]+", shown)[0])
+        assert output not in ("0.0 %", "100.0 %")
+    value = float(re.search(r"[\d.]+", output)[0])
     assert value == pytest.approx(100 * share, abs=0.1001)
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"),
+    ("share", "output"),
     [(0, "0.0 %"), (1, "100.0 %"), (0.5, "50.0 %"), (1e-9, "< 0.1 %")],
 )
-def test_percentages(share, shown):
-    assert percent(share) == shown
+def test_percentages(share, output):
+    assert percent(share) == output
 
 
 @no_deadline
 @given(st.text() | st.tuples(st.text(), st.text()), st.integers(1, 40))
 def test_a_shortened_text_is_one_line_with_an_ellipsis(text, length):
-    shown = shorten(text, length)
-    assert len(shown) <= length
-    assert len(shown.splitlines()) <= 1
+    output = shorten(text, length)
+    assert len(output) <= length
+    assert len(output.splitlines()) <= 1
     whole = " ".join((text if isinstance(text, str) else " | ".join(text)).split())
     if len(whole) <= length or isinstance(text, str):
-        cut = shown.endswith("…") and whole.startswith(shown[:-1])
-        assert shown == whole or cut
+        cut = output.endswith("…") and whole.startswith(output[:-1])
+        assert output == whole or cut
     else:
-        assert "…" in shown
+        assert "…" in output
 
 
 def make_scored(words: list[str], scores: list[float]) -> dict[str, Any]:
@@ -432,11 +432,11 @@ def test_control_characters_are_not_printed(fitted, color):
     """A text could clear the screen, or change the color of later output."""
     hostile = "good \x1b[2J food\x9b1m \r bad"
     [e] = fitted.explain([hostile])
-    shown = e.to_text(color=color) + repr(e)
-    assert "\x1b[2J" not in shown
-    assert "\x9b" not in shown
-    assert "\r" not in shown
-    assert "good" in shown
+    output = e.to_text(color=color) + repr(e)
+    assert "\x1b[2J" not in output
+    assert "\x9b" not in output
+    assert "\r" not in output
+    assert "good" in output
 
 
 # --- SHAP.
@@ -455,8 +455,8 @@ def test_shap_explanations_equal_ours(make_classifier, texts, formulation):
         assert [word.strip() for word in row.data] == list(expected.words)
         total = row.base_values + row.values.sum()
         assert total == pytest.approx(expected.log_odds)
-    for shown in (shap_explanations, shap_explanations[0]):
-        assert "good" in shap.plots.text(shown, display=False)
+    for output in (shap_explanations, shap_explanations[0]):
+        assert "good" in shap.plots.text(output, display=False)
 
 
 def test_shap_draws_its_plots(fitted):

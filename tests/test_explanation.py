@@ -124,13 +124,13 @@ def test_a_text_of_spaces_has_scores(explained, kind, text):
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "llama"])
 def test_words_of_pairs_are_separate(explained, kind):
     pairs = [("the food, good", "good day"), ("", "good food"), ("good", "")]
-    several = explained(kind, pairs)
-    assert [e.words for e in several] == [
+    explanations = explained(kind, pairs)
+    assert [e.words for e in explanations] == [
         ("the", "food,", "good", "good", "day"),
         ("good", "food"),
         ("good",),
     ]
-    for e in several:
+    for e in explanations:
         assert e.word_scores.sum() == pytest.approx(e.token_scores.sum())
 
 
@@ -228,9 +228,9 @@ def test_any_class_can_be_explained(fitted):
             assert e.target == str(target)
             assert e.probability == e.probabilities[str(target)]
             assert f"{target}:" in str(e)
-    several = ["neg", "pos", "pos", "neg"]
-    for targets in (several, np.array(several), pd.Series(several, index=list("abcd"))):
-        assert [e.target for e in fitted.explain(X, target=targets)] == several
+    labels = ["neg", "pos", "pos", "neg"]
+    for targets in (labels, np.array(labels), pd.Series(labels, index=list("abcd"))):
+        assert [e.target for e in fitted.explain(X, target=targets)] == labels
     assert [e.prediction for e in fitted.explain(X, target="neg")] == list(
         fitted.predict(X)
     )
@@ -250,17 +250,17 @@ def test_an_unknown_target_is_rejected(fitted, target, message):
 
 def test_explanations_are_a_sequence(fitted):
     X = make_texts(8)[0]
-    several = fitted.explain(X)
-    assert isinstance(several, Explanations)
-    assert len(several) == 8
-    assert [e.text for e in several] == X
-    assert several[-1] is several[7]
-    assert isinstance(several[2:4], Explanations)
-    assert [e.text for e in several[2:4]] == X[2:4]
-    assert [e.text for e in several[::-3]] == X[::-3]
-    assert several[3] in several
+    explanations = fitted.explain(X)
+    assert isinstance(explanations, Explanations)
+    assert len(explanations) == 8
+    assert [e.text for e in explanations] == X
+    assert explanations[-1] is explanations[7]
+    assert isinstance(explanations[2:4], Explanations)
+    assert [e.text for e in explanations[2:4]] == X[2:4]
+    assert [e.text for e in explanations[::-3]] == X[::-3]
+    assert explanations[3] in explanations
     with pytest.raises(IndexError):
-        several[8]
+        explanations[8]
 
 
 def test_explanations_are_immutable(explanation):
@@ -299,10 +299,10 @@ def test_dicts_are_json_serializable(make_classifier, texts, labels, formulation
     X, y = texts
     y = np.array(labels)[(y == "pos").astype(int)]
     clf = make_classifier(max_epochs=1, n_prototypes=1, formulation=formulation)
-    several = clf.fit(X, y).explain([*X[:2], "", "😀 naïve"], target=labels[1])
-    dicts = several.to_dict()
+    explanations = clf.fit(X, y).explain([*X[:2], "", "😀 naïve"], target=labels[1])
+    dicts = explanations.to_dict()
     assert json.loads(json.dumps(dicts, allow_nan=False)) == dicts
-    for plain, e in zip(dicts, several, strict=True):
+    for plain, e in zip(dicts, explanations, strict=True):
         assert plain.keys() == KEYS
         assert plain["labels"] == labels
         assert plain["target"] is labels[1] or plain["target"] == labels[1]
@@ -316,16 +316,16 @@ def test_dicts_are_json_serializable(make_classifier, texts, labels, formulation
 
 def test_dicts_of_pairs_are_json_serializable(explained):
     [plain] = explained("bert", [("good food", "a day")]).to_dict()
-    again = json.loads(json.dumps(plain))
-    assert again["text"] == ["good food", "a day"]
-    assert again["segments"] == [0, 0, 1, 1]
-    assert again["prototypes"][0]["text"][1] == "so it was"
+    restored = json.loads(json.dumps(plain))
+    assert restored["text"] == ["good food", "a day"]
+    assert restored["segments"] == [0, 0, 1, 1]
+    assert restored["prototypes"][0]["text"][1] == "so it was"
 
 
 def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     X = make_texts(4)[0][:3]
-    several = fitted.explain(X, top_k=2)
-    frame = several.to_frame()
+    explanations = fitted.explain(X, top_k=2)
+    frame = explanations.to_frame()
     assert list(frame.columns) == [
         "row", "text", "prediction", "target", "probability", "prototype",
         "prototype_label", "prototype_text", "prototype_unread", "of_target",
@@ -334,17 +334,17 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]
     assert frame["text"].tolist() == [text for text in X for _ in range(2)]
-    expected = [p.contribution for e in several for p in e.prototypes]
+    expected = [p.contribution for e in explanations for p in e.prototypes]
     assert frame["contribution"].tolist() == expected
-    assert several[1].to_frame()["text"].tolist() == [X[1]] * 2
+    assert explanations[1].to_frame()["text"].tolist() == [X[1]] * 2
 
 
 # --- Text output.
 
 
-def shares_of(shown: str) -> tuple[list[float], float]:
+def printed_shares(output: str) -> tuple[list[float], float]:
     """Return the printed shares of the target's prototypes, and their printed sum."""
-    percents = re.findall(r"^ +(= |< )?([\d.]+) %  ", shown, flags=re.MULTILINE)
+    percents = re.findall(r"^ +(= |< )?([\d.]+) %  ", output, flags=re.MULTILINE)
     end = [sign for sign, _ in percents].index("= ")
     return [float(number) for _, number in percents[:end]], float(percents[end][1])
 
@@ -354,27 +354,28 @@ def shares_of(shown: str) -> tuple[list[float], float]:
 def test_printed_shares_sum_to_the_probability(fitted, top_k, target):
     """The sum included prototypes without a line."""
     for e in fitted.explain(make_texts(6)[0], top_k=top_k, target=target):
-        listed, total = shares_of(str(e))
+        listed, total = printed_shares(str(e))
         assert len(listed) == min(top_k or 3, 3) + (top_k in (1, 2))
         assert sum(listed) == pytest.approx(total, abs=0.06 * len(listed))
         assert total == pytest.approx(100 * e.probability, abs=0.06)
 
 
 def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanation):
-    shown = str(explanation)
-    assert explanation.text in shown
-    assert f"{explanation.target}: {100 * explanation.probability:.1f} %" in shown
+    output = str(explanation)
+    assert explanation.text in output
+    assert f"{explanation.target}: {100 * explanation.probability:.1f} %" in output
     of_target = [p for p in explanation.prototypes if p.label == explanation.target]
     for p in of_target:
-        assert f'because it reads like the {p.label} text "{p.text}"' in shown
+        assert f'because it reads like the {p.label} text "{p.text}"' in output
     other = next(p for p in explanation.prototypes if p.label != explanation.target)
-    assert f'although it reads like the {other.label} text "{other.text}"' in shown
-    assert "2 more texts of other classes" in shown
-    assert f"{explanation.log_odds:+.2f}" in shown
+    assert f'although it reads like the {other.label} text "{other.text}"' in output
+    assert "2 more texts of other classes" in output
+    assert f"{explanation.log_odds:+.2f}" in output
     strongest = int(np.argmax(np.abs(explanation.word_scores)))
     score = explanation.word_scores[strongest]
     assert (
-        f'words (decomposition): "{explanation.words[strongest]}" {score:+.2f}' in shown
+        f'words (decomposition): "{explanation.words[strongest]}" {score:+.2f}'
+        in output
     )
 
 
@@ -385,9 +386,9 @@ def test_text_of_another_target_names_the_prediction(fitted):
 
 def test_an_explanation_of_a_score_prints_its_sum(explained):
     [e] = explained("bert", ["the food was good"], "proto-lm")
-    shown = str(e)
-    assert f"{e.score:+.3f}  score of {e.target}" in shown
-    assert f"{e.base_value:+.3f}  bias of the class" in shown
+    output = str(e)
+    assert f"{e.score:+.3f}  score of {e.target}" in output
+    assert f"{e.base_value:+.3f}  bias of the class" in output
 
 
 @pytest.mark.parametrize("top_k", [None, 1, 4])
@@ -409,46 +410,48 @@ def test_colors_are_optional(explanation):
 
 
 def test_reprs_are_short(fitted):
-    several = fitted.explain(["the food was good " * 3, "bad"])
-    assert repr(several) == "<Explanations of 2 texts>"
-    shown = repr(several[0])
-    assert shown.startswith("<Explanation of 'the food was good")
-    assert len(shown) < 80
-    assert "%" in shown
+    explanations = fitted.explain(["the food was good " * 3, "bad"])
+    assert repr(explanations) == "<Explanations of 2 texts>"
+    output = repr(explanations[0])
+    assert output.startswith("<Explanation of 'the food was good")
+    assert len(output) < 80
+    assert "%" in output
 
 
 def test_print_shows_the_first_explanations(fitted):
-    several = fitted.explain([f"good day {i}" for i in range(8)])
-    shown = str(several)
-    assert "good day 4" in shown
-    assert "good day 5" not in shown
-    assert shown.endswith("… and 3 more explanations")
-    assert str(several[:2]).count("because") == 6
+    explanations = fitted.explain([f"good day {i}" for i in range(8)])
+    output = str(explanations)
+    assert "good day 4" in output
+    assert "good day 5" not in output
+    assert output.endswith("… and 3 more explanations")
+    assert str(explanations[:2]).count("because") == 6
 
 
 def test_a_notebook_shows_the_first_explanations_and_counts_the_others(fitted):
-    """The number of explanations that are not shown was missing."""
-    several = fitted.explain([f"good day {i}" for i in range(60)])
-    shown = several._repr_html_()
-    assert shown.count("<article") == 50
-    assert "10 more" in shown
-    assert several.to_html().count("<article") == 60
+    """The number of hidden explanations was missing."""
+    explanations = fitted.explain([f"good day {i}" for i in range(60)])
+    output = explanations._repr_html_()
+    assert output.count("<article") == 50
+    assert "10 more" in output
+    assert explanations.to_html().count("<article") == 60
 
 
 # --- Pickles and copies.
 
 
 def test_pickled_explanations_have_the_same_views(fitted):
-    several = fitted.explain(make_texts(4)[0], top_k=2)
-    stored = pickle.dumps(several)
+    explanations = fitted.explain(make_texts(4)[0], top_k=2)
+    stored = pickle.dumps(explanations)
     assert len(stored) < 30_000  # without the model
-    again = pickle.loads(stored)
-    assert again.to_dict() == several.to_dict()
-    assert str(again) == str(several)
-    assert again.to_html() == several.to_html(
-        n_alignments=0
-    )  # alignments need the model
-    for split in (lambda: again[0].alignment(0), lambda: again[0].token_similarities):
+    restored = pickle.loads(stored)
+    assert restored.to_dict() == explanations.to_dict()
+    assert str(restored) == str(explanations)
+    # Alignments need the model.
+    assert restored.to_html() == explanations.to_html(n_alignments=0)
+    for split in (
+        lambda: restored[0].alignment(0),
+        lambda: restored[0].token_similarities,
+    ):
         with pytest.raises(ValueError, match="stored without its model"):
             split()
 
@@ -542,10 +545,10 @@ def test_prototypes_print_their_texts(make_classifier):
     X = [f"good day {i}" for i in range(24)]
     clf = make_classifier(n_prototypes=12, max_epochs=1, preservation=0)
     clf.fit(X, [i % 2 for i in range(24)])
-    shown = repr(clf.prototypes_)
-    assert shown.startswith("24 prototypes of 2 classes")
-    assert shown.count("good day") == 20
-    assert shown.endswith("… and 4 more")
+    output = repr(clf.prototypes_)
+    assert output.startswith("24 prototypes of 2 classes")
+    assert output.count("good day") == 20
+    assert output.endswith("… and 4 more")
     assert clf.prototypes_._repr_html_().count("<article") == 24
 
 
@@ -684,9 +687,9 @@ def test_a_plot_of_several_explanations_shows_mean_contributions(
     assert len(few.patches) == 2
     other = make_classifier(max_epochs=1, formulation=formulation, n_prototypes=2)
     mixed = Explanations([explanations[0], other.fit(X, y).explain(X[:1])[0]])
-    for several in (mixed, Explanations([])):
+    for invalid in (mixed, Explanations([])):
         with pytest.raises(ValueError, match="at least one explanation"):
-            several.plot()
+            invalid.plot()
 
 
 @pytest.mark.parametrize("index", ["negative", 1.0, True, None, [1], np.float64(1)])

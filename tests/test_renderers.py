@@ -118,8 +118,8 @@ def test_json_restores_texts(fitted, text, label):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         explanations = with_texts(fitted, text, label).explain([text])
-    again = Explanations.from_json(explanations.to_json())
-    assert again.to_dict() == explanations.to_dict()
+    restored = Explanations.from_json(explanations.to_json())
+    assert restored.to_dict() == explanations.to_dict()
 
 
 @fast
