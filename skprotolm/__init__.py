@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skprotolm import datasets, exceptions, metrics
     from skprotolm._classifier import ProtoLMClassifier
-    from skprotolm._records.explanations import Explanation, Explanations, WordAlignment
+    from skprotolm._records.explanation import Explanation
+    from skprotolm._records.explanations import Explanations
+    from skprotolm._records.parts import WordAlignment
     from skprotolm._records.prototypes import Nearest, Prototype, Prototypes
 
 try:
@@ -21,9 +23,9 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _HOME = {
     "ProtoLMClassifier": "_classifier",
-    "Explanation": "_records.explanations",
+    "Explanation": "_records.explanation",
     "Explanations": "_records.explanations",
-    "WordAlignment": "_records.explanations",
+    "WordAlignment": "_records.parts",
     "Nearest": "_records.prototypes",
     "Prototype": "_records.prototypes",
     "Prototypes": "_records.prototypes",

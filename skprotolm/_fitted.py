@@ -17,8 +17,9 @@ from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.prototypes import Prototypes, Quotes, Reader
-from skprotolm._records.words import words_at
+from skprotolm._records.parts import PrototypeTexts
+from skprotolm._records.prototypes import Prototypes, Quotes
+from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
 
@@ -65,8 +66,17 @@ class FittedModel:
             weights=arrays.get("weights"),
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
-            _reader=self._reader(),
+            _map_vectors=self.layer.to_euclidean(self.layer.vectors).numpy(),
+            # A copy, since a reference cycle would keep the model in memory until the
+            # garbage collector runs.
+            _model=replace(self),
         )
+
+    @cached_property
+    def prototype_texts(self) -> PrototypeTexts:
+        """The columns of the prototypes that explanations show."""
+        columns = self.prototypes
+        return PrototypeTexts(columns.labels, columns.texts, columns.unread)
 
     @cached_property
     def quoted(self) -> TokenizedTexts:
@@ -80,7 +90,9 @@ class FittedModel:
         assert quoted.offsets is not None
         assert quoted.segments is not None
         return tuple(
-            words_at(text, segments[unread], offsets[unread]) if unread.any() else ()
+            words_of_tokens(text, segments[unread], offsets[unread])
+            if unread.any()
+            else ()
             for text, segments, offsets, unread in zip(
                 self.quotes.texts,
                 quoted.segments,
@@ -89,21 +101,6 @@ class FittedModel:
                 strict=True,
             )
         )
-
-    def _reader(self) -> Reader:
-        # Of a twin: were it this model's own, which keeps its prototypes, memory would
-        # be freed only by the garbage collector, some time after a refit.
-        twin = replace(self)
-        return Reader(twin._similarities, twin._map_vectors)
-
-    def _similarities(self, X: Any) -> np.ndarray:
-        tokenized = self.tokenize(self.texts_of(X, "texts"))
-        return self.read(tokenized, self.layer)[0].numpy()
-
-    def _map_vectors(self, X: Any) -> np.ndarray:
-        tokenized = self.tokenize(self.texts_of(X, "texts"))
-        [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
-        return vectors.numpy()
 
     def texts_of(self, X: Any, name: str = "X") -> Texts:
         """Return the texts of X, which must be like those of the fit."""
@@ -144,6 +141,16 @@ class FittedModel:
             in_order(list(zip(rows, column, strict=True)))
             for column in zip(*results, strict=True)
         ]
+
+    def similarities(self, X: Any) -> np.ndarray:
+        """Return the similarities of texts to all prototypes, (n, M)."""
+        return self.layer_outputs(self.texts_of(X, "texts")).similarities.numpy()
+
+    def map_vectors(self, X: Any) -> np.ndarray:
+        """Return text vectors where the layer's distance is Euclidean, (n, H)."""
+        tokenized = self.tokenize(self.texts_of(X, "texts"))
+        [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
+        return vectors.numpy()
 
     def layer_outputs(self, texts: Texts, *, quiet: bool = False) -> LayerOutput:
         """Return what the layer of prototypes gives for each text, in float64."""

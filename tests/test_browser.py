@@ -1,4 +1,4 @@
-"""Pages and reports in a real browser: they work, and nothing of a text runs."""
+"""Pages and reports in a real browser: scripts work, and texts are not executed."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ HOSTILE = (
 def browse(
     page: str, script: str, folder: Path, options: Sequence[str] = ()
 ) -> tuple[Any, str]:
-    """Open a page, run a script in it, and return its result and the console."""
-    result = "document.body.insertAdjacentHTML('beforeend', '<pre id=result></pre>');"
-    result += "document.getElementById('result').textContent = JSON.stringify(found);"
+    """Run a script in a page; return its result and the console output."""
+    output = "document.body.insertAdjacentHTML('beforeend', '<pre id=result></pre>');"
+    output += (
+        "document.getElementById('result').textContent = JSON.stringify(measured);"
+    )
     file = folder / "page.html"
-    inserted = f"<script>const found = (() => {{ {script} }})(); {result}</script>"
+    inserted = f"<script>const measured = (() => {{ {script} }})(); {output}</script>"
     file.write_text(page.replace("</body>", inserted + "</body>"), encoding="utf-8")
     done = subprocess.run(
         [
@@ -127,37 +129,37 @@ CHOOSE = """
     const chosen = strengths();
     const outlined = document.querySelectorAll(".skprotolm-chosen").length;
     text[1].dispatchEvent(new Event("mouseleave"));
-    other[0].dispatchEvent(new Event("focus"));  // a page without a window has none
+    other[0].dispatchEvent(new Event("focus"));  // headless pages have no focus
     const back = text.map(w => Number(w.style.getPropertyValue("--s")));
     other[0].dispatchEvent(new Event("blur"));
     return {open: box.open, before, chosen, outlined, back, after: strengths()};
 """
 
 
-def test_a_chosen_word_shows_what_it_matches_both_ways(fitted, tmp_path):
+def test_hovering_over_a_word_shows_its_matches(fitted, tmp_path):
     explanations = fitted.explain(["the food was good", "bad film"])
-    found, console = browse(explanations.to_html(), CHOOSE, tmp_path)
+    measured, console = browse(explanations.to_html(), CHOOSE, tmp_path)
     assert console == ""
-    assert found["open"]
-    assert found["outlined"] == 1
+    assert measured["open"]
+    assert measured["outlined"] == 1
     [e, _] = explanations
     matrix = e.word_alignment(e.prototypes[0].index).matrix
     strongest = matrix.max()
     expected = [max(0, value / strongest) for value in matrix[1]]
-    assert found["chosen"] == pytest.approx(expected, abs=2e-3)
+    assert measured["chosen"] == pytest.approx(expected, abs=2e-3)
     expected = [max(0, value / strongest) for value in matrix[:, 0]]
-    assert found["back"] == pytest.approx(expected, abs=2e-3)
-    assert found["after"] == found["before"]
+    assert measured["back"] == pytest.approx(expected, abs=2e-3)
+    assert measured["after"] == measured["before"]
 
 
-def test_texts_stay_texts(make_classifier, texts, tmp_path):
+def test_texts_are_not_executed(make_classifier, texts, tmp_path):
     X, y = texts
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # to a tiny tokenizer it is long
+        warnings.simplefilter("ignore")  # too long for the tiny tokenizer
         clf = make_classifier(max_epochs=1).fit(X, y)
         clf.add_prototypes([HOSTILE], ["pos"])
         page = clf.explain([HOSTILE + " again"]).to_html()
-    found, console = browse(
+    measured, console = browse(
         page,
         "return {title: document.title, images: document.images.length, "
         "text: document.querySelector('.skprotolm-text').textContent}",
@@ -165,49 +167,49 @@ def test_texts_stay_texts(make_classifier, texts, tmp_path):
     )
     assert console == ""
     text = f"{HOSTILE} again"
-    assert found == {"title": "Explanations", "images": 0, "text": text}
+    assert measured == {"title": "Explanations", "images": 0, "text": text}
 
 
-def test_what_comes_from_json_has_a_page_too(fitted, tmp_path):
+def test_restored_explanations_have_a_page(fitted, tmp_path):
     stored = Explanations.from_json(fitted.explain(["good food"]).to_json())
-    found, console = browse(
+    measured, console = browse(
         stored.to_html(),
         "return document.querySelectorAll('.skprotolm-match, script[type]').length",
         tmp_path,
     )
-    assert (found, console) == (0, "")
+    assert (measured, console) == (0, "")
 
 
 @pytest.mark.parametrize("text", ["שלום עולם טוב", "good 😀 film", "word " * 10_000])
 def test_any_text_has_a_page(fitted, text, tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the longest is cut
+        warnings.simplefilter("ignore")  # the longest text is truncated
         page = fitted.explain([text]).to_html()
-    found, console = browse(
+    measured, console = browse(
         page,
         "return document.querySelector('.skprotolm-text').textContent.trim()",
         tmp_path,
     )
     assert console == ""
-    assert found == text.strip()
+    assert measured == text.strip()
 
 
 @in_both_schemes
 @pytest.mark.parametrize("width", [500, 1280])
-def test_a_page_of_explanations_can_be_read(fitted, tmp_path, options, width):
+def test_a_page_is_readable(fitted, tmp_path, options, width):
     """On dark systems, the title was light text on a white page."""
     page = fitted.explain(["the food was good", "bad film"]).to_html()
     script = """return {dark: isDark(document.body), faint: faint(),
         wide: document.documentElement.scrollWidth - innerWidth,
         scheme: getComputedStyle(document.documentElement).colorScheme};"""
-    found, console = browse(
+    measured, console = browse(
         page, MEASURES + script, tmp_path, [*options, f"--window-size={width},900"]
     )
     assert console == ""
-    assert found["dark"] == (options == DARK)
-    assert found["scheme"] == "light dark"  # scroll bars follow it, too
-    assert found["faint"] == []
-    assert found["wide"] <= 0
+    assert measured["dark"] == (options == DARK)
+    assert measured["scheme"] == "light dark"  # also for scroll bars
+    assert measured["faint"] == []
+    assert measured["wide"] <= 0
 
 
 # --- The report.
@@ -215,12 +217,12 @@ def test_a_page_of_explanations_can_be_read(fitted, tmp_path, options, width):
 
 @pytest.fixture(scope="module")
 def report(make_classifier, tmp_path_factory) -> str:
-    """A report of texts one of which would run a script, with mistakes in it."""
+    """A report with mistakes, on texts that include a script."""
     X, y = make_texts(40)
     X[0] = HOSTILE
     y = np.where(y == "pos", "a_label_without_any_place_to_break_a_line" * 3, y)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # to a tiny tokenizer it is long
+        warnings.simplefilter("ignore")  # too long for the tiny tokenizer
         clf = make_classifier(max_epochs=1).fit(X, y)
         clf.add_prototypes(["again " + HOSTILE], [clf.classes_[1]])
         path = tmp_path_factory.mktemp("report") / "report.html"
@@ -230,7 +232,7 @@ def report(make_classifier, tmp_path_factory) -> str:
 
 FILTER = """
     const bar = document.querySelector(".report-bar").elements;
-    const told = () => document.querySelector("output").textContent;
+    const status = () => document.querySelector("output").textContent;
     const items = [...document.querySelectorAll(".report-item")];
     const shown = () => items.filter(e => e.checkVisibility()).length;
     const dimmed = () => document.querySelectorAll(".report-mark.dim").length;
@@ -238,9 +240,9 @@ FILTER = """
         bar[name].value = value;
         bar[name].dispatchEvent(new Event("input", {bubbles: true}));
         bar[name].dispatchEvent(new Event("change", {bubbles: true}));
-        return [shown(), dimmed(), told()];
+        return [shown(), dimmed(), status()];
     };
-    const first = [shown(), dimmed(), told()];
+    const first = [shown(), dimmed(), status()];
     const word = change("text", "AGAIN");
     const held = items.filter(e => e.checkVisibility())
         .every(e => e.textContent.toLowerCase().includes("again"));
@@ -260,20 +262,20 @@ FILTER = """
 
 
 def test_the_report_searches_filters_and_sorts(report, tmp_path):
-    found, console = browse(report, FILTER, tmp_path)
+    measured, console = browse(report, FILTER, tmp_path)
     assert console == ""
-    n, marks = found["n"], found["marks"]
-    assert found["first"] == found["back"] == [n, 0, ""]
-    assert 1 <= found["word"][0] < n
-    assert found["held"]
-    assert found["fixed"][0] == 0, "searched what stands on every card"
-    assert found["word"][2] == f"{found['word'][0]} of {n} entries shown"
-    assert found["nothing"] == [0, marks, f"0 of {n} entries shown"]
-    assert 0 < found["code"][0] < n
-    assert 0 < found["code"][1] < marks
-    assert found["ofClass"]
-    assert found["wrong"] == sorted(found["wrong"], reverse=True)
-    assert len(found["wrong"]) == 7
+    n, marks = measured["n"], measured["marks"]
+    assert measured["first"] == measured["back"] == [n, 0, ""]
+    assert 1 <= measured["word"][0] < n
+    assert measured["held"]
+    assert measured["fixed"][0] == 0, "the search includes fixed texts of the cards"
+    assert measured["word"][2] == f"{measured['word'][0]} of {n} entries shown"
+    assert measured["nothing"] == [0, marks, f"0 of {n} entries shown"]
+    assert 0 < measured["code"][0] < n
+    assert 0 < measured["code"][1] < marks
+    assert measured["ofClass"]
+    assert measured["wrong"] == sorted(measured["wrong"], reverse=True)
+    assert len(measured["wrong"]) == 7
 
 
 OPEN = """
@@ -286,7 +288,7 @@ OPEN = """
     card.hidden = true;
     document.querySelector("a[data-prototype='6']")
         .dispatchEvent(new Event("click", {bubbles: true}));
-    return {open: box.open, told: box.querySelector("[role=status]").textContent,
+    return {open: box.open, status: box.querySelector("[role=status]").textContent,
             chosen: document.querySelectorAll(".skprotolm-chosen").length,
             around: around.open && around.querySelectorAll("li").length,
             hidden: card.hidden, title: document.title, images: document.images.length,
@@ -294,17 +296,17 @@ OPEN = """
 """
 
 
-def test_the_report_opens_cards_and_runs_no_text(report, tmp_path):
-    found, console = browse(report, OPEN, tmp_path)
+def test_the_report_opens_cards_and_executes_no_text(report, tmp_path):
+    measured, console = browse(report, OPEN, tmp_path)
     assert console == ""
-    assert found["open"]
-    assert found["chosen"] == 1
-    assert re.match(r"Best match: \S+ \(-?0\.\d{4}\)", found["told"])
-    assert found["around"] == 3
-    assert not found["hidden"]
-    assert found["title"] == "Report of a ProtoLMClassifier"
-    assert found["images"] == 0
-    assert found["text"] == "again " + HOSTILE
+    assert measured["open"]
+    assert measured["chosen"] == 1
+    assert re.match(r"Best match: \S+ \(-?0\.\d{4}\)", measured["status"])
+    assert measured["around"] == 3
+    assert not measured["hidden"]
+    assert measured["title"] == "Report of a ProtoLMClassifier"
+    assert measured["images"] == 0
+    assert measured["text"] == "again " + HOSTILE
 
 
 ACCESSIBLE = """
@@ -327,28 +329,28 @@ ACCESSIBLE = """
 
 
 @in_both_schemes
-@pytest.mark.parametrize("width", [500, 1280])  # no narrower window can be had
-def test_the_report_can_be_read_by_all(report, tmp_path, options, width):
+@pytest.mark.parametrize("width", [500, 1280])  # 500 is the smallest width of a window
+def test_the_report_is_accessible(report, tmp_path, options, width):
     options = [*options, f"--window-size={width},900"]
-    found, console = browse(report, MEASURES + ACCESSIBLE, tmp_path, options)
+    measured, console = browse(report, MEASURES + ACCESSIBLE, tmp_path, options)
     assert console == ""
-    levels = found["levels"]
+    levels = measured["levels"]
     assert levels[0] == 1
     assert levels.count(1) == 1
     # No heading skips a level on the way down.
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
-    assert found["lang"] == "en"
-    assert found["fields"] == 3
-    assert found["links"] >= 7, "prototypes on the map cannot be reached by keyboard"
-    assert found["dark"] == (options[:1] == DARK)
-    assert found["wide"] <= 0, "the page is wider than its window"
+    assert measured["lang"] == "en"
+    assert measured["fields"] == 3
+    assert measured["links"] >= 7, "prototypes on the map cannot be reached by keyboard"
+    assert measured["dark"] == (options[:1] == DARK)
+    assert measured["wide"] <= 0, "the page is wider than its window"
     problems = ("unlabelled", "unnamed", "headless", "tables", "broken")
-    assert {name: found[name] for name in problems} == dict.fromkeys(problems, 0)
-    assert found["faint"] == []
+    assert {name: measured[name] for name in problems} == dict.fromkeys(problems, 0)
+    assert measured["faint"] == []
 
 
-# --- Snippets in notebooks and other pages. The rules below are a few like those of
-# such pages, with the same selectors and properties.
+# --- Snippets in notebooks and other pages. The rules below use selectors and
+# properties of the style sheets of such pages.
 
 JUPYTERLAB = """
     body { background: var(--jp-layout-color0); margin: 0; --jp-layout-color0: white;
@@ -407,7 +409,7 @@ SPHINX = """
     div.body p, div.body dd, div.body td { hyphens: auto; line-height: 140%; }
     #page td { padding: 1em; }
 """
-# The rules of a page, and the elements around a snippet in it.
+# The rules of a page, and the opening tags before a snippet.
 HOSTS = {
     "jupyterlab": (
         JUPYTERLAB,
@@ -419,18 +421,18 @@ HOSTS = {
 }
 
 
-def hosted(snippet: str, host: str, theme: str = "") -> str:
-    """Return the page of a host with a snippet in it; `theme` is set on its body."""
-    rules, around = HOSTS[host]
+def embed(snippet: str, host: str, theme: str = "") -> str:
+    """Return the page of a host with a snippet; `theme` is an attribute of its body."""
+    rules, opening_tags = HOSTS[host]
     return (
         f"<!doctype html><html><head><style>{rules}</style></head>"
-        f"<body {theme}>{around}{snippet}</div></body></html>"
+        f"<body {theme}>{opening_tags}{snippet}</div></body></html>"
     )
 
 
 @pytest.fixture(scope="module")
 def snippet(make_classifier, fitted, texts) -> str:
-    """Explanations of a text and of a pair, and prototypes, as notebooks show them."""
+    """Notebook HTML: explanations of a text and of a pair, and prototypes."""
     X, y = texts
     pairs = [(text, "the same") for text in X]
     clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(pairs, y)
@@ -453,11 +455,11 @@ LOOKS = """
 @pytest.mark.parametrize("width", [500, 1280])
 @pytest.mark.parametrize("host", ["jupyterlab", "classic", "sphinx"])
 def test_a_snippet_looks_the_same_everywhere(snippet, tmp_path, host, width):
-    """JupyterLab's rules for tables and lists put labels over numbers."""
+    """JupyterLab's rules for tables and lists made labels overlap numbers."""
     sized = f"<div style='width: 90vw'>{snippet}</div>"
     script, options = MEASURES + LOOKS, [f"--window-size={width},900"]
-    looks, _ = browse(hosted(sized, host), script, tmp_path, options)
-    expected, _ = browse(hosted(sized, "plain"), script, tmp_path, options)
+    looks, _ = browse(embed(sized, host), script, tmp_path, options)
+    expected, _ = browse(embed(sized, "plain"), script, tmp_path, options)
     assert len(looks) == len(expected) > 100
     changed = [
         (one["tag"], name, one[name], other[name])
@@ -496,21 +498,21 @@ FITS = """
 
 @pytest.mark.parametrize("width", [500, 1280])
 def test_a_snippet_fits_into_a_notebook(snippet, tmp_path, width):
-    """The column of quotes had a fifth of the table's width."""
-    found, console = browse(
-        hosted(snippet, "jupyterlab"),
+    """The column of texts had a fifth of the table's width."""
+    measured, console = browse(
+        embed(snippet, "jupyterlab"),
         MEASURES + FITS,
         tmp_path,
         [f"--window-size={width},900"],
     )
     assert console == ""
-    assert found["parts"] >= 12
-    assert found["covered"] == 0, "labels lie over numbers"
-    assert found["wide"] == []
-    assert found["page"] <= 0
-    assert len(found["columns"]) == 2
-    for columns in found["columns"]:
-        # In a narrow window, quotes have rows of their own.
+    assert measured["parts"] >= 12
+    assert measured["covered"] == 0, "labels overlap numbers"
+    assert measured["wide"] == []
+    assert measured["page"] <= 0
+    assert len(measured["columns"]) == 2
+    for columns in measured["columns"]:
+        # In a narrow window, texts are moved to separate rows.
         assert columns[3] == (0 if width == 500 else max(columns))
 
 
@@ -532,13 +534,13 @@ COLORS = """
 def test_a_snippet_has_the_colors_of_its_notebook(
     snippet, tmp_path, options, host, theme, is_dark
 ):
-    """The system's colors gave light text on the white page of a light notebook."""
-    page = hosted(snippet, host, theme)
-    found, console = browse(page, MEASURES + COLORS, tmp_path, options)
+    """Dark systems had light text on the white page of a light notebook."""
+    page = embed(snippet, host, theme)
+    measured, console = browse(page, MEASURES + COLORS, tmp_path, options)
     assert console == ""
-    # A page without a theme has that of the system.
-    assert set(found["dark"]) == {options == DARK if is_dark is None else is_dark}
-    assert found["faint"] == []
+    # A page without a theme has the color scheme of the system.
+    assert set(measured["dark"]) == {options == DARK if is_dark is None else is_dark}
+    assert measured["faint"] == []
 
 
 THEMES = {
@@ -560,9 +562,9 @@ def test_a_snippet_follows_the_themes_of_notebooks(snippet, tmp_path):
     pages = [f"<div {theme}>{snippet}</div>" for theme in THEMES]
     script = """return all("body > div > div > .skprotolm:first-child").map(
         e => getComputedStyle(e).colorScheme)"""
-    page = hosted("".join(pages), "plain")
-    found, _ = browse(page, MEASURES + script, tmp_path)
-    assert found == list(THEMES.values())
+    page = embed("".join(pages), "plain")
+    measured, _ = browse(page, MEASURES + script, tmp_path)
+    assert measured == list(THEMES.values())
 
 
 KEYS = """
@@ -580,20 +582,20 @@ KEYS = """
 """
 
 
-def test_a_snippet_can_be_used_by_keyboard(snippet, tmp_path):
+def test_a_snippet_is_usable_by_keyboard(snippet, tmp_path):
     """Some pages remove the outline of the focused element."""
     rules = "<style>.jp-RenderedHTML :focus { outline: none; }</style>"
-    page = hosted(rules + snippet, "jupyterlab")
-    for attempt in range(5):  # a window without a screen has the focus not always
+    page = embed(rules + snippet, "jupyterlab")
+    for attempt in range(5):  # headless windows are not always focused
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        found, console = browse(page, MEASURES + KEYS, folder)
-        if found["focused"]:
+        measured, console = browse(page, MEASURES + KEYS, folder)
+        if measured["focused"]:
             break
     assert console == ""
-    assert found["focused"]
-    assert found["outlineStyle"] == "auto"
-    assert found["cursor"] == "pointer"
-    assert found["open"]
-    assert set(found["order"]) == {0}
-    assert found["hidden"]
+    assert measured["focused"]
+    assert measured["outlineStyle"] == "auto"
+    assert measured["cursor"] == "pointer"
+    assert measured["open"]
+    assert set(measured["order"]) == {0}
+    assert measured["hidden"]

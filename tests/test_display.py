@@ -1,4 +1,4 @@
-"""Plain dicts to HTML, terminal text and frames: nothing is lost, nothing is run."""
+"""HTML, terminal text, figures and tables show all texts and execute none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._display.html import (
-    as_frame,
-    explanations_html,
-    percent,
-    pieces,
-    prototypes_html,
-    shorten,
-)
-from skprotolm._display.text import coloured
+from skprotolm._display.formatting import percent, shorten
+from skprotolm._display.html import explanations_html, prototypes_html
+from skprotolm._display.pieces import split_explanation
+from skprotolm._display.tables import as_frame
+from skprotolm._display.text import colored
+from skprotolm._tasks.units import UNITS
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -30,9 +27,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::skprotolm.exceptions.UnreadTextWarning"
 )
 
-unhurried = settings(deadline=None)  # a busy machine fails no test
+no_deadline = settings(deadline=None)  # busy machines are slow
 
-# --- HTML, read back.
+# --- Parsed HTML.
 
 VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
@@ -45,7 +42,7 @@ ATTRIBUTES |= {"role", "name", "content", "data-side", "data-word", "tabindex", 
 
 
 class Page(HTMLParser):
-    """What a browser would find: tags, attributes, and the text between them."""
+    """Tags, attributes and text of a page, as a browser parses them."""
 
     def __init__(self, html: str):
         super().__init__(convert_charrefs=True)
@@ -82,12 +79,12 @@ class Page(HTMLParser):
 
 
 def assert_harmless(html: str) -> Page:
-    """Check that a page holds our own elements and loads nothing."""
+    """Check that a page has known elements only and loads nothing."""
     page = Page(html)
     assert page.open == [], "elements are left open"
     assert set(page.tags) <= KNOWN
     assert {name for name, _ in page.attributes} <= ATTRIBUTES
-    for script in page.scripts:  # numbers, or the one that stands in the template
+    for script in page.scripts:  # numbers, or the script of the template
         if not script.strip().startswith('"use strict"'):
             assert np.isfinite(np.array(json.loads(script))).all()
     styles = [*page.styles, *(v or "" for n, v in page.attributes if n == "style")]
@@ -109,19 +106,19 @@ HOSTILE = [
     "javascript:alert(1)",
     "a < b & c > d",
 ]
-# Without surrogates and NUL, which are no text of a page.
+# Surrogates and NUL cannot be part of a page.
 texts = st.sampled_from(HOSTILE) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30
 )
 labels = texts | st.integers() | st.booleans()
 
 
-def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any]:
-    """Return what `Explanation.to_dict` gives of a text, with whatever is in it."""
+def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any]:
+    """Return a dict as from `Explanation.to_dict`, with any text and label."""
     whole = text if isinstance(text, str) else " ".join(text)
     words = whole.split() or ["[CLS]"]
-    mixture = space == "probability"
-    scores = [0.5 - i for i in range(len(words))] if mixture else None
+    unit = UNITS[space]
+    scores = [0.5 - i for i in range(len(words))] if unit.has_token_sums else None
     return {
         "text": text,
         "prediction": label,
@@ -131,7 +128,7 @@ def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any
         "space": space,
         "base_value": -0.25,
         "log_odds": 1.0986,
-        "score": None if mixture else 1.5,
+        "score": 1.5 if unit.bias else None,
         "prototypes": [
             {
                 "index": 0,
@@ -157,7 +154,7 @@ def plain(text: Any, label: Any, *, space: str = "probability") -> dict[str, Any
 
 
 def with_match(record: dict[str, Any]) -> dict[str, Any]:
-    """Add what is shown of an alignment with a text like the one explained."""
+    """Add an alignment of the text with itself."""
     n = len(record["words"])
     match = {
         "index": 0,
@@ -170,41 +167,41 @@ def with_match(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "matches": [match]}
 
 
-@unhurried
+@no_deadline
 @given(texts, labels)
 def test_no_text_in_an_alignment_becomes_an_element(text, label):
-    found = assert_harmless(
-        explanations_html([with_match(plain(text, label))], page=True)
+    parsed = assert_harmless(
+        explanations_html([with_match(make_record(text, label))], page=True)
     )
-    assert found.tags.count("details") == 2  # scores, and the alignment
-    assert found.tags.count("script") == 2
+    assert parsed.tags.count("details") == 2  # word scores, and the alignment
+    assert parsed.tags.count("script") == 2
 
 
 def squeezed(value: Any) -> str:
     return "".join(str(value).split())
 
 
-@unhurried
-@given(texts, labels, st.booleans(), st.sampled_from(["probability", "score"]))
+@no_deadline
+@given(texts, labels, st.booleans(), st.sampled_from(sorted(UNITS)))
 @example("<script>alert(1)</script>", "<script>alert(2)</script>", True, "probability")
 def test_no_text_or_label_becomes_an_element(text, label, page, space):
-    html = explanations_html([plain(text, label, space=space)] * 2, page=page)
-    found = assert_harmless(html)
-    assert found.tags.count("article") == 2
+    html = explanations_html([make_record(text, label, space=space)] * 2, page=page)
+    parsed = assert_harmless(html)
+    assert parsed.tags.count("article") == 2
     # The text explained, and the prototype's, of both explanations.
-    assert found.text.count(squeezed(text)) >= 4
-    assert squeezed(label) in found.text
+    assert parsed.text.count(squeezed(text)) >= 4
+    assert squeezed(label) in parsed.text
 
 
-@unhurried
+@no_deadline
 @given(texts, texts)
 def test_no_text_of_a_pair_becomes_an_element(first, second):
-    explanations = [plain((first, second), "label", space="score")]
-    found = assert_harmless(explanations_html(explanations, page=True))
-    assert squeezed(first) + "|" + squeezed(second) in found.text
+    explanations = [make_record((first, second), "label", space="score")]
+    parsed = assert_harmless(explanations_html(explanations, page=True))
+    assert squeezed(first) + "|" + squeezed(second) in parsed.text
 
 
-@unhurried
+@no_deadline
 @given(texts, labels)
 def test_no_text_of_a_prototype_becomes_an_element(text, label):
     prototype = {"index": 0, "label": label, "text": text, "purity": None, "usage": 3}
@@ -215,98 +212,101 @@ def test_no_text_of_a_prototype_becomes_an_element(text, label):
         "projected": True,
         "redacted": False,
     }
-    found = assert_harmless(prototypes_html([prototype] * 2, n_more=3))
-    assert found.tags.count("article") == 2
-    assert "3moreprototypes" in found.text
-    assert squeezed(text) in found.text
-    assert squeezed(label) in found.text
+    parsed = assert_harmless(prototypes_html([prototype] * 2, n_more=3))
+    assert parsed.tags.count("article") == 2
+    assert "3moreprototypes" in parsed.text
+    assert squeezed(text) in parsed.text
+    assert squeezed(label) in parsed.text
 
 
-def test_hostile_texts_of_a_real_fit_are_only_shown(make_classifier):
+def test_hostile_texts_of_a_fit_are_escaped(make_classifier):
     X = [f"{snippet} good {i}" for i, snippet in enumerate(HOSTILE)]
     y = ["<b onclick=alert(1)>yes</b>", "{{ no }}"] * (len(X) // 2)
     clf = make_classifier(n_prototypes=len(X) // 2, max_epochs=1).fit(X, y)
-    several = clf.explain(X)
-    for html in (several.to_html(), several._repr_html_()):
-        found = assert_harmless(html)
+    explanations = clf.explain(X)
+    for html in (explanations.to_html(), explanations._repr_html_()):
+        parsed = assert_harmless(html)
         for text in (*X, *y):
-            assert squeezed(text) in found.text
-    for e in several:
+            assert squeezed(text) in parsed.text
+    for e in explanations:
         assert_harmless(e.to_html())
         assert_harmless(e._repr_html_())
-    found = assert_harmless(clf.prototypes_._repr_html_())
+    parsed = assert_harmless(clf.prototypes_._repr_html_())
     for text in (*X, *y):
-        assert squeezed(text) in found.text
+        assert squeezed(text) in parsed.text
 
 
-# --- The page.
+# --- Pages.
 
 
-def test_a_page_stands_on_its_own(fitted):
+def test_a_page_is_self_contained(fitted):
     html = fitted.explain(["the food was good", "bad"]).to_html()
-    found = assert_harmless(html)
+    parsed = assert_harmless(html)
     assert html.lstrip().startswith("<!doctype html>")
-    assert found.tags.count("html") == found.tags.count("title") == 1
-    assert ("charset", "utf-8") in found.attributes
-    assert ("lang", "en") in found.attributes
-    assert "Explanationsof2texts" in found.text
+    assert parsed.tags.count("html") == parsed.tags.count("title") == 1
+    assert ("charset", "utf-8") in parsed.attributes
+    assert ("lang", "en") in parsed.attributes
+    assert "Explanationsof2texts" in parsed.text
     assert "http" not in html
 
 
-def test_a_snippet_is_no_page(fitted):
-    several = fitted.explain(["the food was good", "bad"])
-    for shown in (several._repr_html_(), several[0]._repr_html_()):
-        found = assert_harmless(shown)
-        assert not {"html", "head", "body", "title"} & set(found.tags)
-    # Rules without a prefix would restyle the notebook around them.
-    for style in Page(several._repr_html_()).styles:
+def test_a_snippet_has_no_page_elements(fitted):
+    explanations = fitted.explain(["the food was good", "bad"])
+    for output in (explanations._repr_html_(), explanations[0]._repr_html_()):
+        parsed = assert_harmless(output)
+        assert not {"html", "head", "body", "title"} & set(parsed.tags)
+    # Rules without the prefix would style the notebook.
+    for style in Page(explanations._repr_html_()).styles:
         outer, n_blocks = style, 1
-        while n_blocks:  # from the inside out
+        while n_blocks:  # from innermost to outermost
             outer, n_blocks = re.subn(r"\{[^{}]*\}", ";", outer)
         for rule in filter(str.strip, outer.split(";")):
             assert rule.strip().startswith(".skprotolm"), rule
 
 
-def test_a_card_shows_the_account(fitted):
+def test_a_card_shows_contributions_and_scores(fitted):
     [e] = fitted.explain(["the food was good"], top_k=2)
-    found = assert_harmless(e.to_html())
-    assert squeezed(f"{e.target}: {100 * e.probability:.1f} %") in found.text
+    parsed = assert_harmless(e.to_html())
+    assert squeezed(f"{e.target}: {100 * e.probability:.1f} %") in parsed.text
     for p in e.prototypes:
-        assert squeezed(p.text) in found.text
-        assert squeezed(f"{100 * p.contribution:.1f} %") in found.text
-    own = sum(p.contribution for p in e.prototypes if p.label == e.target)
-    for rest in (e.probability - own, e.remainder - (e.probability - own)):
-        assert squeezed(f"{100 * rest:.1f} %") in found.text
-    assert "allotherprototypesofit" in found.text
-    assert squeezed(f"{e.log_odds:+.2f}") in found.text
-    titles = [value for name, value in found.attributes if name == "title"]
+        assert squeezed(p.text) in parsed.text
+        assert squeezed(f"{100 * p.contribution:.1f} %") in parsed.text
+    listed = sum(p.contribution for p in e.prototypes if p.label == e.target)
+    of_target = e.probability - listed
+    for remainder in (of_target, e.remainder - of_target):
+        assert squeezed(f"{100 * remainder:.1f} %") in parsed.text
+    assert "allotherprototypesofit" in parsed.text
+    assert squeezed(f"{e.log_odds:+.2f}") in parsed.text
+    titles = [value for name, value in parsed.attributes if name == "title"]
     assert titles == [f"{score:+.3f} log-odds" for score in e.word_scores]
 
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-def test_a_page_says_how_words_were_scored_and_what_was_not_read(fitted):
-    """What was cut off looked like words that say nothing."""
+def test_a_page_names_the_token_method_and_unread_text(fitted):
+    """Truncated text looked like words without influence."""
     text = "good food " * 300
     page = fitted.explain([text], token_method="relevance").to_html()
     assert 'token_method="relevance"' in page
     assert "is not read" in page
     [e] = fitted.explain([text])
-    unread = "".join(piece.text for piece in pieces(e.to_dict()) if piece.is_cut)
+    unread = "".join(
+        piece.text for piece in split_explanation(e.to_dict()) if piece.is_cut
+    )
     assert text.endswith(unread)
     assert text.split() == [*e.words, *unread.split()]
     assert "not read" not in fitted.explain(["good , food !"]).to_html()
 
 
-def test_a_card_says_if_another_class_is_explained(fitted):
+def test_a_card_of_another_target_names_the_prediction(fitted):
     [e] = fitted.explain(["the food was good"])
     other = next(label for label in fitted.classes_ if label != e.prediction)
-    [told] = fitted.explain([e.text], target=other)
+    [of_other] = fitted.explain([e.text], target=other)
     assert "Predicted is" not in e.to_html()
-    assert f"Predicted is {e.prediction}." in told.to_html()
+    assert f"Predicted is {e.prediction}." in of_other.to_html()
 
 
-def test_what_was_not_read_is_shown_all_the_same(fitted):
-    """The end of a text that was cut vanished from the page."""
+def test_truncated_text_is_shown(fitted):
+    """The end of a truncated text was missing from the page."""
     text = "good food " * 40 + "the very end"
     with pytest.warns(UserWarning, match="longer than"):
         [e] = fitted.explain([text])
@@ -314,68 +314,68 @@ def test_what_was_not_read_is_shown_all_the_same(fitted):
 
 
 @pytest.mark.parametrize("text", ["食べ物です good", "a\u200b day", "x\x07y", "Ⅻ ﬁne"])
-def test_every_letter_of_a_text_is_shown(fitted, text):
-    """Letters that no token stands for, or a token of two words, were left out."""
+def test_every_character_of_a_text_is_shown(fitted, text):
+    """Characters without a token, or of a token over two words, were missing."""
     [e] = fitted.explain([text])
     assert squeezed(text) in assert_harmless(e.to_html()).text
 
 
-def test_a_page_is_saved_as_it_is(fitted, tmp_path):
-    several = fitted.explain(["naïve 😀 café", "食べ物"])
+def test_a_page_is_saved_unchanged(fitted, tmp_path):
+    explanations = fitted.explain(["naïve 😀 café", "食べ物"])
     for path in (tmp_path / "one.html", str(tmp_path / "other.html")):
-        several.save_html(path)
+        explanations.save_html(path)
         written = Path(path).read_bytes().decode("utf-8")
-        assert written == several.to_html()
+        assert written == explanations.to_html()
 
 
-def test_texts_say_their_direction_themselves(fitted):
-    found = assert_harmless(fitted.explain(["שלום good"]).to_html())
-    # Five prototypes are listed, three aligned with it, and two words have scores.
+def test_texts_have_automatic_direction(fitted):
+    parsed = assert_harmless(fitted.explain(["שלום good"]).to_html())
+    # Five listed prototypes, three alignments, and two words with scores.
     n_texts = 1 + 5 + 3 * 2 + 2
-    assert found.attributes.count(("dir", "auto")) == n_texts
+    assert parsed.attributes.count(("dir", "auto")) == n_texts
 
 
 # --- Terminal text.
 
 
-@unhurried
+@no_deadline
 @given(st.floats(0, 1))
 @example(0.0005)
 @example(0.9995)
 @example(0.0004999)
 @example(1 - 1e-16)
-def test_a_percentage_is_never_a_certainty_that_it_is_not(share):
-    shown = percent(share)
+def test_uncertain_shares_are_never_shown_as_certain(share):
+    output = percent(share)
     if 0 < share < 1:
-        assert shown not in ("0.0 %", "100.0 %")
-    value = float(re.search(r"[\d.]+", shown)[0])
+        assert output not in ("0.0 %", "100.0 %")
+    value = float(re.search(r"[\d.]+", output)[0])
     assert value == pytest.approx(100 * share, abs=0.1001)
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"),
+    ("share", "output"),
     [(0, "0.0 %"), (1, "100.0 %"), (0.5, "50.0 %"), (1e-9, "< 0.1 %")],
 )
-def test_percentages(share, shown):
-    assert percent(share) == shown
+def test_percentages(share, output):
+    assert percent(share) == output
 
 
-@unhurried
+@no_deadline
 @given(st.text() | st.tuples(st.text(), st.text()), st.integers(1, 40))
-def test_a_shortened_text_is_one_line_and_says_that_it_is_short(text, length):
-    shown = shorten(text, length)
-    assert len(shown) <= length
-    assert len(shown.splitlines()) <= 1
+def test_a_shortened_text_is_one_line_with_an_ellipsis(text, length):
+    output = shorten(text, length)
+    assert len(output) <= length
+    assert len(output.splitlines()) <= 1
     whole = " ".join((text if isinstance(text, str) else " | ".join(text)).split())
     if len(whole) <= length or isinstance(text, str):
-        cut = shown.endswith("…") and whole.startswith(shown[:-1])
-        assert shown == whole or cut
+        cut = output.endswith("…") and whole.startswith(output[:-1])
+        assert output == whole or cut
     else:
-        assert "…" in shown
+        assert "…" in output
 
 
-def scored(words: list[str], scores: list[float]) -> dict[str, Any]:
-    """Return what painting reads of an explanation of a text of these words."""
+def make_scored(words: list[str], scores: list[float]) -> dict[str, Any]:
+    """Return the record of a text of these words, as far as coloring needs it."""
     ends = [len(" ".join(words[: i + 1])) for i in range(len(words))]
     return {
         "text": " ".join(words),
@@ -389,37 +389,37 @@ def scored(words: list[str], scores: list[float]) -> dict[str, Any]:
     }
 
 
-@unhurried
+@no_deadline
 @given(st.lists(st.tuples(st.text("ab<", min_size=1), st.floats(-5, 5)), max_size=8))
-def test_colours_change_no_word(pairs):
+def test_colors_do_not_change_words(pairs):
     words, scores = [word for word, _ in pairs], [score for _, score in pairs]
     unread = [len(word) % 3 == 2 for word in words]
-    painted = coloured({**scored(words, scores), "word_unread": unread})
-    assert re.sub(r"\x1b\[[\d;]*m", "", painted) == " ".join(words)
+    text = colored({**make_scored(words, scores), "word_unread": unread})
+    assert re.sub(r"\x1b\[[\d;]*m", "", text) == " ".join(words)
 
 
-def test_the_strongest_words_are_the_deepest():
-    strong, weak, none, against = coloured(
-        scored(["strong", "weak", "none", "against"], [4.0, 1.0, 0.01, -4.0])
+def test_stronger_words_have_deeper_colors():
+    strong, weak, neutral, negative = colored(
+        make_scored(["strong", "weak", "neutral", "negative"], [4.0, 1.0, 0.01, -4.0])
     ).split(" ")
-    assert none == "none"
-    shades = {re.search(r"48;5;(\d+)m", word)[1] for word in (strong, weak, against)}
+    assert neutral == "neutral"
+    shades = {re.search(r"48;5;(\d+)m", word)[1] for word in (strong, weak, negative)}
     assert len(shades) == 3
-    assert coloured(scored(["a", "b"], [0.0, 0.0])) == "a b"
-    assert coloured(scored([], [])) == ""
+    assert colored(make_scored(["a", "b"], [0.0, 0.0])) == "a b"
+    assert colored(make_scored([], [])) == ""
 
 
 # --- Frames.
 
 
-def test_a_frame_without_pandas_names_what_to_install(monkeypatch):
+def test_a_frame_without_pandas_names_the_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         as_frame([{"a": 1}])
 
 
-def test_of_a_shortened_pair_both_texts_are_shown():
-    """The second text was cut off, and with it what the pair says."""
+def test_both_texts_of_a_shortened_pair_are_shown():
+    """The second text was cut off."""
     long = "word " * 30
     assert shorten((long, long), 30) == "word word wor… | word word wo…"
     assert shorten((long, "short"), 30) == "word word word word w… | short"
@@ -428,60 +428,60 @@ def test_of_a_shortened_pair_both_texts_are_shown():
 
 
 @pytest.mark.parametrize("color", [True, False])
-def test_a_terminal_is_told_nothing_by_a_text(fitted, color):
-    """A text could clear the screen, or paint what stands after it."""
+def test_control_characters_are_not_printed(fitted, color):
+    """A text could clear the screen, or change the color of later output."""
     hostile = "good \x1b[2J food\x9b1m \r bad"
     [e] = fitted.explain([hostile])
-    shown = e.to_text(color=color) + repr(e)
-    assert "\x1b[2J" not in shown
-    assert "\x9b" not in shown
-    assert "\r" not in shown
-    assert "good" in shown
+    output = e.to_text(color=color) + repr(e)
+    assert "\x1b[2J" not in output
+    assert "\x9b" not in output
+    assert "\r" not in output
+    assert "good" in output
 
 
 # --- SHAP.
 
 
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_shap_s_explanation_is_ours(make_classifier, texts, formulation):
+def test_shap_explanations_equal_ours(make_classifier, texts, formulation):
     shap = pytest.importorskip("shap")
     X, y = texts
     clf = make_classifier(formulation=formulation).fit(X, y)
     explanations = clf.explain(["the food was good", "bad film"])
-    found = explanations.to_shap()
-    for ours, theirs in zip(explanations, found, strict=True):
-        np.testing.assert_array_equal(theirs.values, ours.word_scores)
-        assert "".join(theirs.data) == ours.text, "words are not glued together"
-        assert [word.strip() for word in theirs.data] == list(ours.words)
-        total = theirs.base_values + theirs.values.sum()
-        assert total == pytest.approx(ours.log_odds)
-    for shown in (found, found[0]):
-        assert "good" in shap.plots.text(shown, display=False)
+    shap_explanations = explanations.to_shap()
+    for expected, row in zip(explanations, shap_explanations, strict=True):
+        np.testing.assert_array_equal(row.values, expected.word_scores)
+        assert "".join(row.data) == expected.text, "words are not glued together"
+        assert [word.strip() for word in row.data] == list(expected.words)
+        total = row.base_values + row.values.sum()
+        assert total == pytest.approx(expected.log_odds)
+    for output in (shap_explanations, shap_explanations[0]):
+        assert "good" in shap.plots.text(output, display=False)
 
 
-def test_shap_s_plots_are_drawn(fitted):
+def test_shap_draws_its_plots(fitted):
     shap = pytest.importorskip("shap")
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
-    found = fitted.explain(["the food was good", "a bad film"]).to_shap()
-    shap.plots.bar(found[0], show=False)
-    shap.plots.waterfall(found[0], show=False)
-    shap.plots.bar(found.abs.mean(0), show=False)
+    shap_explanations = fitted.explain(["the food was good", "a bad film"]).to_shap()
+    shap.plots.bar(shap_explanations[0], show=False)
+    shap.plots.waterfall(shap_explanations[0], show=False)
+    shap.plots.bar(shap_explanations.abs.mean(0), show=False)
     assert plt.gcf().axes
     plt.close("all")
 
 
-def test_shap_s_means_over_texts_go_by_words(fitted):
-    """They failed on texts of different lengths, for want of the words' names."""
+def test_shap_averages_over_texts_by_word(fitted):
+    """Means over texts of different lengths failed without feature names."""
     pytest.importorskip("shap")
     explanations = fitted.explain(["the food was good", "good film"])
     mean = explanations.to_shap().mean(0)
-    both = [e.word_scores[e.words.index("good")] for e in explanations]
+    scores = [e.word_scores[e.words.index("good")] for e in explanations]
     of_good = mean.values[list(mean.feature_names).index("good")]
-    assert of_good == pytest.approx(np.mean(both))
+    assert of_good == pytest.approx(np.mean(scores))
 
 
-def test_shap_is_asked_for_by_name(fitted, monkeypatch):
+def test_to_shap_without_shap_names_the_missing_package(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "shap", None)
     with pytest.raises(MissingExtraError, match="pip install shap"):
         fitted.explain(["good"]).to_shap()
@@ -492,8 +492,8 @@ def test_shap_is_asked_for_by_name(fitted, monkeypatch):
 
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
 @pytest.mark.parametrize("text", ["the food was $good$ today", "", "שלום 😀"])
-@pytest.mark.filterwarnings("ignore:Glyph")  # of the letters that the font lacks
-def test_a_plot_has_a_bar_a_word_and_a_prototype(
+@pytest.mark.filterwarnings("ignore:Glyph")  # characters that the font lacks
+def test_a_plot_has_one_bar_per_word_and_prototype(
     make_classifier, texts, formulation, text
 ):
     pytest.importorskip("matplotlib")
@@ -506,10 +506,10 @@ def test_a_plot_has_a_bar_a_word_and_a_prototype(
     np.testing.assert_allclose(widths, e.word_scores)
     widths = [bar.get_width() for bar in prototypes.patches]
     np.testing.assert_allclose(widths, [p.contribution for p in e.prototypes])
-    figure.canvas.draw()  # a formula that is none would fail here
+    figure.canvas.draw()  # fails if "$" starts a formula
 
 
-def test_matplotlib_is_asked_for_by_name(fitted, monkeypatch):
+def test_plot_without_matplotlib_names_the_missing_package(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match="pip install matplotlib"):
         fitted.explain(["good"])[0].plot()

@@ -121,16 +121,9 @@ def test_every_layer_stands_in_the_list():
     assert set(LAYERS) >= NO_TENSORS
 
 
-# What the engine's rebuilding has still to cut.
-NOT_YET = {
-    "_display": ["_records"],
-}
-
-
 @pytest.mark.parametrize("layer", THERE)
 def test_a_layer_imports_from_layers_above_it(layer):
     above = LAYERS[: LAYERS.index(layer)]
-    above += NOT_YET.get(layer, [])
     down = [
         f"line {i.line}: {i.layer}" for i in own_imports(layer) if i.layer not in above
     ]

@@ -18,7 +18,7 @@ import torch
 import transformers.utils.logging as transformers_logging
 
 from skprotolm import ProtoLMClassifier, metrics
-from skprotolm._display.map import places
+from skprotolm._display.map import map_coordinates
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.watching import stop_at
 
@@ -231,17 +231,17 @@ def test_a_map_is_deterministic_and_does_not_use_the_global_generator():
     """Large maps differed, and changed NumPy's generator."""
     vectors = np.random.RandomState(0).randn(620, 70)
     before = np.random.get_state()
-    coordinates = places(vectors)
+    coordinates = map_coordinates(vectors)
     after = np.random.get_state()
     assert after[2:] == before[2:]
     np.testing.assert_array_equal(after[1], before[1])
-    np.testing.assert_array_equal(places(vectors), coordinates)
+    np.testing.assert_array_equal(map_coordinates(vectors), coordinates)
     assert np.std(coordinates[:, 0]) >= np.std(coordinates[:, 1])
 
 
 def test_a_map_of_equal_vectors_gives_no_warning():
     """NumPy warned about a division by zero."""
-    assert not places(np.ones((6, 4))).any()
+    assert not map_coordinates(np.ones((6, 4))).any()
 
 
 # --- Output.

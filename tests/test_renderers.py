@@ -1,4 +1,4 @@
-"""Hostile texts and labels through every renderer: shown whole, run by none."""
+"""Every renderer shows hostile texts and labels completely and executes none."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanations, ProtoLMClassifier
-from skprotolm._display.html import printable, shorten
+from skprotolm._display.formatting import printable, shorten
 from skprotolm._display.plots import plot_map
+from skprotolm._tasks.classification import ClassificationTask
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.test_display import HOSTILE, Page, squeezed
 
@@ -27,20 +28,20 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::skprotolm.exceptions.UnreadTextWarning"
 )
 
-TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 RTL = "\u202eמגניב\u202c"
-# Without surrogates, which are no text; labels do not end with NUL either.
+# Without surrogates. NumPy drops NUL at the end of labels.
 any_text = st.sampled_from([*HOSTILE, "$x_1^", r"\frac{1}{", RTL, "\x1b[2J"]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=30
 )
 any_label = any_text.map(lambda text: text.rstrip("\x00") + "!")
-unhurried = settings(
+fast = settings(
     deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 hostile_cases = given(any_text, any_label)
-OURS = {
+KNOWN = {
     "a", "article", "b", "body", "caption", "circle", "code", "dd", "details", "div",
     "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
     "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
@@ -49,93 +50,97 @@ OURS = {
 }  # fmt: skip
 
 
-def disguised(fitted: ProtoLMClassifier, text: str, label: str) -> ProtoLMClassifier:
-    """Return a fitted classifier whose prototypes and first class are these."""
+def with_texts(fitted: ProtoLMClassifier, text: str, label: str) -> ProtoLMClassifier:
+    """Return a copy of a classifier with this prototype text and first class."""
     state = fitted._fitted
     texts = tuple(f"{text} {j}" for j in range(len(state.quotes.texts)))
     clf = copy.copy(fitted)
     clf._fitted = replace(
         state,
-        classes=np.array([label, f"{label} not"]),
+        task=ClassificationTask(np.array([label, f"{label} not"])),
         quotes=replace(state.quotes, texts=texts),
     )
-    clf.classes_ = clf._fitted.classes
+    clf.classes_ = clf._fitted.task.classes
     return clf
 
 
-def shown(text: str) -> str:
-    """Return what a page can show of a text: NUL is none of its characters."""
+def as_shown(text: str) -> str:
+    """Return a text as a page shows it: without NUL and spaces."""
     return squeezed(text.replace("\x00", "\ufffd"))
 
 
-def assert_ours(html: str, *texts: str) -> None:
+def assert_known(html: str, *texts: str) -> None:
     page = Page(html)
     assert page.open == []
-    assert set(page.tags) <= OURS
+    assert set(page.tags) <= KNOWN
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     for script in page.scripts:
         if not script.strip().startswith('"use strict"'):
             json.loads(script)
     for text in texts:
-        assert shown(text) in page.text.replace("\x00", "\ufffd")
+        assert as_shown(text) in page.text.replace("\x00", "\ufffd")
 
 
-@unhurried
+@fast
 @hostile_cases
 @example("</script><script>alert(1)</script>", "<b>")
-def test_pages_only_show_them(fitted, text, label):
-    clf = disguised(fitted, text, label)
+def test_pages_escape_texts(fitted, text, label):
+    clf = with_texts(fitted, text, label)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # to a tiny tokenizer some are long
+        warnings.simplefilter(
+            "ignore"
+        )  # some texts are too long for the tiny tokenizer
         explanations = clf.explain([text, f"{text} more"])
         pages = [explanations.to_html(), explanations._repr_html_()]
         pages += [explanations[0].to_html(), explanations[1]._repr_html_()]
     for page in pages:
-        assert_ours(page, text, explanations[0].prediction)
-    assert_ours(clf.prototypes_._repr_html_(), f"{text} 0", label)
+        assert_known(page, text, explanations[0].prediction)
+    assert_known(clf.prototypes_._repr_html_(), f"{text} 0", label)
 
 
-@unhurried
+@fast
 @hostile_cases
 @example("</script><script>alert(1)</script>", "</option></select><b>")
-def test_the_report_only_shows_them(fitted, tmp_path, text, label):
-    clf = disguised(fitted, text, label)
+def test_the_report_escapes_texts(fitted, tmp_path, text, label):
+    clf = with_texts(fitted, text, label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         X = [text, f"{text} more"]
-        said = clf.predict(X)
-        other = clf.classes_[(said == clf.classes_[0]).astype(int)]
-        clf.report(X, other, tmp_path / "report.html")
+        predicted = clf.predict(X)
+        y = clf.classes_[(predicted == clf.classes_[0]).astype(int)]
+        clf.report(X, y, tmp_path / "report.html")
     page = Path(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert_ours(page, text, label)
+    assert_known(page, text, label)
 
 
-@unhurried
+@fast
 @hostile_cases
-def test_json_keeps_them(fitted, text, label):
+def test_json_restores_texts(fitted, text, label):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        explanations = disguised(fitted, text, label).explain([text])
-    again = Explanations.from_json(explanations.to_json())
-    assert again.to_dict() == explanations.to_dict()
+        explanations = with_texts(fitted, text, label).explain([text])
+    restored = Explanations.from_json(explanations.to_json())
+    assert restored.to_dict() == explanations.to_dict()
 
 
-@unhurried
+@fast
 @hostile_cases
-def test_a_terminal_is_not_steered_by_them(fitted, text, label):
-    clf = disguised(fitted, text, label)
+def test_print_replaces_control_characters(fitted, text, label):
+    clf = with_texts(fitted, text, label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         explanations = clf.explain([text])
     for printed in (str(explanations), repr(explanations[0]), repr(clf.prototypes_)):
-        steering = {c for c in printed if unicodedata.category(c) == "Cc"}
-        steering |= {c for c in printed if unicodedata.bidirectional(c) in TURNING}
-        assert steering <= {"\n"}
+        controls = {c for c in printed if unicodedata.category(c) == "Cc"}
+        controls |= {
+            c for c in printed if unicodedata.bidirectional(c) in BIDI_CONTROLS
+        }
+        assert controls <= {"\n"}
 
 
-def test_a_label_of_two_lines_is_printed_on_one(fitted):
-    """Its tabs and line breaks were printed, as if another line began."""
-    clf = disguised(fitted, "good food", "a\tb\nc")
+def test_a_label_of_several_lines_is_printed_on_one(fitted):
+    """Tabs and line breaks of labels were printed."""
+    clf = with_texts(fitted, "good food", "a\tb\nc")
     [e] = clf.explain(["good food"], target="a\tb\nc")
     plain = fitted.explain(["good food"])[0]
     assert "a b c: " in str(e)
@@ -144,10 +149,10 @@ def test_a_label_of_two_lines_is_printed_on_one(fitted):
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
-def test_line_endings_of_other_systems_are_line_endings(fitted, ending):
-    """Windows' ended each line of a colored text with a replacement character."""
+def test_all_line_endings_are_printed_as_line_feeds(fitted, ending):
+    """With CRLF, each line of a colored text ended with a replacement character."""
     text, label = f"good{ending}food{ending}", f"a{ending}b"
-    clf = disguised(fitted, text, label)
+    clf = with_texts(fitted, text, label)
     [e] = clf.explain([text], target=label)
     colored = re.sub(r"\x1b\[[\d;]*m", "", e.to_text(color=True))
     assert colored.startswith("good\nfood\n")
@@ -158,8 +163,8 @@ def test_line_endings_of_other_systems_are_line_endings(fitted, ending):
         assert "a b" in written
 
 
-def letters(text: str) -> str:
-    """Return a text without accents and joiners, which a font may lack."""
+def base_characters(text: str) -> str:
+    """Return a text without combining characters, which a font may lack."""
     joined = ("Mn", "Mc", "Me", "Cf")
     return "".join(
         c
@@ -169,24 +174,24 @@ def letters(text: str) -> str:
 
 
 def is_cut_from(written: str, text: str) -> bool:
-    """Whether a figure's name is a text's begin, of letters that its fonts have."""
-    written = letters(written.replace(r"\$", "$").removesuffix("…"))
-    whole = letters(printable(shorten(text, 200)))
+    """Whether a name in a figure is the start of a text, without missing glyphs."""
+    written = base_characters(written.replace(r"\$", "$").removesuffix("…"))
+    whole = base_characters(printable(shorten(text, 200)))
     return len(written) <= len(whole) and all(
-        letter in (other, "\ufffd")
-        for letter, other in zip(written, whole, strict=False)
+        character in (expected, "\ufffd")
+        for character, expected in zip(written, whole, strict=False)
     )
 
 
-@unhurried
+@fast
 @hostile_cases
 @example("$x_1^", r"$\frac{$")
-@example("\u306d\u032c", "\uac63\u034c\u0e34!")  # accents of another font's letters
+@example("\u306d\u032c", "\uac63\u034c\u0e34!")  # accents on characters of another font
 @example("a" + "\u0301" * 50, "\u0e33\ufdfd\U0001f469\U0001f3fd\u200d\U0001f680!")
-def test_plots_take_them_literally(fitted, text, label):
-    """Drawing warned of each letter that the font lacks, and drew it as a box."""
+def test_plots_show_texts_literally(fitted, text, label):
+    """Characters that the font lacks caused warnings and were drawn as boxes."""
     pytest.importorskip("matplotlib")
-    clf = disguised(fitted, text, label)
+    clf = with_texts(fitted, text, label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextTruncatedWarning)
         figures: list[Any] = [clf.explain([text])[0].plot(), clf.prototypes_.plot()]
@@ -194,12 +199,12 @@ def test_plots_take_them_literally(fitted, text, label):
         figure.savefig(io.BytesIO(), format="svg")
     [words, _] = figures[0].axes
     written = words.get_xlabel()
-    begin = "part of the log-odds of "
+    prefix = "part of the log-odds of "
     assert written == "" or any(
-        is_cut_from(written.removeprefix(begin), x) for x in clf.classes_
+        is_cut_from(written.removeprefix(prefix), x) for x in clf.classes_
     )
-    named = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
-    assert is_cut_from(named[0], label)
+    names = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
+    assert is_cut_from(names[0], label)
 
 
 WIDE = {
@@ -217,10 +222,10 @@ WIDE = {
 
 @pytest.mark.parametrize(("text", "label"), WIDE.values(), ids=WIDE)
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-def test_names_leave_room_for_the_axes(fitted, text, label):
-    """Long names took the whole figure, and constrained layout gave up."""
+def test_long_names_do_not_displace_the_axes(fitted, text, label):
+    """Long names took the whole figure, and constrained layout failed."""
     pytest.importorskip("matplotlib")
-    clf = disguised(fitted, text, label)
+    clf = with_texts(fitted, text, label)
     explanations = clf.explain([text, f"{text} b"])
     figures = [explanations[0].plot(), explanations.plot(), clf.prototypes_.plot()]
     for figure in figures:
@@ -240,8 +245,8 @@ def test_names_leave_room_for_the_axes(fitted, text, label):
 @pytest.mark.parametrize(
     ("M", "numbered", "size"), [(100, True, 90), (101, False, 89), (1312, False, 16)]
 )
-def test_many_prototypes_have_small_marks_without_numbers(M, numbered, size):
-    """A map of 1,312 prototypes was all numbers and overlapping marks."""
+def test_many_prototypes_have_small_markers_without_numbers(M, numbered, size):
+    """A map of 1,312 prototypes had overlapping numbers and markers."""
     pytest.importorskip("matplotlib")
     vectors = np.random.RandomState(0).normal(size=(M, 2))
     [axes] = plot_map(vectors, ["a", "b"] * (M // 2) + ["b"] * (M % 2), []).axes
@@ -249,23 +254,25 @@ def test_many_prototypes_have_small_marks_without_numbers(M, numbered, size):
         [str(j) for j in range(M)] if numbered else []
     )
     assert ("numbers" in axes.get_title()) == numbered
-    marks = [c for c in axes.collections if c.get_edgecolor()[0, :3].sum() == 0]
-    assert sum(len(c.get_offsets()) for c in marks) == M
-    assert {int(c.get_sizes()[0]) for c in marks} == {size}
+    markers = [c for c in axes.collections if c.get_edgecolor()[0, :3].sum() == 0]
+    assert sum(len(c.get_offsets()) for c in markers) == M
+    assert {int(c.get_sizes()[0]) for c in markers} == {size}
 
 
-def test_a_long_text_is_drawn_by_its_strongest_words(fitted):
-    """A bar for each of 300 words made a figure that no screen shows."""
+def test_a_plot_of_a_long_text_shows_the_strongest_words(fitted):
+    """300 bars made a figure too high for a screen."""
     pytest.importorskip("matplotlib")
     [e] = fitted.explain(["food " * 10])
     n, scores = 312, np.random.RandomState(0).normal(size=312)
     text = " ".join(f"w{i}" for i in range(n))
-    at = np.cumsum([0, *(len(f"w{i} ") for i in range(n - 1))])
+    starts = np.cumsum([0, *(len(f"w{i} ") for i in range(n - 1))])
     e = replace(
         e,
         text=text,
         tokens=tuple(text.split()),
-        offsets=np.stack([at, at + [len(word) for word in text.split()]], axis=1),
+        offsets=np.stack(
+            [starts, starts + [len(word) for word in text.split()]], axis=1
+        ),
         segments=np.zeros(n, dtype=int),
         attention=np.full(n, 1 / n),
         token_scores=scores,
@@ -278,17 +285,17 @@ def test_a_long_text_is_drawn_by_its_strongest_words(fitted):
     assert words.get_title() == "The 40 strongest of 312 words"
 
 
-@unhurried
+@fast
 @hostile_cases
-def test_shap_and_frames_hold_them(fitted, text, label):
+def test_shap_and_frames_contain_texts(fitted, text, label):
     pytest.importorskip("shap")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        explanations = disguised(fitted, text, label).explain([text])
-        found = explanations.to_shap()
+        explanations = with_texts(fitted, text, label).explain([text])
+        shap_explanations = explanations.to_shap()
     [e] = explanations
-    names = zip(found.feature_names[0], e.words, e.word_unread, strict=True)
+    names = zip(shap_explanations.feature_names[0], e.words, e.word_unread, strict=True)
     for name, word, unread in names:
         assert name == (f"{word} (not read)" if unread else word)
-    assert len(found.data[0]) == len(e.words)
+    assert len(shap_explanations.data[0]) == len(e.words)
     assert set(explanations.to_frame()["text"]) == {text}

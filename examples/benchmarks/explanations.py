@@ -28,7 +28,7 @@ from tasks import Task, load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
 from skprotolm._explaining.attribution import log_odds
-from skprotolm._records.words import replace_words, unread
+from skprotolm._records.words import replace_words
 from skprotolm.metrics import comprehensiveness, sufficiency
 
 SEED = 0
@@ -46,9 +46,8 @@ def masked_log_odds(
     clf: ProtoLMClassifier, e: Explanation, masks: np.ndarray
 ) -> np.ndarray:
     """Return the target's log-odds where only some words are left, masks (n, W)."""
-    rest = unread(e.text, e.word_offsets.tolist())
     texts = [
-        replace_words(e.text, e.word_offsets[~mask].tolist(), left_out=rest)
+        replace_words(e.text, e.word_offsets[~mask].tolist(), deleted=e.unread_spans)
         for mask in masks.astype(bool)
     ]
     distinct = list(dict.fromkeys(texts))
@@ -71,7 +70,7 @@ def by_token_method(method: str) -> Method:
 
 def by_attention(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
     """Score words by their weight in the text vector."""
-    return np.bincount(e._words.owners, e.attention)
+    return np.bincount(e.word_ids, e.attention)
 
 
 def by_lime(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
@@ -162,7 +161,7 @@ class Gradients:
         self.tokenized = encoder.tokenize([e.text])
         self.batch = encoder.tokenizer.collate(self.tokenized, np.arange(1))
         self.embeddings = encoder.transformer.auto_model.embeddings
-        self.owners = e._words.owners
+        self.word_ids = e.word_ids
 
     def odds(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the log-odds of a batch of versions of the text."""
@@ -175,7 +174,7 @@ class Gradients:
     def words(self, tokens: torch.Tensor) -> np.ndarray:
         """Sum the scores of the own tokens of each word."""
         own = self.batch["own"][0]
-        return np.bincount(self.owners, tokens[own].detach().double().numpy())
+        return np.bincount(self.word_ids, tokens[own].detach().double().numpy())
 
 
 def by_gradient(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:

@@ -8,32 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.html import named_words, percent, printable, shorten
-from skprotolm._display.map import places
+from skprotolm._display.formatting import mark_unread, percent, printable, shorten
+from skprotolm._display.map import map_coordinates
 from skprotolm.exceptions import MissingExtraError
 
-_FOR, _AGAINST = "#2a8f4f", "#c8443c"
+_GREEN, _RED = "#2a8f4f", "#c8443c"
 _WIDTH = 8  # inches of a figure
-_ROW = 0.28  # inches a bar takes
-# Inches that the names of bars may take, a class's name within them, and what stands
-# under the axes, which get the rest.
+_ROW = 0.28  # inches per bar
+# Largest widths, in inches, of a bar's name, of a class label within it, and of an
+# axis label. The axes get the remaining width.
 _NAME, _LABEL, _CAPTION = 4.0, 1.5, 3.4
-_BARS = 40  # that a panel shows at most; 200 would make a figure 56 inches high
-_LISTED = 5  # prototypes, unless top_k says
-_CARRIERS = 15  # prototypes of several texts
-_LONGEST = 120  # characters of a name, however narrow
-_UNREAD = 12  # characters of what is not read of a prototype's text
-_MARKERS = "osD^vPX*"  # told apart without colours
-_LEGEND = 12  # classes that a legend lists
-_NUMBERED = 100  # prototypes on a map that has their numbers
-# The size of a prototype's mark, in square points, and the least one of many.
-_MARK, _SMALL_MARK = 90, 16
-# Categories of what belongs to the letter before it: accents and joiners. The colors of
-# skin that follow an emoji have a wider one.
-_JOINED = ("Mn", "Mc", "Me", "Cf")
+_BARS = 40  # largest number per panel; 200 would make a figure 56 inches high
+_LISTED = 5  # prototypes if top_k is None
+_LISTED_MEAN = 15  # the same for the mean over several texts
+_NAME_LENGTH = 120  # characters of a name
+_UNREAD_LENGTH = 12  # characters of the unread words of a prototype's text
+_MARKERS = "osD^vPX*"  # per class, since colors alone do not suffice
+_LEGEND = 12  # largest number of classes in a legend
+_NUMBERED = 100  # largest number of prototypes with numbers on a map
+# Size of a prototype's marker in square points, and the smallest size.
+_MARKER_SIZE, _SMALLEST_SIZE = 90, 16
+# Unicode categories of accents and joiners, which combine with the character before
+# them, and the modifiers of an emoji's skin tone.
+_COMBINING = ("Mn", "Mc", "Me", "Cf")
 _SKIN_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
-# Fonts with the letters that matplotlib's own has not, where they are installed; its
-# own comes last, since only that one is always there.
+# Used if they are installed, for characters that the font of matplotlib lacks. That
+# font, the last one, is always installed.
 _FALLBACKS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -62,86 +62,104 @@ _FALLBACKS = (
 
 
 def plot_explanation(e: Any) -> Any:
-    """Draw the scores of an explanation's words, and its prototypes' contributions."""
+    """Draw the word scores of an explanation and the contributions of prototypes."""
     listed = e.prototypes[: min(e.top_k or _LISTED, _BARS)]
     scores = np.empty(0) if e.word_scores is None else e.word_scores
-    # The strongest, in the order of the text.
+    # The strongest words, in the order of the text.
     strongest = np.sort(np.argsort(-np.abs(scores), kind="stable")[:_BARS])
     rows = [len(strongest) or 1, len(listed)]
     figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
     words, prototypes = figure.subplots(2, 1, height_ratios=rows)
-    head = _font("large")
-    title = f"{_fit(e.target, _WIDTH - 3, head)}: {percent(e.probability)}"
-    figure.suptitle(_plain(title), fontproperties=head)
+    font = _font("large")
+    title = f"{_fit(e.target, _WIDTH - 3, font)}: {percent(e.probability)}"
+    figure.suptitle(_escape(title), fontproperties=font)
     if len(strongest):
-        names = named_words(e.words, e.word_unread)
-        named = [names[w] for w in strongest]
-        _bars(words, named, scores[strongest], scores[strongest] > 0)
-        _caption(words, f"part of the log-odds of {e.target}")
+        names = mark_unread(e.words, e.word_unread)
+        names = [names[w] for w in strongest]
+        _bars(words, names, scores[strongest], scores[strongest] > 0)
+        _set_xlabel(words, f"part of the log-odds of {e.target}")
         if len(strongest) < len(scores):
             words.set_title(f"The {len(strongest)} strongest of {len(scores)} words")
     else:
         words.set_axis_off()
-    quotes = [_quote(p.label, p.text, p.unread) for p in listed]
-    shares = np.array([p.contribution for p in listed])
-    _bars(prototypes, quotes, shares, [p.label == e.target for p in listed])
-    in_shares = e.space == "probability"
-    _caption(prototypes, "share" if in_shares else f"part of the score of {e.target}")
+    names = [_quote(p.label, p.text, p.unread) for p in listed]
+    contributions = np.array([p.contribution for p in listed])
+    _bars(prototypes, names, contributions, [p.label == e.target for p in listed])
+    _set_xlabel(prototypes, e.unit.axis_label.format(target=e.target))
     return figure
 
 
-def plot_shares(explanations: Any) -> Any:
-    """Draw which prototypes carry the predictions of several texts, on average."""
+def plot_mean_contributions(explanations: Any) -> Any:
+    """Draw the largest mean contributions of prototypes over several texts."""
     first = explanations[0]
     mean = np.mean([e.contributions for e in explanations], axis=0)
-    n_listed = min(first.top_k or _CARRIERS, _BARS)
+    n_listed = min(first.top_k or _LISTED_MEAN, _BARS)
     listed = np.argsort(-np.abs(mean), kind="stable")[:n_listed]
     figure = _figure(_WIDTH, 1.2 + _ROW * len(listed))
     axes = figure.subplots()
     labels = first.prototype_labels[listed].tolist()
-    quotes = [
+    names = [
         _quote(label, first.prototype_texts[j], first.prototype_unread[j])
         for label, j in zip(labels, listed.tolist(), strict=True)
     ]
-    _bars(axes, quotes, mean[listed], mean[listed] > 0)
-    what = "share" if first.space == "probability" else "part of the target's score"
-    _caption(axes, f"mean {what} over {len(explanations)} texts")
+    _bars(axes, names, mean[listed], mean[listed] > 0)
+    _set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
     return figure
 
 
-def plot_map(vectors: np.ndarray, owners: Sequence[Any], labels: Sequence[Any]) -> Any:
-    """Draw prototypes, whose vectors come first, and texts, with labels or None."""
+def plot_map(
+    vectors: np.ndarray, prototype_labels: Sequence[Any], text_labels: Sequence[Any]
+) -> Any:
+    """Draw a map of prototypes and texts.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (M + n, H)
+        The vectors of the M prototypes, then those of the n texts.
+    prototype_labels : sequence of length M
+    text_labels : sequence of length n
+        Labels, or None for texts without a label.
+    """
     figure = _figure(_WIDTH, 6)
     axes = figure.subplots()
-    M = len(owners)
-    numbered = M <= _NUMBERED
-    title = "Prototypes by their numbers in prototypes_" if numbered else "Prototypes"
-    axes.set(xticks=[], yticks=[], title=title)
-    size = np.clip(_MARK * _NUMBERED / M, _SMALL_MARK, _MARK)
-    at = places(vectors)
-    classes = list(dict.fromkeys([*owners, *labels]))
-    codes = {label: code for code, label in enumerate(classes)}
-    of_prototypes = np.array([codes[owner] for owner in owners])
-    of_texts = np.array([codes[label] for label in labels], dtype=int)
-    drawn = []
-    for code, label in enumerate(classes):
-        color = f"C{code % 10}" if label is not None else "0.6"
-        marker = _MARKERS[code % len(_MARKERS)]
-        look = {"c": color, "marker": marker}
-        axes.scatter(*at[M:][of_texts == code].T, s=12, alpha=0.4, **look)
-        # Over the texts of all classes.
-        edge = {"edgecolor": "k", "linewidth": 1.0 if numbered else 0.5, "zorder": 2}
-        large = axes.scatter(*at[:M][of_prototypes == code].T, s=size, **look, **edge)
-        drawn.append(large)
-    if numbered:
+    M = len(prototype_labels)
+    is_numbered = M <= _NUMBERED
+    title = "Prototypes by their numbers in prototypes_"
+    axes.set(xticks=[], yticks=[], title=title if is_numbered else "Prototypes")
+    coordinates = map_coordinates(vectors)
+    if is_numbered:
         for j in range(M):
-            axes.annotate(str(j), at[j], xytext=(5, 5), textcoords="offset points")
+            offset = {"xytext": (5, 5), "textcoords": "offset points"}
+            axes.annotate(str(j), coordinates[j], **offset)
+    labels = [*prototype_labels, *text_labels]
+    classes = list(dict.fromkeys(labels))
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in labels])
+    handles = _scatter_classes(axes, coordinates, codes, classes, M)
     if len(classes) <= _LEGEND:
         font = _font()
         names = ["no label" if x is None else _fit(x, _LABEL, font) for x in classes]
-        # Given so, a name that begins with "_" is listed too.
-        axes.legend(drawn, [_plain(name) for name in names], prop=font)
+        # With explicit handles, matplotlib lists names that start with "_" too.
+        axes.legend(handles, [_escape(name) for name in names], prop=font)
     return figure
+
+
+def _scatter_classes(
+    axes: Any, coordinates: np.ndarray, codes: np.ndarray, classes: list[Any], M: int
+) -> list[Any]:
+    """Draw M prototypes and the texts after them; return one handle per class."""
+    size = np.clip(_MARKER_SIZE * _NUMBERED / M, _SMALLEST_SIZE, _MARKER_SIZE)
+    # zorder 2: prototypes are drawn over the texts of all classes.
+    edge = {"edgecolor": "k", "linewidth": 1.0 if M <= _NUMBERED else 0.5, "zorder": 2}
+    handles = []
+    for code, label in enumerate(classes):
+        color = f"C{code % 10}" if label is not None else "0.6"
+        style = {"c": color, "marker": _MARKERS[code % len(_MARKERS)]}
+        prototypes = coordinates[:M][codes[:M] == code]
+        texts = coordinates[M:][codes[M:] == code]
+        axes.scatter(*texts.T, s=12, alpha=0.4, **style)
+        handles.append(axes.scatter(*prototypes.T, s=size, **style, **edge))
+    return handles
 
 
 def _figure(width: float, height: float) -> Any:
@@ -151,12 +169,12 @@ def _figure(width: float, height: float) -> Any:
         raise MissingExtraError(
             "plot needs matplotlib, which is not installed: pip install matplotlib."
         ) from error
-    # Not pyplot's, which would keep the figure alive and needs a backend.
+    # pyplot.figure would keep the figure alive and needs a backend.
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _font(size: str = "medium") -> Any:
-    """Return the user's font, with others for the letters that it lacks."""
+    """Return the user's font, with fallbacks for characters that it lacks."""
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties, get_font_names
 
@@ -168,72 +186,73 @@ def _font(size: str = "medium") -> Any:
 def _fit(text: Any, inches: float, font: Any) -> str:
     """Put a text, or a pair of texts, on one line of at most some inches.
 
-    Characters say little of it: 60 "W" are twice as wide as 60 letters are on average,
-    and constrained layout gives up where names leave no room for the axes.
+    The width is measured, since 60 "W" are twice as wide as 60 average letters, and
+    constrained layout fails if names take the width of the axes.
     """
     from matplotlib.textpath import text_to_path
 
-    most = np.array([72 * inches, 3 * font.get_size_in_points()])
-    length = _LONGEST
+    largest = np.array([72 * inches, 3 * font.get_size_in_points()])
+    length = _NAME_LENGTH
     while True:
         line = _drawable(printable(shorten(text, length)), font)
         size = text_to_path.get_text_width_height_descent(line, font, ismath=False)[:2]
-        excess = max(size / most)  # of the height too: accents can be heaped up
+        excess = max(size / largest)  # in height too, since accents can be stacked
         if excess <= 1 or length == 1:
             return line
         length = max(1, min(length - 1, int(len(line) / excess)))
 
 
 def _drawable(text: str, font: Any) -> str:
-    """Replace what none of the fonts has, of which matplotlib would warn each time."""
+    """Replace characters that no font has, since matplotlib warns of each."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     files = [findfont(FontProperties(family=[name])) for name in font.get_family()]
     fonts = [get_font(file) for file in files]
-    drawn: list[str] = []
-    able = fonts  # those that can draw the last letter
-    for letter in text:
-        having = [f for f in fonts if f.get_char_index(ord(letter))]
-        if unicodedata.category(letter) in _JOINED or letter in _SKIN_TONES:
-            # An accent is drawn by the font of its letter, or not at all.
-            having = [f for f in having if f in able]
-            if having:
-                drawn.append(letter)
-                able = having
+    characters: list[str] = []
+    base_fonts = fonts  # fonts with the last base character
+    for character in text:
+        matches = [f for f in fonts if f.get_char_index(ord(character))]
+        is_combining = unicodedata.category(character) in _COMBINING
+        if is_combining or character in _SKIN_TONES:
+            # An accent is drawn by the font of its base character, or dropped.
+            matches = [f for f in matches if f in base_fonts]
+            if matches:
+                characters.append(character)
+                base_fonts = matches
             continue
-        able = having or [fonts[-1]]
-        drawn.append(letter if having else "\ufffd")
-    return "".join(drawn)
+        base_fonts = matches or [fonts[-1]]
+        characters.append(character if matches else "\ufffd")
+    return "".join(characters)
 
 
-def _plain(line: str) -> str:
-    """Write a line for matplotlib, to which a "$" opens a formula."""
+def _escape(line: str) -> str:
+    """Escape "$", which starts a formula in matplotlib."""
     return line.replace("$", r"\$")
 
 
 def _quote(label: Any, text: Any, unread: Sequence[str]) -> str:
-    """Return a prototype's class and text, of which the class leaves some room.
+    """Return a prototype's class and text.
 
-    What is not read of the text comes before it, or it would be cut off.
+    Unread words come before the text, whose end is cut off.
     """
-    named = shorten(", ".join(dict.fromkeys(unread)), _UNREAD)
-    mark = f" (not read: {named})" if unread else ""
-    return f"{_fit(label, _LABEL, _font())}{mark}: {shorten(text, _LONGEST)}"
+    words = shorten(", ".join(dict.fromkeys(unread)), _UNREAD_LENGTH)
+    note = f" (not read: {words})" if unread else ""
+    return f"{_fit(label, _LABEL, _font())}{note}: {shorten(text, _NAME_LENGTH)}"
 
 
-def _caption(axes: Any, text: str) -> None:
+def _set_xlabel(axes: Any, text: str) -> None:
     font = _font()
-    axes.set_xlabel(_plain(_fit(text, _CAPTION, font)), fontproperties=font)
+    axes.set_xlabel(_escape(_fit(text, _CAPTION, font)), fontproperties=font)
 
 
-def _bars(axes: Any, names: Any, values: np.ndarray, speaks_for: Any) -> None:
+def _bars(axes: Any, names: Any, values: np.ndarray, is_green: Any) -> None:
     rows = np.arange(len(values))
-    colors = [_FOR if mine else _AGAINST for mine in speaks_for]
-    # Hatched, so that colours are not all that tells the two apart.
-    hatches = ["" if mine else "//" for mine in speaks_for]
+    colors = [_GREEN if green else _RED for green in is_green]
+    # Hatches, since colors alone do not suffice.
+    hatches = ["" if green else "//" for green in is_green]
     axes.barh(rows, values, color=colors, hatch=hatches, edgecolor="white")
     axes.axvline(0, color="black", linewidth=0.8)
     font = _font()
-    written = [_plain(_fit(name, _NAME, font)) for name in names]
-    axes.set_yticks(rows, written, fontproperties=font)
+    lines = [_escape(_fit(name, _NAME, font)) for name in names]
+    axes.set_yticks(rows, lines, fontproperties=font)
     axes.invert_yaxis()

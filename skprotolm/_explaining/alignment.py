@@ -11,53 +11,63 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skprotolm._fitted import FittedModel
-from skprotolm._records.explanations import NoSplitError, Splitter
-from skprotolm._records.prototypes import Text
+from skprotolm._records.parts import NoSplitError
+from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
 _CACHED = 64  # texts whose token vectors are kept
 
 
-def make_splitter(model: FittedModel) -> Splitter:
-    """Return what splits similarities on demand; it encodes each text once."""
-    weighted = lru_cache(maxsize=_CACHED)(lambda text: _weighted_tokens(model, text))
+class TokenSplits:
+    """Splits similarities over tokens; a text is encoded once for several splits."""
 
-    def require_text(j: int) -> Text:
-        if not model.quotes.projected[j]:
-            raise NoSplitError(
-                f"Prototype {j} is not the vector of the text that it shows (a fit "
-                f"with projection=False, or a redacted text), so its cosine has no "
-                f"split over pairs of tokens."
-            )
-        return model.quotes.texts[j]
+    def __init__(self, model: FittedModel):
+        self._model = model
+        self._weighted = lru_cache(maxsize=_CACHED)(self._weighted_tokens)
 
     @isolated_torch()
-    def similarities(text: Text) -> np.ndarray:
-        return token_similarities(weighted(text), model.layer.vectors).numpy()
+    def token_similarities(self, text: Text) -> np.ndarray:
+        """Split the similarities to all prototypes over the tokens, (T, M)."""
+        vectors = self._model.layer.vectors
+        return token_similarities(self._weighted(text), vectors).numpy()
 
     @isolated_torch()
-    def pairs(text: Text, j: int) -> np.ndarray:
-        return align(weighted(text), weighted(require_text(j))).numpy()
+    def alignment(self, text: Text, index: int) -> np.ndarray:
+        """Split the similarity to one prototype over pairs of tokens, (T, U)."""
+        other = self._prototype_text(index)
+        return align(self._weighted(text), self._weighted(other)).numpy()
 
-    def coordinates(j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        require_text(j)
-        quoted, content = model.quoted, model.quoted.content_mask[j]
+    def prototype_tokens(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return segments, offsets and unread flags of a prototype's U tokens."""
+        self._prototype_text(index)
+        quoted = self._model.quoted
         assert quoted.segments is not None
         assert quoted.offsets is not None
-        arrays = (quoted.segments, quoted.offsets, quoted.unread)
-        return tuple(array[j][content] for array in arrays)
+        content = quoted.content_mask[index]
+        return (
+            quoted.segments[index][content],
+            quoted.offsets[index][content],
+            quoted.unread[index][content],
+        )
 
-    return Splitter(similarities, pairs, coordinates)
+    def _prototype_text(self, index: int) -> Text:
+        quotes = self._model.quotes
+        if not quotes.projected[index]:
+            raise NoSplitError(
+                f"The vector of prototype {index} is not that of its text (a fit with "
+                f"projection=False, or a redacted text), so that its cosine has no "
+                f"split over pairs of tokens."
+            )
+        return quotes.texts[index]
 
-
-def _weighted_tokens(model: FittedModel, text: Text) -> Tensor:
-    """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
-    texts: Any = [text]
-    tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
-    encoded = next(model.encode(tokenized))
-    columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
-    attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
-    return attention.double()[:, None] * h.double()
+    def _weighted_tokens(self, text: Text) -> Tensor:
+        """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
+        texts: Any = [text]
+        tokenized = self._model.tokenize(texts, with_offsets=True, quiet=True)
+        encoded = next(self._model.encode(tokenized))
+        columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
+        attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
+        return attention.double()[:, None] * h.double()
 
 
 def token_similarities(weighted: Tensor, prototypes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skprotolm._data.texts import Texts
-from skprotolm._explaining.alignment import make_splitter
+from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._explaining.attribution import token_scores
 from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import (
@@ -22,8 +22,9 @@ from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import pool
 from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.explanations import Explanation, Explanations
-from skprotolm._records.prototypes import Text
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
 TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
@@ -40,7 +41,7 @@ def explain(
     """Explain the outputs `index` (n,) of texts, by default the predicted ones."""
     method = choose_method(model, token_method)
     tokenized = model.tokenize(texts, with_offsets=True)
-    splitter = make_splitter(model)
+    splitter = TokenSplits(model)
     # Those of relevance need not sum to what the base of the attribution leaves.
     base_is_rest = method == "relevance" and model.layer.unit.has_token_sums
     records: dict[int, Explanation] = {}
@@ -136,9 +137,7 @@ def _prototype_fields(
         "score": score,
         "similarities": attribution.similarities[b].numpy().copy(),
         "contributions": attribution.contributions[b].numpy().copy(),
-        "prototype_labels": model.prototypes.labels,
-        "prototype_texts": model.prototypes.texts,
-        "prototype_unread": model.prototypes.unread,
+        "_prototypes": model.prototype_texts,
     }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from skprotolm._fitted import FittedModel
-from skprotolm._records.explanations import Explanation
-from skprotolm._records.words import replace_words, unread
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.words import replace_words
 
 _MAX_TEXTS = 1024  # texts with a word left out that are held in memory
 
@@ -58,13 +58,12 @@ def _occlude_some(
 
 def _without_each_word(e: Explanation) -> list[Any]:
     spans = e.word_offsets.tolist()
-    unread_spans = unread(e.text, spans)
-    return [replace_words(e.text, [span], left_out=unread_spans) for span in spans]
+    return [replace_words(e.text, [span], deleted=e.unread_spans) for span in spans]
 
 
 def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
     """Distribute each word's score evenly over its tokens."""
-    word_ids = e._words.owners
+    word_ids = e.word_ids
     scores = (word_scores / np.bincount(word_ids))[word_ids]
     base_value = e.base_value
     if e.unit.has_token_sums:

@@ -40,6 +40,7 @@ class InverseDistanceLayer(PrototypeLayer):
     n_classes : int
     """
 
+    formulation = "proto-lm"
     per_prototype = "weights"
     unit = SCORE
 

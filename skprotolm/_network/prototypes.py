@@ -69,6 +69,7 @@ class PrototypeLayer(nn.Module, ABC):
     """
 
     values: Tensor
+    formulation: str  # the parameter of the classifier that this layer implements
     per_prototype: str  # the parameter whose last dimension is M
     unit: Unit
 
@@ -211,6 +212,7 @@ class MixtureLayer(PrototypeLayer):
         Whether the priors are no longer normalized inside their groups.
     """
 
+    formulation = "mixture"
     per_prototype = "prior_logits"
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What users are given: frozen records and their views."""
+"""Explanations and prototypes: frozen records and their views."""

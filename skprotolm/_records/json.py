@@ -1,8 +1,8 @@
 """Explanations to JSON and back, without loss.
 
-Classes and prototypes, which explanations share, are written once. Labels are kept
-beside the dtype of their array, so that 1, True and "1" stay what they are; numbers
-are written with all their digits.
+Classes and prototypes, which explanations share, are written once. Labels are stored
+with the dtype of their array, so that 1, True and "1" stay distinct. Numbers are
+written with all digits.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+
+from skprotolm._records.parts import PrototypeTexts
+from skprotolm._records.words import Text
 
 _FORMAT = "skprotolm.explanations"
 _VERSION = 2
@@ -24,142 +27,137 @@ _ARRAYS = {
     "token_scores": np.float64,
     "token_unread": np.bool_,
 }
-_PROTOTYPES = ("labels", "texts", "unread")
 _VALUES = ("space", "base_value", "log_odds", "score", "token_method", "top_k")
 
 
-def dump_records(records: Sequence[dict[str, Any]]) -> str:
-    """Write the fields of explanations as JSON."""
-    classes, prototypes = _Table(_classes_out), _Table(_prototypes_out)
-    written = []
-    for record in records:
-        codes = {label: code for code, label in enumerate(record["classes"].tolist())}
-        quoted = tuple(record[f"prototype_{name}"] for name in _PROTOTYPES)
-        written.append(
+def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
+    """Write explanations, as dicts of their fields, as JSON."""
+    classes, prototypes = _Table(_dump_labels), _Table(_dump_prototypes)
+    entries = []
+    for e in explanations:
+        codes = {label: code for code, label in enumerate(e["classes"].tolist())}
+        columns = e["_prototypes"]
+        entries.append(
             {
-                "text": record["text"],
-                "classes": classes.place(record["classes"], id(record["classes"])),
-                "prototypes": prototypes.place(quoted, tuple(map(id, quoted))),
-                "prediction": codes[record["prediction"]],
-                "target": codes[record["target"]],
-                "tokens": list(record["tokens"]),
-                "offsets": record["offsets"].tolist(),
-                **{name: record[name] for name in _VALUES},
-                **{name: _list(record[name]) for name in _ARRAYS},
+                "text": e["text"],
+                "classes": classes.index(e["classes"], id(e["classes"])),
+                "prototypes": prototypes.index(columns, tuple(map(id, columns))),
+                "prediction": codes[e["prediction"]],
+                "target": codes[e["target"]],
+                "tokens": list(e["tokens"]),
+                "offsets": e["offsets"].tolist(),
+                **{name: e[name] for name in _VALUES},
+                **{name: _as_list(e[name]) for name in _ARRAYS},
             }
         )
     content = {
         "format": _FORMAT,
         "version": _VERSION,
-        "classes": classes.written,
-        "prototypes": prototypes.written,
-        "explanations": written,
+        "classes": classes.rows,
+        "prototypes": prototypes.rows,
+        "explanations": entries,
     }
     return json.dumps(content, ensure_ascii=False)
 
 
-def load_records(text: str | bytes) -> list[dict[str, Any]]:
-    """Read the fields of explanations from what `dump_records` wrote."""
+def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
+    """Read the fields of explanations from the output of `dump_explanations`."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"The text is no JSON, or was cut off: {error}.") from error
+        raise ValueError(f"The text is not JSON, or is truncated: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(
-            "This JSON holds no explanations; pass what Explanations.to_json returned."
+            "This JSON contains no explanations; pass the output of "
+            "Explanations.to_json."
         )
     version = content.get("version")
     if isinstance(version, int) and version != _VERSION:
-        newer = version > _VERSION
+        is_newer = version > _VERSION
         raise ValueError(
-            f"The explanations were written in version {version} of their format, and "
-            f"this skprotolm reads version {_VERSION}. "
-            f"{'Upgrade it to read them' if newer else 'Explain the texts again'}."
+            f"The explanations have version {version} of their format; this skprotolm "
+            f"reads version {_VERSION}. "
+            f"{'Upgrade skprotolm' if is_newer else 'Explain the texts again'}."
         )
     try:
-        return _records(content)
+        classes = [_load_labels(row) for row in content["classes"]]
+        prototypes = [_load_prototypes(row) for row in content["prototypes"]]
+        return [
+            _load_fields(
+                entry, classes[entry["classes"]], prototypes[entry["prototypes"]]
+            )
+            for entry in content["explanations"]
+        ]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(
-            f"The JSON of explanations is not as Explanations.to_json wrote it: "
+            f"The JSON differs from the output of Explanations.to_json: "
             f"{type(error).__name__}: {error}."
         ) from error
 
 
-def _records(content: dict[str, Any]) -> list[dict[str, Any]]:
-    classes = [_labels_in(entry) for entry in content["classes"]]
-    prototypes = [
-        (
-            _labels_in(entry),
-            tuple(map(_text_in, entry["texts"])),
-            tuple(map(tuple, entry["unread"])),
-        )
-        for entry in content["prototypes"]
-    ]
-    return [
-        _record(entry, classes[entry["classes"]], *prototypes[entry["prototypes"]])
-        for entry in content["explanations"]
-    ]
-
-
-def _record(
-    entry: dict[str, Any],
-    classes: np.ndarray,
-    labels: np.ndarray,
-    texts: tuple,
-    unread: tuple,
+def _load_fields(
+    entry: dict[str, Any], classes: np.ndarray, prototypes: PrototypeTexts
 ) -> dict[str, Any]:
-    arrays: dict[str, np.ndarray | None] = {
-        name: None if entry[name] is None else np.array(entry[name], dtype=dtype)
-        for name, dtype in _ARRAYS.items()
-    }
-    offsets = np.array(entry["offsets"], dtype=np.int64).reshape(-1, 2)
+    labels = classes.tolist()
     return {
-        "text": _text_in(entry["text"]),
+        "text": _load_text(entry["text"]),
         "classes": classes,
-        "prediction": classes.tolist()[entry["prediction"]],
-        "target": classes.tolist()[entry["target"]],
+        "prediction": labels[entry["prediction"]],
+        "target": labels[entry["target"]],
         "tokens": tuple(entry["tokens"]),
-        "prototype_labels": labels,
-        "prototype_texts": texts,
-        "prototype_unread": unread,
+        "offsets": np.array(entry["offsets"], dtype=np.int64).reshape(-1, 2),
+        "_prototypes": prototypes,
         **{name: entry[name] for name in _VALUES},
-        **arrays,
-        "offsets": offsets,
+        **{
+            name: None if entry[name] is None else np.array(entry[name], dtype=dtype)
+            for name, dtype in _ARRAYS.items()
+        },
     }
 
 
 class _Table:
-    """Objects that several records share, each written once."""
+    """Rows that several explanations share; each is written once."""
 
-    def __init__(self, write: Callable[[Any], dict[str, Any]]):
-        self.write = write
-        self.written: list[dict[str, Any]] = []
-        self._places: dict[Hashable, int] = {}
+    def __init__(self, dump: Callable[[Any], dict[str, Any]]):
+        self.dump = dump
+        self.rows: list[dict[str, Any]] = []
+        self._indices: dict[Hashable, int] = {}
 
-    def place(self, value: Any, identity: Hashable) -> int:
-        """Return where an object stands in the table, writing it if it is new."""
-        if identity not in self._places:
-            self._places[identity] = len(self.written)
-            self.written.append(self.write(value))
-        return self._places[identity]
+    def index(self, value: Any, key: Hashable) -> int:
+        """Return the index of a value's row, which is appended for a new key."""
+        if key not in self._indices:
+            self._indices[key] = len(self.rows)
+            self.rows.append(self.dump(value))
+        return self._indices[key]
 
 
-def _classes_out(labels: np.ndarray) -> dict[str, Any]:
+def _dump_labels(labels: np.ndarray) -> dict[str, Any]:
     return {"dtype": labels.dtype.str, "labels": labels.tolist()}
 
 
-def _prototypes_out(quoted: tuple[np.ndarray, tuple, tuple]) -> dict[str, Any]:
-    labels, texts, unread = quoted
-    return {**_classes_out(labels), "texts": list(texts), "unread": list(unread)}
+def _load_labels(row: dict[str, Any]) -> np.ndarray:
+    return np.array(row["labels"], dtype=np.dtype(row["dtype"]))
 
 
-def _labels_in(entry: dict[str, Any]) -> np.ndarray:
-    return np.array(entry["labels"], dtype=np.dtype(entry["dtype"]))
+def _dump_prototypes(prototypes: PrototypeTexts) -> dict[str, Any]:
+    return {
+        **_dump_labels(prototypes.labels),
+        "texts": list(prototypes.texts),
+        "unread": list(prototypes.unread),
+    }
 
 
-def _text_in(text: str | list[str]) -> str | tuple[str, ...]:
+def _load_prototypes(row: dict[str, Any]) -> PrototypeTexts:
+    return PrototypeTexts(
+        _load_labels(row),
+        tuple(map(_load_text, row["texts"])),
+        tuple(map(tuple, row["unread"])),
+    )
+
+
+def _load_text(text: Any) -> Text:
     return text if isinstance(text, str) else tuple(text)
 
 
-def _list(values: np.ndarray | None) -> list | None:
+def _as_list(values: np.ndarray | None) -> list | None:
     return None if values is None else values.tolist()

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from skprotolm._config import COUNT, require
 from skprotolm._data.targets import one_code_each
-from skprotolm._display.html import as_frame, one_line, prototypes_html, shorten
+from skprotolm._display.formatting import one_line, shorten
+from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
+from skprotolm._display.tables import as_frame
+from skprotolm._records.words import Text
 
-Text = str | tuple[str, str]
-
-_SHOWN = 20  # prototypes that print lists
-_RENDERED = 100  # prototypes that a notebook cell shows
+_PRINTED = 20  # prototypes in print
+_RENDERED = 100  # prototypes in a notebook cell
 
 
 @dataclass(frozen=True, eq=False)
 class Quotes:
-    """The texts that prototypes quote, and what is known of them: one entry each."""
+    """The texts of prototypes with their metadata: one entry per prototype."""
 
     texts: tuple[Text, ...]
     train_indices: np.ndarray  # (M,) rows of X in `fit`, -1 for an added prototype
-    purities: np.ndarray  # (M,), NaN where it is not known
-    usages: np.ndarray  # (M,), -1 where it is not known
+    purities: np.ndarray  # (M,), NaN if unknown
+    usages: np.ndarray  # (M,), -1 if unknown
     projected: np.ndarray  # (M,) whether the vector is that of the text
-    redacted: np.ndarray  # (M,) whether the text stands in for another
-    ids: np.ndarray  # (M,) numbers that stay with prototypes whatever is edited
+    redacted: np.ndarray  # (M,) whether the text replaces the original one
+    ids: np.ndarray  # (M,) numbers that identify prototypes across edits
 
     def take(self, rows: np.ndarray) -> Quotes:
         """Return the entries of some prototypes."""
@@ -40,7 +41,7 @@ class Quotes:
         )
 
     def added(self, texts: Sequence[Text], first_id: int) -> Quotes:
-        """Return the entries with those of new texts behind them."""
+        """Return the entries followed by those of new texts."""
         n = len(texts)
         return Quotes(
             (*self.texts, *texts),
@@ -53,78 +54,83 @@ class Quotes:
         )
 
     def with_redactions(self, texts: Mapping[int, Text]) -> Quotes:
-        """Return the entries with other texts, which the vectors are not those of."""
+        """Return the entries with other texts; the vectors stay the original ones."""
         projected, redacted = self.projected.copy(), self.redacted.copy()
         projected[list(texts)] = False
         redacted[list(texts)] = True
-        shown = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
-        return replace(self, texts=shown, projected=projected, redacted=redacted)
+        new_texts = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
+        return replace(self, texts=new_texts, projected=projected, redacted=redacted)
 
     def with_unknown_purity(self, rows: np.ndarray) -> Quotes:
-        """Return the entries without the purity of some, which are of another class."""
+        """Return the entries with unknown purity of relabeled prototypes."""
         purities = self.purities.copy()
         purities[rows] = np.nan
         return replace(self, purities=purities)
 
 
-class Reader(NamedTuple):
-    """What prototypes need of their model to be compared with texts."""
+class TextComparison(Protocol):
+    """The part of a fitted model that compares texts with prototypes."""
 
-    similarities: Callable[[Any], np.ndarray]  # texts to (n, M)
-    vectors: Callable[[Any], np.ndarray]  # texts to (n, H), where distance is Euclidean
+    def similarities(self, texts: Any) -> np.ndarray:
+        """Return the similarities of n texts to all prototypes, (n, M)."""
+        ...
+
+    def map_vectors(self, texts: Any) -> np.ndarray:
+        """Return n text vectors, (n, H), as in ``Prototypes._map_vectors``."""
+        ...
 
 
 class Nearest(NamedTuple):
-    """The prototypes that are nearest to each of n texts, the nearest first.
+    """The nearest prototypes of n texts, in descending order of similarity.
 
     Attributes
     ----------
     indices : ndarray of shape (n, k), int64
         Positions in ``prototypes_``.
     similarities : ndarray of shape (n, k), float64
-        As `ProtoLMClassifier.transform` gives them.
+        As in `ProtoLMClassifier.transform`.
     """
 
     indices: np.ndarray
     similarities: np.ndarray
 
 
-Nearest.__module__ = "skprotolm"  # a NamedTuple takes none in its body
+Nearest.__module__ = "skprotolm"  # a NamedTuple does not allow it in its body
 
 
 @dataclass(frozen=True)
 class Prototype:
-    """One prototype: a training text that stands for a part of its class.
+    """One prototype: a training text that represents a part of its class.
 
     Attributes
     ----------
     index : int
-        Its position among all prototypes.
+        Position among all prototypes.
     label : object
-        The class that owns it.
+        Class of the prototype.
     text : str or (str, str)
-        The training text it stands on; with ``projection=False``, the nearest one.
+        Training text of the prototype; with ``projection=False``, the nearest one.
     train_index : int or None
-        That text's row in the X of `fit`; None for an added prototype.
+        Row of that text in the X of `fit`; None for an added prototype.
     unread : tuple of str
         Words of the text that the tokenizer cannot read: the model sees the same
-        unknown token in the place of each.
+        unknown token instead of each.
     prior : float or None
-        Its weight π inside its class; after a fit those of a class sum to 1, and edits
-        leave them as they are. None under ``formulation="proto-lm"``.
+        Weight π within the class. After a fit the priors of a class sum to 1; edits do
+        not change them. None under ``formulation="proto-lm"``.
     weights : tuple of n_classes floats, or None
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
-        Share of its own class among its nearest other training texts, at most ten;
-        None where there is none to look at, and for an added or relabelled prototype.
+        Share of the prototype's class among the nearest other training texts, at most
+        ten; None without other texts, and for added and relabeled prototypes.
     usage : int or None
         How many other training texts have it as their nearest prototype; None for an
-        added one. Purity and usage are facts of the fit.
+        added one. Edits do not change purity and usage.
     projected : bool
-        Whether the prototype's vector is that of its text: not with
-        ``projection=False``, nor behind a redacted text.
+        Whether the prototype's vector is that of its text; False with
+        ``projection=False`` and for a redacted text.
     redacted : bool
-        Whether the text stands in for one that is not to be shown.
+        Whether the text replaces a confidential one.
     """
 
     __module__ = "skprotolm"
@@ -146,36 +152,35 @@ class Prototype:
 class Prototypes(Sequence[Prototype]):
     """All prototypes of a model: a sequence of `Prototype`.
 
-    After a fit they stand class after class; added ones stand at the end.
+    After a fit they are sorted by class. Added prototypes are appended.
 
     ``numpy.asarray(prototypes)`` is ``prototypes.vectors``, and ``prototypes.shape``
-    its shape, so code that expects an array of prototypes works.
+    its shape, so that they can be used as an array.
 
     Attributes
     ----------
     vectors : ndarray of shape (M, H), float32
-        The prototypes' text vectors.
+        Text vectors of the prototypes.
     labels : ndarray of shape (M,)
-        The class of each.
+        Class of each prototype.
     texts : tuple of str, or of (str, str)
-        The training text of each.
+        Training text of each prototype.
     train_indices : ndarray of shape (M,), int64
-        The row of each text in the X of `fit`; -1 for added prototypes.
+        Row of each text in the X of `fit`; -1 for added prototypes.
     unread : tuple of tuples of str
-        The words of each text that the tokenizer cannot read.
+        Words of each text that the tokenizer cannot read.
     priors : ndarray of shape (M,), float64, or None
         Weights π; None under ``formulation="proto-lm"``.
     weights : ndarray of shape (C, M), float64, or None
         Output weights under ``formulation="proto-lm"``.
     purities : ndarray of shape (M,), float64
-        NaN where there is no other text to look at, and for added and relabelled
-        prototypes.
+        NaN without other texts, and for added and relabeled prototypes.
     usages : ndarray of shape (M,), int64
         -1 for added prototypes.
     projected : ndarray of shape (M,), bool
-        Whether each vector *is* its text's vector.
+        Whether each vector is that of its text.
     redacted : ndarray of shape (M,), bool
-        Whether each text stands in for one that is not to be shown.
+        Whether each text replaces a confidential one.
 
     Examples
     --------
@@ -197,10 +202,12 @@ class Prototypes(Sequence[Prototype]):
     usages: np.ndarray
     projected: np.ndarray
     redacted: np.ndarray
-    _reader: Reader | None = field(default=None, repr=False)
+    # Vectors whose Euclidean distance is the distance of the prototype layer.
+    _map_vectors: np.ndarray
+    _model: TextComparison | None = field(default=None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None}  # the model is not ours to store
+        return {**self.__dict__, "_model": None}  # pickles leave the model out
 
     def __copy__(self) -> Prototypes:
         return self
@@ -233,7 +240,7 @@ class Prototypes(Sequence[Prototype]):
             raise TypeError(f"A prototype's index must be an int, got {index!r}.")
         if not -len(self) <= index < len(self):
             raise IndexError(
-                f"There is no prototype {index}: they are 0 to {len(self) - 1}."
+                f"There is no prototype {index}: positions are 0 to {len(self) - 1}."
             )
         j = range(len(self))[index]
         purity, usage = float(self.purities[j]), int(self.usages[j])
@@ -263,14 +270,14 @@ class Prototypes(Sequence[Prototype]):
         return np.array(self.vectors, dtype=dtype)
 
     def nearest(self, texts: Any, k: int = 1) -> Nearest:
-        """Find the prototypes that are most similar to each text.
+        """Find the most similar prototypes of each text.
 
         Parameters
         ----------
         texts : container of str, length n
             As X in `ProtoLMClassifier.fit`.
         k : int, default=1
-            How many a text, at most M.
+            Number of prototypes per text, at most M.
 
         Returns
         -------
@@ -280,50 +287,52 @@ class Prototypes(Sequence[Prototype]):
         Raises
         ------
         ValueError
-            If `k` is no such count, or the prototypes were stored without their
-            model.
+            If `k` is not an int from 1 to M, or the prototypes were stored without
+            their model.
 
         Examples
         --------
-        >>> found = clf.prototypes_.nearest(["a lovely meal"], k=2)  # doctest: +SKIP
-        >>> [clf.prototypes_[j].text for j in found.indices[0]]  # doctest: +SKIP
+        >>> nearest = clf.prototypes_.nearest(["a lovely meal"], k=2)  # doctest: +SKIP
+        >>> [clf.prototypes_[j].text for j in nearest.indices[0]]  # doctest: +SKIP
         ['the food was wonderful', 'a kind and patient waiter']
         """
         require("k", k, COUNT)
         if k > len(self):
-            raise ValueError(f"k must be at most {len(self)}, all prototypes, got {k}.")
-        similarities = self._read().similarities(texts)
+            raise ValueError(
+                f"k must be at most {len(self)}, the number of prototypes, got {k}."
+            )
+        similarities = self._require_model().similarities(texts)
         indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))
 
     @np.errstate(under="ignore")
     def plot(self, texts: Any = None, labels: Any = None) -> Any:
-        """Draw a map of the prototypes, and of texts among them.
+        """Draw a map of the prototypes, and of texts.
 
-        The places are those of t-SNE [1]_, which tries to keep neighbours near: most
-        that are drawn near are near, not all, and the distances between groups and
-        their sizes say little. Up to 100 prototypes have their numbers beside them; of
-        more, marks are smaller.
+        The coordinates come from t-SNE [1]_, which preserves neighborhoods: most points
+        that are close on the map are similar. Distances between groups and their sizes
+        have little meaning. Up to 100 prototypes are numbered; markers of more are
+        smaller.
 
         Parameters
         ----------
         texts : container of str, length n, default=None
-            Texts to draw as small marks.
+            Texts to draw as small markers.
         labels : array-like of shape (n,), default=None
-            Their labels, of classes that have prototypes; by default they are drawn
-            without one.
+            Labels of the texts, from the classes of the prototypes. By default texts
+            are drawn as "no label".
 
         Returns
         -------
         matplotlib.figure.Figure
-            It belongs to the caller; ``figure.savefig(path)`` writes it.
+            A figure without pyplot; ``figure.savefig(path)`` writes it.
 
         Raises
         ------
         ValueError
-            If labels come without texts, in another number or of other classes, or
-            `texts` cannot be read, since the prototypes were stored without their
-            model.
+            If there are labels without texts, the wrong number of labels or unknown
+            labels, or if `texts` are passed to prototypes that were stored without
+            their model.
         MissingExtraError
             If matplotlib is not installed.
 
@@ -332,47 +341,38 @@ class Prototypes(Sequence[Prototype]):
         .. [1] van der Maaten and Hinton. "Visualizing Data using t-SNE". Journal of
            Machine Learning Research 9, 2008.
         """
-        vectors = self.vectors
-        if self.priors is not None:  # the mixture compares by cosine
-            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        marks = vectors[:0] if texts is None else self._read().vectors(texts)
-        given = [None] * len(marks)
+        vectors = self._map_vectors[:0]
+        if texts is not None:
+            vectors = self._require_model().map_vectors(texts)
+        text_labels = [None] * len(vectors)
         if labels is not None:
             classes = np.unique(self.labels)
-            codes = one_code_each(classes, "labels", labels, len(marks))
-            given = classes[codes].tolist()
-        at = np.concatenate([vectors, marks])
-        return plot_map(at, self.labels.tolist(), given)
+            codes = one_code_each(classes, "labels", labels, len(vectors))
+            text_labels = classes[codes].tolist()
+        vectors = np.concatenate([self._map_vectors, vectors])
+        return plot_map(vectors, self.labels.tolist(), text_labels)
 
-    def _read(self) -> Reader:
-        if self._reader is None:
+    def _require_model(self) -> TextComparison:
+        if self._model is None:
             raise ValueError(
                 "These prototypes were stored without their model; take them from "
                 "the estimator's prototypes_ to compare texts with them."
             )
-        return self._reader
+        return self._model
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """Return one plain dict a prototype, without the vectors."""
+        """Return one plain dict per prototype, without the vectors."""
         return [
             {
-                "index": p.index,
-                "label": p.label,
-                "text": p.text,
-                "train_index": p.train_index,
+                **vars(p),
                 "unread": list(p.unread),
-                "prior": p.prior,
                 "weights": None if p.weights is None else list(p.weights),
-                "purity": p.purity,
-                "usage": p.usage,
-                "projected": p.projected,
-                "redacted": p.redacted,
             }
             for p in self
         ]
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame, one row a prototype.
+        """Return a pandas DataFrame with one row per prototype.
 
         Raises
         ------
@@ -386,12 +386,12 @@ class Prototypes(Sequence[Prototype]):
         lines += [
             f"  {p.index:>3}  {p.label}: {shorten(p.text)}"
             + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
-            for p in self[:_SHOWN]
+            for p in self[:_PRINTED]
         ]
-        if len(self) > _SHOWN:
-            lines.append(f"  … and {len(self) - _SHOWN} more")
+        if len(self) > _PRINTED:
+            lines.append(f"  … and {len(self) - _PRINTED} more")
         return "\n".join(map(one_line, lines))
 
     def _repr_html_(self) -> str:
-        shown = self.to_dict()[:_RENDERED]
-        return prototypes_html(shown, n_more=len(self) - len(shown))
+        records = self.to_dict()[:_RENDERED]
+        return prototypes_html(records, n_more=len(self) - len(records))

@@ -1,130 +1,143 @@
-"""Tokens to the words of the text they stand in, by character offsets."""
+"""Words of a text: token offsets to words, and editing a text word by word.
+
+A span is (segment, start, end): `segment` is 0, or 1 for the second text of a pair, and
+`start` and `end` count the characters of that text.
+"""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-# A word is a run between spaces, or one ideograph or kana, where no spaces are.
+Text = str | tuple[str, str]
+Span = tuple[int, int, int]
+
+# A word is a run between spaces. Chinese and Japanese use no spaces, so that each
+# ideograph and each kana is a word.
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
 
 
-class Words(NamedTuple):
-    """The words that tokens stand for."""
-
-    spans: list[tuple[int, int, int]]  # W of (segment, start, end)
-    owners: np.ndarray  # (T,) int64, the word of each token
+def split_pair(text: Text) -> tuple[str, ...]:
+    """Return a tuple of one text, or of the two texts of a pair."""
+    return (text,) if isinstance(text, str) else text
 
 
 def merge_tokens(
-    texts: Sequence[str], segments: np.ndarray, offsets: np.ndarray
-) -> Words:
-    """Find each token's word.
+    text: Text, segments: np.ndarray, offsets: np.ndarray
+) -> tuple[list[Span], np.ndarray]:
+    """Merge tokens into words.
 
-    A token that stands for several words joins them; a special token stands for none
-    and has an empty span of its own.
+    A token that covers several words joins them. A special token is a word with an
+    empty span.
 
     Parameters
     ----------
-    texts : sequence of str
-        One text, or the two of a pair.
+    text : str or (str, str)
     segments : ndarray of shape (T,)
-        Which of the texts each token stands in.
+        Segment of each token.
     offsets : ndarray of shape (T, 2)
-        Where it begins and ends there.
+        Start and end of each token.
+
+    Returns
+    -------
+    spans : list of (segment, start, end), length W
+    word_ids : ndarray of shape (T,), int64
+        Position of each token's word in `spans`.
     """
-    found = [[match.span() for match in _WORD.finditer(text)] for text in texts]
-    spans: list[tuple[int, int, int]] = []
-    owners = np.empty(len(segments), dtype=np.int64)
+    texts = split_pair(text)
+    words_of_texts = [[match.span() for match in _WORD.finditer(t)] for t in texts]
+    spans: list[Span] = []
+    word_ids = np.empty(len(segments), dtype=np.int64)
     for t, (segment, (start, end)) in enumerate(
         zip(segments.tolist(), offsets.tolist(), strict=True)
     ):
-        words = found[segment]
-        is_blank = not texts[segment][start:end].strip()
-        # A token of nothing but space belongs to the word behind it.
-        reach = len(texts[segment]) if is_blank and end > start else end
-        first = bisect_right(words, start, key=lambda word: word[1])
-        last = bisect_left(words, reach, key=lambda word: word[0])
-        touched = words[first : first + 1 if is_blank else last] if first < last else []
-        span = (segment, start, end)
-        if touched:
-            span = (segment, touched[0][0], touched[-1][1])
-        if spans and touched and spans[-1][0] == segment and spans[-1][2] > span[1]:
+        words = _overlapping_words(texts[segment], words_of_texts[segment], start, end)
+        span = (segment, words[0][0], words[-1][1]) if words else (segment, start, end)
+        if spans and words and spans[-1][0] == segment and spans[-1][2] > span[1]:
             spans[-1] = (segment, spans[-1][1], max(spans[-1][2], span[2]))
         else:
             spans.append(span)
-        owners[t] = len(spans) - 1
-    return Words(spans, owners)
+        word_ids[t] = len(spans) - 1
+    return spans, word_ids
 
 
-def words_at(
-    text: str | tuple[str, str], segments: np.ndarray, offsets: np.ndarray
+def _overlapping_words(
+    text: str, words: list[tuple[int, int]], start: int, end: int
+) -> list[tuple[int, int]]:
+    """Return the words that a token overlaps; for a token of spaces, the next word."""
+    is_blank = not text[start:end].strip()
+    limit = len(text) if is_blank and end > start else end
+    first = bisect_right(words, start, key=lambda word: word[1])
+    last = bisect_left(words, limit, key=lambda word: word[0])
+    return words[first : min(last, first + 1) if is_blank else last]
+
+
+def words_of_tokens(
+    text: Text, segments: np.ndarray, offsets: np.ndarray
 ) -> tuple[str, ...]:
-    """Return the words of a text, or a pair of texts, that some tokens (T,) are of."""
-    texts = (text,) if isinstance(text, str) else text
-    spans = merge_tokens(texts, segments, offsets).spans
+    """Return the words that contain the given tokens."""
+    spans, _ = merge_tokens(text, segments, offsets)
+    texts = split_pair(text)
     return tuple(texts[segment][start:end] for segment, start, end in spans)
 
 
 def replace_words(
-    text: str | tuple[str, str],
+    text: Text,
     spans: Iterable[Sequence[int]],
-    put: str = "",
+    replacement: str = "",
     *,
-    left_out: Iterable[Sequence[int]] = (),
-) -> str | tuple[str, str]:
-    """Return a text, or a pair of texts, with other characters in place of some words.
+    deleted: Iterable[Sequence[int]] = (),
+) -> Text:
+    """Replace words of a text.
 
     Parameters
     ----------
     text : str or (str, str)
     spans : iterable of (segment, start, end)
-        The words, none over another.
-    put : str, default=""
-        What stands in place of each; by default nothing, so that it is left out.
-    left_out : iterable of (segment, start, end)
-        Further parts of the text, in whose place nothing stands.
+        The words, without overlap.
+    replacement : str, default=""
+        The string that replaces each word. The empty string deletes the words.
+    deleted : iterable of (segment, start, end)
+        Further spans, which are deleted.
     """
-    texts = [text] if isinstance(text, str) else list(text)
-    new: list[Any] = [(*span, put) for span in spans]
-    new += [(*span, "") for span in left_out]
-    # From the end, so that the places of the others hold.
-    for segment, start, end, instead in sorted(new, reverse=True):
-        if end == start:  # a special token, which stands nowhere in the text
-            continue
-        texts[segment] = texts[segment][:start] + instead + texts[segment][end:]
+    texts = list(split_pair(text))
+    edits: list[Any] = [(*span, replacement) for span in spans]
+    edits += [(*span, "") for span in deleted]
+    # From the end, so that the remaining offsets stay valid.
+    for segment, start, end, new in sorted(edits, reverse=True):
+        if end > start:  # special tokens have empty spans
+            texts[segment] = texts[segment][:start] + new + texts[segment][end:]
     return texts[0] if isinstance(text, str) else (texts[0], texts[1])
 
 
-def unread(
-    text: str | tuple[str, str], spans: Iterable[Sequence[int]]
-) -> list[tuple[int, int, int]]:
-    """Find the parts of a text, or a pair of texts, that the encoder does not read.
+def unread_spans(text: Text, spans: Iterable[Sequence[int]]) -> list[Span]:
+    """Find the parts of a text that are cut off because the text is too long.
 
-    They would be read in the place of words that are taken out.
+    If words are deleted from a text, the encoder has room for these parts, so that they
+    must be deleted too.
 
     Parameters
     ----------
     text : str or (str, str)
     spans : iterable of (segment, start, end)
-        The words that are read.
+        The words that the encoder reads.
 
     Returns
     -------
     list of (segment, start, end)
     """
-    found: list[tuple[int, int, int]] = []
+    unread: list[Span] = []
     read = [tuple(span) for span in spans if span[2] > span[1]]
-    for segment, whole in enumerate((text,) if isinstance(text, str) else text):
-        mine = [span for span in read if span[0] == segment]
-        start = min((span[1] for span in mine), default=0)
-        end = max((span[2] for span in mine), default=0)
-        # Before the first word there is something where a tokenizer cuts at the left.
-        outside = [(segment, 0, start), (segment, end, len(whole))]
-        found += [span for span in outside if whole[span[1] : span[2]].strip()]
-    return found
+    for segment, whole in enumerate(split_pair(text)):
+        starts_ends = [(start, end) for s, start, end in read if s == segment]
+        first = min((start for start, _ in starts_ends), default=0)
+        last = max((end for _, end in starts_ends), default=0)
+        # Some tokenizers truncate on the left, so that the unread part comes first.
+        outside = [(segment, 0, first), (segment, last, len(whole))]
+        unread += [span for span in outside if whole[span[1] : span[2]].strip()]
+    return unread

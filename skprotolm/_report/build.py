@@ -11,10 +11,11 @@ import numpy as np
 from scipy.stats import binned_statistic, binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from skprotolm._display.html import shorten
-from skprotolm._display.map import places
+from skprotolm._display.formatting import shorten
+from skprotolm._display.map import map_coordinates
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
+from skprotolm._records.views import page_record
 from skprotolm._report.doubtful_labels import find_doubtful_labels
 from skprotolm._report.predictions import Predictions, nearest_rows
 from skprotolm._training.neighborhoods import distinct_ids
@@ -51,7 +52,7 @@ def build_report(
     training_accuracy = None if training is None else float(training.is_correct.mean())
     return {
         "labels": model.task.strata,
-        "unit": model.layer.unit,
+        "formulation": model.layer.formulation,
         "reference": "texts of this report" if training is None else "training texts",
         "reference_argument": "X" if training is None else "X_train",
         "n_reference": len(reference.texts),
@@ -177,7 +178,7 @@ def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
     n = len(reference.texts)
     sample = np.random.RandomState(0).permutation(n)[:_N_MAP_TEXTS]
     prototype_vectors = layer.to_euclidean(layer.vectors).numpy()
-    xy = places(np.concatenate([prototype_vectors, reference.vectors[sample]]))
+    xy = map_coordinates(np.concatenate([prototype_vectors, reference.vectors[sample]]))
     low, high = xy.min(axis=0), xy.max(axis=0)
     # One scale for both axes preserves the ratios of distances.
     xy = (xy - low) / max((high - low).max(), 1e-9)
@@ -268,7 +269,7 @@ def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]
     top_prototypes = evaluated.top_prototypes[rows].tolist()
     return [
         {
-            **explanation.page_record([top]),
+            **page_record(explanation, [top]),
             "row": row,
             "predicted": int(evaluated.predicted[row]),
             "true": int(evaluated.codes[row]),

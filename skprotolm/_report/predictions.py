@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from skprotolm._data.texts import Texts
-from skprotolm._display.html import shorten
+from skprotolm._display.formatting import shorten
 from skprotolm._fitted import FittedModel
 
 _QUOTE_LENGTH = 300  # characters

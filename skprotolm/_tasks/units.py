@@ -1,4 +1,8 @@
-"""What contributions are parts of, and how text, HTML and figures write them."""
+"""Units of contributions: what they sum to, and how text, HTML and figures show them.
+
+A display reads the fields of a unit and has no branch per unit. In the templates of
+this module, "{target}" stands for the target and "{total}" for the formatted total.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,50 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """What the contributions of an explanation are parts of."""
+    """The unit of an explanation's contributions."""
 
     name: str  # `Explanation.space`
-    total: str  # what they sum to, beside the base value
-    caption: str  # of an axis; "{target}" stands for the target
-    # Whether contributions are shares of all outputs: they sum to 1, those of the
-    # target's prototypes to the target's output, and are written as percentages.
-    is_share: bool
-    # Whether similarities, and what is explained, are sums over tokens.
+    noun: str  # for one contribution
+    is_percentage: bool  # contributions are percentages, otherwise signed numbers
+    total: str  # the sum of the contributions
+    # The total is the sum over the prototypes of the target, otherwise over all.
+    sums_target_only: bool
+    bias: str | None  # name of `base_value` if it is part of that sum
+    # Similarities, and the log-odds less `base_value`, are sums over tokens.
     has_token_sums: bool
+    reason: str  # joins a contribution to the prototype that it comes from
+    similarity: str  # format of a similarity
+    axis_label: str
+    table_caption: str
 
 
-PROBABILITY = Unit("probability", "probability", "share", True, True)
-SCORE = Unit("score", "score", "part of the score of {target}", False, False)
+PROBABILITY = Unit(
+    name="probability",
+    noun="share",
+    is_percentage=True,
+    total="{target}",
+    sums_target_only=True,
+    bias=None,
+    has_token_sums=True,
+    reason="because it reads like",
+    similarity="cosine {:.2f}",
+    axis_label="share",
+    table_caption=(
+        "Training texts it reads like, with their shares; those of {target} sum to "
+        "{total}"
+    ),
+)
+SCORE = Unit(
+    name="score",
+    noun="contribution",
+    is_percentage=False,
+    total="score of {target}",
+    sums_target_only=False,
+    bias="bias of the class",
+    has_token_sums=False,
+    reason="from",
+    similarity="similarity {:.3f}",
+    axis_label="part of the score of {target}",
+    table_caption="Training texts, and what each adds to the score of {target}",
+)
 UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE)}

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from skprotolm._config import COUNT, require
-from skprotolm._display.html import as_frame
+from skprotolm._display.tables import as_frame
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm.exceptions import BackboneNotFoundError

@@ -18,8 +18,9 @@ from sklearn.utils import check_random_state
 from skprotolm import _editing
 from skprotolm._config import COUNT, Rule, require
 from skprotolm._fitted import FittedModel, fitted_model
-from skprotolm._records.explanations import Explanation, Explanations
-from skprotolm._records.words import replace_words, unread
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.words import replace_words
 
 _FRACTIONS = {
     "eraser": (0.01, 0.05, 0.1, 0.2, 0.5),
@@ -245,9 +246,8 @@ def _without_words(e: Explanation, words: np.ndarray, replacement: str) -> Any:
     """Return the part of a text that the encoder reads, without some words."""
     offsets = e.word_offsets
     # Otherwise the encoder would read truncated text instead of the removed words.
-    truncated = unread(e.text, offsets.tolist())
     return replace_words(
-        e.text, offsets[words].tolist(), replacement, left_out=truncated
+        e.text, offsets[words].tolist(), replacement, deleted=e.unread_spans
     )
 
 

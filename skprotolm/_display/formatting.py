@@ -1,0 +1,63 @@
+"""Texts, words and numbers, formatted for terminals, pages and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from skprotolm._tasks.units import Unit
+
+# Control characters except tab and line feed, and bidirectional controls.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def shorten(text: Any, length: int = 90) -> str:
+    """Put a text, or a pair of texts, on one line of at most `length` characters.
+
+    Each text of a pair gets at least half of the line, unless it needs less.
+    """
+    texts = text if isinstance(text, tuple) else (str(text),)
+    sides = [" ".join(side.split()) for side in texts]
+    line = " ".join(" | ".join(sides).split())
+    available = length - len(" | ")
+    if len(line) > length and len(sides) == 2 and available > 1:
+        half = max(available - available // 2, available - len(sides[1]))
+        sides[0] = shorten(sides[0], half)
+        sides[1] = shorten(sides[1], available - len(sides[0]))
+        line = " ".join(" | ".join(sides).split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal executes and fonts lack.
+
+    CRLF and CR become line feeds.
+    """
+    return _CONTROL.sub("\ufffd", re.sub(r"\r\n?", "\n", text))
+
+
+def one_line(text: str) -> str:
+    """Make a text printable and replace its tabs and line feeds by spaces."""
+    return re.sub(r"[\t\n]", " ", printable(text))
+
+
+def percent(share: float) -> str:
+    """Format a share as a percentage; only exact ones are "0.0 %" or "100.0 %"."""
+    formatted = f"{100 * share:.1f}"
+    if formatted == "0.0" and share > 0:
+        return "< 0.1 %"
+    if formatted == "100.0" and share < 1:
+        return "> 99.9 %"
+    return f"{formatted} %"
+
+
+def amount(value: float, unit: Unit) -> str:
+    """Format a contribution, or a sum of contributions, in its unit."""
+    return percent(value) if unit.is_percentage else f"{value:+.3f}"
+
+
+def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
+    """Return the words; those that the tokenizer cannot read are marked."""
+    pairs = zip(words, unread, strict=True)
+    return [f"{word} (not read)" if is_unread else word for word, is_unread in pairs]

@@ -1,0 +1,111 @@
+"""Parts of an explanation: prototypes, their contributions, alignments of words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from skprotolm._records.words import Text
+
+
+class PrototypeTexts(NamedTuple):
+    """The columns of `Prototypes` that explanations show and store."""
+
+    labels: np.ndarray  # (M,)
+    texts: tuple[Text, ...]
+    unread: tuple[tuple[str, ...], ...]
+
+
+class NoSplitError(ValueError):
+    """A similarity cannot be split over tokens."""
+
+
+class TokenSplitter(Protocol):
+    """The part of a fitted model that splits similarities over tokens."""
+
+    def token_similarities(self, text: Text) -> np.ndarray:
+        """Split the similarities to all prototypes over the tokens, (T, M)."""
+        ...
+
+    def alignment(self, text: Text, index: int) -> np.ndarray:
+        """Split the similarity to one prototype over pairs of tokens, (T, U)."""
+        ...
+
+    def prototype_tokens(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return segments, offsets and unread flags of a prototype's U tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """The contribution of one prototype to a prediction.
+
+    Attributes
+    ----------
+    index : int
+        Position of the prototype in ``prototypes_``.
+    label : object
+        Class of the prototype.
+    text : str or (str, str)
+        Training text of the prototype.
+    unread : tuple of str
+        Words of that text that the tokenizer cannot read.
+    similarity : float
+        Cosine to the explained text; 1/(distance + ε) under "proto-lm".
+    contribution : float
+        Share of the probabilities; under "proto-lm", part of the target's score.
+    """
+
+    index: int
+    label: Any
+    text: Text
+    unread: tuple[str, ...]
+    similarity: float
+    contribution: float
+
+
+@dataclass(frozen=True, eq=False)
+class WordAlignment:
+    """Which words of a text match which words of a prototype's text.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (W, V), float64
+        How much the match of each word of the explained text with each word of the
+        prototype's text adds to their cosine.
+    words : tuple of str, length V
+        The words of the prototype's text.
+    offsets : ndarray of shape (V, 3), int64
+        Segment, start and end of each word, in characters of the prototype's text.
+    unread : ndarray of shape (V,), bool
+        Whether the tokenizer cannot read the word.
+    """
+
+    __module__ = "skprotolm"
+
+    matrix: np.ndarray
+    words: tuple[str, ...]
+    offsets: np.ndarray
+    unread: np.ndarray
+
+
+def check_index(index: Any, M: int) -> int:
+    """Return the position of one of M prototypes as an int.
+
+    Raises
+    ------
+    IndexError, TypeError
+        If `index` is not an int, or out of range.
+    """
+    if not isinstance(index, (int, np.integer)) or isinstance(index, bool):
+        raise TypeError(
+            f"index must be a position in prototypes_, an int from 0 to {M - 1}, "
+            f"got {index!r}."
+        )
+    if not 0 <= index < M:
+        raise IndexError(
+            f"There is no prototype {index}: positions in prototypes_ are 0 to {M - 1}."
+        )
+    return int(index)
