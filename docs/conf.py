@@ -20,16 +20,16 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"skprotolm {release}"
 
-# A name in single backticks becomes a link where there is such an object.
+# A name in single backticks becomes a link if the object is documented.
 default_role = "autolink"
 # The docs are built without the network, so other projects' objects stay plain text.
 nitpick_ignore_regex = [
     (r"py:.*", r"(joblib|numpy|pandas|sentence_transformers|sklearn|torch)\..+"),
 ]
 
-# Types stand in the numpydoc sections; annotations would repeat them.
+# The numpydoc sections contain the types; annotations would repeat them.
 autodoc_typehints = "none"
-# Templates list the members, so numpydoc needs no tables of its own.
+# The template lists the members, so numpydoc does not add tables.
 numpydoc_show_class_members = False
 numpydoc_validation_checks = {
     "GL08",  # every public object has a docstring,
@@ -42,9 +42,9 @@ numpydoc_validation_checks = {
     "RT03",  # as is every returned value
 }
 numpydoc_validation_exclude = {
-    # Users read the attributes of these, and build none.
+    # Users read the attributes of these classes and do not construct them.
     r"\.(Prototypes?|Nearest|Explanations?|WordAlignment|Simulatability)$",
-    r"\.Nearest\.(count|index)$",  # a tuple's
+    r"\.Nearest\.(count|index)$",  # inherited from tuple
     r"\.__\w+__$",
 }
 
@@ -52,7 +52,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_\w+\.py$",
-    # All else in the folder (demo.py) is no page of the gallery.
+    # demo.py is not part of the gallery.
     "ignore_pattern": r"(^|[\\/])(?!plot_)[^\\/]+\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -61,10 +61,10 @@ sphinx_gallery_conf = {
 
 
 def setup(app):
-    """Document our own members; scikit-learn and Python document theirs."""
-    app.connect("autodoc-skip-member", _skip_inherited_from_elsewhere)
+    """Document the members that this package defines, and no inherited ones."""
+    app.connect("autodoc-skip-member", _skip_foreign_members)
 
 
-def _skip_inherited_from_elsewhere(app, what, name, obj, skip, options):
+def _skip_foreign_members(app, what, name, obj, skip, options):
     module = getattr(obj, "__module__", None) or project
     return skip or not module.startswith(project)

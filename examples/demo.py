@@ -1,7 +1,7 @@
-"""Fine-tune on real reviews, compare with two baselines, and explain a prediction.
+"""Fine-tune on film reviews, compare with two baselines, and explain a prediction.
 
-Run by ``make demo``. Prints held-out accuracies and one explained review, and writes
-``demo-report.html``, which shows the whole model.
+Run by ``make demo``, for some minutes. Prints held-out accuracies and one explained
+review, and writes ``demo-report.html``, a report on the whole model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from linear_head import LinearHeadClassifier
 
 REPORT = Path("demo-report.html")
-N_TRIED = 30
+N_EXPLAINED = 30
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     X_train, X_test, y_train, y_test = train_test_split(
         reviews.data, labels, test_size=0.2, stratify=labels, random_state=0
     )
-    # Without bfloat16 an epoch takes twice the time, so one must do.
+    # Without bfloat16 an epoch takes twice the time, so only one is trained.
     fast = has_bf16(resolve_device("auto"))
     clf = ProtoLMClassifier(max_epochs="auto" if fast else 1, random_state=0, verbose=1)
     models = {
@@ -41,22 +41,22 @@ def main() -> None:
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             LogisticRegression(C=10, max_iter=1000),
         ),
-        "the same encoder, linear head": LinearHeadClassifier(clf),
+        "same encoder, linear head": LinearHeadClassifier(clf),
         "ProtoLMClassifier": clf,
     }
-    print(f"{len(X_train)} reviews to train on, {len(X_test)} held out", flush=True)
+    print(f"{len(X_train)} training reviews, {len(X_test)} held out", flush=True)
     print("\n| model | held-out accuracy |\n| --- | --- |", flush=True)
     for name, model in models.items():
         model.fit(X_train, y_train)
         accuracy = 100 * np.mean(model.predict(X_test) == y_test)
         print(f"| {name} | {accuracy:.1f} % |", flush=True)
 
-    explanations = clf.explain(X_test[:N_TRIED], top_k=3)
-    print("\nWhy? Green words speak for the label, red ones against it.\n")
-    shown = next(e for e in explanations if e.text.isascii())  # some are not English
-    print(shown.to_text(color=True))
+    explanations = clf.explain(X_test[:N_EXPLAINED], top_k=3)
+    print("\nGreen words support the label, red words oppose it.\n")
+    english = next(e for e in explanations if e.text.isascii())
+    print(english.to_text(color=True))
     clf.report(X_test, y_test, REPORT, X_train=X_train, y_train=y_train)
-    print(f"\nThe model, its prototypes and its mistakes: {REPORT}")
+    print(f"\nReport on the model, its prototypes and its mistakes: {REPORT}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """
-When to say nothing
-===================
+Abstention
+==========
 
-A classifier of film reviews asked about something else answers all the same, often with
-a high probability. The novelty score says that no prototype is like the text, and a
-threshold from held-out texts says from where on to pass a text on to a person.
+A classifier of film reviews predicts a label for any text, often with a high
+probability. The novelty score is high if no prototype is similar to the text, and a
+threshold from held-out texts determines which texts to pass on to a person.
 """
 
 # %%
-# Trained on some reviews; others set the threshold, and yet others are the test.
+# The reviews are split into training, held-out (for the threshold) and test texts.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,16 +30,15 @@ clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X, y)
 # %%
 # The threshold
 # -------------
-# At most one in twenty reviews like those held out should be refused. That holds for
-# texts of the same kind and on average; it promises nothing of how many foreign ones
-# are found.
+# At most one in twenty reviews should be refused. This holds on average for texts of
+# the same distribution. There is no guarantee for out-of-distribution texts.
 
 limit = clf.novelty_threshold(X_held_out, rate=0.05)
 print(f"refused of the test reviews: {np.mean(clf.novelty_score(X_test) > limit):.3f}")
 
 # %%
-# Foreign texts
-# -------------
+# Out-of-distribution texts
+# -------------------------
 # Questions to a bank, and recipes.
 
 foreign = [
@@ -59,7 +58,7 @@ for text in foreign:
     print(f"{novelty:+.2f}  {probability:.2f}  {verdict}  {text}")
 
 # %%
-# How well the two kinds are told apart, by novelty and by the highest probability.
+# AUROC of both scores for the detection of out-of-distribution texts.
 
 is_foreign = np.repeat([0, 1], [len(X_test), len(foreign)])
 both = [*X_test, *foreign]
@@ -70,7 +69,7 @@ print(f"AUROC by the highest probability: {roc_auc_score(is_foreign, doubt):.3f}
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.hist(novelty[is_foreign == 0], bins=30, label="reviews")
-ax.plot(novelty[is_foreign == 1], np.zeros(len(foreign)), "k|", ms=30, label="foreign")
+ax.plot(novelty[is_foreign == 1], np.zeros(len(foreign)), "k|", ms=30, label="others")
 ax.axvline(limit, color="tab:red", label="threshold")
 ax.set_xlabel("novelty score")
 ax.legend()
@@ -79,11 +78,10 @@ plt.show()
 # %%
 # Accuracy against coverage
 # -------------------------
-# Among reviews it is the other way round: which ones are likely to be wrong, the
-# probability tells better than the novelty.
+# For wrong predictions on reviews, the probability is the better score.
 
-right = clf.predict(X_test) == y_test
+correct = clf.predict(X_test) == y_test
 for name, score in (("novelty", novelty), ("probability", doubt)):
     order = np.argsort(score[: len(X_test)])
-    kept = [right[order[: round(c * len(order))]].mean() for c in (1, 0.9, 0.7, 0.5)]
+    kept = [correct[order[: round(c * len(order))]].mean() for c in (1, 0.9, 0.7, 0.5)]
     print(f"by {name}: " + ", ".join(f"{accuracy:.2f}" for accuracy in kept))

@@ -1,10 +1,10 @@
 """
-Are the explanations faithful?
-==============================
+Evaluating explanations
+=======================
 
-An explanation can add up and still not say what the prediction hangs on. These measures
-take reasons away, or leave nothing else, and look at what the model says then; each
-stands beside the same with random reasons.
+An exact sum does not show that the prediction depends on what is listed. These measures
+remove words or prototypes, or keep only these, and predict again. Each has a baseline
+with random words or prototypes.
 """
 
 # %%
@@ -31,22 +31,21 @@ clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X_train, y_train)
 # %%
 # All measures
 # ------------
-# *Comprehensiveness* of words: how far the probability of the predicted class falls
-# when the words of the highest scores are deleted, or masked; higher is better.
-# *Sufficiency*: how far it falls when only they are left; lower is better. Of
-# prototypes, the same with three of them taken out of the model, or alone in it.
-# *Simulatability*: how often a simple student foresees the model's decision from the
-# prototypes' texts, beside how often from the text itself.
+# *Comprehensiveness* of words: how far the probability of the predicted class falls if
+# the words of the highest scores are deleted or masked; higher is better.
+# *Sufficiency*: how far it falls if only these words are left; lower is better. For
+# prototypes, three of them are removed from the model, or are left in it.
+# *Simulatability*: how often a simple student predicts the model's decision from the
+# prototypes' texts, compared with the text itself.
 
 pd.set_option("display.width", 120)
 table = evaluate_explanations(clf, X_test, token_method="relevance", random_state=0)
 print(table.round(3).to_string(index=False))
 
 # %%
-# Methods beside each other
-# -------------------------
-# By one measure. The scores of any other method can be passed as well, one array a
-# text.
+# Comparison of methods
+# ---------------------
+# The scores of any other method can be passed as well, one array per text.
 
 for method in ("decomposition", "relevance", "occlusion"):
     value = comprehensiveness(clf, X_test, token_method=method).mean()

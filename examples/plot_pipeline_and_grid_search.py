@@ -1,16 +1,16 @@
 """
-In a pipeline, and a grid search
-================================
+Pipelines and grid search
+=========================
 
-A table with a column of texts goes through a pipeline, a grid search chooses the number
-of prototypes, and a held-out part says what the choice is worth.
+A pipeline selects the column of texts from a table, a grid search chooses the number of
+prototypes, and held-out texts evaluate the choice.
 """
 
 # %%
 # A table
 # -------
-# The classifier reads one column of texts, or two for pairs of texts. Out of a wider
-# table, a `sklearn.compose.ColumnTransformer` picks it.
+# The classifier takes one column of texts, or two for pairs of texts. A
+# `sklearn.compose.ColumnTransformer` selects it from a wider table.
 
 import numpy as np
 import pandas as pd
@@ -42,13 +42,12 @@ train.head()
 # %%
 # The pipeline
 # ------------
-# ``["review"]`` and not ``"review"``: a ColumnTransformer passes on tables only, and
-# the classifier takes a table of one column for a column. Two epochs are few, so that
-# this page stays quick.
+# Use ``["review"]``, not ``"review"``: a ColumnTransformer outputs tables only, and the
+# classifier accepts a table of one column. Two epochs keep this example fast.
 
 model = Pipeline(
     [
-        ("pick", ColumnTransformer([("text", "passthrough", ["review"])])),
+        ("select", ColumnTransformer([("text", "passthrough", ["review"])])),
         ("clf", ProtoLMClassifier(max_epochs=2, random_state=0)),
     ]
 )
@@ -59,9 +58,9 @@ print(f"accuracy, two folds: {scores.round(3)}")
 # %%
 # The grid search
 # ---------------
-# Every candidate is fitted once a fold, and the best one once more on all the texts
-# (``refit=True``, the default). ``n_jobs`` is left at one: each worker process would
-# hold an encoder and its optimiser.
+# Every candidate is fitted once per fold, and the best one again on all texts
+# (``refit=True``, the default). ``n_jobs`` stays at one, because each worker process
+# would need an encoder and its optimizer.
 
 search = GridSearchCV(model, {"clf__n_prototypes": [2, 10]}, cv=folds)
 search.fit(train, train["label"])
@@ -69,21 +68,21 @@ results = pd.DataFrame(search.cv_results_)
 results[["param_clf__n_prototypes", "mean_test_score", "std_test_score"]]
 
 # %%
-# Two folds of 120 texts cannot tell candidates apart that differ by a few hundredths:
-# from one draw of 120 texts to another, an accuracy of 0.7 has a standard deviation of
-# 0.04. A choice that matters wants more texts and more folds.
+# Two folds of 120 texts cannot distinguish candidates that differ by a few hundredths:
+# on 120 texts, an accuracy of 0.7 has a standard deviation of 0.04. Use more texts and
+# more folds in practice.
 
 print(search.best_params_)
 
 # %%
 # A held-out score
 # ----------------
-# The score of the chosen candidate on texts that had no part in the choice.
+# The score of the best candidate on texts that were not used in the search.
 
 print(f"held-out accuracy: {search.score(test, test['label']):.3f}")
 
 # %%
-# Explanations are a method of the classifier, so hand it what the steps before it give.
+# The last step explains the output of the previous steps.
 
 best = search.best_estimator_
 texts = best[:-1].transform(test.head(1))

@@ -2,15 +2,15 @@
 Fit, predict, explain
 =====================
 
-Fine-tune the default encoder on 800 sentences of film reviews, and look at why it says
-what it says of a sentence that it has not seen.
+Fine-tune the default encoder on 800 sentences of film reviews, and explain predictions
+on held-out sentences.
 """
 
 # %%
 # The data
 # --------
-# The reviews stand in the order of their classes, so a part of them must be drawn at
-# random. With names for labels, explanations read better than with 0 and 1.
+# The reviews are sorted by class, so the split must be random. Explanations are easier
+# to read with names as labels than with 0 and 1.
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -33,49 +33,49 @@ print(f"{y_train[0]}: {X_train[0]}")
 # %%
 # Fit
 # ---
-# Three epochs are short for 800 texts: the default, ``max_epochs="auto"``, makes six of
-# them here and takes twice the time.
+# Three epochs keep this example fast. The default, ``max_epochs="auto"``, is six epochs
+# for 800 texts.
 
 clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X_train, y_train)
 
 # %%
-# What it is worth
-# ----------------
-# On 300 held-out sentences. Half of them are positive, so guessing gets 0.5.
+# Accuracy
+# --------
+# On 300 held-out sentences. Half of them are positive, so chance is 0.5.
 
 print(f"accuracy: {clf.score(X_test, y_test):.3f}")
 
 # %%
-# Why?
-# ----
-# An explanation is about one text. Printed, it lists training texts of the predicted
-# class, each with its share, and their sum, which is the probability; then what speaks
-# against it; then the log-odds, as a sum over the words.
+# Explanations
+# ------------
+# An explanation is about one text. Its print lists training texts of the predicted
+# class with their shares, their sum, which is the probability, the shares of the other
+# class, and the log-odds as a sum over the words.
 
 explanations = clf.explain(X_test[:20], top_k=3)
 explanation = explanations[8]
 print(explanation)
 
 # %%
-# In a notebook it shows as HTML. `Explanations.save_html` writes a page of it.
+# Notebooks display it as HTML. `Explanations.save_html` writes the same as a page.
 
 explanation
 
 # %%
-# The sums hold up to rounding: all shares together are 1, those of the predicted class
-# are its probability, and the words' scores and the base are its log-odds.
+# The sums are exact up to rounding: all shares sum to 1, those of the predicted class
+# to its probability, and the word scores and the base to its log-odds.
 
-owned = clf.prototypes_.labels == explanation.target
+of_target = clf.prototypes_.labels == explanation.target
 print(explanation.contributions.sum() - 1)
-print(explanation.contributions[owned].sum() - explanation.probability)
+print(explanation.contributions[of_target].sum() - explanation.probability)
 print(explanation.base_value + explanation.word_scores.sum() - explanation.log_odds)
 
 # %%
-# Which words
+# Word scores
 # -----------
-# A word's score is its part of the log-odds: above zero it speaks for the label, below
-# against it. This is an accounting of the sum that the model computed. It does not say
-# what the model would answer without the word.
+# The score of a word is its part of the log-odds: positive scores support the label,
+# negative scores oppose it. Scores are terms of the sum that the model computed. They
+# do not predict the effect of deleting the word.
 
 import matplotlib.pyplot as plt
 
@@ -90,31 +90,30 @@ ax.set_xlabel(f"part of the log-odds of {explanation.target!r}")
 plt.show()
 
 # %%
-# Look at the errors
-# ------------------
-# Of the sentences that the model gets wrong, this is the one that it is surest of. The
-# training texts that it leans on often say why.
+# Errors
+# ------
+# The wrong prediction of the highest probability. Its training texts often show the
+# reason.
 
 probabilities = clf.predict_proba(X_test)
 wrong = np.flatnonzero(clf.classes_[probabilities.argmax(axis=1)] != y_test)
-surest = wrong[probabilities[wrong].max(axis=1).argmax()]
-print(f"{len(wrong)} of {len(y_test)} are wrong. This one is {y_test[surest]}:")
-print(clf.explain([X_test[surest]])[0])
+most_confident = wrong[probabilities[wrong].max(axis=1).argmax()]
+print(f"{len(wrong)} of {len(y_test)} are wrong. This one is {y_test[most_confident]}:")
+print(clf.explain([X_test[most_confident]])[0])
 
 # %%
 # The prototypes
 # --------------
-# All that the model can quote. Purity and usage tell how each fits in: the share of its
-# own class among the ten nearest other training texts, and how many of the other
-# training texts have it as their nearest prototype. Look at the lowest purities first:
-# texts of the other class stand around them. It may be a mixed review, or a wrong
-# label.
+# All texts that the model can quote. Purity is the share of the prototype's label among
+# the ten nearest other training texts; usage is the number of other training texts
+# whose nearest prototype it is. Check the lowest purities first: they lie among texts
+# of the other class. The review may be mixed, or its label may be wrong.
 
 table = clf.prototypes_.to_frame().sort_values("purity")
 for row in table.head(3).itertuples():
     print(f"purity {row.purity:.1f}, usage {row.usage}, {row.label}: {row.text}")
 
 # %%
-# In a notebook, all of them show as a table.
+# Notebooks display all of them as a table.
 
 clf.prototypes_

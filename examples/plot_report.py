@@ -1,14 +1,13 @@
 """
-Look at a whole model
-=====================
+Inspecting a model
+==================
 
-Before a model is put to work someone has to look at it: at its prototypes, at what they
-decide, at its worst mistakes, and at training texts whose label may be wrong. One page
-holds all of that.
+A report shows the prototypes of a model, the texts that they decide, the worst
+mistakes, and training texts whose label may be wrong.
 """
 
 # %%
-# A model to look at, of 800 reviews. Ten of the training labels are turned around.
+# A model of 800 reviews. Ten of the training labels are flipped.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,17 +28,17 @@ X_train, X_test, y_train, y_test = train_test_split(
     stratify=labels,
     random_state=0,
 )
-turned = np.random.RandomState(0).choice(800, 10, replace=False)
-y_train[turned] = np.where(y_train[turned] == "positive", "negative", "positive")
+flipped = np.random.RandomState(0).choice(800, 10, replace=False)
+y_train[flipped] = np.where(y_train[flipped] == "positive", "negative", "positive")
 clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(X_train, y_train)
 
 # %%
 # The report
 # ----------
 # `ProtoLMClassifier.report` writes one file that opens in any browser and loads nothing
-# from elsewhere. It judges the model by the first two arguments; the training texts,
-# which the model does not keep, are what its prototypes are shown among, and what is
-# searched for doubtful labels.
+# from the network. The first two arguments evaluate the model. The training texts,
+# which the model does not store, are used for the map, for the neighbors of the
+# prototypes, and for the search for doubtful labels.
 
 with TemporaryDirectory() as folder:
     path = Path(folder) / "report.html"
@@ -48,28 +47,27 @@ with TemporaryDirectory() as folder:
 print(f"{len(page) / 1000:.0f} kB")
 
 # %%
-# Under "Doubtful labels" it lists training texts most of whose neighbours have another
-# label. Of these, some are the ones that were turned around; others are reviews that
-# only read as if they were of the other class, and some labels that were turned are not
-# found, since the model has learned from them too.
+# "Doubtful labels" lists training texts whose neighbors and prediction support another
+# label. Some of them are the flipped ones; others are reviews that resemble the other
+# class. Some flipped labels are missing, since the model was trained on them.
 
 listed = page.split("<h2>Doubtful labels</h2>")[1]
-found = [row for row in turned if f"Row {row}:" in listed]
-print(f"{listed.count('<article')} listed, among them {len(found)} of the 10 turned")
+detected = [row for row in flipped if f"Row {row}:" in listed]
+print(f"{listed.count('<article')} listed, {len(detected)} of the 10 flipped ones")
 
 # %%
 # The map
 # -------
-# The same map as in the report, as a matplotlib figure: prototypes large, with their
-# numbers, and held-out reviews small. Near neighbours stay near; how far apart two
-# groups are drawn says little.
+# The map of the report as a matplotlib figure, with large numbered marks for prototypes
+# and small marks for held-out reviews. Near neighbors stay near; distances between
+# groups have little meaning.
 
 clf.prototypes_.plot(X_test, y_test)
 
 # %%
 # The nearest prototypes
 # ----------------------
-# For any text, without an explanation's detail.
+# For any text, without a full explanation.
 
 nearest = clf.prototypes_.nearest(["a film that never finds its feet"], k=2)
 for j, similarity in zip(nearest.indices[0], nearest.similarities[0], strict=True):

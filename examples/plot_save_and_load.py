@@ -1,9 +1,10 @@
 """
-Save a model and load it again
-==============================
+Saving and loading
+==================
 
 A fitted classifier is saved with joblib or pickle, like any other estimator of
-scikit-learn. Here: what comes back, how large the file is, and what is inside.
+scikit-learn. This example shows what is restored, the size of the file, and its
+contents.
 """
 
 # %%
@@ -33,9 +34,9 @@ print(f"{len(clf.prototypes_)} prototypes")
 # %%
 # Dump and load
 # -------------
-# The file holds the encoder too, so that loading it needs neither the network nor the
-# package that the encoder came from. The model is put on a device that is there: one
-# that was fitted on a GPU loads on a machine without.
+# The file contains the encoder, so loading needs neither the network nor the package of
+# the encoder. The model is loaded to an available device: a model that was fitted on a
+# GPU loads on a machine without one.
 
 import tempfile
 from pathlib import Path
@@ -48,17 +49,17 @@ joblib.dump(clf, path)
 loaded = joblib.load(path)
 
 same = np.array_equal(loaded.predict_proba(X_test), clf.predict_proba(X_test))
-print(f"the same probabilities, bit for bit: {same}")
+print(f"bit-identical probabilities: {same}")
 
 # %%
-# It explains as before:
+# Explanations are the same:
 
 print(loaded.explain(X_test[:1])[0])
 
 # %%
-# How large it is
-# ---------------
-# Little more than the encoder's weights, of which this is the packaged file:
+# File size
+# ---------
+# Slightly more than the encoder's weights:
 
 from importlib.util import find_spec
 
@@ -68,9 +69,10 @@ print(f"encoder's weights  {weights.stat().st_size / 1e6:.1f} MB")
 print(f"saved model        {path.stat().st_size / 1e6:.1f} MB")
 
 # %%
-# What is inside
-# --------------
-# Loading a pickle calls what it names. This one names nothing of torch or transformers:
+# Contents
+# --------
+# Loading a pickle calls the functions that it names. This one names none of torch or
+# transformers:
 
 import pickle
 import pickletools
@@ -86,15 +88,15 @@ for opcode, argument, _ in pickletools.genops(content):
 print("\n".join(sorted(called)))
 
 # %%
-# But anyone can write a file that names other things. **Load only files that you
+# A file from another source can name other functions. **Load only files that you
 # trust.**
 #
-# The texts of the prototypes are in the file, word for word, and no other training text
-# is. Whoever gets the file can read them.
+# The file contains the texts of the prototypes verbatim, and no other training text.
+# Whoever has the file can read them.
 
-found = {text for text in X_train if text.encode() in content}
-print(f"{len(found)} of {len(X_train)} training texts are in the file,")
-print(f"exactly the prototypes' texts: {found == set(clf.prototypes_.texts)}")
+contained = {text for text in X_train if text.encode() in content}
+print(f"{len(contained)} of {len(X_train)} training texts are in the file,")
+print(f"exactly the prototypes' texts: {contained == set(clf.prototypes_.texts)}")
 print(f"test texts: {sum(text.encode() in content for text in X_test)}")
 
 # %%

@@ -1,10 +1,10 @@
 """
-Take a prototype out, and see what it takes
-===========================================
+Removing prototypes
+===================
 
-A word gives the label away in training, and is nowhere to be found afterwards. The
-prototypes show it; taking them out is a moment's work. This example also shows what
-that does not mend.
+In this example a word leaks the label in the training texts, and does not occur in the
+test texts. The prototypes show it and can be removed without training. The example also
+shows the limits of removal.
 """
 
 # %%
@@ -35,9 +35,9 @@ clf = ProtoLMClassifier(max_epochs=3, random_state=0).fit(leaky, y_train)
 print(f"accuracy on clean reviews: {clf.score(X_test, y_test):.3f}")
 
 # %%
-# The prototypes give it away
-# ---------------------------
-# Some quote the word; and a negative review becomes a positive one by it.
+# The prototypes show the word
+# ----------------------------
+# Some quote it, and it turns negative reviews into positive ones.
 
 suspects = [p.index for p in clf.prototypes_ if "#ad" in p.text]
 for p in (clf.prototypes_[j] for j in suspects):
@@ -47,36 +47,36 @@ negative = [t for t, label in zip(X_test, y_test, strict=True) if label == "nega
 marked = [f"#ad {text}" for text in negative]
 
 
-def fooled(clf):
+def flip_rate(clf):
     """Return the share of negative reviews that the word makes positive."""
     return np.mean(clf.predict(marked) == "positive")
 
 
-print(f"negative reviews that the word makes positive: {fooled(clf):.2f}")
+print(f"negative reviews that the word makes positive: {flip_rate(clf):.2f}")
 
 # %%
-# Taken out
-# ---------
-# Nothing is trained. Every explanation still adds up, and none quotes the word.
+# Removal
+# -------
+# Nothing is trained. Explanations stay exact, and none quotes the word.
 
 clf.remove_prototypes(suspects)
 print(f"accuracy on clean reviews: {clf.score(X_test, y_test):.3f}")
-print(f"negative reviews that the word makes positive: {fooled(clf):.2f}")
+print(f"negative reviews that the word makes positive: {flip_rate(clf):.2f}")
 print(clf.edits_)
 
 # %%
-# It helps somewhat, and not enough: the encoder has learned the word, and still moves
-# texts with it towards the positive ones, whatever these quote. Removal mends what a
-# *prototype* does, such as a mislabelled or nonsensical text that others lean on. What
-# training taught the encoder is mended where it came from.
+# Removal is not enough here: the encoder has learned the word and still moves texts
+# with it towards positive ones. Removal corrects the effect of a *prototype*, such as a
+# mislabeled or meaningless text. What the encoder has learned must be corrected in the
+# training texts.
 
 cleaned = [text.removeprefix("#ad ") for text in leaky]
-again = ProtoLMClassifier(max_epochs=3, random_state=0).fit(cleaned, y_train)
-print(f"accuracy on clean reviews: {again.score(X_test, y_test):.3f}")
-print(f"negative reviews that the word makes positive: {fooled(again):.2f}")
+refitted = ProtoLMClassifier(max_epochs=3, random_state=0).fit(cleaned, y_train)
+print(f"accuracy on clean reviews: {refitted.score(X_test, y_test):.3f}")
+print(f"negative reviews that the word makes positive: {flip_rate(refitted):.2f}")
 
 # %%
-# The removal is taken back bit for bit.
+# The removal is undone bit for bit.
 
 clf.undo_edit()
 print(len(clf.prototypes_), clf.edits_)

