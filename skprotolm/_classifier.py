@@ -1,86 +1,38 @@
-"""The classifier: parameters and scikit-learn's contract; no tensor arithmetic."""
+"""The classifier: its parameters, validation, predictions and report."""
 
 from __future__ import annotations
 
-import copy
-import math
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
-from sklearn.exceptions import NotFittedError
+from sklearn.base import ClassifierMixin
 
-from skprotolm import _editing
-from skprotolm._config import (
-    COUNT,
-    FRACTION,
-    PURITY,
-    USAGE,
-    check_parameters,
-    require,
-)
+from skprotolm._base import BaseProtoLM, with_callbacks
+from skprotolm._config import check_parameters
 from skprotolm._data.targets import (
     encode_targets,
     refuse_labels_in_texts,
     refuse_swapped,
     warn_single_text_classes,
 )
-from skprotolm._data.texts import Columns, Texts, as_texts
+from skprotolm._data.texts import Columns, as_texts
 from skprotolm._display.html import report_html
-from skprotolm._explaining.explain import explain
-from skprotolm._fitted import FittedModel, fitted_model
-from skprotolm._records.explanations import Explanations
-from skprotolm._records.prototypes import Prototypes
+from skprotolm._fitted import FittedModel
 from skprotolm._report.build import build_report
 from skprotolm._report.predictions import labeled_predictions
-from skprotolm._runtime import (
-    infer_seed,
-    isolated_torch,
-    resolve_device,
-    seeded,
-    warn,
-)
-from skprotolm._saving.pickling import pack, unpack
+from skprotolm._runtime import infer_seed, isolated_torch, resolve_device
 from skprotolm._tasks.classification import ClassificationTask
-from skprotolm._training.callbacks import SklearnCallbacks
-from skprotolm._training.fit import FitInputs, fit
-from skprotolm.exceptions import (
-    DuplicatePrototypesWarning,
-    FitInterruptedWarning,
-    UnpredictedClassWarning,
-)
+from skprotolm._training.fit import FitInputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn before 1.9 has no callbacks
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
-        return method
-
-
-class ProtoLMClassifier(
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    ClassifierMixin,
-    BaseEstimator,
-):
+class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     """Text classifier with exact explanations, fine-tuned from a transformer.
 
     Fine-tunes a sentence-transformers encoder with a prototype head (proto-lm, [1]_).
@@ -235,9 +187,6 @@ class ProtoLMClassifier(
 
     __module__ = "skprotolm"
 
-    # Fields of `FitConfig` that only tests and benchmarks set, in a subclass.
-    _ablation: ClassVar[dict[str, Any]] = {}
-
     def __init__(
         self,
         backbone: str
@@ -366,62 +315,8 @@ class ProtoLMClassifier(
         )
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        with seeded(inputs.seed, device):
-            result = fit(inputs, SklearnCallbacks(self, _attributes, data))
-        self.__dict__.update(
-            _attributes(result.model),
-            history_=result.history,
-            learning_rate_=result.config.learning_rate,
-            n_iter_=len(result.history),
-        )
-        if result.interrupted:
-            self._raise_interrupt(result.config.max_epochs)
-        self._warn_of_coincident(result.n_coincident)
-        self._warn_of_unpredicted(result.never_predicted)
+        self._fit(inputs, data)
         return self
-
-    def _raise_interrupt(self, n_epochs: int) -> NoReturn:
-        try:
-            warn(
-                f"Training was interrupted after {self.n_iter_} of {n_epochs} whole "
-                f"epochs; the state it had reached is kept and can be used.",
-                FitInterruptedWarning,
-            )
-        finally:  # where warnings are errors, too
-            raise KeyboardInterrupt
-
-    def _warn_of_coincident(self, count: int) -> None:
-        if count:
-            warn(
-                f"{count} of {len(self.prototypes_)} prototypes nearly coincide with "
-                f"another one of their class, which the model cannot tell apart; fewer "
-                f"prototypes, or more preservation, keep them apart.",
-                DuplicatePrototypesWarning,
-            )
-
-    def _warn_of_unpredicted(self, labels: list[Any]) -> None:
-        if labels:
-            named = ", ".join(map(repr, labels[:5])) + (
-                ", …" if len(labels) > 5 else ""
-            )
-            others = "training text that is not a prototype"
-            warn(
-                f"{len(labels)} of {len(self.classes_)} classes are never predicted "
-                f"for a {'held-out text' if self.early_stopping else others}: "
-                f"{named}. A class with few texts beside many of others is predicted "
-                f"more often with class_weight='balanced'; where classes are about "
-                f"equal, train for more epochs.",
-                UnpredictedClassWarning,
-            )
-
-    @property
-    def prototypes_(self) -> Prototypes:
-        """The prototypes, as a sequence of `Prototype`."""
-        if "_fitted" not in self.__dict__:
-            raise NotFittedError(
-                f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
-            )
-        return self._fitted.prototypes
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the label of each text.
@@ -500,80 +395,6 @@ class ProtoLMClassifier(
             return scores[:, 1] - scores[:, 0]
         return log_softmax(scores, axis=1)
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return the similarity of each text to each prototype.
-
-        The features of training texts leak their labels, since prototypes are training
-        texts: use other texts to fit a second model.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, M), float64
-            Cosines; 1/(distance + ε) under ``formulation="proto-lm"``.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As in `predict`.
-        """
-        model, texts = self._ready(X)
-        return model.layer_outputs(texts).similarities.numpy()
-
-    def explain(
-        self,
-        X: Any,
-        *,
-        target: Any = None,
-        top_k: int | None = None,
-        token_method: str = "auto",
-    ) -> Explanations:
-        """Explain the prediction of each text, exactly.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            As in `fit`.
-        target : label, or array-like of shape (n,), default=None
-            The class to explain, one for all texts or one per text; by default the
-            predicted one.
-        top_k : int, default=None
-            The number of prototypes that an explanation lists; by default all. The sum
-            of the other contributions is its ``remainder``.
-        token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
-                default="auto"
-            How tokens are scored. "decomposition" is the exact sum over tokens; it has
-            no extra cost and is available under "mixture" only. "relevance" continues
-            it to the embeddings of the words; it costs one extra backward pass and
-            predicts the effect of deleting a word better. "occlusion" deletes one word
-            at a time, with one pass per word. "auto" is "decomposition", and
-            "relevance" under "proto-lm".
-
-        Returns
-        -------
-        Explanations
-            One `Explanation` per text.
-
-        Raises
-        ------
-        ValueError
-            If a target is not in ``classes_``, `top_k` is not a positive int, or
-            `token_method` is not available for this formulation or architecture.
-        NotFittedError, ValueError, TypeError
-            As in `predict`.
-        """
-        model, texts = self._ready(X)
-        if top_k is not None:
-            require("top_k", top_k, COUNT)
-        index = None
-        if target is not None:
-            index = model.task.target_index(target, len(texts))
-        return explain(model, texts, index, top_k, token_method)
-
     @isolated_torch()
     def report(
         self,
@@ -639,310 +460,6 @@ class ProtoLMClassifier(
         page = report_html(build_report(model, evaluated, training))
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
-    def novelty_score(self, X: Any) -> np.ndarray:
-        """Return the novelty of each text: its dissimilarity to all prototypes.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,), float64
-            −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1] until prototypes are
-            edited; under ``formulation="proto-lm"`` the distance to the nearest
-            prototype. High if no prototype is similar to the text.
-
-        Raises
-        ------
-        NotFittedError, ValueError, TypeError
-            As in `predict`.
-        """
-        model, texts = self._ready(X)
-        return model.novelty(texts)
-
-    def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
-        """Return the novelty above which to abstain, from in-distribution texts.
-
-        A text with a higher `novelty_score` should be passed on to a person. Edits of
-        the prototypes change the scores: set the threshold again after an edit.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            In-distribution texts that the estimator was *not* trained on; its training
-            texts have a lower novelty than new ones.
-        rate : float, default=0.05
-            Highest probability of refusing another text of the same distribution. At
-            least 1/rate − 1 texts are required.
-
-        Returns
-        -------
-        float
-            The k-th smallest of the n novelty scores, k = ⌈(n + 1)(1 − rate)⌉. Another
-            text of the same distribution exceeds it with a probability of at most
-            `rate` (split conformal prediction [1]_).
-
-        Raises
-        ------
-        ValueError
-            If `rate` is not between 0 and 1, or X has too few texts for it.
-        NotFittedError, ValueError, TypeError
-            As in `predict`.
-
-        References
-        ----------
-        .. [1] Vovk, Gammerman and Shafer. "Algorithmic Learning in a Random World".
-           Springer, 2005.
-
-        Examples
-        --------
-        >>> limit = clf.novelty_threshold(X_held_out)  # doctest: +SKIP
-        >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
-        """
-        require("rate", rate, FRACTION)
-        return _conformal_threshold(self.novelty_score(X), float(rate))
-
-    def remove_prototypes(self, indices: Any) -> ProtoLMClassifier:
-        """Remove prototypes from the model.
-
-        The following prototypes move up: read the next indices from ``prototypes_``
-        again, or pass all indices in one call.
-
-        Under "mixture" the score z of the class changes by (κ/λ)·log(1 − share inside
-        the class) for each removed prototype. Other scores do not change.
-
-        Parameters
-        ----------
-        indices : int or sequence of int
-            Positions in ``prototypes_``.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified.
-
-        Raises
-        ------
-        IndexError, TypeError
-            If an index is out of range or not an int.
-        ValueError
-            If a class would have no prototype left. Nothing is changed then.
-        """
-        return self._edit(_editing.remove(self._fitted_model(), indices))
-
-    def relabel_prototypes(self, labels: dict[int, Any]) -> ProtoLMClassifier:
-        """Assign prototypes to other classes.
-
-        Under "mixture" a prototype keeps its prior; under "proto-lm" its output
-        weights of the two classes are swapped.
-
-        Parameters
-        ----------
-        labels : dict of int -> label
-            The new labels, by position in ``prototypes_``.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified.
-
-        Raises
-        ------
-        IndexError, TypeError
-            If an index is out of range or not an int.
-        ValueError
-            If a label is not in ``classes_``, or a class would have no prototype left.
-            Nothing is changed then.
-        """
-        return self._edit(_editing.relabel(self._fitted_model(), labels))
-
-    def add_prototypes(self, texts: Any, labels: Any) -> ProtoLMClassifier:
-        """Add texts as prototypes, after the existing ones.
-
-        A new prototype has the mean prior (under "proto-lm": the mean output weights)
-        of its class.
-
-        Parameters
-        ----------
-        texts : container of str, length n
-            As X in `fit`.
-        labels : array-like of shape (n,)
-            One label from ``classes_`` per text.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a text or label is invalid, or a text is already a prototype. Nothing is
-            changed then.
-        """
-        return self._edit(_editing.add(self._fitted_model(), texts, labels))
-
-    def prune_prototypes(
-        self, *, min_usage: int = 1, min_purity: float = 0.0
-    ) -> ProtoLMClassifier:
-        """Remove prototypes of low usage or purity.
-
-        ``usage`` and ``purity`` are computed in `fit`. Added prototypes have neither
-        and are not pruned. A class keeps at least its most used prototype.
-
-        Parameters
-        ----------
-        min_usage : int, default=1
-            Lowest usage that is kept: the number of other training texts whose nearest
-            prototype it is.
-        min_purity : float, default=0.0
-            Lowest purity that is kept.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified if any prototype is pruned.
-
-        Raises
-        ------
-        ValueError
-            If `min_usage` is not an int of at least 0, or `min_purity` is not in
-            [0, 1].
-        """
-        model = self._fitted_model()
-        require("min_usage", min_usage, USAGE)
-        require("min_purity", min_purity, PURITY)
-        return self._edit(_editing.prune(model, min_usage, min_purity))
-
-    def redact_prototypes(self, texts: dict[int, Any]) -> ProtoLMClassifier:
-        """Replace the quoted texts of prototypes permanently.
-
-        The vectors stay, so predictions and shares do not change. `alignment` with a
-        redacted prototype raises an error. The old texts are removed from the
-        estimator, from the undo history, and from files that are saved afterwards.
-
-        Parameters
-        ----------
-        texts : dict of int -> str (or (str, str))
-            The replacements, by position in ``prototypes_``.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified.
-
-        Raises
-        ------
-        IndexError, TypeError, ValueError
-            If an index is out of range, or a text is invalid.
-        """
-        return self._edit(_editing.redact(self._fitted_model(), texts))
-
-    def undo_edit(self) -> ProtoLMClassifier:
-        """Undo the last edit of the prototypes, bit for bit.
-
-        Redactions are skipped and cannot be undone.
-
-        Returns
-        -------
-        ProtoLMClassifier
-            The estimator itself, modified.
-
-        Raises
-        ------
-        ValueError
-            If there is nothing to undo.
-        """
-        return self._edit(_editing.undo_last(self._fitted_model()))
-
-    @property
-    def edits_(self) -> list[dict[str, Any]]:
-        """The edits since `fit`, in order.
-
-        Each has an ``action`` and, with one entry per prototype, ``indices`` (positions
-        at the time of the edit), ``train_indices`` and ``labels``; a relabeling also
-        has ``new_labels``.
-        """
-        if "_fitted" not in self.__dict__:
-            raise NotFittedError(
-                f"This {type(self).__name__} has no attribute 'edits_' before fit."
-            )
-        return [copy.deepcopy(edit) for edit in self._fitted.edits]
-
-    def _edit(self, model: FittedModel) -> ProtoLMClassifier:
-        self.__dict__.update(_attributes(model))
-        return self
-
-    def _fitted_model(self) -> FittedModel:
-        return fitted_model(self)
-
-    def _outputs(self, X: Any) -> np.ndarray:
-        model, texts = self._ready(X)
-        return model.outputs(texts)
-
-    def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
-        """Return the fitted model and the validated texts."""
-        model = self._fitted_model()
-        return model, model.texts_of(X)
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.prototypes_)
-
-    def __getstate__(self) -> dict[str, Any]:
-        attributes = dict(super().__getstate__())
-        if "_fitted" in attributes:
-            attributes["_fitted"] = pack(attributes["_fitted"])
-        return attributes
-
-    def __setstate__(self, attributes: dict[str, Any]) -> None:
-        if "_fitted" in attributes:
-            attributes = {**attributes, "_fitted": unpack(attributes["_fitted"])}
-        super().__setstate__(attributes)
-
-    def __copy__(self) -> ProtoLMClassifier:
-        # Not by the two above, which write and read the model; copies share it.
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ProtoLMClassifier:
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_fitted" in self.__dict__
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.one_d_array = True
-        tags.input_tags.string = True
-        return tags
-
-
-def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what one more score like these exceeds with a probability of `rate`.
-
-    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
-    exchangeable score with a probability of at most `rate` (split conformal
-    prediction; Vovk, Gammerman and Shafer 2005).
-    """
-    # A rank that is whole but for its last bits is that rank.
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
-    if rank > len(scores):
-        raise ValueError(
-            f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
-            f"got {len(scores)}; pass more of them, or a higher rate."
-        )
-    return float(np.sort(scores)[max(rank, 1) - 1])
-
-
-def _attributes(model: FittedModel) -> dict[str, Any]:
-    """Return the attributes with which an estimator can predict."""
-    task: Any = model.task
-    return {"_fitted": model, "classes_": task.classes}
+    def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
+        task: Any = model.task
+        return {**super()._fitted_attributes(model), "classes_": task.classes}

@@ -1,0 +1,335 @@
+"""What all estimators share: a fit's last steps, prototypes, edits, pickling."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import NotFittedError
+
+from skprotolm._config import COUNT, FRACTION, require
+from skprotolm._data.texts import Texts
+from skprotolm._editable import EditableMixin
+from skprotolm._explaining.explain import explain
+from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._records.explanations import Explanations
+from skprotolm._records.prototypes import Prototypes
+from skprotolm._runtime import seeded, warn
+from skprotolm._saving.pickling import pack, unpack
+from skprotolm._training.callbacks import SklearnCallbacks
+from skprotolm._training.fit import FitInputs, FitResult, fit
+from skprotolm.exceptions import (
+    DuplicatePrototypesWarning,
+    FitInterruptedWarning,
+    UnpredictedClassWarning,
+)
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn before 1.9 has no callbacks
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
+_Self = TypeVar("_Self", bound="BaseProtoLM")
+
+
+class BaseProtoLM(
+    EditableMixin,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Base of the estimators, which define their parameters, `fit` and `predict`."""
+
+    # Fields of `FitConfig` that only tests and benchmarks set, in a subclass.
+    _ablation: ClassVar[dict[str, Any]] = {}
+
+    def _fit(self, inputs: FitInputs, data: dict[str, Any]) -> None:
+        """Fit a model, adopt it in one statement, and then warn.
+
+        Parameters
+        ----------
+        inputs : FitInputs
+        data : dict
+            ``X``, ``y`` and ``metadata``, which scikit-learn's callbacks are handed.
+        """
+        callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
+        with seeded(inputs.seed, inputs.device):
+            result = fit(inputs, callbacks)
+        self.__dict__.update(
+            self._fitted_attributes(result.model),
+            history_=result.history,
+            learning_rate_=result.config.learning_rate,
+            n_iter_=len(result.history),
+        )
+        if result.interrupted:
+            _raise_interrupt(result)
+        _warn_of_coincident(result)
+        _warn_of_never_predicted(result)
+
+    @property
+    def prototypes_(self) -> Prototypes:
+        """The prototypes, as a sequence of `Prototype`."""
+        if "_fitted" not in self.__dict__:
+            raise NotFittedError(
+                f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
+            )
+        return self._fitted.prototypes
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the similarity of each text to each prototype.
+
+        The features of training texts leak their labels, since prototypes are training
+        texts: use other texts to fit a second model.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, M), float64
+            Cosines; 1/(distance + ε) under ``formulation="proto-lm"``.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+        """
+        model, texts = self._ready(X)
+        return model.layer_outputs(texts).similarities.numpy()
+
+    def explain(
+        self,
+        X: Any,
+        *,
+        target: Any = None,
+        top_k: int | None = None,
+        token_method: str = "auto",
+    ) -> Explanations:
+        """Explain the prediction of each text, exactly.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+        target : label, or array-like of shape (n,), default=None
+            The class to explain, one for all texts or one per text; by default the
+            predicted one.
+        top_k : int, default=None
+            The number of prototypes that an explanation lists; by default all. The sum
+            of the other contributions is its ``remainder``.
+        token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
+                default="auto"
+            How tokens are scored. "decomposition" is the exact sum over tokens; it has
+            no extra cost and is available under "mixture" only. "relevance" continues
+            it to the embeddings of the words; it costs one extra backward pass and
+            predicts the effect of deleting a word better. "occlusion" deletes one word
+            at a time, with one pass per word. "auto" is "decomposition", and
+            "relevance" under "proto-lm".
+
+        Returns
+        -------
+        Explanations
+            One `Explanation` per text.
+
+        Raises
+        ------
+        ValueError
+            If a target is not in ``classes_``, `top_k` is not a positive int, or
+            `token_method` is not available for this formulation or architecture.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+        """
+        model, texts = self._ready(X)
+        if top_k is not None:
+            require("top_k", top_k, COUNT)
+        index = None
+        if target is not None:
+            index = model.task.target_index(target, len(texts))
+        return explain(model, texts, index, top_k, token_method)
+
+    def novelty_score(self, X: Any) -> np.ndarray:
+        """Return the novelty of each text: its dissimilarity to all prototypes.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos)), in [−1, 1] until prototypes are
+            edited; under ``formulation="proto-lm"`` the distance to the nearest
+            prototype. High if no prototype is similar to the text.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+        """
+        model, texts = self._ready(X)
+        return model.novelty(texts)
+
+    def novelty_threshold(self, X: Any, *, rate: float = 0.05) -> float:
+        """Return the novelty above which to abstain, from in-distribution texts.
+
+        A text with a higher `novelty_score` should be passed on to a person. Edits of
+        the prototypes change the scores: set the threshold again after an edit.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            In-distribution texts that the estimator was *not* trained on; its training
+            texts have a lower novelty than new ones.
+        rate : float, default=0.05
+            Highest probability of refusing another text of the same distribution. At
+            least 1/rate − 1 texts are required.
+
+        Returns
+        -------
+        float
+            The k-th smallest of the n novelty scores, k = ⌈(n + 1)(1 − rate)⌉. Another
+            text of the same distribution exceeds it with a probability of at most
+            `rate` (split conformal prediction [1]_).
+
+        Raises
+        ------
+        ValueError
+            If `rate` is not between 0 and 1, or X has too few texts for it.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+
+        References
+        ----------
+        .. [1] Vovk, Gammerman and Shafer. "Algorithmic Learning in a Random World".
+           Springer, 2005.
+
+        Examples
+        --------
+        >>> limit = clf.novelty_threshold(X_held_out)  # doctest: +SKIP
+        >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
+        """
+        require("rate", rate, FRACTION)
+        return _conformal_threshold(self.novelty_score(X), float(rate))
+
+    def _fitted_model(self) -> FittedModel:
+        return fitted_model(self)
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        model, texts = self._ready(X)
+        return model.outputs(texts)
+
+    def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
+        """Return the fitted model and the validated texts."""
+        model = self._fitted_model()
+        return model, model.texts_of(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.prototypes_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        attributes = dict(super().__getstate__())
+        if "_fitted" in attributes:
+            attributes["_fitted"] = pack(attributes["_fitted"])
+        return attributes
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        if "_fitted" in attributes:
+            attributes = {**attributes, "_fitted": unpack(attributes["_fitted"])}
+        super().__setstate__(attributes)
+
+    def __copy__(self: _Self) -> _Self:
+        # Not by the two above, which write and read the model; copies share it.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_fitted" in self.__dict__
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+
+def _raise_interrupt(result: FitResult) -> NoReturn:
+    try:
+        warn(
+            f"Training was interrupted after {len(result.history)} of "
+            f"{result.config.max_epochs} whole epochs; the state it had reached is "
+            f"kept and can be used.",
+            FitInterruptedWarning,
+        )
+    finally:  # where warnings are errors, too
+        raise KeyboardInterrupt
+
+
+def _warn_of_coincident(result: FitResult) -> None:
+    if result.n_coincident:
+        warn(
+            f"{result.n_coincident} of {len(result.model.quotes.texts)} prototypes "
+            f"nearly coincide with another one of their class, so that the model "
+            f"cannot tell them apart; use fewer prototypes, or more preservation.",
+            DuplicatePrototypesWarning,
+        )
+
+
+def _warn_of_never_predicted(result: FitResult) -> None:
+    labels = result.never_predicted
+    if not labels:
+        return
+    names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
+    texts = "training text that is not a prototype"
+    if result.config.early_stopping:
+        texts = "held-out text"
+    warn(
+        f"{len(labels)} of {len(result.model.task.strata)} classes are never predicted "
+        f"for a {texts}: {names}. A class with few texts beside many of others is "
+        f"predicted more often with class_weight='balanced'; where classes are about "
+        f"equal, train for more epochs.",
+        UnpredictedClassWarning,
+    )
+
+
+def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
+    """Return what one more score like these exceeds with a probability of `rate`.
+
+    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
+    exchangeable score with a probability of at most `rate` (split conformal
+    prediction; Vovk, Gammerman and Shafer 2005).
+    """
+    # A rank that is whole but for its last bits is that rank.
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    if rank > len(scores):
+        raise ValueError(
+            f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
+            f"got {len(scores)}; pass more of them, or a higher rate."
+        )
+    return float(np.sort(scores)[max(rank, 1) - 1])
