@@ -297,16 +297,15 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         config = replace(check_parameters(self), **self._ablation)
         refuse_swapped(X, y)
         texts = as_texts(X)
-        labels = encode_targets(
+        classes, targets = encode_targets(
             y, len(texts), sample_weight, config.class_weight, type(self).__name__
         )
-        refuse_labels_in_texts(X, texts, labels)
-        warn_single_text_classes(labels)
-        task, targets = ClassificationTask.from_labels(labels)
+        refuse_labels_in_texts(X, texts, classes, targets)
+        warn_single_text_classes(classes, targets)
         device = resolve_device(config.device)
         inputs = FitInputs(
             config=config,
-            task=task,
+            task=ClassificationTask(classes),
             targets=targets,
             texts=texts,
             columns=Columns.of(X, texts),

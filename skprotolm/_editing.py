@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skprotolm._fitted import FittedModel, Undo
+from skprotolm._fitted import FittedModel
 from skprotolm._network.network import text_vectors
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
@@ -82,7 +82,7 @@ def add(model: FittedModel, texts: Any, labels: Any) -> FittedModel:
         "train_indices": [None] * len(added),
         "labels": model.task.labels(values).tolist(),
     }
-    all_quotes = [model.quotes, *(undo.quotes for undo in model.undo)]
+    all_quotes = [model.quotes, *(quotes for _, quotes in model.undo)]
     first_id = 1 + max(int(quotes.ids.max()) for quotes in all_quotes)
     return _edited(model, layer, model.quotes.added(added, first_id), edit)
 
@@ -93,7 +93,7 @@ def redact(model: FittedModel, texts: Any) -> FittedModel:
     rows = _positions(model, list(texts))
     shown = model.texts_of(list(texts.values()), name="texts")
     new = dict(zip(rows.tolist(), shown, strict=True))
-    undo = tuple(u._replace(quotes=_redacted(u.quotes, model, new)) for u in model.undo)
+    undo = tuple((layer, _redacted(quotes, model, new)) for layer, quotes in model.undo)
     return replace(
         model,
         quotes=model.quotes.with_redactions(new),
@@ -106,11 +106,10 @@ def undo_last(model: FittedModel) -> FittedModel:
     """Undo the last edit that is not a redaction."""
     if not model.undo:
         raise ValueError("There is no edit to undo; redactions cannot be undone.")
-    last = model.undo[-1]
-    edits = tuple(edit for edit in model.edits if edit is not last.edit)
-    return model.with_prototypes(
-        last.layer, last.quotes, edits=edits, undo=model.undo[:-1]
-    )
+    *undo, (layer, quotes) = model.undo
+    undone = max(i for i, e in enumerate(model.edits) if e["action"] != "redact")
+    edits = (*model.edits[:undone], *model.edits[undone + 1 :])
+    return model.with_prototypes(layer, quotes, edits=edits, undo=tuple(undo))
 
 
 def _positions(model: FittedModel, indices: Any) -> np.ndarray:
@@ -165,10 +164,8 @@ def _without(
 def _edited(
     model: FittedModel, layer: PrototypeLayer, quotes: Quotes, edit: dict[str, Any]
 ) -> FittedModel:
-    undo = Undo(model.network.layer, model.quotes, edit)
-    return model.with_prototypes(
-        layer, quotes, edits=(*model.edits, edit), undo=(*model.undo, undo)
-    )
+    undo = (*model.undo, (model.network.layer, model.quotes))
+    return model.with_prototypes(layer, quotes, edits=(*model.edits, edit), undo=undo)
 
 
 def _edit(action: str, model: FittedModel, rows: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +24,6 @@ from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
 
 
-class Undo(NamedTuple):
-    """The prototypes as they were before an edit."""
-
-    layer: PrototypeLayer
-    quotes: Quotes
-    edit: dict[str, Any]  # the one that changed them
-
-
 @dataclass(frozen=True, eq=False)
 class FittedModel:
     """A trained network with all that predictions and explanations need.
@@ -47,7 +39,8 @@ class FittedModel:
     bf16: bool  # whether predictions run in bfloat16
     device: str  # as the user wrote it: "auto" is resolved again where it is loaded
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
-    undo: tuple[Undo, ...] = ()  # the last edit is the last
+    # Layer and quotes before each edit that can be undone, in the order of `edits`.
+    undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()
 
     @cached_property
     def layer(self) -> PrototypeLayer:

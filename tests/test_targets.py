@@ -3,6 +3,7 @@
 import enum
 from functools import partial
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,16 @@ from skprotolm.exceptions import SingleTextClassesWarning
 
 def encode(y, n_texts=None, *, sample_weight=None, class_weight=None):
     n_texts = len(y) if n_texts is None else n_texts
-    return encode_targets(y, n_texts, sample_weight, class_weight, "TheClassifier")
+    classes, targets = encode_targets(
+        y, n_texts, sample_weight, class_weight, "TheClassifier"
+    )
+    assert targets.strata is targets.values
+    return SimpleNamespace(
+        classes=classes,
+        codes=targets.values,
+        weights=targets.weights,
+        rows=targets.rows,
+    )
 
 
 WORDS = ["b", "a", "c", "b"]

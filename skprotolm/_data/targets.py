@@ -45,21 +45,24 @@ _MASKS = {  # of pandas, Polars, PyArrow and NumPy masked arrays, by a method
 }
 
 
-class EncodedLabels(NamedTuple):
-    """The labels and weights of the texts with positive weight."""
+class Targets(NamedTuple):
+    """y and its weights, encoded; rows of weight 0 are left out."""
 
-    classes: np.ndarray  # (C,), sorted labels
-    codes: np.ndarray  # (n,) int64, class indices
+    values: np.ndarray  # (n, ...), for a prototype the value of its text
+    # (n,) int: groups of texts that have their own prototypes and of which splits keep
+    # the same fraction.
+    strata: np.ndarray
     weights: np.ndarray  # (n,) float64, with mean 1
     rows: np.ndarray  # (n,) int64, rows of X
 
 
 def encode_targets(
     y: Any, n_texts: int, sample_weight: Any, class_weight: Any, name: str
-) -> EncodedLabels:
-    """Validate y and the weights, and encode the labels as class indices.
+) -> tuple[np.ndarray, Targets]:
+    """Validate y and the weights, and encode the labels.
 
-    `name` is the name of the estimator in error messages.
+    `name` is the name of the estimator in error messages. Returns the sorted labels
+    (C,), and targets whose values and strata are class indices.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -74,7 +77,8 @@ def encode_targets(
             f"Classifier can't train when only one class is present."
         )
     weights = weights[rows] / weights[rows].mean()
-    return EncodedLabels(classes, codes.astype(np.int64), weights, rows)
+    codes = codes.astype(np.int64)
+    return classes, Targets(codes, codes, weights, rows)
 
 
 def refuse_swapped(X: Any, y: Any) -> None:
@@ -107,15 +111,17 @@ def refuse_swapped(X: Any, y: Any) -> None:
         )
 
 
-def refuse_labels_in_texts(X: Any, texts: Texts, targets: EncodedLabels) -> None:
+def refuse_labels_in_texts(
+    X: Any, texts: Texts, classes: np.ndarray, targets: Targets
+) -> None:
     """Raise an error if one text of each pair is the label."""
     if isinstance(texts[0], str):
         return
-    labels = [str(label) for label in targets.classes.tolist()]
+    labels = [str(label) for label in classes.tolist()]
     pairs: Any = [texts[row] for row in targets.rows.tolist()]
     for number in (0, 1):
         values = [pair[number] for pair in pairs]
-        matches = set(zip(values, targets.codes.tolist(), strict=True))
+        matches = set(zip(values, targets.values.tolist(), strict=True))
         one_to_one = len(matches) == len(set(values)) == len(labels)
         # If the other column has as few values, the texts themselves repeat.
         has_more_texts = len({pair[1 - number] for pair in pairs}) > len(matches)
@@ -129,9 +135,9 @@ def refuse_labels_in_texts(X: Any, texts: Texts, targets: EncodedLabels) -> None
             )
 
 
-def warn_single_text_classes(targets: EncodedLabels) -> None:
+def warn_single_text_classes(classes: np.ndarray, targets: Targets) -> None:
     """Warn if every class has one text only, as if y held identifiers."""
-    n_classes = len(targets.classes)
+    n_classes = len(classes)
     if n_classes < _MIN_IDENTIFIERS or n_classes < len(targets.rows):
         return
     warn(

@@ -147,13 +147,9 @@ def _check_columns(columns: Columns, fitted: Columns, name: str) -> None:
         )
 
 
-class _Fault(NamedTuple):
-    """A row that is not a text or a pair of texts."""
-
-    row: int
-    column: int | None  # of the invalid text in a pair
-    value: Any  # the row, or the invalid text
-    kind: str  # a key of _REASONS
+# A row that is not a text or a pair of texts: its number, the column of the invalid
+# text in a pair, the row or the invalid text, and a key of _REASONS.
+_Fault = tuple[int, int | None, Any, str]
 
 
 _REASONS = {
@@ -174,14 +170,14 @@ def _find_fault(number: int, row: Any, paired: bool) -> _Fault:
         kind = "missing"
     elif isinstance(value, str) and not is_encodable(value):
         kind = "encoding"
-    return _Fault(number, column, value, kind)
+    return number, column, value, kind
 
 
 def _refuse_rows(X: Any, name: str, rows: list[Any], invalid: list[int]) -> NoReturn:
     """Raise an error for the first invalid row and all rows with the same fault."""
     paired = isinstance(rows[0], tuple)
     faults = [_find_fault(number, rows[number], paired) for number in invalid]
-    faults = [fault for fault in faults if fault.kind == faults[0].kind]
+    faults = [fault for fault in faults if fault[-1] == faults[0][-1]]
     row, number, value, kind = faults[0]
     position = f"Row {row} of {name}" + (
         "" if number is None else f", column {number},"
@@ -189,7 +185,7 @@ def _refuse_rows(X: Any, name: str, rows: list[Any], invalid: list[int]) -> NoRe
     error = TypeError if kind == "type" else ValueError
     raise error(
         f"{position} is {value if kind == 'missing' else shown(value)}{_REASONS[kind]}"
-        f"{first_of([fault.row for fault in faults])}; "
+        f"{first_of([fault[0] for fault in faults])}; "
         f"{_fault_hint(X, name, rows, faults)}."
     )
 
@@ -213,7 +209,7 @@ def _fault_hint(X: Any, name: str, rows: list[Any], faults: list[_Fault]) -> str
         source = column(X, name, 0) if is_2d else name
     if kind == "length" and not source:
         return f"row 0 is {shown(rows[0])}"
-    return row_hint([fault.value for fault in faults], source)
+    return row_hint([value for _, _, value, _ in faults], source)
 
 
 def first_of(rows: list[int]) -> str:

@@ -26,7 +26,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -146,13 +146,30 @@ def linearized_encoder(encoder: TextEncoder) -> LinearizedEncoder:
         return _LINEARIZED[encoder]
 
 
-class LinearizedBatch(NamedTuple):
-    """The output of a linearized encoder for one batch."""
+class LinearizedBatch:
+    """The output of a linearized encoder for one batch.
 
-    h: Tensor  # (B, T, H), with its graph
-    embeddings: Tensor  # (B, T, E)
-    log_presence: Tensor  # (B, T), logarithms of the presence weights
-    content_mask: Tensor  # (B, T)
+    Parameters
+    ----------
+    h : Tensor of shape (B, T, H)
+        Token vectors, with their graph.
+    embeddings : Tensor of shape (B, T, E)
+    log_presence : Tensor of shape (B, T)
+        Logarithms of the presence weights.
+    content_mask : Tensor of shape (B, T)
+    """
+
+    def __init__(
+        self,
+        h: Tensor,
+        embeddings: Tensor,
+        log_presence: Tensor,
+        content_mask: Tensor,
+    ):
+        self.h = h
+        self.embeddings = embeddings
+        self.log_presence = log_presence
+        self.content_mask = content_mask
 
     def attention_weights(self, attention: TokenAttention) -> Tensor:
         """Return the weights (B, T) of content tokens, from constant logits."""

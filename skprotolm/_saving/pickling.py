@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from skprotolm._data.texts import Columns, Texts
-from skprotolm._fitted import FittedModel, Undo
+from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.loading import load_folder, save_folder
 from skprotolm._network.network import Network, evaluating
@@ -63,8 +63,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "device": model.device,
         "edits": model.edits,
         "undo": [
-            (_pack_layer(undo.layer), _pack_quotes(undo.quotes), undo.edit)
-            for undo in model.undo
+            (_pack_layer(layer), _pack_quotes(quotes)) for layer, quotes in model.undo
         ],
     }
 
@@ -102,8 +101,8 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         device=payload["device"],
         edits=payload["edits"],
         undo=tuple(
-            Undo(_layer(layer).to(device), Quotes(**quotes), edit)
-            for layer, quotes, edit in payload["undo"]
+            (_layer(layer).to(device), Quotes(**quotes))
+            for layer, quotes in payload["undo"]
         ),
     )
 

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Targets:
-    """y and its weights, encoded; rows of weight 0 are left out."""
-
-    values: np.ndarray  # (n, ...): what the prototype of a text would stand for
-    # (n,) int: groups of texts that have their own prototypes and of which splits keep
-    # the same share.
-    strata: np.ndarray
-    weights: np.ndarray  # (n,) float64, of mean 1
-    rows: np.ndarray  # (n,) int64, rows of X
 
 
 class Task(ABC):

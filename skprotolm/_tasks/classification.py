@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from skprotolm._data.targets import EncodedLabels, class_codes, one_code_each
-from skprotolm._tasks.base import Targets, Task
+from skprotolm._data.targets import class_codes, one_code_each
+from skprotolm._tasks.base import Task
 
 
 class ClassificationTask(Task):
@@ -23,12 +23,6 @@ class ClassificationTask(Task):
     def __init__(self, classes: np.ndarray):
         self.classes = classes
         classes.setflags(write=False)  # copies of the estimator share it
-
-    @classmethod
-    def from_labels(cls, labels: EncodedLabels) -> tuple[ClassificationTask, Targets]:
-        """Return the task of validated labels, and their targets."""
-        codes = labels.codes
-        return cls(labels.classes), Targets(codes, codes, labels.weights, labels.rows)
 
     @property
     def n_outputs(self) -> int:

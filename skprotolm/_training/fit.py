@@ -17,6 +17,7 @@ from skprotolm._config import (
     resolve_precision,
     spread_prototypes,
 )
+from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.adapters import merge_adapters
@@ -34,7 +35,7 @@ from skprotolm._runtime import (
     preserved_rng_state,
     warn,
 )
-from skprotolm._tasks.base import Targets, Task
+from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS

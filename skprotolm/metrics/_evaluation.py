@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -104,32 +104,42 @@ def evaluate_explanations(
     measures = [
         *_faithfulness(model, explanations, k, random_state),
         _simulatability(explanations, k, random_state),
-        _Measure("reading_gain", _reading_gains(clf, explanations), 0.0),
-        _Measure(
+        _measure("reading_gain", _reading_gains(clf, explanations), 0.0),
+        _measure(
             "explanation_compactness", compactness(explanations, 0.9), protocol="90 %"
         ),
-        _Measure("prototype_uniqueness", uniqueness(model)),
-        _Measure("prototype_diversity", prototype_diversity(clf)),
-        _Measure(
+        _measure("prototype_uniqueness", uniqueness(model)),
+        _measure("prototype_diversity", prototype_diversity(clf)),
+        _measure(
             "prototype_purity", prototype_purity(clf, None if y is None else X, y)
         ),
     ]
-    return as_frame([_row(m, n_resamples, random_state) for m in measures])
+    return as_frame([_with_interval(m, n_resamples, random_state) for m in measures])
 
 
-class _Measure(NamedTuple):
-    """The values of a measure, and its baseline's; NaN where they are not defined."""
-
-    name: str
-    values: Any
-    baseline: Any = math.nan
-    protocol: str = ""
-    removal: str = ""
+def _measure(
+    name: str,
+    values: Any,
+    baseline: Any = math.nan,
+    protocol: str = "",
+    removal: str = "",
+) -> dict[str, Any]:
+    """Return a row without its interval; values are NaN where they are not defined."""
+    values = _defined(values)
+    return {
+        "measure": name,
+        "better": "lower" if name in _LOWER_IS_BETTER else "higher",
+        "protocol": protocol,
+        "removal": removal,
+        "value": _mean(values),
+        "baseline": _mean(_defined(baseline)),
+        "values": values,
+    }
 
 
 def _faithfulness(
     model: FittedModel, explanations: Explanations, k: int, random_state: Any
-) -> Iterator[_Measure]:
+) -> Iterator[dict[str, Any]]:
     """Yield comprehensiveness and sufficiency of words and of prototypes."""
     rankings = (
         explained_scores(explanations),
@@ -144,25 +154,27 @@ def _faithfulness(
                     )
                     for scores in rankings
                 )
-                yield _Measure(name, drops, baseline, protocol, removal)
+                yield _measure(name, drops, baseline, protocol, removal)
         drops, baseline = (
             prototype_drops(model, explanations, k, ranking, random_state, keep=keep)
             for ranking in ("share", "random")
         )
         protocol = f"{k} prototypes"
-        yield _Measure(f"prototype_{name}", drops, baseline, protocol, "remove")
+        yield _measure(f"prototype_{name}", drops, baseline, protocol, "remove")
 
 
-def _simulatability(explanations: Explanations, k: int, random_state: Any) -> _Measure:
+def _simulatability(
+    explanations: Explanations, k: int, random_state: Any
+) -> dict[str, Any]:
     """Measure simulatability; NaN with a warning if there are too few texts."""
     protocol = f"{k} prototypes"
     try:
         check_decisions(explanations, _N_SPLITS)
     except ValueError as error:
         warnings.warn(f"Simulatability is NaN. {error}", UserWarning, stacklevel=3)
-        return _Measure("simulatability", math.nan, protocol=protocol)
+        return _measure("simulatability", math.nan, protocol=protocol)
     student = simulate(explanations, k, _N_SPLITS, random_state)
-    return _Measure(
+    return _measure(
         "simulatability", student.from_prototypes, student.from_text, protocol
     )
 
@@ -176,19 +188,17 @@ def _reading_gains(clf: Any, explanations: Explanations) -> Any:
         return math.nan
 
 
-def _row(measure: _Measure, n_resamples: int, random_state: Any) -> dict[str, Any]:
-    """Return a measure's row of the data frame."""
-    values = _defined(measure.values)
-    low, high = _interval(values, n_resamples, random_state)
+def _with_interval(
+    measure: dict[str, Any], n_resamples: int, random_state: Any
+) -> dict[str, Any]:
+    """Return the row of the data frame."""
+    row = {name: measure[name] for name in ("measure", "better", "protocol", "removal")}
+    interval = {"low": low, "high": high}
     return {
-        "measure": measure.name,
-        "better": "lower" if measure.name in _LOWER_IS_BETTER else "higher",
-        "protocol": measure.protocol,
-        "removal": measure.removal,
-        "value": _mean(values),
-        "low": low,
-        "high": high,
-        "baseline": _mean(_defined(measure.baseline)),
+        **row,
+        "value": measure["value"],
+        **interval,
+        "baseline": measure["baseline"],
     }
 
 
