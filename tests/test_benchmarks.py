@@ -1,9 +1,12 @@
-"""Benchmarks reach into the package, so they break when it changes: they still run."""
+"""Benchmarks use public names only, and each of their models runs."""
 
 from __future__ import annotations
 
+import ast
 import importlib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,53 +16,194 @@ FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module
 
 
-def test_one_training_gives_texts_and_learned_vectors(load, make_classifier, texts):
-    """The arguments of what it replaces had changed, and no run of it ended."""
+@pytest.fixture
+def task(load, texts) -> Any:
     X, y = texts
-    clf, learned = make_classifier(), make_classifier(projection=False)
-    with load("accuracy").learned_too(learned):
-        clf.fit(X, y)
-    for found in (clf, learned):
-        alone = make_classifier(projection=found.projection).fit(X, y)
-        np.testing.assert_array_equal(found.predict_proba(X), alone.predict_proba(X))
+    return load("tasks").Task(X, y, X, y)
 
 
-def test_every_variant_of_the_ablation_fits(load, make_classifier, texts, monkeypatch):
-    """A name that a variant replaces may be gone."""
+@pytest.fixture
+def tiny(tiny_folder) -> dict[str, Any]:
+    return {"backbone": str(tiny_folder), "max_epochs": 1, "batch_size": 8}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)
+def test_benchmarks_use_public_names_only(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [
+        name
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in [getattr(node, "module", ""), *(a.name for a in node.names)]
+    ]
+    names += [
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value) != "self"
+        and node.attr != "_replace"  # of named tuples
+        and not node.attr.startswith("__")
+    ]
+    assert [name for name in names if "._" in f".{name}" and "__" not in name] == []
+    assert "skprotolm._" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(24, 24), (48, 8)])
+def test_rules_of_auto_are_those_of_the_classifier(
+    load, make_classifier, texts, n, batch_size
+):
+    auto = dict.fromkeys(("max_epochs", "learning_rate", "label_smoothing"), "auto")
+    clf = make_classifier(**auto, batch_size=batch_size)
+    resolved = load("linear_head").resolve(clf, n, hidden_size=16)
+    X, y = texts[0][:n], texts[1][:n]
+    clf.fit(X, y)
+    assert resolved.max_epochs == clf.n_iter_
+    assert resolved.learning_rate == clf.learning_rate_
+    explicit = make_classifier(**resolved._asdict(), batch_size=batch_size).fit(X, y)
+    np.testing.assert_array_equal(explicit.predict_proba(X), clf.predict_proba(X))
+
+
+def test_explicit_values_take_precedence_over_the_rules(load, make_classifier):
+    clf = make_classifier(max_epochs=7, learning_rate=0.5, label_smoothing=0.25)
+    assert load("linear_head").resolve(clf, 1000, hidden_size=768) == (7, 0.5, 0.25)
+
+
+def test_a_linear_head_learns_and_can_be_repeated(load, make_classifier, texts):
     X, y = texts
-    ablation, tasks = load("ablation"), load("tasks")
-
-    def tiny(random_state: int, **parameters: Any) -> Any:
-        usual = {"n_prototypes": "auto", "max_epochs": 1}
-        return make_classifier(random_state=random_state, **usual | parameters)
-
-    monkeypatch.setattr(ablation, "ProtoLMClassifier", tiny)
-    task, said = tasks.Task(X, y, X, y), {}
-    for name, variant in ablation.VARIANTS.items():
-        said[name] = variant.fit(task, 0).predict_proba(X)
-    usual = said.pop(ablation.USUAL)
-    assert all(np.isfinite(p).all() for p in said.values())
-    assert not any(np.array_equal(p, usual) for p in said.values())
+    clf = make_classifier(max_epochs=15, learning_rate=1e-2, head_learning_rate=0.1)
+    LinearHead = load("linear_head").LinearHeadClassifier
+    linear = LinearHead(clf).fit(X, y)
+    assert np.mean(linear.predict(X) == y) > 0.9
+    again = LinearHead(clf).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), linear.predict_proba(X))
 
 
-def test_the_sign_of_the_published_code_is_put_back(load, make_classifier, texts):
-    published = load("published")
+def test_class_weights_change_a_linear_head(load, make_classifier, texts):
     X, y = texts
-    clf = make_classifier(formulation="proto-lm", max_epochs=1)
-    usual = clf.fit(X, y).predict_proba(X)
-    with published.published_sign(True):
-        other = clf.fit(X, y).predict_proba(X)
-    assert not np.array_equal(other, usual)
-    np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), usual)
+    LinearHead = load("linear_head").LinearHeadClassifier
+    equal, weighted = (
+        LinearHead(make_classifier(class_weight=weight)).fit(X, y).predict_proba(X)
+        for weight in (None, {"neg": 1.0, "pos": 20.0})
+    )
+    assert (weighted[:, 1] > equal[:, 1]).all()
 
 
-def test_a_prepared_fit_takes_an_epoch(load, make_classifier, texts):
-    speed = load("speed")
-    fit = speed.prepared_fit(make_classifier(), *texts)
-    speed._epoch(fit)
-    assert fit.trainer.n_steps_taken == fit.trainer.steps_an_epoch
+def test_a_linear_head_takes_pairs(load, make_classifier, texts):
+    X, y = texts
+    pairs = list(zip(X, X[::-1], strict=True))
+    linear = load("linear_head").LinearHeadClassifier(make_classifier())
+    p = linear.fit(pairs, y).predict_proba(pairs)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert not np.array_equal(p, linear.predict_proba(X))
+
+
+def test_every_variant_of_the_ablation_differs_from_the_default(load, task, tiny):
+    ablation = load("ablation")
+    p = {
+        title: variant.fit(task, 0, **tiny).predict_proba(task.X_test)
+        for title, variant in ablation.VARIANTS.items()
+    }
+    default = p.pop(ablation.DEFAULT)
+    assert all(np.isfinite(values).all() for values in p.values())
+    assert not any(np.array_equal(values, default) for values in p.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "models"),
+    [
+        ("ablation", "variant", ["VARIANTS"]),
+        ("published", "variant", ["VARIANTS"]),
+        ("accuracy", "model", ["TITLES"]),
+        ("few_texts", "model", ["MODELS"]),
+        ("robustness", "model", ["RANKERS"]),
+    ],
+)
+def test_saved_results_are_those_of_present_models(load, name, column, models):
+    module = load(name)
+    known = {model for group in models for model in getattr(module, group)}
+    rows = module.RESULTS.rows()
+    assert rows
+    assert {row[column] for row in rows} <= known
+
+
+def test_the_sign_of_the_published_code_changes_a_fit(load, task, tiny):
+    Variant = load("published").Variant
+    signs = []
+    for code_sign in (False, True):
+        variant = Variant(code_sign=code_sign, warm=True)
+        clf = variant.make("sst2", tiny["backbone"], 0).set_params(max_epochs=1)
+        signs.append(clf.fit(task.X_train, task.y_train).predict_proba(task.X_test))
+    assert not np.array_equal(*signs)
+
+
+@pytest.mark.parametrize(
+    "model", ["linear", "mixture", "learned", "proto-lm", "frozen", "tfidf", "prior"]
+)
+def test_every_model_of_the_accuracy_benchmark_fits(load, task, tiny, model):
+    accuracy = load("accuracy")
+    assert model in accuracy.TITLES
+    fitted = accuracy.make(model, task, 0, **tiny)
+    fitted.fit(task.X_train, task.y_train)
+    measures = load("measuring").evaluate(fitted, task)
+    assert set(measures) == set(load("measuring").EVALUATED)
+    assert 0 <= measures["accuracy"] <= 100
+
+
+def test_the_conformal_threshold_is_that_of_the_classifier(load, fitted, texts):
+    scores = fitted.novelty_score(texts[0])
+    for rate in (0.05, 0.2, 0.5):
+        expected = fitted.novelty_threshold(texts[0], rate=rate)
+        assert load("abstention").threshold(scores, rate) == expected
+
+
+def test_masked_log_odds_give_the_scores_of_occlusion(load, fitted, texts):
+    explanations = load("explanations")
+    for e in fitted.explain(texts[0][:3], token_method="occlusion"):
+        W = len(e.words)
+        masks = np.vstack([np.ones(W), 1 - np.eye(W)])
+        full, *without = explanations.masked_log_odds(fitted, e, masks)
+        np.testing.assert_allclose(full - without, e.word_scores, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
+def test_masked_texts_end_where_reading_ends(load, make_classifier, texts):
+    clf = make_classifier(max_length=6).fit(*texts)
+    e = clf.explain(["good bad good dull film card"])[0]
+    kept = np.arange(len(e.words)) != 1
+    assert len(e.words) < 6
+    assert load("explanations").masked_text(e, kept).split() == [
+        word for i, word in enumerate(e.words) if i != 1
+    ]
+
+
+def test_word_scores_are_sums_over_the_tokens_of_words(load, fitted):
+    e = fitted.explain(["the unbelievably good film was wonderfully warm"])[0]
+    assert len(e.tokens) > len(e.words)
+    sums = np.bincount(load("explanations").word_ids(e), e.token_scores)
+    np.testing.assert_allclose(sums, e.word_scores)
+
+
+def test_wrong_labels_are_doubtful(load, make_classifier, texts):
+    robustness = load("robustness")
+    X, y = texts
+    labels, wrong = robustness.flipped(y, 0.1, 0)
+    clf = make_classifier(max_epochs=6, learning_rate=1e-2).fit(X, y)
+    codes = np.searchsorted(clf.classes_, labels)
+    doubt = robustness.label_doubt(clf, X, codes)
+    assert robustness.precision(doubt, wrong) == 100
+
+
+def test_speed_compares_epochs_and_fits_with_the_bare_loop(
+    load, make_classifier, texts, capsys
+):
+    load("speed").measure_training(make_classifier(), *texts, repeats=2)
+    steps, fit = capsys.readouterr().out.splitlines()
+    assert steps.startswith("| training steps |")
+    assert fit.startswith("| whole fit of 2 epochs |")
+    for row in (steps, fit):
+        assert all(float(x) > 0 for x in row.split("|")[4].split(","))

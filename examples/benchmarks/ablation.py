@@ -1,40 +1,33 @@
-"""What each part of the training is worth: the classifier without it, part by part.
+"""Ablations: the classifier without single parts, on development texts.
 
     python examples/benchmarks/ablation.py --data FOLDER_OF_CSV_FILES
 
-On development texts: the dev splits, or a sixth of the training texts. No test text is
-read, so choices can be made by it. Results are written as they come, and a run that was
-stopped goes on where it was.
+Development texts are the dev splits, or a sixth of the training texts. No test text is
+used, so these results may guide choices. Results are written as they come, and an
+interrupted run continues with the missing ones.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import numpy as np
-import torch
 from linear_head import LinearHeadClassifier
 from measuring import (
     DESCRIBED,
-    JUDGED,
+    EVALUATED,
     ResultFile,
     Runs,
+    ablated,
     describe,
+    evaluate,
     interval,
-    judge,
     table,
 )
 from tasks import Task, development_task, provenance, shortened
-
-from skprotolm import ProtoLMClassifier
-from skprotolm._network.prototypes import PrototypeLayer
-from skprotolm._training.formulations import FORMULATIONS, Placement
 
 TASKS = ("sst2", "mrpc", "sst5")
 SEEDS = (0, 1, 2)
@@ -43,64 +36,45 @@ MAX_TRAINING = 2000  # texts
 
 @dataclass(frozen=True)
 class Variant:
-    """Parameters of the classifier, and what is replaced in the package meanwhile."""
+    """Parameters and ablations of the classifier, or a linear head instead of it."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
-    replaced: dict[str, Any] = field(default_factory=dict)
-    linear: bool = False  # under a linear head
+    ablation: dict[str, Any] = field(default_factory=dict)
+    linear: bool = False
 
-    def fit(self, task: Task, seed: int) -> Any:
-        """Fit the classifier, or the linear head, on the training texts."""
-        clf = ProtoLMClassifier(**self.parameters, random_state=seed)
-        with ExitStack() as stack:
-            for target, value in self.replaced.items():
-                stack.enter_context(mock.patch(target, value))
-            fitted = LinearHeadClassifier(clf) if self.linear else clf
-            return fitted.fit(task.X_train, task.y_train)
+    def fit(self, task: Task, seed: int, **parameters: Any) -> Any:
+        """Fit on the training texts; the variant's own parameters take precedence."""
+        parameters |= self.parameters
+        clf = ablated(**self.ablation)(random_state=seed, **parameters)
+        model = LinearHeadClassifier(clf) if self.linear else clf
+        return model.fit(task.X_train, task.y_train)
 
 
-NOT_SETTLED = {
-    **FORMULATIONS,
-    "mixture": replace(FORMULATIONS["mixture"], settle=FORMULATIONS["proto-lm"].settle),
-}
-
-
-def learned_alone(layer: PrototypeLayer, placement: Placement) -> np.ndarray:
-    """Return text vectors (n, H) as the model compares them."""
-    return layer.to_euclidean(torch.from_numpy(placement.vectors)).numpy()
-
-
-def unchanged(*given: Any) -> None:
-    """Leave priors and biases as they were learned."""
-
-
-USUAL = "as it is"
+DEFAULT = "default"
 VARIANTS = {
     "linear head": Variant(linear=True),
     "linear head, learning_rate 5e-5": Variant({"learning_rate": 5e-5}, linear=True),
-    USUAL: Variant(),
+    DEFAULT: Variant(),
     "learning_rate 5e-5": Variant({"learning_rate": 5e-5}),
     "no cohesion, no coverage": Variant({"cohesion": 0.0}),
     "no separation": Variant({"separation": 0.0}),
-    "none of these": Variant({"cohesion": 0.0, "separation": 0.0}),
+    "no cohesion, coverage, separation": Variant({"cohesion": 0.0, "separation": 0.0}),
     "diversity 0.1": Variant({"diversity": 0.1}),
     "no preservation": Variant({"preservation": 0.0}),
-    "not gathered at the start": Variant(
-        replaced={"skprotolm._training.initialization._LEAST_SPREAD": 1.0}
+    "no shrinkage at the start": Variant(ablation={"least_spread": 1.0}),
+    "no clustering before projection": Variant(
+        ablation={"cluster_before_projection": False}
     ),
-    "not settled": Variant(
-        replaced={"skprotolm._training.fit.FORMULATIONS": NOT_SETTLED}
+    "clustering in the learned space only": Variant(
+        ablation={"cluster_in_pretrained_space": False}
     ),
-    "settled by learned vectors alone": Variant(
-        replaced={"skprotolm._training.formulations._learned_and_read": learned_alone}
-    ),
-    "not refitted": Variant(replaced={"skprotolm._training.fit.refit": unchanged}),
-    "labels smoothed": Variant({"label_smoothing": 0.1}),
-    "not put on texts": Variant({"projection": False}),
-    "ten prototypes a class": Variant({"n_prototypes": 10}),
-    "ten a class, diversity 0.1": Variant({"n_prototypes": 10, "diversity": 0.1}),
+    "no recalibration": Variant(ablation={"recalibrate": False}),
+    "label_smoothing 0.1": Variant({"label_smoothing": 0.1}),
+    "no projection": Variant({"projection": False}),
+    "10 prototypes per class": Variant({"n_prototypes": 10}),
+    "10 per class, diversity 0.1": Variant({"n_prototypes": 10, "diversity": 0.1}),
 }
-RESULTS = ResultFile("ablation.csv", ("task", "variant", "seed"), JUDGED + DESCRIBED)
+RESULTS = ResultFile("ablation.csv", ("task", "variant", "seed"), EVALUATED + DESCRIBED)
 COLUMNS = {"nll": 3, "ece": 3, "purity": 3, "nearest_pair": 3, "for_90": 1}
 
 
@@ -111,7 +85,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
-    parser.add_argument("--table", action="store_true", help="print, run nothing")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     if not arguments.table:
         for seed in arguments.seeds:
@@ -123,30 +97,30 @@ def main() -> None:
 
 
 def run_missing(name: str, task: Task, seed: int, variants: Iterable[str]) -> None:
-    """Run the variants of one task and seed that are missing."""
+    """Run the missing variants of one task and seed."""
     for title in variants:
         variant = VARIANTS[title]
         if not RESULTS.has(name, title, seed):
             fitted = variant.fit(task, seed)
-            row = judge(fitted, task) | (
-                {} if variant.linear else describe(fitted, task)
-            )
+            row = evaluate(fitted, task)
+            if not variant.linear:
+                row |= describe(fitted, task)
             RESULTS.add({"task": name, "variant": title, "seed": seed, **row})
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """Print each variant's difference to the classifier as it is, by task.
+    """Print each variant's difference in accuracy to the default, per task.
 
-    The other columns are means over the runs that a variant has.
+    The other columns are means over the runs of a variant.
     """
     runs = Runs(rows, "task", model="variant")
     print(f"\n{provenance()} Seeds {runs.seeds}.\n")
     titles = [f"accuracy, {task}" for task in TASKS]
     table("", [*titles, *COLUMNS, "reading gain"])
     for variant in VARIANTS:
-        gaps = [runs.gaps(variant, USUAL, task) for task in TASKS]
-        cells = [interval(of_task) for of_task in gaps]
-        if variant == USUAL:
+        differences = [runs.differences(variant, DEFAULT, task) for task in TASKS]
+        cells = [interval(values) for values in differences]
+        if variant == DEFAULT:
             cells = [runs.mean(variant, "accuracy", 1, task) for task in TASKS]
         columns = (*COLUMNS.items(), ("reading_gain", 2))
         cells += [runs.mean(variant, *column) for column in columns]

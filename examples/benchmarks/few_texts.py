@@ -1,11 +1,11 @@
-"""Few texts a class: the classifier beside a linear head and SetFit, with their times.
+"""Few texts per class: the classifier, a linear head and SetFit, with their times.
 
     python examples/benchmarks/few_texts.py --data FOLDER --setfit PYTHON
 
-SetFit needs an environment of its own, whose interpreter PYTHON is: ``pip install
-setfit``. All three fine-tune the same encoder on the same texts, one after the other,
-with one thread. Results are written as they come, and a run that was
-stopped goes on where it was.
+SetFit needs a separate environment (``pip install setfit``), and PYTHON is its
+interpreter. All three fine-tune the same encoder on the same texts, one after the
+other, with one thread. Results are written as they come, and an interrupted run
+continues with the missing ones.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from encoders import backbone_folder
 from linear_head import LinearHeadClassifier
 from measuring import (
-    JUDGED,
+    EVALUATED,
     ResultFile,
     Runs,
+    evaluate,
+    evaluate_probabilities,
     interval,
-    judge,
-    judge_probabilities,
     table,
 )
 from tasks import Task, draw, load_task, provenance
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._network.loading import resolve_backbone
 from skprotolm.exceptions import FewerPrototypesWarning
 
 TASKS = ("sst2", "sst5", "rotten_tomatoes")
@@ -43,7 +44,7 @@ SEEDS = (0, 1, 2)
 MAX_TEST = 2000
 WORKER = Path(__file__).parent / "setfit_worker.py"
 RESULTS = ResultFile(
-    "few_texts.csv", ("task", "per_class", "model", "seed"), ("seconds", *JUDGED)
+    "few_texts.csv", ("task", "per_class", "model", "seed"), ("seconds", *EVALUATED)
 )
 
 
@@ -51,11 +52,11 @@ def main() -> None:
     """Run what is missing from the results, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--setfit", help="the interpreter that has SetFit")
+    parser.add_argument("--setfit", help="an interpreter with SetFit")
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
-    parser.add_argument("--table", action="store_true", help="print, run nothing")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.table:
@@ -65,22 +66,22 @@ def main() -> None:
 
 
 def run_missing(arguments: argparse.Namespace) -> None:
-    """Run seed after seed, so that a stopped run has whole comparisons."""
+    """Run one seed after another, so that an interrupted run has whole comparisons."""
     models = [m for m in arguments.models if m != "setfit" or arguments.setfit]
     for seed in arguments.seeds:
         for name in arguments.tasks:
             task = load_task(name, arguments.data)
             for n in PER_CLASS:
-                few = pick(task, n, seed)
+                small_task = draw_per_class(task, n, seed)
                 for model in models:
                     if not RESULTS.has(name, n, model, seed):
-                        row = run_one(few, model, seed, arguments.setfit)
+                        row = run_one(small_task, model, seed, arguments.setfit)
                         key = {"task": name, "per_class": n, "model": model}
                         RESULTS.add({**key, "seed": seed, **row})
 
 
-def pick(task: Task, n: int, seed: int) -> Task:
-    """Draw n training texts a class, and the test texts."""
+def draw_per_class(task: Task, n: int, seed: int) -> Task:
+    """Draw n training texts per class, and the test texts."""
     order = np.random.RandomState(seed).permutation(len(task.X_train))
     rows = np.concatenate(
         [order[task.y_train[order] == label][:n] for label in np.unique(task.y_train)]
@@ -90,21 +91,21 @@ def pick(task: Task, n: int, seed: int) -> Task:
 
 
 def run_one(task: Task, model: str, seed: int, python: str) -> dict[str, float]:
-    """Fit one model and measure it on the test texts."""
+    """Fit one model and evaluate it on the test texts."""
     if model == "setfit":
         return run_setfit(task, seed, python)
     clf = ProtoLMClassifier(random_state=seed)
-    fitted = LinearHeadClassifier(clf) if model == "linear" else clf
+    fitted: Any = LinearHeadClassifier(clf) if model == "linear" else clf
     started = time.perf_counter()
     fitted.fit(task.X_train, task.y_train)
     seconds = time.perf_counter() - started
-    return {"seconds": round(seconds, 1), **judge(fitted, task)}
+    return {"seconds": round(seconds, 1), **evaluate(fitted, task)}
 
 
 def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
-    """Have SetFit fitted by the interpreter that has it."""
-    question = {
-        "backbone": str(resolve_backbone(str(ProtoLMClassifier().backbone))),
+    """Fit SetFit in its environment and evaluate it on the test texts."""
+    request = {
+        "backbone": backbone_folder(str(ProtoLMClassifier().backbone)),
         "X_train": task.X_train,
         "y_train": task.y_train.tolist(),
         "X_test": task.X_test,
@@ -112,35 +113,35 @@ def run_setfit(task: Task, seed: int, python: str) -> dict[str, float]:
         "threads": torch.get_num_threads(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
+        path = Path(folder) / "response.json"
         subprocess.run(
-            [python, str(WORKER), str(answer)],
-            input=json.dumps(question),
+            [python, str(WORKER), str(path)],
+            input=json.dumps(request),
             text=True,
             check=True,
             capture_output=True,
         )
-        found = json.loads(answer.read_text(encoding="utf-8"))
+        response = json.loads(path.read_text(encoding="utf-8"))
     classes = np.unique(task.y_train)
-    measured = judge_probabilities(
-        np.array(found["probabilities"]), classes, task.y_test
+    measures = evaluate_probabilities(
+        np.array(response["probabilities"]), classes, task.y_test
     )
-    return {"seconds": round(found["seconds"], 1), **measured}
+    return {"seconds": round(response["seconds"], 1), **measures}
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
     """Print accuracies, paired differences and times as Markdown."""
     runs = Runs(rows, "task", "per_class").common(MODELS)
-    print(f"\n{provenance()} Seeds {runs.seeds}, as far as they have run.\n")
+    print(f"\n{provenance()} Seeds {runs.seeds}, where available.\n")
     titles = ["linear head, %", "mixture, %", "SetFit, %"]
     titles += ["mixture − linear head, points", "mixture − SetFit, points"]
-    more = ["time / SetFit's", "ECE linear / mixture / SetFit", "runs"]
-    table("texts a class", titles + more)
+    titles += ["time / SetFit's", "ECE linear / mixture / SetFit", "runs"]
+    table("texts per class", titles)
     for task in [t for t in TASKS if runs.values("linear", "accuracy", t)]:
         for n in map(str, PER_CLASS):
             cells = [runs.mean(m, "accuracy", 1, task, n) for m in MODELS]
             for other in ("linear", "setfit"):
-                cells.append(interval(runs.gaps("mixture", other, task, n)))
+                cells.append(interval(runs.differences("mixture", other, task, n)))
             ours, theirs = (
                 runs.values(m, "seconds", task, n) for m in ("mixture", "setfit")
             )

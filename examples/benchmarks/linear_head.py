@@ -1,118 +1,180 @@
-"""The peer of every accuracy here: the same encoder under a plain linear head.
+"""The baseline of the benchmarks: the same encoder with a linear head.
 
-Mean of the tokens, dropout 0.1, one linear layer; the same size of batches,
-epochs, precision, optimiser, schedule and smoothing of labels as the classifier under
-test.
+Mean of the token vectors, dropout 0.1, one linear layer. The texts, batch size,
+epochs, learning rates, precision, optimizer, schedule and label smoothing are those of
+the classifier that it is compared with.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from encoders import (
+    TokenizedTexts,
+    has_bf16,
+    load_encoder,
+    prediction_batches,
+    resolve_device,
+    token_vectors,
+    training_batches,
+)
+from sklearn.utils.class_weight import compute_sample_weight
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._config import check_parameters
-from skprotolm._data.targets import encode_targets
-from skprotolm._network.batching import prediction_batches, training_batches
-from skprotolm._network.encoder import (
-    TextEncoder,
-    TokenBatch,
-    TokenizedTexts,
-    load_encoder,
-)
-from skprotolm._network.losses import cross_entropy
-from skprotolm._runtime import has_bf16, resolve_device, seeded
-from skprotolm._training.formulations import FORMULATIONS
-from skprotolm._training.splits import count_epochs, smooth_labels
-from skprotolm._training.trainer import (
-    _MAX_GRADIENT_NORM,
-    encoder_rate,
-    make_optimizer,
-    make_schedule,
-)
+
+DROPOUT = 0.1
+MAX_GRADIENT_NORM = 1.0
+
+
+class Resolved(NamedTuple):
+    """The values of parameters that may be "auto"."""
+
+    max_epochs: int
+    learning_rate: float
+    label_smoothing: float
+
+
+def resolve(clf: ProtoLMClassifier, n_texts: int, hidden_size: int) -> Resolved:
+    """Return epochs, learning rate and label smoothing as documented for "auto".
+
+    A test compares them with what the classifier uses.
+    """
+    steps_per_epoch = math.ceil(n_texts / clf.batch_size)
+    n_epochs = max(3, min(40, math.ceil(150 / steps_per_epoch)))
+    rate = 1e-4 * min(1, 384 / hidden_size) * min(1, math.sqrt(n_texts / 500))
+    smoothing = 0.1 * max(0, min(1, n_texts / 128, (500 - n_texts) / 128))
+    return Resolved(
+        n_epochs if clf.max_epochs == "auto" else int(clf.max_epochs),
+        rate if clf.learning_rate == "auto" else float(clf.learning_rate),
+        smoothing if clf.label_smoothing == "auto" else float(clf.label_smoothing),
+    )
 
 
 class LinearHeadClassifier:
-    """A linear head, trained with the settings of a `ProtoLMClassifier`.
+    """A linear head, trained with the parameters of a `ProtoLMClassifier`.
 
-    Other than the defaults of `precision` and `finetune` it does not know.
+    `precision` and `finetune` always have their defaults.
+
+    Parameters
+    ----------
+    clf : ProtoLMClassifier
+        Need not be fitted. Its `random_state` must be an int.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The sorted labels.
+    encoder : SentenceTransformer
+        The fine-tuned encoder.
     """
 
-    def __init__(self, like: ProtoLMClassifier):
-        self.settings = check_parameters(like, tuple(FORMULATIONS))
-        self.seed = int(like.random_state)
-        self.device = resolve_device(like.device)
+    def __init__(self, clf: ProtoLMClassifier):
+        self.clf = clf
+        self.device = resolve_device(clf.device)
         self.bf16 = has_bf16(self.device)
 
-    def fit(self, X: list[str], y: np.ndarray) -> LinearHeadClassifier:
+    def fit(self, X: list, y: np.ndarray) -> LinearHeadClassifier:
         """Train on texts and labels."""
-        targets = encode_targets(
-            y, len(X), None, self.settings.class_weight, "LinearHeadClassifier"
-        )
-        self.classes_ = targets.classes
-        with seeded(self.seed, self.device):
-            encoder = load_encoder(self.settings.backbone, self.settings.max_length)
-            self.encoder: TextEncoder = encoder.to(self.device)
-            self.head = nn.Linear(encoder.hidden_size, len(self.classes_))
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        weights = compute_sample_weight(self.clf.class_weight, y)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(self.clf.random_state))
+            encoder = load_encoder(self.clf.backbone, self.clf.max_length)
+            self.encoder = encoder.to(self.device)
+            self.head = nn.Linear(hidden_size(encoder), len(self.classes_))
             self.head.to(self.device)
-            codes, weights = (
-                torch.from_numpy(values).to(self.device)
-                for values in (targets.codes, targets.weights)
+            self._train(
+                TokenizedTexts(encoder, X),
+                torch.from_numpy(codes).to(self.device),
+                torch.from_numpy(weights / weights.mean()).float().to(self.device),
             )
-            self._train(encoder.tokenize(X), codes, weights.float())
         return self
 
-    def _train(
-        self, tokenized: TokenizedTexts, codes: torch.Tensor, weights: torch.Tensor
-    ) -> None:
-        rate = encoder_rate(
-            self.settings.learning_rate, self.encoder.hidden_size, len(codes)
-        )
-        settings = replace(self.settings, learning_rate=rate)
-        rng = np.random.RandomState(self.seed)
-        smoothing = smooth_labels(settings.label_smoothing, len(codes))
-        n_epochs = count_epochs(settings.max_epochs, len(codes), settings.batch_size)
-        n_steps = n_epochs * math.ceil(len(codes) / settings.batch_size)
-        optimizer = make_optimizer(self.encoder, self.head, settings)
-        schedule = make_schedule(optimizer, n_steps, settings.warmup_fraction)
+    def _train(self, texts: TokenizedTexts, codes: Tensor, weights: Tensor) -> None:
+        batch_size = self.clf.batch_size
+        rng = np.random.RandomState(int(self.clf.random_state))
+        resolved = resolve(self.clf, len(codes), hidden_size(self.encoder))
+        n_steps = resolved.max_epochs * math.ceil(len(codes) / batch_size)
+        optimizer = self._make_optimizer(resolved.learning_rate)
+        schedule = make_schedule(optimizer, n_steps, self.clf.warmup_fraction)
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
         self.encoder.train()
-        for _ in range(n_epochs):
-            for rows in training_batches(tokenized.lengths, settings.batch_size, rng):
-                batch = self.encoder.tokenizer.collate(tokenized, rows).to(self.device)
-                vectors = F.dropout(self._mean(batch, self.bf16), 0.1)
-                some = torch.from_numpy(rows)
-                loss = cross_entropy(
-                    self.head(vectors), codes[some], weights[some], smoothing
+        for _ in range(resolved.max_epochs):
+            for rows in training_batches(texts.lengths, batch_size, rng):
+                vectors = self._text_vectors(texts, rows, bf16=self.bf16)
+                losses = F.cross_entropy(
+                    self.head(F.dropout(vectors, DROPOUT)),
+                    codes[rows],
+                    reduction="none",
+                    label_smoothing=resolved.label_smoothing,
                 )
                 optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
+                (weights[rows] * losses).mean().backward()
+                nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
                 optimizer.step()
                 schedule.step()
         self.encoder.eval()
 
-    def _mean(self, batch: TokenBatch, bf16: bool) -> torch.Tensor:
+    def _make_optimizer(self, learning_rate: float) -> torch.optim.AdamW:
+        """Build AdamW; biases, norms and the head have no weight decay."""
+        weights = [p for p in self.encoder.parameters() if p.requires_grad]
+        matrices = [p for p in weights if p.ndim > 1]
+        others = [p for p in weights if p.ndim <= 1]
+        head, head_rate = [*self.head.parameters()], self.clf.head_learning_rate
+        return torch.optim.AdamW(
+            [
+                {"params": matrices, "lr": learning_rate},
+                {"params": others, "lr": learning_rate, "weight_decay": 0.0},
+                {"params": head, "lr": head_rate, "weight_decay": 0.0},
+            ],
+            weight_decay=self.clf.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+
+    def _text_vectors(
+        self, texts: TokenizedTexts, rows: np.ndarray, *, bf16: bool
+    ) -> Tensor:
+        """Return the means (B, H) of the token vectors."""
+        batch = texts.batch(rows, self.device)
         mask = batch["attention_mask"].float()[..., None]
-        h = self.encoder(batch, bf16=bf16)
+        h = token_vectors(self.encoder, batch, bf16=bf16)
         return (mask * h).sum(dim=1) / mask.sum(dim=1)
 
     @torch.inference_mode()
-    def predict_proba(self, X: list[str]) -> np.ndarray:
-        """Return class probabilities, (n, C), computed in fp32."""
-        tokenized = self.encoder.tokenize(X)
-        found = np.empty((len(X), len(self.classes_)))
-        for rows in prediction_batches(tokenized.lengths, self.settings.batch_size):
-            batch = self.encoder.tokenizer.collate(tokenized, rows).to(self.device)
-            logits = self.head(self._mean(batch, bf16=False)).double()
-            found[rows] = logits.softmax(dim=1).cpu().numpy()
-        return found
+    def predict_proba(self, X: list) -> np.ndarray:
+        """Return class probabilities (n, C), computed in fp32."""
+        texts = TokenizedTexts(self.encoder, X)
+        probabilities = np.empty((len(X), len(self.classes_)))
+        for rows in prediction_batches(texts.lengths, self.clf.batch_size):
+            logits = self.head(self._text_vectors(texts, rows, bf16=False))
+            probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
+        return probabilities
 
-    def predict(self, X: list[str]) -> np.ndarray:
+    def predict(self, X: list) -> np.ndarray:
         """Return the most probable labels."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def hidden_size(encoder: Any) -> int:
+    """Return the width H of the token vectors of a SentenceTransformer."""
+    return int(encoder[0].auto_model.config.hidden_size)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, n_steps: int, warmup_fraction: float
+) -> LambdaLR:
+    """Build a linear warm-up and a linear decay to zero over `n_steps`."""
+    warmup = max(1, round(warmup_fraction * n_steps))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, (n_steps - step) / max(1, n_steps - warmup))
+
+    return LambdaLR(optimizer, factor)

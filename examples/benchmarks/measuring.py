@@ -1,21 +1,19 @@
-"""What benchmarks of accuracy share: measures of a fitted model, and result files."""
+"""Measures of a fitted model, result files and tables, shared by the benchmarks."""
 
 from __future__ import annotations
 
 import copy
 import csv
-import dataclasses
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import t as student
 from tasks import Task
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._runtime import has_bf16
 from skprotolm.metrics import (
     explanation_compactness,
     prototype_diversity,
@@ -25,7 +23,7 @@ from skprotolm.metrics import (
 )
 
 N_READ = 300  # test texts for the reading gain and the number of prototypes
-JUDGED = (
+EVALUATED = (
     "accuracy",  # %
     "nll",
     "ece",  # 15 bins
@@ -33,17 +31,17 @@ JUDGED = (
 DESCRIBED = (
     "prototypes",
     "unique",  # share of distinct quoted texts
-    "own_class",  # share of vectors whose nearest training text is of their class
+    "own_class",  # share of vectors whose nearest training text has their label
     "purity",
-    "unused",  # prototypes that are no other training text's nearest
-    "nearest_pair",  # largest cosine of two prototypes of a class
+    "unused",  # prototypes that are the nearest of no other training text
+    "nearest_pair",  # largest cosine between two prototypes of a class
     "for_90",  # prototypes that carry 90 % of the shares of the median text
     "reading_gain",
 )
 
 
 class ResultFile:
-    """A tidy CSV file, one row a run, to which runs are added as they end.
+    """A tidy CSV file with one row per run, written as the runs end.
 
     Its last column is the commit of the code that ran.
     """
@@ -61,7 +59,7 @@ class ResultFile:
             return list(csv.DictReader(file))
 
     def has(self, *run: Any) -> bool:
-        """Whether a run, by its keys, is done."""
+        """Whether the run with these keys is done."""
         wanted = [str(value) for value in run]
         return any([row[key] for key in self.keys] == wanted for row in self.rows())
 
@@ -79,7 +77,7 @@ class ResultFile:
 def last_change() -> str:
     """Return the commit that last changed the package or a benchmark.
 
-    With a "+" behind it where files have changed since; "" outside a checkout.
+    A "+" is appended if files have changed since. The commit is "" outside a checkout.
     """
 
     def git(*command: str) -> subprocess.CompletedProcess[str]:
@@ -96,94 +94,112 @@ def last_change() -> str:
     return commit + "+" * (git("diff", "--quiet", "HEAD").returncode == 1)
 
 
-CODE = last_change()  # as the program starts, whatever is committed while it runs
+CODE = last_change()  # at the start, since commits may be made during a run
 
 
 class Runs:
-    """Results that can be asked for by model and place, as far as they have run.
+    """Results by model, setting and seed.
 
-    A place is what the runs that are compared have in common, such as a task; where
-    only the first of its parts are given, or none, all such places are meant.
+    Parameters
+    ----------
+    rows : list of dict
+        As `ResultFile.rows` returns them.
+    *columns : str
+        Columns that define a setting, such as the task. Methods select settings by the
+        values of the first columns.
+    model : str, default="model"
+        The column of the model's name.
     """
 
     def __init__(
-        self, rows: list[dict[str, str]], *parts: str, model: str = "model"
+        self, rows: list[dict[str, str]], *columns: str, model: str = "model"
     ) -> None:
         self.rows = {
-            (tuple(row[part] for part in parts), row[model], int(row["seed"])): row
+            (tuple(row[c] for c in columns), row[model], int(row["seed"])): row
             for row in rows
         }
         self.seeds = ", ".join(map(str, sorted({seed for _, _, seed in self.rows})))
 
     def common(self, models: Iterable[str]) -> Runs:
-        """Return the runs of places and seeds at which all these models have one."""
-        of = [{(w, seed) for w, m, seed in self.rows if m == model} for model in models]
-        complete = set.intersection(*of)
-        found = copy.copy(self)
-        found.rows = {
-            key: row for key, row in self.rows.items() if key[::2] in complete
-        }
-        return found
+        """Return the runs of settings and seeds that all these models have."""
+        models_runs = [
+            {(setting, seed) for setting, m, seed in self.rows if m == model}
+            for model in models
+        ]
+        complete = set.intersection(*models_runs)
+        runs = copy.copy(self)
+        runs.rows = {key: row for key, row in self.rows.items() if key[::2] in complete}
+        return runs
 
-    def values(self, model: str, column: str, *place: str) -> dict[tuple, float]:
-        """Return a column's values, by place and seed."""
+    def values(self, model: str, column: str, *setting: str) -> dict[tuple, float]:
+        """Return the values of a column by setting and seed."""
         return {
-            (where, seed): float(row[column])
-            for (where, m, seed), row in self.rows.items()
-            if m == model and where[: len(place)] == place and row[column]
+            (key, seed): float(row[column])
+            for (key, m, seed), row in self.rows.items()
+            if m == model and key[: len(setting)] == setting and row[column]
         }
 
-    def mean(self, model: str, column: str, digits: int, *place: str) -> str:
-        """Write the mean of a column."""
-        found = list(self.values(model, column, *place).values())
-        return f"{np.mean(found):.{digits}f}" if found else "–"
+    def mean(self, model: str, column: str, digits: int, *setting: str) -> str:
+        """Format the mean of a column."""
+        values = list(self.values(model, column, *setting).values())
+        return f"{np.mean(values):.{digits}f}" if values else "–"
 
     def means(
-        self, models: Iterable[str], column: str, digits: int, *place: str
+        self, models: Iterable[str], column: str, digits: int, *setting: str
     ) -> str:
-        """Write the means of some models."""
-        return " / ".join(self.mean(m, column, digits, *place) for m in models)
+        """Format the means of several models."""
+        return " / ".join(self.mean(m, column, digits, *setting) for m in models)
 
-    def gaps(
-        self, model: str, other: str, *place: str, column: str = "accuracy"
+    def differences(
+        self, model: str, other: str, *setting: str, column: str = "accuracy"
     ) -> np.ndarray:
-        """Return paired differences, a number a run that both models have."""
-        ours, theirs = (self.values(m, column, *place) for m in (model, other))
+        """Return the paired differences of the runs that both models have."""
+        ours, theirs = (self.values(m, column, *setting) for m in (model, other))
         return np.array([ours[k] - theirs[k] for k in sorted(ours.keys() & theirs)])
 
 
-def judge(fitted: Any, task: Task) -> dict[str, float]:
-    """Measure a fitted model's predictions for the test texts."""
+def ablated(**fields: Any) -> type[ProtoLMClassifier]:
+    """Return a classifier class without some parts of the training.
+
+    Parameters
+    ----------
+    **fields
+        Ablations of `FitConfig`.
+    """
+
+    class Ablated(ProtoLMClassifier):
+        _ablation: ClassVar[dict[str, Any]] = fields
+
+    return Ablated
+
+
+def evaluate(fitted: Any, task: Task) -> dict[str, float]:
+    """Return accuracy, NLL and ECE on the test texts."""
     probabilities = np.asarray(fitted.predict_proba(task.X_test))
-    return judge_probabilities(probabilities, fitted.classes_, task.y_test)
+    return evaluate_probabilities(probabilities, fitted.classes_, task.y_test)
 
 
-def judge_probabilities(
+def evaluate_probabilities(
     probabilities: np.ndarray, classes: np.ndarray, y: np.ndarray
 ) -> dict[str, float]:
-    """Measure probabilities (n, C) by the true labels."""
+    """Return accuracy, NLL and ECE of probabilities (n, C)."""
     codes = np.searchsorted(classes, y)
-    right = probabilities.argmax(axis=1) == codes
-    of_truth = probabilities[np.arange(len(codes)), codes]
+    correct = probabilities.argmax(axis=1) == codes
+    true = probabilities[np.arange(len(codes)), codes]
     return {
-        "accuracy": round(100 * float(right.mean()), 3),
-        "nll": round(float(-np.log(np.maximum(of_truth, 1e-12)).mean()), 4),
-        "ece": round(expected_calibration_error(probabilities.max(axis=1), right), 4),
+        "accuracy": round(100 * float(correct.mean()), 3),
+        "nll": round(float(-np.log(np.maximum(true, 1e-12)).mean()), 4),
+        "ece": round(expected_calibration_error(probabilities.max(axis=1), correct), 4),
     }
 
 
 def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
-    """Measure the prototypes of a fitted classifier, and what explanations need.
-
-    In bfloat16, which takes a third of the time and moves cosines by 1e-3.
-    """
-    clf, device = copy.copy(clf), clf._fitted.network.encoder.device
-    clf._fitted = dataclasses.replace(clf._fitted, bf16=has_bf16(device))
+    """Return measures of the prototypes and explanations of a fitted classifier."""
     prototypes = clf.prototypes_
     order = np.random.RandomState(0).permutation(len(task.X_test))[:N_READ]
     X = [task.X_test[i] for i in order]
-    # With learned vectors, `usages` are of the texts that these quote. A text is not
-    # its own prototype's use.
+    # With learned vectors, `usages` describes the texts that they quote. A text does
+    # not count as a use of the prototype that quotes it.
     similarities = clf.transform(task.X_train)
     nearest_text = similarities.argmax(axis=0)
     nearest = similarities.argmax(axis=1)
@@ -192,37 +208,37 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
         for text, j in zip(task.X_train, nearest, strict=True)
     ]
     usage = np.bincount(nearest[others], minlength=len(prototypes))
-    own = task.y_train[nearest_text] == prototypes.labels
-    # A backbone that was fine-tuned already is no judge of the reading.
-    judge_of_reading = ProtoLMClassifier().backbone
-    gains = reading_gain(clf, X, encoder=judge_of_reading)
-    found = {
+    same_label = task.y_train[nearest_text] == prototypes.labels
+    # A backbone that is already fine-tuned compares texts by their label.
+    gains = reading_gain(clf, X, encoder=ProtoLMClassifier().backbone)
+    measures = {
         "prototypes": len(prototypes),
         "unique": prototype_uniqueness(clf),
-        "own_class": own.mean(),
+        "own_class": same_label.mean(),
         "purity": np.nanmean(prototype_purity(clf, task.X_train, task.y_train)),
         "unused": int(np.sum(usage == 0)),
         "nearest_pair": 1 - np.nanmin(prototype_diversity(clf)),
         "for_90": np.median(explanation_compactness(clf, X)),
         "reading_gain": np.nanmean(gains),
     }
-    return {name: round(float(value), 4) for name, value in found.items()}
+    return {name: round(float(value), 4) for name, value in measures.items()}
 
 
 def expected_calibration_error(
-    confidence: np.ndarray, right: np.ndarray, n_bins: int = 15
+    confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15
 ) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins."""
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     gaps = [
-        abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+        abs(confidence[bins == b].mean() - correct[bins == b].mean())
+        * (bins == b).mean()
         for b in np.unique(bins)
     ]
     return float(np.sum(gaps))
 
 
 def interval(values: np.ndarray) -> str:
-    """Write a mean with the half-width of its 95 % interval, Student's t."""
+    """Format a mean with half of its 95 % interval, Student's t."""
     if len(values) < 2:
         return f"{values.mean():+.2f}" if len(values) else "–"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1)
@@ -230,6 +246,6 @@ def interval(values: np.ndarray) -> str:
 
 
 def table(corner: str, titles: list[str]) -> None:
-    """Print the head of a table."""
+    """Print the header of a Markdown table."""
     print(f"| {corner} | {' | '.join(titles)} |")
     print("| --- " * (len(titles) + 1) + "|")

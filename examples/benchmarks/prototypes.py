@@ -1,10 +1,11 @@
-"""Whether explanations by prototypes are exact, what predictions hang on, and chance.
+"""Explanations by prototypes: exactness, faithfulness and stability over seeds.
 
     python examples/benchmarks/prototypes.py --data FOLDER_OF_CSV_FILES
 
-Exactness is the largest miss over a thousand test texts. Prototypes are taken out of
-the class predicted, or are all that is left of it, beside random ones of that class.
-The last table says how much of what a reader sees another seed would show, too.
+Exactness is the largest error of the sums over a thousand test texts. For faithfulness,
+the most important prototypes of the predicted class are removed, or all others of that
+class are; random prototypes of the class are the baseline. The last table compares the
+decisions and prototypes of two seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
-from explanations import fitted_on, interval, parse
+from explanations import bootstrap_interval, fitted_on, parse
 from tasks import Task, load_task, provenance
 
 from skprotolm import Explanation, ProtoLMClassifier
@@ -27,72 +28,76 @@ from skprotolm.metrics import (
 SEED, OTHER_SEED = 0, 1
 K = 3
 N_EXACT = 1000
-N_SPLIT = 100  # of these, also similarities by tokens
-N_PUBLISHED = 1000  # texts that the published formulation is trained on
+N_SPLIT = 100  # of these, the texts whose similarities are split over tokens
+N_PUBLISHED = 1000  # training texts of the published formulation
 
 
-def misses(e: Explanation) -> list[float]:
-    """Return by how much the sums of an explanation miss what they promise."""
+def errors(e: Explanation) -> list[float]:
+    """Return the absolute errors of the sums of an explanation."""
     if e.space == "score":
         return [abs(e.contributions.sum() + e.base_value - e.score)]
-    own = e.prototype_labels == e.target
+    of_target = e.prototype_labels == e.target
     shares = e.contributions
-    assert e.token_scores is not None  # since these are of the mixture
+    assert e.token_scores is not None  # the mixture has them
     return [
-        max(abs(shares.sum() - 1), abs(shares[own].sum() - e.probability)),
+        max(abs(shares.sum() - 1), abs(shares[of_target].sum() - e.probability)),
         abs(e.base_value + e.token_scores.sum() - e.log_odds),
     ]
 
 
 def exactness(clf: ProtoLMClassifier, X: list[str]) -> str:
-    """Return the largest misses over many texts."""
+    """Return the largest errors over many texts."""
     explanations = clf.explain(X[:N_EXACT])
-    found = np.max([misses(e) for e in explanations], axis=0).tolist()
+    largest = np.max([errors(e) for e in explanations], axis=0).tolist()
     if explanations[0].space == "probability":
-        found.append(
+        largest.append(
             max(
                 np.abs(e.token_similarities.sum(axis=0) - e.similarities).max()
                 for e in explanations[:N_SPLIT]
             )
         )
-    return " | ".join(f"{miss:.0e}" for miss in found)
+    return " | ".join(f"{error:.0e}" for error in largest)
 
 
 def factor(values: np.ndarray, baseline: np.ndarray) -> str:
-    """Write a measure beside its baseline, with their ratio."""
+    """Format a measure, its baseline and their ratio."""
     ratio = values.mean() / baseline.mean()
-    return f"{interval(values)} | {interval(baseline)} | {ratio:.2f}"
+    return (
+        f"{bootstrap_interval(values)} | {bootstrap_interval(baseline)} | {ratio:.2f}"
+    )
 
 
 def row(name: str, clf: ProtoLMClassifier, X: list[str]) -> str:
-    """Measure what a task's predictions hang on."""
+    """Return the row of a task in the table of faithfulness."""
     cells = []
     for measure in (prototype_comprehensiveness, prototype_sufficiency):
         random = measure(clf, X, k=K, ranking="random", random_state=SEED)
         cells.append(factor(measure(clf, X, k=K), random))
     counts = np.unique(clf.predict(X), return_counts=True)[1]
-    told = "–"
+    simulated = "–"
     if counts.min() >= 5:
-        found = simulatability(clf, X, k=K, random_state=SEED)
-        told = f"{found.from_prototypes.mean():.2f} / {found.from_text.mean():.2f}"
-    return f"| {name} | {' | '.join(cells)} | {told} |"
+        result = simulatability(clf, X, k=K, random_state=SEED)
+        simulated = (
+            f"{result.from_prototypes.mean():.2f} / {result.from_text.mean():.2f}"
+        )
+    return f"| {name} | {' | '.join(cells)} | {simulated} |"
 
 
 @dataclass
 class DrawnTexts:
-    """Training texts in the place of prototypes."""
+    """Training texts that stand in for prototypes."""
 
     texts: list[str]
     labels: np.ndarray
     redacted: np.ndarray
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of texts."""
         return len(self.texts)
 
 
-def at_random(clf: ProtoLMClassifier, task: Task, seed: int) -> SimpleNamespace:
-    """Draw as many texts of each class as a fit has prototypes."""
+def random_texts(clf: ProtoLMClassifier, task: Task, seed: int) -> SimpleNamespace:
+    """Draw as many texts per class as the classifier has prototypes."""
     order = np.random.RandomState(seed).permutation(len(task.y_train))
     drawn: list[int] = []
     for label in clf.classes_:
@@ -106,19 +111,21 @@ def at_random(clf: ProtoLMClassifier, task: Task, seed: int) -> SimpleNamespace:
 
 
 def stability(clf: ProtoLMClassifier, other: ProtoLMClassifier, task: Task) -> str:
-    """Compare two seeds' prototypes, beside texts drawn at random."""
+    """Compare the prototypes of two seeds with random texts."""
     matched = seed_stability(clf, other)
-    drawn = [at_random(fit, task, i) for i, fit in enumerate((clf, other))]
-    own, foreign = (set(fit.prototypes_.texts) for fit in (clf, other))
-    shared = f"{len(own & foreign)} of {len(own)}, {len(foreign)}"
-    return f"{interval(matched)} | {interval(seed_stability(*drawn))} | {shared}"
+    drawn = [random_texts(fit, task, i) for i, fit in enumerate((clf, other))]
+    texts, others = (set(fit.prototypes_.texts) for fit in (clf, other))
+    shared = f"{len(texts & others)} of {len(texts)}, {len(others)}"
+    baseline = seed_stability(*drawn)
+    cells = bootstrap_interval(matched), bootstrap_interval(baseline), shared
+    return " | ".join(cells)
 
 
 def main() -> None:
-    """Print tables of exactness, of what predictions hang on, and of two seeds."""
+    """Print the tables of exactness, faithfulness and stability."""
     arguments = parse(__doc__)
     print(f"{provenance()} Seed {SEED}.\n")
-    print("| largest miss | shares | log-odds by tokens | cosines by tokens |")
+    print("| largest error | shares | log-odds by tokens | cosines by tokens |")
     print("| --- | --- | --- | --- |")
     rows, seeds = [], []
     for name in arguments.tasks:
@@ -129,20 +136,22 @@ def main() -> None:
         X = [task.X_test[i] for i in order[: arguments.texts]]
         rows.append(row(name, clf, X))
         other = fitted_on(name, task, arguments.fitted, OTHER_SEED)
-        told = (clf.predict(task.X_test) == other.predict(task.X_test)).mean()
-        seeds.append(f"| {name} | {100 * told:.1f} | {stability(clf, other, task)} |")
+        agreement = (clf.predict(task.X_test) == other.predict(task.X_test)).mean()
+        seeds.append(
+            f"| {name} | {100 * agreement:.1f} | {stability(clf, other, task)} |"
+        )
     task = load_task(arguments.tasks[0], arguments.data)
-    some = np.random.RandomState(SEED).permutation(len(task.X_train))[:N_PUBLISHED]
+    subset = np.random.RandomState(SEED).permutation(len(task.X_train))[:N_PUBLISHED]
     published = ProtoLMClassifier(formulation="proto-lm", random_state=SEED)
-    published.fit([task.X_train[i] for i in some], task.y_train[some])
+    published.fit([task.X_train[i] for i in subset], task.y_train[subset])
     print(
         f"| {arguments.tasks[0]}, proto-lm | {exactness(published, task.X_test)} | | |"
     )
-    print(f"\n{K} prototypes, and how plainly they tell the decision:\n")
-    print("| | dropped | at random | factor | kept | at random | factor | told |")
+    print(f"\nWithout or with only {K} prototypes, and simulatability:\n")
+    print("| | dropped | at random | factor | kept | at random | factor | simulated |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print("\n".join(rows))
-    print(f"\nSeeds {SEED} and {OTHER_SEED}, and cosines of their prototypes:\n")
+    print(f"\nSeeds {SEED} and {OTHER_SEED}, and the cosines of their prototypes:\n")
     print("| | same decisions, % | matched | random texts, matched | the same texts |")
     print("| --- | --- | --- | --- | --- |")
     print("\n".join(seeds))

@@ -1,41 +1,36 @@
-"""The published formulation, with a warm start and rates of its own, by the mixture.
+"""The published formulation against the mixture, with and without a warm start.
 
     python examples/benchmarks/published.py --data FOLDER_OF_CSV_FILES
 
-`proto-lm` from a random start, from an encoder that was fine-tuned under a linear head
-as its authors have it, and there with rates and epochs of its own. They are chosen on
-development texts (`--choose`), the table is of test texts. One row has the sign of the
-code that was published with the paper, whose cohesion and separation are fed
-similarities where the formulas want distances; that sign exists here alone, not in the
-package. Results are written as they come, and a run that was stopped goes on where it
-was.
+`proto-lm` starts from the pretrained encoder, or from an encoder that was fine-tuned
+with a linear head, as its authors do; the latter also with tuned rates and epochs.
+These are chosen on development texts (`--choose`); the table is computed on test texts.
+One row uses the sign of the code published with the paper, which passes similarities to
+cohesion and separation, whose formulas have distances. Results are written as they
+come, and an interrupted run continues with the missing ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from encoders import Backbone
 from linear_head import LinearHeadClassifier
 from measuring import (
     DESCRIBED,
-    JUDGED,
+    EVALUATED,
     ResultFile,
     Runs,
+    ablated,
     describe,
-    judge,
+    evaluate,
     table,
 )
 from tasks import Task, development_task, load_task, provenance, shortened
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._config import Settings
-from skprotolm._network.prototypes import PrototypeLayer
-from skprotolm._training.formulations import FORMULATIONS, Step, Terms
 
 TASKS = ("sst2", "sick")
 SEEDS = (0, 1, 2)
@@ -49,20 +44,28 @@ PAPER: dict[str, Any] = {
     "n_prototypes": 10,
     "projection": False,
 }
-# Rate of the encoder, rate of the head, epochs.
+# Learning rate of the encoder and of the head, epochs.
 TRIED = [(1e-5, 1e-3, 3), (1e-4, 1e-2, 3), (1e-4, 1e-1, 3), (1e-4, 1e-1, 10)]
-# What `--choose` found best on development texts.
+# The best of these on development texts, by `--choose`.
 CHOSEN = {"sst2": (1e-4, 1e-2, 3), "sick": (1e-4, 1e-1, 3)}
 LINEAR, MIXTURE = "linear head", "mixture"
 
 
 class Variant(NamedTuple):
-    """How a model is made."""
+    """Parameters of a model and its start."""
 
     parameters: dict[str, Any] = PAPER
-    warm: bool = False
-    own_rates: bool = False
-    code_sign: bool = False  # that of the code that was published with the paper
+    warm: bool = False  # from an encoder that was fine-tuned with a linear head
+    tuned: bool = False  # with the chosen rates and epochs
+    code_sign: bool = False  # of the code published with the paper
+
+    def make(self, name: str, encoder: Backbone, seed: int) -> ProtoLMClassifier:
+        """Build the classifier for a task; warm starts use the encoder."""
+        Classifier = ablated(similarities_as_distances=self.code_sign)
+        clf = Classifier(random_state=seed, **self.parameters)
+        if self.tuned:
+            clf.set_params(**rates(*CHOSEN[name]))
+        return clf.set_params(backbone=encoder) if self.warm else clf
 
 
 VARIANTS = {
@@ -70,15 +73,15 @@ VARIANTS = {
     MIXTURE: Variant({}),
     "proto-lm": Variant(),
     "proto-lm, warm start": Variant(warm=True),
-    "warm start, rates of its own": Variant(warm=True, own_rates=True),
-    "with these, on training texts": Variant(
-        PAPER | {"projection": True}, warm=True, own_rates=True
+    "warm start, tuned rates": Variant(warm=True, tuned=True),
+    "tuned rates, projection": Variant(
+        PAPER | {"projection": True}, warm=True, tuned=True
     ),
-    "with these, the code's sign": Variant(warm=True, own_rates=True, code_sign=True),
+    "tuned rates, sign of the code": Variant(warm=True, tuned=True, code_sign=True),
 }
 KEYS = ("task", "variant", "seed")
-RESULTS = ResultFile("published.csv", KEYS, JUDGED + DESCRIBED)
-RATES_TRIED = ResultFile("published_rates.csv", KEYS, JUDGED)
+RESULTS = ResultFile("published.csv", KEYS, EVALUATED + DESCRIBED)
+RATES_TRIED = ResultFile("published_rates.csv", KEYS, EVALUATED)
 
 
 def main() -> None:
@@ -87,8 +90,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
-    parser.add_argument("--choose", action="store_true", help="compare the rates")
-    parser.add_argument("--table", action="store_true", help="print, run nothing")
+    parser.add_argument("--choose", action="store_true", help="compare learning rates")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     arguments = parser.parse_args()
     if arguments.choose:
         choose_rates(arguments.tasks, arguments.data)
@@ -100,10 +103,10 @@ def main() -> None:
 
 
 def choose_rates(tasks: list[str], data: Path) -> None:
-    """Print what rates and epochs give on development texts, warm start."""
+    """Evaluate rates and epochs on development texts, with a warm start."""
     for name in tasks:
         task = shortened(development_task(name, data), MAX_TRAINING, 0)
-        encoder = warm(task, 0).encoder.sentence_transformer
+        encoder = warm_start(task, ProtoLMClassifier(random_state=0)).encoder
         for values in TRIED:
             variant = " ".join(map(str, values))
             if RATES_TRIED.has(name, variant, 0):
@@ -111,73 +114,49 @@ def choose_rates(tasks: list[str], data: Path) -> None:
             clf = ProtoLMClassifier(encoder, random_state=0, **PAPER, **rates(*values))
             clf.fit(task.X_train, task.y_train)
             key = {"task": name, "variant": variant, "seed": 0}
-            RATES_TRIED.add(key | judge(clf, task))
+            RATES_TRIED.add(key | evaluate(clf, task))
     for row in RATES_TRIED.rows():
         print(row)
 
 
 def rates(encoder: float, head: float, epochs: int) -> dict[str, Any]:
-    """Return the parameters that `--choose` chooses."""
+    """Return rates and epochs as parameters."""
     return dict(learning_rate=encoder, head_learning_rate=head, max_epochs=epochs)
 
 
-def warm(task: Task, seed: int) -> LinearHeadClassifier:
-    """Fine-tune the encoder under a linear head."""
-    head = LinearHeadClassifier(ProtoLMClassifier(random_state=seed))
-    return head.fit(task.X_train, task.y_train)
+def warm_start(task: Task, clf: ProtoLMClassifier) -> LinearHeadClassifier:
+    """Fine-tune the encoder of a classifier with a linear head."""
+    return LinearHeadClassifier(clf).fit(task.X_train, task.y_train)
 
 
 def run_missing(name: str, task: Task, seed: int) -> None:
-    """Run the variants of one task and seed that are missing."""
+    """Run the missing variants of one task and seed."""
     task = shortened(task, MAX_TRAINING, seed)
     missing = [v for v in VARIANTS if not RESULTS.has(name, v, seed)]
     if not missing:
         return
-    linear = warm(task, seed)
-    for variant in missing:
-        how = VARIANTS[variant]
-        clf = ProtoLMClassifier(random_state=seed, **how.parameters)
-        if how.own_rates:
-            clf.set_params(**rates(*CHOSEN[name]))
-        if how.warm:
-            clf.set_params(backbone=linear.encoder.sentence_transformer)
-        if variant == LINEAR:
-            row = judge(linear, task)
+    linear = warm_start(task, ProtoLMClassifier(random_state=seed))
+    for title in missing:
+        if title == LINEAR:
+            row = evaluate(linear, task)
         else:
-            with published_sign(how.code_sign):
-                clf.fit(task.X_train, task.y_train)
-            row = judge(clf, task) | describe(clf, task)
-        RESULTS.add({"task": name, "variant": variant, "seed": seed, **row})
-
-
-@contextmanager
-def published_sign(wanted: bool) -> Iterator[None]:
-    """Train `proto-lm` on similarities where its terms want distances, for a while."""
-    usual = FORMULATIONS["proto-lm"]
-
-    def losses(step: Step, layer: PrototypeLayer, settings: Settings) -> Terms:
-        output = step.output._replace(squared_distances=step.output.similarities)
-        return usual.losses(dataclasses.replace(step, output=output), layer, settings)
-
-    if wanted:
-        FORMULATIONS["proto-lm"] = dataclasses.replace(usual, losses=losses)
-    try:
-        yield
-    finally:
-        FORMULATIONS["proto-lm"] = usual
+            clf = VARIANTS[title].make(name, linear.encoder, seed)
+            clf.fit(task.X_train, task.y_train)
+            row = evaluate(clf, task) | describe(clf, task)
+        RESULTS.add({"task": name, "variant": title, "seed": seed, **row})
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """Print every variant's figures, means over tasks and seeds."""
+    """Print the measures of each variant, means over tasks and seeds."""
     runs = Runs(rows, "task", model="variant")
-    print(f"\n{provenance()} {MAX_TRAINING} training texts at most. ", end="")
+    print(f"\n{provenance()} At most {MAX_TRAINING} training texts. ", end="")
     print(f"Seeds {runs.seeds}.\n")
     titles = [f"accuracy, {task}" for task in TASKS]
-    more = {"ece": 3, "own_class": 3, "purity": 3, "for_90": 1, "nearest_pair": 3}
-    table("", [*titles, *(f"{name}, mean" for name in more)])
+    columns = {"ece": 3, "own_class": 3, "purity": 3, "for_90": 1, "nearest_pair": 3}
+    table("", [*titles, *(f"{name}, mean" for name in columns)])
     for variant in VARIANTS:
         cells = [runs.mean(variant, "accuracy", 1, task) for task in TASKS]
-        cells += [runs.mean(variant, *column) for column in more.items()]
+        cells += [runs.mean(variant, *column) for column in columns.items()]
         print(f"| {variant} | {' | '.join(cells)} |")
 
 

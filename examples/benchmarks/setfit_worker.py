@@ -1,9 +1,9 @@
-"""Fit SetFit on texts from standard input; it needs an environment of its own.
+"""Fit SetFit on texts from standard input, in a separate environment.
 
 Called by ``few_texts.py``. Reads one JSON object from standard input (``backbone``,
-``X_train``, ``y_train``, ``X_test``, ``seed``, ``threads``), and writes one to the file
-that is its argument: ``seconds`` of the fit and ``probabilities`` (n, C), classes
-sorted.
+``X_train``, ``y_train``, ``X_test``, ``seed``, ``threads``), and writes another one to
+the file named by its argument: ``seconds`` of the fit, ``probabilities`` (n, C) of the
+sorted classes, and the ``version`` of SetFit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from setfit import SetFitModel, Trainer, TrainingArguments
 
 
 def main() -> None:
-    """Fit with SetFit's usual settings: 20 iterations of pairs, batches of 16."""
+    """Fit with the defaults of SetFit: 20 iterations of pairs, batches of 16."""
     task = json.load(sys.stdin)
     torch.set_num_threads(task["threads"])
     classes = sorted(set(task["y_train"]))
@@ -43,13 +43,13 @@ def main() -> None:
         started = time.perf_counter()
         Trainer(model=model, args=settings, train_dataset=data).train()
         seconds = time.perf_counter() - started
-    found = np.asarray(model.predict_proba(task["X_test"], batch_size=32))
-    answer = {
+    probabilities = np.asarray(model.predict_proba(task["X_test"], batch_size=32))
+    response = {
         "seconds": seconds,
-        "probabilities": found.tolist(),
+        "probabilities": probabilities.tolist(),
         "version": setfit.__version__,
     }
-    Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
+    Path(sys.argv[1]).write_text(json.dumps(response), encoding="utf-8")
 
 
 if __name__ == "__main__":

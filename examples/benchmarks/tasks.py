@@ -1,4 +1,4 @@
-"""The tasks that benchmarks run on, and what the runs record about themselves."""
+"""The tasks of the benchmarks, and the provenance of their tables."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PACKAGES = (
 )
 
 
-MAX_TRAINING = 10_000  # texts, drawn once for all seeds
-N_IMDB = 1_000  # reviews to train on, and as many others to test
+MAX_TRAINING = 10_000  # texts, the same for all seeds
+N_IMDB = 1_000  # reviews for training, and as many for testing
 
-# What a column of labels is called, where it is not "label".
+# The column of labels, where it is not "label".
 LABELS = {"sick": "entailment"}
 
 
@@ -40,7 +40,7 @@ class Task(NamedTuple):
 
 
 def load_task(name: str, data: Path) -> Task:
-    """Load a task by name; the CSV files lie in the folder `data`."""
+    """Load a task by name from the CSV files in the folder `data`."""
     if name == "rotten_tomatoes":
         X, y = load_rotten_tomatoes(return_X_y=True)
         split = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
@@ -58,9 +58,9 @@ def load_task(name: str, data: Path) -> Task:
 
 
 def development_task(name: str, data: Path) -> Task:
-    """Load a task to choose by: its own dev split, or a sixth of the training texts.
+    """Load a task for choices: its dev split, or a sixth of the training texts.
 
-    No text of the test split is in it.
+    The test split is not used.
     """
     X, y = load_task(name, data)[:2]
     if (data / f"{name}.dev.csv").exists():
@@ -71,7 +71,7 @@ def development_task(name: str, data: Path) -> Task:
 
 
 def draw(X: list, y: np.ndarray, n: int, seed: int) -> tuple[list, np.ndarray]:
-    """Draw n texts at random, or take all where there are no more, in their order."""
+    """Draw n texts at random, or all if there are fewer, in their order."""
     if len(X) <= n:
         return X, y
     rows = np.sort(np.random.RandomState(seed).permutation(len(X))[:n])
@@ -79,7 +79,7 @@ def draw(X: list, y: np.ndarray, n: int, seed: int) -> tuple[list, np.ndarray]:
 
 
 def shortened(task: Task, n: int, seed: int) -> Task:
-    """Draw n of a task's training texts, or take all where there are no more."""
+    """Draw n training texts of a task, or all if there are fewer."""
     X, y = draw(task.X_train, task.y_train, n, seed)
     return task._replace(X_train=X, y_train=y)
 
@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[list, np.ndarray]:
 
 
 def provenance() -> str:
-    """Say, in Markdown, what printed a table: command, versions, machine."""
+    """Return the command, versions and machine of a table in Markdown."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     command = f"python examples/benchmarks/{Path(sys.argv[0]).name} "
     command += " ".join("FOLDER" if "/" in a else a for a in sys.argv[1:])

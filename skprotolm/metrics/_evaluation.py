@@ -192,14 +192,9 @@ def _with_interval(
     measure: dict[str, Any], n_resamples: int, random_state: Any
 ) -> dict[str, Any]:
     """Return the row of the data frame."""
-    row = {name: measure[name] for name in ("measure", "better", "protocol", "removal")}
-    interval = {"low": low, "high": high}
-    return {
-        **row,
-        "value": measure["value"],
-        **interval,
-        "baseline": measure["baseline"],
-    }
+    values, baseline = measure.pop("values"), measure.pop("baseline")
+    low, high = _interval(values, n_resamples, random_state)
+    return {**measure, "low": low, "high": high, "baseline": baseline}
 
 
 def _defined(values: Any) -> np.ndarray:
