@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
@@ -14,17 +15,19 @@ from sklearn.base import (
 )
 from sklearn.exceptions import NotFittedError
 
-from skprotolm._config import COUNT, FRACTION, require
-from skprotolm._data.texts import Texts
+from skprotolm._config import COUNT, FRACTION, FitConfig, require
+from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts
 from skprotolm._editable import EditableMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
-from skprotolm._runtime import seeded, warn
+from skprotolm._runtime import infer_seed, resolve_device, seeded, warn
 from skprotolm._saving.pickling import pack, unpack
+from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
-from skprotolm._training.fit import FitInputs, FitResult, fit
+from skprotolm._training.fit import FitResult, fit
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -58,25 +61,39 @@ class BaseProtoLM(
     # Fields of `FitConfig` that only tests and benchmarks set, in a subclass.
     _ablation: ClassVar[dict[str, Any]] = {}
 
-    def _fit(self, inputs: FitInputs, data: dict[str, Any]) -> None:
+    def _fit(
+        self,
+        config: FitConfig,
+        task: Task,
+        targets: Targets,
+        texts: Texts,
+        data: dict[str, Any],
+    ) -> None:
         """Fit a model, adopt it in one statement, and then warn.
 
         Parameters
         ----------
-        inputs : FitInputs
+        config : FitConfig
+        task : Task
+        targets : Targets
+        texts : list of str or of (str, str)
+            All texts of X.
         data : dict
             ``X``, ``y`` and ``metadata``, which scikit-learn's callbacks are handed.
         """
+        config = replace(config, **self._ablation)
+        device, seed = resolve_device(config.device), infer_seed(self.random_state)
+        columns = Columns.of(data["X"], texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
-        with seeded(inputs.seed, inputs.device):
-            result = fit(inputs, callbacks)
+        with seeded(seed, device):
+            result = fit(config, task, targets, texts, columns, seed, device, callbacks)
         self.__dict__.update(
             self._fitted_attributes(result.model),
             history_=result.history,
             learning_rate_=result.config.learning_rate,
             n_iter_=len(result.history),
         )
-        if result.interrupted:
+        if result.is_interrupted:
             _raise_interrupt(result)
         _warn_of_coincident(result)
         _warn_of_never_predicted(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,13 @@ from skprotolm._data.targets import (
     refuse_swapped,
     warn_single_text_classes,
 )
-from skprotolm._data.texts import Columns, as_texts
+from skprotolm._data.texts import as_texts
 from skprotolm._display.html import report_html
 from skprotolm._fitted import FittedModel
 from skprotolm._report.build import build_report
 from skprotolm._report.predictions import labeled_predictions
-from skprotolm._runtime import infer_seed, isolated_torch, resolve_device
+from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.classification import ClassificationTask
-from skprotolm._training.fit import FitInputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -294,7 +292,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         DuplicatePrototypesWarning, UnpredictedClassWarning
             If prototypes are near-duplicates, or a class is never predicted.
         """
-        config = replace(check_parameters(self), **self._ablation)
+        config = check_parameters(self)
         refuse_swapped(X, y)
         texts = as_texts(X)
         classes, targets = encode_targets(
@@ -302,19 +300,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         )
         refuse_labels_in_texts(X, texts, classes, targets)
         warn_single_text_classes(classes, targets)
-        device = resolve_device(config.device)
-        inputs = FitInputs(
-            config=config,
-            task=ClassificationTask(classes),
-            targets=targets,
-            texts=texts,
-            columns=Columns.of(X, texts),
-            seed=infer_seed(self.random_state),
-            device=device,
-        )
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        self._fit(inputs, data)
+        self._fit(config, ClassificationTask(classes), targets, texts, data)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

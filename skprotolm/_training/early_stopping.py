@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from skprotolm._config import FitConfig
+from skprotolm._data.targets import Targets
 from skprotolm._network.network import Network
+from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._tasks.base import Task
-from skprotolm._training.splits import TextSet
 from skprotolm._training.trainer import finite_vectors, trainable_weights
 
 
@@ -19,16 +20,25 @@ class EarlyStopping:
     ----------
     network : Network
         Whose weights are scored.
-    validation : TextSet
+    source : ReadTexts
+        Of the held-out texts.
+    targets : Targets
+        Of the held-out texts.
     task : Task
     config : FitConfig
     """
 
     def __init__(
-        self, network: Network, validation: TextSet, task: Task, config: FitConfig
+        self,
+        network: Network,
+        source: ReadTexts,
+        targets: Targets,
+        task: Task,
+        config: FitConfig,
     ):
         self.network = network
-        self.validation = validation
+        self.source = source
+        self.targets = targets
         self.task = task
         self.config = config
         self.score = -float("inf")
@@ -42,8 +52,8 @@ class EarlyStopping:
 
         Among equal scores the later weights are kept.
         """
-        config, targets = self.config, self.validation.targets
-        s = finite_vectors(self.network, self.validation.source, config)
+        config, targets = self.config, self.targets
+        s = finite_vectors(self.network, self.source, config)
         with torch.no_grad():
             outputs = self.network.layer.outputs_of(s)
         score = self.task.score(outputs.numpy(), targets.values, targets.weights)

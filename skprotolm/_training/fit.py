@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,19 +13,17 @@ from tqdm.auto import tqdm
 from skprotolm._config import (
     FitConfig,
     resolve,
-    resolve_precision,
     spread_prototypes,
 )
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.adapters import merge_adapters
-from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.network import Network, encode, in_order
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
-from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._records.prototypes import Quotes
 from skprotolm._runtime import (
     deferred_interrupt,
@@ -36,6 +33,7 @@ from skprotolm._runtime import (
     warn,
 )
 from skprotolm._tasks.base import Task
+from skprotolm._training.build import build, load
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS
@@ -55,11 +53,6 @@ from skprotolm._training.projection import (
 from skprotolm._training.refit import RECALIBRATION
 from skprotolm._training.splits import (
     FitData,
-    TextSet,
-    find_candidates,
-    require_candidates,
-    select,
-    split,
 )
 from skprotolm._training.trainer import (
     Trainer,
@@ -69,149 +62,60 @@ from skprotolm._training.trainer import (
 from skprotolm.exceptions import FewerPrototypesWarning
 
 
-@dataclass(frozen=True)
-class FitInputs:
-    """What an estimator hands over: checked parameters, texts and targets."""
-
-    config: FitConfig
-    task: Task
-    targets: Targets
-    texts: Texts
-    columns: Columns
-    seed: int
-    device: torch.device
-
-
 class FitResult(NamedTuple):
     """What a fit gives."""
 
     model: FittedModel
     config: FitConfig  # resolved
     history: list[dict[str, float]]
-    interrupted: bool
+    is_interrupted: bool
     n_coincident: int  # prototypes that nearly coincide with another one
     never_predicted: list[Any]  # labels, see `find_never_predicted`
 
 
-def fit(inputs: FitInputs, callbacks: FitCallbacks) -> FitResult:
+def fit(
+    config: FitConfig,
+    task: Task,
+    targets: Targets,
+    texts: Texts,
+    columns: Columns,
+    seed: int,
+    device: torch.device,
+    callbacks: FitCallbacks,
+) -> FitResult:
     """Fit a model; the caller has seeded torch and isolated it."""
     # The caller's user may have switched gradients off around `fit`.
     with torch.inference_mode(False), torch.enable_grad():
-        encoder = load(inputs)
-        with memory_errors(inputs.config.batch_size, encoder.max_length):
-            attention, data = build(encoder, inputs)
-            network, config = initialize(encoder, attention, data, inputs)
-            callbacks.on_fit_begin(config.max_epochs)
-            trainer = Trainer(network, data, config, inputs.seed)
+        encoder = load(config, device)
+        with memory_errors(config.batch_size, encoder.max_length):
+            attention, data = build(
+                encoder, config, task, targets, texts, columns, seed
+            )
+            network, config = initialize(encoder, attention, data, config)
+            trainer = Trainer(network, data, config)
             stopping = None
             if data.validation is not None:
-                stopping = EarlyStopping(network, data.validation, data.task, config)
-            interrupted = train(trainer, stopping, callbacks, inputs)
-            return finish(trainer, stopping, callbacks, inputs, interrupted)
-
-
-# Build: from inputs to what is trained.
-
-
-def load(inputs: FitInputs) -> TextEncoder:
-    """Load the encoder, frozen if only the head is trained."""
-    config = inputs.config
-    encoder = load_encoder(config.backbone, config.max_length).to(inputs.device)
-    if config.finetune == "head":
-        encoder.requires_grad_(False)
-    elif encoder.is_frozen:
-        raise ValueError(
-            "No weight of the backbone may be trained: requires_grad is False for "
-            "all. Call backbone.requires_grad_(True), or set finetune='head'."
-        )
-    return encoder
-
-
-def build(encoder: TextEncoder, inputs: FitInputs) -> tuple[TokenAttention, FitData]:
-    """Tokenize and split the texts, and run the frozen encoder over them once."""
-    config, targets, task = inputs.config, inputs.targets, inputs.task
-    texts: Any = [inputs.texts[i] for i in targets.rows]
-    tokenized = encoder.tokenize(texts)
-    keys = tokenized.keys
-    candidates = find_candidates(keys, targets.strata)
-    rows, held_out = split(targets.strata, candidates, config, inputs.seed)
-    training = select(targets, rows)
-    if held_out.size:  # a text may be its class's own once others are held out
-        candidates = find_candidates([keys[i] for i in rows], training.strata)
-    require_candidates([texts[i] for i in rows], training, candidates, task)
-    attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
-    bf16 = train_bf16(encoder, config)
-    tokens = tokenized.take(rows)
-    source, vectors, pretrained = frozen_pass(
-        encoder, attention, tokens, config.batch_size, bf16
-    )
-    validation = None
-    if held_out.size:
-        tokens_out = tokenized.take(held_out)
-        source_out: ReadTexts = EncodedTexts(tokens_out, bf16=bf16)
-        if encoder.is_frozen:
-            source_out, _, _ = frozen_pass(
-                encoder, attention, tokens_out, config.batch_size, bf16
-            )
-        validation = TextSet(tokens_out, source_out, select(targets, held_out))
-    return attention, FitData(
-        task=task,
-        texts=[texts[i] for i in rows],
-        columns=inputs.columns,
-        training=TextSet(tokens, source, training),
-        validation=validation,
-        candidates=candidates,
-        vectors=vectors,
-        pretrained=pretrained,
-    )
-
-
-def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
-    """Whether the encoder runs in bfloat16 during the fit."""
-    is_fp32 = encoder.dtype == torch.float32
-    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
-
-
-def frozen_pass(
-    encoder: TextEncoder,
-    attention: TokenAttention,
-    tokenized: TokenizedTexts,
-    batch_size: int,
-    bf16: bool,
-) -> tuple[ReadTexts, Tensor, Tensor]:
-    """Run the pretrained encoder over texts once.
-
-    Returns the texts as training reads them, stored if no weight of the encoder is
-    trained; the text vectors (n, H) of the untrained attention; and the encoder's
-    sentence vectors (n, P).
-    """
-    source = EncodedTexts(tokenized, bf16=bf16)
-    stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
-    vectors, sentences = [], []
-    for encoded in encode(encoder, attention, source, batch_size):
-        batch = encoder.tokenizer.collate(tokenized, encoded.rows).to(encoder.device)
-        with torch.inference_mode():
-            pretrained = encoder.sentence_vectors(batch, encoded.h)
-        vectors.append((encoded.rows, encoded.s.cpu()))
-        sentences.append((encoded.rows, pretrained.cpu()))
-        if stored is not None:
-            stored.store(encoded.rows, encoded.h)
-    return stored or source, in_order(vectors), in_order(sentences)
+                stopping = EarlyStopping(network, *data.validation, task, config)
+            with preserved_rng_state(device):
+                callbacks.on_fit_begin(config.max_epochs)
+            is_interrupted = train(trainer, stopping, callbacks)
+            return finish(trainer, stopping, callbacks, is_interrupted)
 
 
 # Initialize: every "auto" resolved, and the layer of prototypes.
 
 
 def initialize(
-    encoder: TextEncoder, attention: TokenAttention, data: FitData, inputs: FitInputs
+    encoder: TextEncoder, attention: TokenAttention, data: FitData, config: FitConfig
 ) -> tuple[Network, FitConfig]:
     """Resolve the parameters, and start the prototypes."""
-    candidates, seed = data.candidates, inputs.seed
+    candidates = data.candidates
     pretrained = data.pretrained.numpy()[candidates.rows]
     strata = data.task.strata
     n_candidates = np.bincount(candidates.strata, minlength=len(strata)).tolist()
+    warn_of_few_texts(config, strata, n_candidates)
     config = resolve(
-        inputs.config,
+        config,
         n_texts=len(data.texts),
         is_paired=data.columns.number == 2,
         hidden_size=encoder.hidden_size,
@@ -219,11 +123,10 @@ def initialize(
         has_bf16=has_bf16(encoder.device),
         strata=strata,
         n_candidates=n_candidates,
-        label_agreement=label_agreement(pretrained, candidates.strata, seed),
+        label_agreement=label_agreement(pretrained, candidates.strata, data.seed),
     )
-    warn_of_few_texts(inputs.config, strata, n_candidates)
-    layer = INITIALIZERS[config.formulation](data, config, seed)
-    return Network(encoder, attention, layer).to(inputs.device), config
+    layer = INITIALIZERS[config.formulation](data, config)
+    return Network(encoder, attention, layer).to(encoder.device), config
 
 
 def warn_of_few_texts(
@@ -257,7 +160,6 @@ def train(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
-    inputs: FitInputs,
 ) -> bool:
     """Train until all epochs are over or something stops it.
 
@@ -270,7 +172,7 @@ def train(
             if stopping is not None:
                 stopping.update()
             for _ in range(config.max_epochs):
-                if run_epoch(trainer, stopping, callbacks, bar, inputs):
+                if run_epoch(trainer, stopping, callbacks, bar):
                     break
             with deferred_interrupt():
                 if stopping is not None and not stopping.is_best:
@@ -287,10 +189,9 @@ def run_epoch(
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
     bar: tqdm,
-    inputs: FitInputs,
 ) -> bool:
     """Train for one epoch, and return whether to stop after it."""
-    with preserved_rng_state(inputs.device):
+    with preserved_rng_state(trainer.network.encoder.device):
         callbacks.on_epoch_begin()
     figures = trainer.run_epoch(bar)
     if stopping is not None:
@@ -304,11 +205,11 @@ def run_epoch(
         network, vectors = copy.deepcopy(trainer.network), None
         if stopping is not None and not stopping.is_best:
             network.load_state_dict(stopping.weights, strict=False)
-            source = trainer.data.training.source
+            source = trainer.data.source
             vectors = finite_vectors(network, source, trainer.config)
-        return finalize(network, vectors, trainer, inputs)
+        return finalize(network, vectors, trainer)
 
-    with preserved_rng_state(inputs.device):
+    with preserved_rng_state(trainer.network.encoder.device):
         is_stopped = callbacks.on_epoch_end(snapshot)
     return is_stopped or (stopping is not None and stopping.has_ended)
 
@@ -317,7 +218,7 @@ def run_epoch(
 
 
 def project(
-    network: Network, vectors: Tensor, trainer: Trainer, inputs: FitInputs
+    network: Network, vectors: Tensor, trainer: Trainer
 ) -> tuple[PrototypeLayer, np.ndarray]:
     """Return the layer on texts, and the row of each prototype's text.
 
@@ -328,34 +229,32 @@ def project(
     outputs = layer.outputs_of(vectors)
     if not outputs.isfinite().all():
         raise_diverged(config)
-    strata, seed = prototype_strata(config), inputs.seed
+    strata = prototype_strata(config)
     if not config.projection:
         positions, texts = learned_positions(layer, vectors)
         return layer, assign(positions, strata, texts, data.candidates)
     positions, texts = PROJECTION_TARGETS[config.formulation](
-        layer, data, config, vectors, outputs, seed
+        layer, data, config, vectors, outputs
     )
     rows = assign(positions, strata, texts, data.candidates)
     kept = np.arange(len(rows))
     if config.prune:
         texts = layer.to_euclidean(vectors).numpy()
-        kept = prune(rows, texts, data.training.targets.strata, data.candidates)
+        kept = prune(rows, texts, data.targets.strata, data.candidates)
     rows = rows[kept]
     # In fp32, as predictions are.
-    source = EncodedTexts(data.training.tokenized.take(rows), bf16=False)
+    source = EncodedTexts(data.tokenized.take(rows), bf16=False)
     quoted = finite_vectors(network, source, config)
     layer = layer.take(torch.from_numpy(kept), quoted.to(layer.vectors))
     if config.recalibrate:
-        RECALIBRATION[config.formulation](layer, data, vectors, rows, outputs, seed)
+        RECALIBRATION[config.formulation](layer, data, vectors, rows, outputs)
     return layer, rows
 
 
 # Finalize: what the estimator keeps.
 
 
-def finalize(
-    network: Network, vectors: Tensor | None, trainer: Trainer, inputs: FitInputs
-) -> FittedModel:
+def finalize(network: Network, vectors: Tensor | None, trainer: Trainer) -> FittedModel:
     """Project a network's prototypes and freeze it; after Ctrl-C it can be repeated.
 
     Parameters
@@ -365,7 +264,6 @@ def finalize(
     vectors : Tensor of shape (n, H) or None
         Of the training texts; None for those of the trainer.
     trainer : Trainer
-    inputs : FitInputs
     """
     vectors = trainer.vectors() if vectors is None else vectors
     encoder, attention = network.encoder, network.attention
@@ -373,15 +271,15 @@ def finalize(
     network.eval().requires_grad_(False).zero_grad(set_to_none=True)
     with deferred_interrupt():
         merge_adapters(encoder)
-    network.layer, rows = project(network, vectors, trainer, inputs)
+    network.layer, rows = project(network, vectors, trainer)
     network.layer.freeze()
     config = trainer.config
     texts = network.layer.to_euclidean(vectors).numpy()
     return FittedModel(
         network=network,
-        task=inputs.task,
+        task=trainer.data.task,
         quotes=_quotes(texts, rows, trainer),
-        columns=inputs.columns,
+        columns=trainer.data.columns,
         batch_size=config.batch_size,
         bf16=config.predict_bf16,
         device=str(config.device),
@@ -391,7 +289,7 @@ def finalize(
 def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
     """Return the texts of prototypes, with purity and usage."""
     data = trainer.data
-    targets, ids = data.training.targets, data.candidates.text_ids
+    targets, ids = data.targets, data.candidates.text_ids
     return Quotes(
         texts=tuple(data.texts[i] for i in rows),
         train_indices=targets.rows[rows],
@@ -407,28 +305,27 @@ def finish(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
-    inputs: FitInputs,
-    interrupted: bool,
+    is_interrupted: bool,
 ) -> FitResult:
     """Finalize, whatever interrupts it, and collect what is warned of."""
     try:
-        model = finalize(trainer.network, None, trainer, inputs)
+        model = finalize(trainer.network, None, trainer)
     except KeyboardInterrupt:  # what was learned is worth the few seconds
-        interrupted = True
-        model = finalize(trainer.network, None, trainer, inputs)
+        is_interrupted = True
+        model = finalize(trainer.network, None, trainer)
     n_coincident, never_predicted = 0, []
     try:
         n_coincident = count_coincident(*_positions(model))
         never_predicted = find_never_predicted(model, trainer, stopping)
-        with preserved_rng_state(inputs.device):
+        with preserved_rng_state(trainer.network.encoder.device):
             callbacks.on_fit_end(model)
     except KeyboardInterrupt:  # all is learned
-        interrupted = True
+        is_interrupted = True
     return FitResult(
         model,
         trainer.config,
         trainer.history,
-        interrupted,
+        is_interrupted,
         n_coincident,
         never_predicted,
     )
@@ -451,14 +348,13 @@ def find_never_predicted(
     """
     data = trainer.data
     if stopping is not None:
-        assert data.validation is not None
-        vectors, values = stopping.vectors, data.validation.targets.values
+        vectors, values = stopping.vectors, stopping.targets.values
     else:
         ids = data.candidates.text_ids
-        quoted = ids[np.isin(data.training.targets.rows, model.quotes.train_indices)]
+        quoted = ids[np.isin(data.targets.rows, model.quotes.train_indices)]
         others = np.flatnonzero(~np.isin(ids, quoted))
         vectors = trainer.vectors()[others]
-        values = data.training.targets.values[others]
+        values = data.targets.values[others]
     if not len(values):
         return []
     outputs = model.network.layer.outputs_of(vectors).numpy()

@@ -19,11 +19,11 @@ from skprotolm._network.readouts import ClassReadout
 from skprotolm._training.splits import FitData
 
 
-def initialize_mixture(data: FitData, config: FitConfig, seed: int) -> PrototypeLayer:
+def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
     """Start prototypes at the clusters of each stratum, shrunk towards its mean."""
-    targets, counts = data.training.targets, config.prototype_counts
+    targets, counts = data.targets, config.prototype_counts
     centers = cluster_centers(
-        data.vectors.numpy(), targets.strata, targets.weights, counts, seed
+        data.vectors.numpy(), targets.strata, targets.weights, counts, data.seed
     )
     vectors = shrink_to_means(centers, counts, config.spread)
     readout = ClassReadout(data.task.n_outputs, config.sharpness)
@@ -38,7 +38,7 @@ def initialize_mixture(data: FitData, config: FitConfig, seed: int) -> Prototype
     return layer
 
 
-def initialize_published(data: FitData, config: FitConfig, seed: int) -> PrototypeLayer:
+def initialize_published(data: FitData, config: FitConfig) -> PrototypeLayer:
     """Start prototypes at points of a standard normal distribution, as published."""
     counts = config.prototype_counts
     shape = (sum(counts), data.vectors.shape[1])
@@ -52,7 +52,7 @@ INITIALIZERS = {"mixture": initialize_mixture, "proto-lm": initialize_published}
 
 def _initial_values(data: FitData, counts: Sequence[int]) -> Tensor:
     """Return the values (M, ...) of prototypes, stratum after stratum."""
-    targets = data.training.targets
+    targets = data.targets
     first_rows = np.unique(targets.strata, return_index=True)[1]
     return torch.from_numpy(np.repeat(targets.values[first_rows], counts, axis=0))
 

@@ -35,7 +35,6 @@ def cluster_targets(
     config: FitConfig,
     vectors: Tensor,
     outputs: Tensor,
-    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the centers of what each stratum has become, (M, D), and texts (n, D).
 
@@ -49,7 +48,7 @@ def cluster_targets(
     """
     if not config.cluster_before_projection:
         return learned_positions(layer, vectors)
-    targets, learned = data.training.targets, layer.to_euclidean(vectors).numpy()
+    targets, learned = data.targets, layer.to_euclidean(vectors).numpy()
     texts = learned
     if config.cluster_in_pretrained_space:
         texts = join_spaces(learned, data.pretrained.numpy(), targets.strata)
@@ -57,7 +56,7 @@ def cluster_targets(
     p = layer.readout.true_probability(outputs, values)
     weights = targets.weights * (p.numpy() + _MISCLASSIFIED)
     counts = config.prototype_counts
-    centers = cluster_centers(texts, targets.strata, weights, counts, seed)
+    centers = cluster_centers(texts, targets.strata, weights, counts, data.seed)
     # Each prototype, with the prior it learned, takes the cluster nearest to it.
     positions = layer.to_euclidean(layer.vectors).cpu().numpy()
     strata = prototype_strata(config)
@@ -81,7 +80,6 @@ def published_targets(
     config: FitConfig,
     vectors: Tensor,
     outputs: Tensor,
-    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the learned positions, whose nearest texts are taken."""
     return learned_positions(layer, vectors)

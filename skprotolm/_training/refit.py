@@ -24,7 +24,6 @@ def recalibrate(
     vectors: Tensor,
     quoted: np.ndarray,
     learned: Tensor,
-    seed: int,
     *,
     max_numbers: int = _NUMBERS,
     max_texts: int = _SAMPLE,
@@ -54,15 +53,13 @@ def recalibrate(
         The row of each prototype's text.
     learned : Tensor of shape (n, L)
         The outputs of the training texts under the learned vectors.
-    seed : int
-        Of the sample, where there are many texts.
     max_numbers, max_texts : int
         At most as many cosines and texts are used.
     """
-    targets, ids = data.training.targets, data.candidates.text_ids
+    targets, ids = data.targets, data.candidates.text_ids
     exact = layer.exact()
     n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
-    rows = _sample(targets.strata, n_texts, seed)
+    rows = _sample(targets.strata, n_texts, data.seed)
     cosines = exact.cosines(vectors[rows].cpu().double())
     itself = torch.from_numpy(ids[rows, None] == ids[quoted])
     # Without the text itself, a class whose only prototype it is has no evidence.

@@ -27,26 +27,20 @@ class Candidates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TextSet:
-    """Texts with their targets, as the encoder reads them."""
-
-    tokenized: TokenizedTexts
-    source: ReadTexts  # of their token vectors
-    targets: Targets
-
-
-@dataclass(frozen=True)
 class FitData:
-    """All that a fit knows of its texts."""
+    """The texts and targets of a fit, as the encoder reads them."""
 
     task: Task
-    texts: Texts  # that are trained on
     columns: Columns
-    training: TextSet
-    validation: TextSet | None
+    seed: int
+    texts: Texts  # that are trained on, as the following fields
+    tokenized: TokenizedTexts
+    source: ReadTexts  # of token vectors
+    targets: Targets
+    validation: tuple[ReadTexts, Targets] | None  # held-out texts
     candidates: Candidates
-    vectors: Tensor  # (n, H), training texts under the untrained network
-    pretrained: Tensor  # (n, P), their sentence vectors by the frozen encoder
+    vectors: Tensor  # (n, H), under the untrained network
+    pretrained: Tensor  # (n, P), sentence vectors of the frozen encoder
 
 
 def find_candidates(keys: Sequence[Any], strata: np.ndarray) -> Candidates:

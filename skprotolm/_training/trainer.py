@@ -33,11 +33,9 @@ class Trainer:
     data : FitData
     config : FitConfig
         Resolved.
-    seed : int
-        Of the order of the texts.
     """
 
-    def __init__(self, network: Network, data: FitData, config: FitConfig, seed: int):
+    def __init__(self, network: Network, data: FitData, config: FitConfig):
         self.network = network
         self.data = data
         self.config = config
@@ -45,8 +43,8 @@ class Trainer:
         self.n_steps = 0  # taken in all
         self.batch = 0  # of the epoch, the next one
         self.totals: dict[str, Any] = {}  # of the epoch's loss and its terms
-        self.rng = np.random.RandomState(seed)  # as the epoch began
-        n_texts = len(data.training.targets.rows)
+        self.rng = np.random.RandomState(data.seed)  # as the epoch began
+        n_texts = len(data.targets.rows)
         self.steps_per_epoch = math.ceil(n_texts / config.batch_size)
         self.optimizer = make_optimizer(network, config)
         n_steps = config.max_epochs * self.steps_per_epoch
@@ -62,7 +60,7 @@ class Trainer:
         self._vectors = None
         started, first = time.perf_counter(), self.batch
         rates = [float(rate) for rate in self.schedule.get_last_lr()]
-        lengths = self.data.training.source.lengths
+        lengths = self.data.source.lengths
         rng = np.random.RandomState()
         rng.set_state(self.rng.get_state())
         batches = training_batches(lengths, self.config.batch_size, rng)
@@ -85,8 +83,8 @@ class Trainer:
 
     def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Take one optimizer step; return the loss and its unweighted terms."""
-        network, targets = self.network, self.data.training.targets
-        s, output = network(*self.data.training.source.read(network.encoder, rows))
+        network, targets = self.network, self.data.targets
+        s, output = network(*self.data.source.read(network.encoder, rows))
         values = torch.from_numpy(targets.values[rows]).to(s.device)
         own_mask = self.data.task.own_mask
         batch = Batch(
@@ -118,9 +116,7 @@ class Trainer:
     def vectors(self) -> Tensor:
         """Return the training texts' vectors (n, H) under the present weights."""
         if self._vectors is None:
-            self._vectors = finite_vectors(
-                self.network, self.data.training.source, self.config
-            )
+            self._vectors = finite_vectors(self.network, self.data.source, self.config)
         return self._vectors
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:

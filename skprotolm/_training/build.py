@@ -1,0 +1,118 @@
+"""The first step of a fit: the encoder, tokenized and split texts, frozen vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skprotolm._config import FitConfig, resolve_precision
+from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts
+from skprotolm._network.encoder import TextEncoder, load_encoder
+from skprotolm._network.network import encode, in_order
+from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._runtime import has_bf16
+from skprotolm._tasks.base import Task
+from skprotolm._training.splits import (
+    FitData,
+    find_candidates,
+    require_candidates,
+    select,
+    split,
+)
+
+
+def load(config: FitConfig, device: torch.device) -> TextEncoder:
+    """Load the encoder, frozen if only the head is trained."""
+    encoder = load_encoder(config.backbone, config.max_length).to(device)
+    if config.finetune == "head":
+        encoder.requires_grad_(False)
+    elif encoder.is_frozen:
+        raise ValueError(
+            "No weight of the backbone may be trained: requires_grad is False for "
+            "all. Call backbone.requires_grad_(True), or set finetune='head'."
+        )
+    return encoder
+
+
+def build(
+    encoder: TextEncoder,
+    config: FitConfig,
+    task: Task,
+    targets: Targets,
+    texts: Texts,
+    columns: Columns,
+    seed: int,
+) -> tuple[TokenAttention, FitData]:
+    """Tokenize and split the texts, and run the frozen encoder over them once."""
+    used: Any = [texts[i] for i in targets.rows]
+    tokenized = encoder.tokenize(used)
+    keys = tokenized.keys
+    candidates = find_candidates(keys, targets.strata)
+    rows, held_out = split(targets.strata, candidates, config, seed)
+    training = select(targets, rows)
+    if held_out.size:  # a text may be its class's own once others are held out
+        candidates = find_candidates([keys[i] for i in rows], training.strata)
+    trained: Any = [used[i] for i in rows]
+    require_candidates(trained, training, candidates, task)
+    attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
+    tokens = tokenized.take(rows)
+    source, vectors, pretrained = frozen_pass(encoder, attention, tokens, config)
+    validation = None
+    if held_out.size:
+        tokens_out = tokenized.take(held_out)
+        source_out: ReadTexts = EncodedTexts(
+            tokens_out, bf16=train_bf16(encoder, config)
+        )
+        if encoder.is_frozen:
+            source_out, _, _ = frozen_pass(encoder, attention, tokens_out, config)
+        validation = source_out, select(targets, held_out)
+    return attention, FitData(
+        task=task,
+        columns=columns,
+        seed=seed,
+        texts=trained,
+        tokenized=tokens,
+        source=source,
+        targets=training,
+        validation=validation,
+        candidates=candidates,
+        vectors=vectors,
+        pretrained=pretrained,
+    )
+
+
+def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
+    """Whether the encoder runs in bfloat16 during the fit."""
+    is_fp32 = encoder.dtype == torch.float32
+    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
+
+
+def frozen_pass(
+    encoder: TextEncoder,
+    attention: TokenAttention,
+    tokenized: TokenizedTexts,
+    config: FitConfig,
+) -> tuple[ReadTexts, Tensor, Tensor]:
+    """Run the pretrained encoder over texts once.
+
+    Returns the texts as training reads them, stored if no weight of the encoder is
+    trained; the text vectors (n, H) of the untrained attention; and the encoder's
+    sentence vectors (n, P).
+    """
+    source = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
+    stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
+    vectors, sentences = [], []
+    for encoded in encode(encoder, attention, source, config.batch_size):
+        batch = encoder.tokenizer.collate(tokenized, encoded.rows).to(encoder.device)
+        with torch.inference_mode():
+            pretrained = encoder.sentence_vectors(batch, encoded.h)
+        vectors.append((encoded.rows, encoded.s.cpu()))
+        sentences.append((encoded.rows, pretrained.cpu()))
+        if stored is not None:
+            stored.store(encoded.rows, encoded.h)
+    return stored or source, in_order(vectors), in_order(sentences)
