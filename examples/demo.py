@@ -16,10 +16,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._runtime import has_bf16, resolve_device
 from skprotolm.datasets import load_rotten_tomatoes
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from encoders import has_bf16, resolve_device
 from linear_head import LinearHeadClassifier
 
 REPORT = Path("demo-report.html")

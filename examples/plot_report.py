@@ -52,7 +52,7 @@ print(f"{len(page) / 1000:.0f} kB")
 # class. Some flipped labels are missing, since the model was trained on them.
 
 listed = page.split("<h2>Doubtful labels</h2>")[1]
-detected = [row for row in flipped if f"Row {row}:" in listed]
+detected = [row for row in flipped if f"Row {row} of" in listed]
 print(f"{listed.count('<article')} listed, {len(detected)} of the 10 flipped ones")
 
 # %%
