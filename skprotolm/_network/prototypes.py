@@ -120,12 +120,18 @@ class PrototypeLayer(nn.Module, ABC):
         chunks = vectors.split(_CHUNK)
         return torch.cat([self(s.to(self.vectors)).outputs.cpu() for s in chunks])
 
-    def take(self, rows: Tensor, vectors: Tensor | None = None) -> PrototypeLayer:
-        """Return a layer of some prototypes, with other vectors if any are given."""
+    def take(
+        self,
+        rows: Tensor,
+        vectors: Tensor | None = None,
+        values: Tensor | None = None,
+    ) -> PrototypeLayer:
+        """Return a layer of some prototypes, with other vectors and values if given."""
         rows = rows.to(self.values.device)
         per_prototype = getattr(self, self.per_prototype)[..., rows]
         vectors = self.vectors[rows] if vectors is None else vectors
-        return self._rebuilt(vectors, self.values[rows], per_prototype)
+        values = self.values[rows] if values is None else values.to(self.values)
+        return self._rebuilt(vectors, values, per_prototype)
 
     def extended(self, vectors: Tensor, values: Tensor) -> PrototypeLayer:
         """Return a layer with further prototypes, of the mean weight of their value."""

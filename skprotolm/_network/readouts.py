@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ class ClassReadout(Readout):
         """Return the kind, the number of classes and the sharpness λ."""
         return {
             "kind": "classes",
-            "n_classes": self.n_classes,
+            "n_outputs": self.n_classes,
             "sharpness": self.sharpness,
         }
 
@@ -180,12 +181,13 @@ class ClassReadout(Readout):
         return [self.bias]
 
 
-_READOUTS: dict[str, type[ClassReadout]] = {"classes": ClassReadout}
+# By `Task.readout`.
+_READOUTS: dict[str, Callable[[int, float], Readout]] = {"classes": ClassReadout}
 
 
-def make_readout(kind: str, **options: Any) -> Readout:
+def make_readout(kind: str, n_outputs: int, sharpness: float) -> Readout:
     """Build the readout of a kind of target."""
-    return _READOUTS[kind](**options)
+    return _READOUTS[kind](n_outputs, sharpness)
 
 
 def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:

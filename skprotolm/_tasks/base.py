@@ -14,6 +14,8 @@ class Task(ABC):
     The two masks are also computed from tensors, on whatever device these are.
     """
 
+    readout: str  # the kind of the readout, see `_network.readouts`
+
     @property
     @abstractmethod
     def n_outputs(self) -> int:

@@ -20,6 +20,8 @@ class ClassificationTask(Task):
         The labels, sorted.
     """
 
+    readout = "classes"
+
     def __init__(self, classes: np.ndarray):
         self.classes = classes
         classes.setflags(write=False)  # copies of the estimator share it

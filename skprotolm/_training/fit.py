@@ -198,7 +198,6 @@ def run_epoch(
         figures["validation_score"] = stopping.update()
     if trainer.config.verbose:
         bar.set_postfix(loss=f"{figures['loss']:.3f}")
-
     trainer.history.append(figures)
 
     def snapshot() -> FittedModel:
@@ -245,7 +244,8 @@ def project(
     # In fp32, as predictions are.
     source = EncodedTexts(data.tokenized.take(rows), bf16=False)
     quoted = finite_vectors(network, source, config)
-    layer = layer.take(torch.from_numpy(kept), quoted.to(layer.vectors))
+    values = torch.from_numpy(data.targets.values[rows])
+    layer = layer.take(torch.from_numpy(kept), quoted.to(layer.vectors), values)
     if config.recalibrate:
         RECALIBRATION[config.formulation](layer, data, vectors, rows, outputs)
     return layer, rows

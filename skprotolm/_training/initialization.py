@@ -15,7 +15,7 @@ from torch import Tensor
 from skprotolm._config import FitConfig
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
-from skprotolm._network.readouts import ClassReadout
+from skprotolm._network.readouts import make_readout
 from skprotolm._training.splits import FitData
 
 
@@ -26,7 +26,8 @@ def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
         data.vectors.numpy(), targets.strata, targets.weights, counts, data.seed
     )
     vectors = shrink_to_means(centers, counts, config.spread)
-    readout = ClassReadout(data.task.n_outputs, config.sharpness)
+    task = data.task
+    readout = make_readout(task.readout, task.n_outputs, config.sharpness)
     layer = MixtureLayer(
         torch.from_numpy(vectors),
         _initial_values(data, counts),
