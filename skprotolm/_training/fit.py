@@ -99,7 +99,8 @@ def fit(inputs: FitInputs, callbacks: FitCallbacks) -> FitResult:
         with memory_errors(inputs.config.batch_size, encoder.max_length):
             attention, data = build(encoder, inputs)
             network, config = initialize(encoder, attention, data, inputs)
-            callbacks.on_fit_begin(config.max_epochs)
+            with preserved_rng_state(inputs.device):
+                callbacks.on_fit_begin(config.max_epochs)
             trainer = Trainer(network, data, config, inputs.seed)
             stopping = None
             if data.validation is not None:
