@@ -1,49 +1,62 @@
-"""What is refitted once prototypes stand on texts, so that the model says the same."""
+"""Recalibration: priors and biases after the projection onto texts."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import MixtureLayer
-from skprotolm._training.refit import TrainingTexts, refit
+from skprotolm._training.refit import (
+    RECALIBRATION,
+    outputs_without_itself,
+    recalibrate,
+)
+from tests.helpers import make_data, make_mixture, normal
 
-N, H, OWNER, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
+F32 = torch.float32
+CODES = np.arange(N) % 3
+QUOTED = np.array([0, 3, 1, 4, 7, 2])  # a text of its class per prototype
 
 
 @pytest.fixture
 def layer() -> MixtureLayer:
-    layer = MixtureLayer(normal(len(OWNER), H), OWNER, N_CLASSES, 10.0)
-    return layer.requires_grad_(False)
+    vectors = normal(len(VALUES), H, dtype=F32)
+    return make_mixture(vectors, VALUES, N_CLASSES, 10.0).requires_grad_(False)
 
 
-def training_texts(vectors: torch.Tensor, **given: np.ndarray) -> TrainingTexts:
-    """Texts that are all distinct, of classes in turn."""
-    n = len(vectors)
-    usual = {"ids": np.arange(n), "codes": np.arange(n) % 3, "weights": np.ones(n)}
-    return TrainingTexts(vectors, **{**usual, **given})
+@pytest.fixture
+def s() -> torch.Tensor:
+    return normal(N, H, seed=1, dtype=F32)
 
 
-NONE_QUOTED = -1 - np.arange(len(OWNER))
+def divergence(layer: MixtureLayer, s: torch.Tensor, learned: torch.Tensor) -> float:
+    """Return the mean KL divergence of a layer's probabilities from the learned."""
+    log_p, log_q = layer.outputs_of(s).log_softmax(1), learned.log_softmax(1)
+    return float((log_q.exp() * (log_q - log_p)).sum(dim=1).mean())
 
 
-def gap(layer: MixtureLayer, s: torch.Tensor, learned: torch.Tensor) -> float:
-    """Mean KL divergence of what a layer says from what was learned."""
-    said, wanted = layer.score_all(s).log_softmax(1), learned.log_softmax(1)
-    return float((wanted.exp() * (wanted - said)).sum(dim=1).mean())
-
-
-def refitted(layer: MixtureLayer, *given: object) -> MixtureLayer:
-    """Return a copy of the layer, refitted."""
+def recalibrated(
+    layer: MixtureLayer,
+    s: torch.Tensor,
+    learned: torch.Tensor,
+    *,
+    codes: Any = CODES,
+    quoted: np.ndarray = QUOTED,
+    weights: Any = None,
+    text_ids: Any = None,
+    seed: int = 0,
+    **limits: int,
+) -> MixtureLayer:
+    """Return a recalibrated copy of a layer."""
     other = copy.deepcopy(layer)
-    refit(other, *given)
+    data = make_data(s, codes, weights=weights, text_ids=text_ids)
+    recalibrate(other, data, s, quoted, learned, seed, **limits)
     return other
 
 
@@ -54,126 +67,174 @@ def same(one: MixtureLayer, other: MixtureLayer) -> bool:
     )
 
 
-def test_nothing_moves_where_texts_say_what_was_learned(layer):
-    s = normal(N, H, seed=1)
-    after = refitted(layer, training_texts(s), NONE_QUOTED, layer.score_all(s), 0)
+def test_nothing_changes_where_texts_give_the_learned_outputs(layer, s):
+    itself = torch.from_numpy(np.arange(N)[:, None] == QUOTED)
+    learned = outputs_without_itself(layer, layer.cosines(s), itself)
+    after = recalibrated(layer, s, learned)
     for name, value in layer.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], value)
 
 
-def test_priors_and_biases_make_up_for_other_places(layer):
-    s = normal(N, H, seed=1)
-    learned = layer.score_all(s)
+def test_priors_and_biases_compensate_for_moved_prototypes(layer, s):
+    learned = layer.outputs_of(s)
     with torch.no_grad():
-        layer.vectors += 0.3 * normal(*layer.vectors.shape, seed=2)
-        layer.bias += torch.tensor([1.0, 0.0, -1.0])
-    after = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
-    assert gap(after, s, learned) < 0.5 * gap(layer, s, learned)
+        layer.vectors += 0.3 * normal(*layer.vectors.shape, seed=2, dtype=F32)
+        layer.readout.bias += torch.tensor([1.0, 0.0, -1.0])
+    after = recalibrated(layer, s, learned)
+    assert divergence(after, s, learned) < 0.5 * divergence(layer, s, learned)
     assert torch.equal(after.vectors, layer.vectors)
+    assert not torch.equal(after.prior_logits, layer.prior_logits)
     assert not any(p.requires_grad for p in after.parameters())
 
 
-def test_no_text_is_compared_with_itself(layer):
-    """Nor with a copy of itself: it would say what was learned, whatever is missing."""
-    s = torch.cat([layer.vectors, layer.vectors, normal(N, H, seed=1)])
+def test_a_quoted_text_is_scored_by_the_other_prototypes_of_its_class(layer):
+    """Their priors are rescaled to sum to 1."""
+    with torch.no_grad():
+        layer.prior_logits.copy_(normal(len(VALUES), seed=3))
+    itself = torch.eye(len(VALUES), dtype=torch.bool)[:2]  # prototypes of class 0
+    cosines = layer.cosines(layer.vectors[:2])
+    outputs = outputs_without_itself(layer, cosines, itself)
+    expected = layer.outputs(cosines)
+    for b, other in ((0, 1), (1, 0)):
+        score = layer.readout.concentration(cosines) * cosines[b, other]
+        torch.testing.assert_close(outputs[b, 0], score + layer.readout.bias[0])
+    torch.testing.assert_close(outputs[:, 1:], expected[:, 1:])
+
+
+def test_copies_of_a_quoted_text_are_not_compared_with_it_either(layer):
+    quoted = np.arange(6)
+    s = torch.cat([layer.vectors, layer.vectors, normal(N, H, seed=1, dtype=F32)])
     ids = np.array([*range(6), *range(6), *range(6, 6 + N)])
-    codes = np.array([*OWNER, *OWNER, *(np.arange(N) % 3)])
-    texts, quoted = training_texts(s, ids=ids, codes=codes), np.arange(6)
-    learned = layer.score_all(s)
-    after = refitted(layer, texts, quoted, learned, 0)
-    once = torch.cat([torch.arange(6), torch.arange(12, 12 + N)])  # no copies
-    alone = training_texts(s[once], ids=ids[once], codes=codes[once])
-    assert (after.bias - layer.bias).abs().max() > 0.01
-    before = refitted(layer, alone, quoted, learned[once], 0)
-    # A copy says the same as its text, so the two count for more than one.
-    gaps = [(one.bias - layer.bias).norm() for one in (before, after)]
-    assert 1.1 * gaps[0] < gaps[1]
+    codes = np.array([*VALUES, *VALUES, *CODES])
+    learned = layer.outputs_of(s)
+    after = recalibrated(
+        layer, s, learned, codes=codes, quoted=quoted, text_ids=ids
+    ).readout.bias
+    assert (after - layer.readout.bias).abs().max() > 0.01
+    once = [*range(6), *range(12, 12 + N)]  # without the copies
+    single = recalibrated(
+        layer, s[once], learned[once], codes=codes[once], quoted=quoted
+    ).readout.bias
+    # A copy has the same effect as its text, so that both move the biases further.
+    changes = [float((bias - layer.readout.bias).norm()) for bias in (single, after)]
+    assert 1.1 * changes[0] < changes[1]
 
 
-def test_a_class_for_which_nothing_speaks_stays_as_likely(layer):
-    """Texts of the others spoke against it, and it was hardly ever found again."""
-    s = torch.cat([normal(N, H, seed=1), layer.vectors[5:]])
-    codes = np.append(np.arange(N) % 2, 2)
-    texts = training_texts(s, ids=np.append(10 + np.arange(N), 5), codes=codes)
-    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
-    after = refitted(layer, texts, np.arange(6), learned, 0)
-    change = after.bias - layer.bias
-    assert change[1] - change[0] > 0.5, "the others are refitted"
+UNEVEN = torch.tensor([0.0, 2.0, -5.0])
+
+
+@pytest.fixture
+def single_text(layer) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Texts of two classes, and the only text of class 2, which is quoted."""
+    s = torch.cat([normal(N, H, seed=1, dtype=F32), layer.vectors[5:]])
+    return s, np.append(np.arange(N) % 2, 2), np.array([0, 2, 1, 3, 5, N])
+
+
+def test_a_class_without_other_texts_keeps_its_bias_and_prior(layer, single_text):
+    """Texts of other classes lowered its bias, so that it was hardly predicted."""
+    s, codes, quoted = single_text
+    learned = layer.outputs_of(s) + UNEVEN
+    after = recalibrated(layer, s, learned, codes=codes, quoted=quoted)
+    change = after.readout.bias - layer.readout.bias
+    assert change[1] - change[0] > 0.5  # the other classes are recalibrated
     assert change[2] == 0
     assert change[:2].mean() == pytest.approx(0, abs=1e-3)
     assert torch.equal(after.prior_logits[5:], layer.prior_logits[5:])
-    # Another text of it is enough.
+
+
+def test_one_further_text_of_a_class_recalibrates_it(layer, single_text):
+    s, codes, quoted = single_text
     s, codes = torch.cat([s, s[-1:] + 0.1]), np.append(codes, 2)
-    texts = training_texts(s, codes=codes)
-    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
-    change = refitted(layer, texts, np.arange(6), learned, 0).bias - layer.bias
-    assert change[2] < -0.5
+    learned = layer.outputs_of(s) + UNEVEN
+    after = recalibrated(layer, s, learned, codes=codes, quoted=quoted)
+    assert (after.readout.bias - layer.readout.bias)[2] < -0.5
 
 
-def test_nothing_is_refitted_where_nothing_can_be_compared(layer):
+def test_nothing_changes_where_no_text_can_be_compared(layer):
     s = layer.vectors[5:]
-    texts = training_texts(s, ids=np.array([5]), codes=np.array([2]))
-    assert same(refitted(layer, texts, np.arange(6), layer.score_all(s), 0), layer)
+    data = make_data(s, [2])
+    after = copy.deepcopy(layer)
+    recalibrate(after, data, s, np.zeros(6, dtype=int), layer.outputs_of(s) + 1, 0)
+    assert same(after, layer)
 
 
-def test_a_rare_class_is_looked_at_whatever_the_seed(layer, monkeypatch):
-    """Drawn without a text of it, nothing was refitted, by the seed."""
-    monkeypatch.setattr("skprotolm._training.refit._SAMPLE", 20)
-    s = normal(N, H, seed=1)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_is_always_in_the_sample(layer, s, seed):
+    """Drawn without a text of it, its bias was not recalibrated."""
     codes = np.append(np.arange(N - 1) % 2, 2)
-    learned = layer.score_all(s) + torch.tensor([0.0, 2.0, -5.0])
-    for seed in range(5):
-        texts = training_texts(s, codes=codes)
-        after = refitted(layer, texts, NONE_QUOTED, learned, seed)
-        assert (after.bias - layer.bias).min() < -0.5
+    quoted = np.array([0, 2, 1, 3, 5, 7])
+    after = recalibrated(
+        layer,
+        s,
+        layer.outputs_of(s) + UNEVEN,
+        codes=codes,
+        quoted=quoted,
+        seed=seed,
+        max_texts=20,
+    )
+    assert (after.readout.bias - layer.readout.bias).min() < -0.5
 
 
 @pytest.mark.parametrize("sharpness", [0.01, 1.0, 10.0])
-def test_few_prototypes_lose_no_more_than_many_by_their_own_texts(sharpness):
-    """Without itself, one of two left half of its class's prior, and biases moved."""
-    owner = torch.tensor([0] * 2 + [1] * 12)
-    vectors = torch.eye(H)[owner] + 0.001 * normal(14, H)
-    layer = MixtureLayer(vectors, owner, 2, sharpness).requires_grad_(False)
-    texts = training_texts(vectors, codes=owner.numpy())
-    after = refitted(layer, texts, np.arange(14), layer.score_all(vectors), 0)
-    torch.testing.assert_close(after.bias, layer.bias, atol=1e-3, rtol=0)
+def test_classes_of_few_and_many_prototypes_are_treated_alike(sharpness):
+    """Without its text, one of two prototypes lost half of its class's prior."""
+    values = torch.tensor([0] * 2 + [1] * 12)
+    vectors = torch.eye(H)[values] + 0.001 * normal(14, H, dtype=F32)
+    layer = make_mixture(vectors, values, 2, sharpness).requires_grad_(False)
+    after = recalibrated(
+        layer,
+        vectors,
+        layer.outputs_of(vectors),
+        codes=values.numpy(),
+        quoted=np.arange(14),
+    )
+    torch.testing.assert_close(
+        after.readout.bias, layer.readout.bias, atol=1e-3, rtol=0
+    )
 
 
-def test_a_text_of_more_weight_says_more(layer):
-    s = normal(3, H, seed=1)
-    wanted = torch.tensor([[3.0, 0, 0], [0, 0, 3.0], [0, 0, 0]])
-    learned = layer.score_all(s) + wanted
+def test_a_text_of_more_weight_is_matched_better(layer):
+    s = normal(9, H, seed=1, dtype=F32)
+    changes = torch.zeros(9, 3)
+    changes[0, 0] = changes[1, 2] = 3.0
+    learned = layer.outputs_of(s) + changes
+    codes, quoted = np.arange(9) % 3, np.array([3, 6, 4, 7, 7, 5])
     gaps = []
-    for weights in ([1.9, 0.1, 1.0], [0.1, 1.9, 1.0]):
-        texts = training_texts(s, weights=np.array(weights))
-        after = refitted(layer, texts, NONE_QUOTED, learned, 0)
-        gaps.append([gap(after, s[[i]], learned[[i]]) for i in range(2)])
+    for weights in ([1.9, 0.1, 1.0, *[0.1] * 6], [0.1, 1.9, 1.0, *[0.1] * 6]):
+        after = recalibrated(
+            layer, s, learned, codes=codes, quoted=quoted, weights=weights
+        )
+        gaps.append([divergence(after, s[[i]], learned[[i]]) for i in range(2)])
     assert gaps[0][0] < gaps[1][0]
     assert gaps[1][1] < gaps[0][1]
 
 
-def test_a_seed_says_which_of_many_texts_are_looked_at(layer):
-    n = 6000
-    s = normal(n, H, seed=1)
-    learned = layer.score_all(s) + normal(n, N_CLASSES, seed=2)
-    found = [
-        refitted(layer, training_texts(s), NONE_QUOTED, learned, seed)
-        for seed in (0, 0, 1)
+def test_the_seed_chooses_the_sample(layer, s):
+    learned = layer.outputs_of(s) + normal(N, N_CLASSES, seed=2, dtype=F32)
+    layers = [
+        recalibrated(layer, s, learned, seed=seed, max_texts=100) for seed in (0, 0, 1)
     ]
-    assert same(found[0], found[1])
-    assert not same(found[0], found[2])
+    assert same(layers[0], layers[1])
+    assert not same(layers[0], layers[2])
 
 
-def test_fewer_texts_are_looked_at_where_prototypes_are_many(layer, monkeypatch):
-    s = normal(N, H, seed=1)
-    learned = layer.score_all(s) + normal(N, N_CLASSES, seed=2)
-    whole = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
-    monkeypatch.setattr(
-        "skprotolm._training.refit._NUMBERS", 50 * layer.members.numel()
-    )
-    part = refitted(layer, training_texts(s), NONE_QUOTED, learned, 0)
-    first = np.random.RandomState(0).permutation(N)[:50]
-    texts = training_texts(s[first], codes=first % 3)
-    alone = refitted(layer, texts, NONE_QUOTED, learned[first], 0)
-    assert not same(part, whole)
-    torch.testing.assert_close(part.bias, alone.bias)
+def test_the_sample_is_limited_by_texts_and_by_cosines(layer, s):
+    learned = layer.outputs_of(s) + normal(N, N_CLASSES, seed=2, dtype=F32)
+    full = recalibrated(layer, s, learned)
+    limited = recalibrated(layer, s, learned, max_texts=50)
+    assert not same(limited, full)
+    by_cosines = recalibrated(layer, s, learned, max_numbers=50 * len(VALUES))
+    assert same(by_cosines, limited)
+    others = np.random.RandomState(0).permutation(N)[50:]
+    learned[others] = 0  # of texts outside the sample
+    assert same(recalibrated(layer, s, learned, max_texts=50), limited)
+
+
+def test_proto_lm_is_not_recalibrated():
+    layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
+    before = copy.deepcopy(layer.state_dict())
+    s = normal(4, 2, dtype=F32)
+    data, learned = make_data(s, [0, 1, 0, 1]), torch.zeros(4, 2)
+    RECALIBRATION["proto-lm"](layer, data, s, np.array([0, 1]), learned, 0)
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, before[name])
