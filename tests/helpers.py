@@ -69,7 +69,7 @@ def make_mixture(
 
 
 def make_config(**fields: Any) -> FitConfig:
-    """Return the checked default parameters, with some fields replaced."""
+    """Return the checked default parameters, with these fields replaced."""
     return replace(check_parameters(ProtoLMClassifier()), **fields)
 
 
@@ -128,7 +128,7 @@ def make_trainer(
 
 
 class Bar:
-    """A progress bar that shows nothing, and interrupts after a number of steps."""
+    """A silent progress bar, which interrupts the run after a number of steps."""
 
     def __init__(self, interrupt_after: int | None = None) -> None:
         self.n_steps, self.interrupt_after = 0, interrupt_after
@@ -145,17 +145,19 @@ class Calls:
     Parameters
     ----------
     monkeypatch : MonkeyPatch
-    owner : module or class
+    library : module or class
         Of another library.
     name : str
-        The function or method of `owner` that is replaced.
+        The function or method that is replaced.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, library: Any, name: str
+    ) -> None:
         self.count = 0
         self.n_steps = 0
         self._interrupt_at: int | None = None
-        original, step = getattr(owner, name), torch.optim.AdamW.step
+        original, step = getattr(library, name), torch.optim.AdamW.step
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
@@ -168,7 +170,7 @@ class Calls:
             self.count, self.n_steps = 0, max(0, self.n_steps - 1)
             return step(*args, **kwargs)
 
-        monkeypatch.setattr(owner, name, counted)
+        monkeypatch.setattr(library, name, counted)
         monkeypatch.setattr(torch.optim.AdamW, "step", stepping)
 
     def interrupt_after_training(self, call: int, n_steps: int = 6) -> None:

@@ -45,17 +45,16 @@ def test_fits_without_a_seed_differ(make_classifier, texts):
     assert not np.array_equal(one, other)
 
 
-def test_without_a_seed_numpys_global_generator_is_used(
-    make_classifier, texts, monkeypatch
-):
+def test_without_a_seed_numpys_global_generator_is_used(make_classifier, texts):
     X, y = texts
-    probabilities = []
-    for _ in range(2):
-        # numpy.random.mtrand._rand is what scikit-learn's check_random_state returns.
-        monkeypatch.setattr(np.random.mtrand, "_rand", np.random.RandomState(3))
-        probabilities.append(
-            make_classifier(random_state=None).fit(X, y).predict_proba(X)
-        )
+    probabilities, state = [], np.random.get_state()
+    try:
+        for _ in range(2):
+            np.random.seed(3)
+            clf = make_classifier(random_state=None).fit(X, y)
+            probabilities.append(clf.predict_proba(X))
+    finally:
+        np.random.set_state(state)
     np.testing.assert_array_equal(*probabilities)
 
 

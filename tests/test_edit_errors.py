@@ -1,4 +1,4 @@
-"""Wrong edits of prototypes are refused, and change nothing."""
+"""Invalid edits of prototypes are refused without any change."""
 
 from __future__ import annotations
 

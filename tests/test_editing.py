@@ -219,7 +219,7 @@ def test_edits_record_what_was_changed(clf):
         },
         {"action": "add", "indices": [4], "train_indices": [None], "labels": ["neg"]},
     ]
-    clf.edits_[0]["action"] = "nothing"
+    clf.edits_[0]["action"] = "changed"
     assert clf.edits_[0]["action"] == "remove"
 
 

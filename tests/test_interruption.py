@@ -56,7 +56,7 @@ def test_an_interruption_before_the_first_step_changes_nothing(
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
-# Functions of other libraries after the last step, by what the fit does there.
+# Functions of other libraries that a fit calls after the last step, by its stages.
 ASSIGNMENT = (np, "argpartition", 0)
 PURITY = (np, "argpartition", -1)
 COINCIDENCE = (np, "triu", 0)
@@ -84,14 +84,14 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    ("parameters", "owner", "name", "position"), CASES.values(), ids=CASES
+    ("parameters", "library", "function", "position"), CASES.values(), ids=CASES
 )
 def test_an_interruption_after_the_last_step_loses_nothing(
-    make_classifier, texts, monkeypatch, parameters, owner, name, position
+    make_classifier, texts, monkeypatch, parameters, library, function, position
 ):
     X, y = texts
     clf = make_classifier(n_prototypes="auto", max_epochs=1, **parameters)
-    calls = Calls(monkeypatch, owner, name)
+    calls = Calls(monkeypatch, library, function)
     whole = clone(clf).fit(X, y)
     calls.interrupt_after_training(1 + position % calls.count)
     with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):

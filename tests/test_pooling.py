@@ -25,7 +25,7 @@ def attention():
 
 
 def attention_by_hand(attention, h, tokens):
-    """Return the weights of some tokens (T, H) of one text."""
+    """Return the attention of tokens of one text, from its token vectors (T, H)."""
     weight, bias = attention.project.weight.tolist(), attention.project.bias.tolist()
     logits = []
     for t in tokens:

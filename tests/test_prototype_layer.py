@@ -159,10 +159,10 @@ def test_added_prototypes_have_the_mean_weight_of_their_class(layer):
 def test_relabeling_twice_restores_the_outputs(layer, s):
     layer.freeze()
     rows = torch.tensor([1, 5])
-    there = layer.revalued(rows, torch.tensor([2, 1]))
-    assert there.values.tolist() == [2, 2, 0, 1, 0, 1, 0]
-    assert not torch.allclose(there(s).outputs, layer(s).outputs)
-    back = there.revalued(rows, VALUES[rows])
+    relabeled = layer.revalued(rows, torch.tensor([2, 1]))
+    assert relabeled.values.tolist() == [2, 2, 0, 1, 0, 1, 0]
+    assert not torch.allclose(relabeled(s).outputs, layer(s).outputs)
+    back = relabeled.revalued(rows, VALUES[rows])
     assert torch.equal(back(s).outputs, layer(s).outputs)
 
 

@@ -131,8 +131,8 @@ def test_the_divergence_is_the_weighted_mean_over_the_classes_present(readout):
         for one, other in zip(p, q, strict=True):
             share, target = one / sum(p), other / sum(q)
             total += float(weights[b]) * target * math.log(target / share)
-    found = readout.divergence(outputs, targets, values, weights)
-    assert float(found) == pytest.approx(total / 3)
+    divergence = readout.divergence(outputs, targets, values, weights)
+    assert float(divergence) == pytest.approx(total / 3)
 
 
 def test_recalibration_moves_the_biases_and_not_the_concentration(readout):

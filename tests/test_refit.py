@@ -21,7 +21,7 @@ from tests.helpers import make_data, make_mixture, normal
 N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
 F32 = torch.float32
 CODES = np.arange(N) % 3
-QUOTED = np.array([0, 3, 1, 4, 7, 2])  # a text of its class per prototype
+QUOTED = np.array([0, 3, 1, 4, 7, 2])  # one text of its class per prototype
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_nothing_changes_where_no_text_can_be_compared(layer):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_rare_class_is_always_in_the_sample(layer, s, seed):
-    """Drawn without a text of it, its bias was not recalibrated."""
+    """Without a text in the sample its bias would not be recalibrated."""
     codes = np.append(np.arange(N - 1) % 2, 2)
     quoted = np.array([0, 2, 1, 3, 5, 7])
     after = recalibrated(
