@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
+from skprotolm import ProtoLMClassifier
 from skprotolm._config import PARAMETERS, FitConfig
-from tests.helpers import ablated, without_times
+from tests.helpers import FORMULATIONS, ablated, without_times
 
 RESOLVED = {"train_bf16", "predict_bf16", "prototype_counts", "prune", "spread"}
 ABLATIONS = {
-    "least_spread": ({}, 1.0),
-    "cluster_before_projection": ({}, False),
-    "cluster_in_pretrained_space": ({}, False),
-    "recalibrate": ({}, False),
-    "similarities_as_distances": ({"formulation": "proto-lm"}, True),
+    "least_spread": ("mixture", 1.0),
+    "cluster_before_projection": ("mixture", False),
+    "cluster_in_pretrained_space": ("mixture", False),
+    "recalibrate": ("mixture", False),
+    "similarities_as_distances": ("proto-lm", True),
 }
-SETTINGS = {"n_prototypes": 5}
-# They differ after training only.
-AFTER_TRAINING = [
-    "cluster_before_projection",
-    "cluster_in_pretrained_space",
-    "recalibrate",
-]
 
 
 def test_every_field_that_is_not_a_parameter_is_resolved_or_an_ablation():
@@ -41,67 +37,67 @@ def data(texts):
 
 
 @pytest.fixture(scope="module")
-def fits(make_classifier, data):
-    """Fits of each formulation without an ablation."""
-    return {
-        formulation: make_classifier(**SETTINGS, formulation=formulation).fit(*data)
-        for formulation in ("mixture", "proto-lm")
-    }
+def fit(make_classifier, data):
+    """Return a function that fits, once each, with and without ablations."""
+
+    @cache
+    def fit(formulation: str, **ablation: Any) -> ProtoLMClassifier:
+        clf = make_classifier(formulation=formulation, n_prototypes=5)
+        return ablated(clf, **ablation).fit(*data)
+
+    return fit
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "value"), [(n, *case) for n, case in ABLATIONS.items()]
+    ("name", "formulation", "value"), [(n, *case) for n, case in ABLATIONS.items()]
 )
-def test_an_ablation_changes_the_fit(
-    make_classifier, data, fits, name, parameters, value
-):
-    clf = make_classifier(**SETTINGS, **parameters)
-    other = ablated(clf, **{name: value}).fit(*data)
-    expected = fits[clf.formulation].predict_proba(data[0])
-    assert not np.allclose(other.predict_proba(data[0]), expected, atol=1e-6)
+def test_an_ablation_changes_the_fit(fit, data, name, formulation, value):
+    p = fit(formulation, **{name: value}).predict_proba(data[0])
+    expected = fit(formulation).predict_proba(data[0])
+    assert not np.allclose(p, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_at_its_default_changes_nothing(make_classifier, data, fits, name):
-    clf = make_classifier(**SETTINGS, **ABLATIONS[name][0])
-    default = {field.name: field.default for field in fields(FitConfig)}[name]
-    other = ablated(clf, **{name: default}).fit(*data)
-    expected = fits[clf.formulation].predict_proba(data[0])
-    np.testing.assert_array_equal(other.predict_proba(data[0]), expected)
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_ablations_are_off_by_default(make_classifier, fit, data, formulation):
+    defaults = {
+        field.name: field.default
+        for field in fields(FitConfig)
+        if field.name in ABLATIONS
+    }
+    clf = make_classifier(formulation=formulation, n_prototypes=5).fit(*data)
+    for other in (fit(formulation), fit(formulation, **defaults)):
+        np.testing.assert_array_equal(
+            other.predict_proba(data[0]), clf.predict_proba(data[0])
+        )
 
 
-@pytest.mark.parametrize("name", AFTER_TRAINING)
-def test_an_ablation_of_the_projection_leaves_training_as_it_is(
-    make_classifier, data, fits, name
-):
-    other = ablated(make_classifier(**SETTINGS), **{name: False}).fit(*data)
-    expected = without_times(fits["mixture"].history_)
+@pytest.mark.parametrize(
+    "name",
+    ["cluster_before_projection", "cluster_in_pretrained_space", "recalibrate"],
+)
+def test_an_ablation_of_the_projection_does_not_change_training(fit, name):
+    other = fit("mixture", **{name: False})
+    expected = without_times(fit("mixture").history_)
     assert without_times(other.history_) == expected
 
 
-@pytest.mark.parametrize("name", ["least_spread", "similarities_as_distances"], ids=str)
-def test_an_ablation_of_training_changes_its_losses(make_classifier, data, fits, name):
-    parameters, value = ABLATIONS[name]
-    clf = make_classifier(**SETTINGS, **parameters)
-    other = ablated(clf, **{name: value}).fit(*data)
-    before = fits[clf.formulation].history_[0]["loss"]
-    assert other.history_[0]["loss"] != before
+@pytest.mark.parametrize("name", ["least_spread", "similarities_as_distances"])
+def test_an_ablation_of_training_changes_the_first_loss(fit, name):
+    formulation, value = ABLATIONS[name]
+    loss = fit(formulation, **{name: value}).history_[0]["loss"]
+    assert loss != fit(formulation).history_[0]["loss"]
 
 
-def test_without_recalibration_priors_and_biases_are_those_learned(
-    make_classifier, data, fits
-):
-    clf = make_classifier(**SETTINGS)
-    learned = clone(clf).set_params(projection=False).fit(*data)
-    other = ablated(clf, recalibrate=False).fit(*data)
-    assert other.prototypes_.projected.all()
-    assert other.prototypes_.texts == fits["mixture"].prototypes_.texts
+def test_without_recalibration_priors_and_biases_are_those_learned(fit, data):
+    without, default = fit("mixture", recalibrate=False), fit("mixture")
+    learned = clone(default).set_params(projection=False).fit(*data)
+    assert without.prototypes_.projected.all()
+    assert without.prototypes_.texts == default.prototypes_.texts
     expected = learned.prototypes_.priors
-    np.testing.assert_array_equal(other.prototypes_.priors, expected)
-    assert not np.allclose(fits["mixture"].prototypes_.priors, expected, rtol=1e-3)
-    biases, recalibrated, learned_biases = (
-        model._fitted.layer.readout.bias.numpy()
-        for model in (other, fits["mixture"], learned)
+    np.testing.assert_array_equal(without.prototypes_.priors, expected)
+    assert not np.allclose(default.prototypes_.priors, expected, rtol=1e-3)
+    biases, recalibrated, expected = (
+        clf._fitted.layer.readout.bias.numpy() for clf in (without, default, learned)
     )
-    np.testing.assert_array_equal(biases, learned_biases)
-    assert not np.allclose(recalibrated, learned_biases, atol=1e-6)
+    np.testing.assert_array_equal(biases, expected)
+    assert not np.allclose(recalibrated, expected, atol=1e-6)

@@ -113,9 +113,6 @@ def written(X) -> list[str]:
     return [" ".join(f"{value:.1f}".translate(four) for value in row) for row in X]
 
 
-EXPECTED_FAILURES: dict[str, str] = {}
-
-
 @pytest.fixture(scope="module")
 def folder_of_numbers(tmp_path_factory) -> Path:
     """A folder that contains a backbone in float64, without dropout."""
@@ -137,11 +134,7 @@ def in_folder_of_numbers(folder_of_numbers, monkeypatch):
 @pytest.mark.usefixtures("in_folder_of_numbers")
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.FewerPrototypesWarning")
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-@parametrize_with_checks(
-    [NumbersAsTexts()],
-    # Strict, as all expected failures (see pyproject.toml).
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
-)
+@parametrize_with_checks([NumbersAsTexts()])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

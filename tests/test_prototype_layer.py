@@ -166,6 +166,20 @@ def test_relabeling_twice_restores_the_outputs(layer, s):
     assert torch.equal(back(s).outputs, layer(s).outputs)
 
 
+def test_edited_layers_share_no_memory_with_the_layer(layer):
+    rows = torch.arange(7)
+    before = copy.deepcopy(layer.state_dict())
+    for edited in (
+        layer.take(rows),
+        layer.revalued(rows[:1], VALUES[:1]),
+        layer.extended(normal(1, H), VALUES[:1]),
+    ):
+        for tensor in edited.state_dict().values():
+            tensor.zero_()
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 # The network around a layer.
 
 

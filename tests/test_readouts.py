@@ -13,13 +13,12 @@ from skprotolm._network.pooling import pool
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._network.readouts import (
     ClassReadout,
-    Readout,
     grouped_logsumexp,
     log_odds,
     make_readout,
 )
-from skprotolm._tasks.units import Unit
 from tests.helpers import normal
+from tests.regression import NumberReadout
 
 B, T, H = 5, 4, 6
 GROUPS = torch.tensor([2, 0, 0, 1, 0, 2, 0])
@@ -146,46 +145,6 @@ def test_options_rebuild_a_readout(readout):
 
 
 # A regressor needs one new readout, and no change of the layer.
-
-
-class NumberReadout(Readout):
-    """The mean of the prototypes' numbers, weighted by their shares."""
-
-    unit = Unit("value", "value", "part of the value", False, True)
-    n_groups = 1
-
-    def options(self):
-        return {"kind": "numbers"}
-
-    def initialize(self, values, weights):
-        pass
-
-    def groups(self, values):
-        return torch.zeros(len(values), dtype=torch.long)
-
-    def forward(self, evidence, values):
-        return evidence.softmax(dim=1) @ values[:, None].to(evidence)
-
-    def loss(self, outputs, values, weights, smoothing):
-        return (weights * (outputs[:, 0] - values).square()).mean()
-
-    def default_index(self, outputs):
-        return torch.zeros(len(outputs), dtype=torch.long)
-
-    def explained(self, outputs, index):
-        return outputs.gather(1, index[:, None])[:, 0]
-
-    def shares(self, evidence, values, index):
-        return evidence.softmax(dim=1) * values.to(evidence)
-
-    def true_probability(self, outputs, values):
-        return torch.ones(len(outputs))
-
-    def divergence(self, outputs, targets, values, weights):
-        return (weights * (outputs - targets)[:, 0].square()).mean()
-
-    def calibrated(self):
-        return []
 
 
 def test_numbers_are_exact_sums_over_tokens_and_over_prototypes():

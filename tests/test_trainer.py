@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import torch
 
 from skprotolm._network.network import Network
 from skprotolm._network.prototypes import MixtureLayer
-from skprotolm._tasks.base import Targets, Task
+from skprotolm._tasks.base import Targets
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.fit import build, load
 from skprotolm._training.trainer import Trainer, make_schedule, trainable_weights
 from tests.helpers import Bar, make_inputs, make_trainer, without_times
-from tests.test_readouts import NumberReadout
+from tests.regression import NumberReadout, NumberTask
 
 
 def run(trainer: Trainer, n_epochs: int, bar: Any = None) -> None:
@@ -185,44 +185,6 @@ def test_weights_have_mean_1_over_the_training_texts(make_classifier, texts):
 
 
 # Another task needs no change of the trainer.
-
-
-@dataclass(frozen=True)
-class NumberTask(Task):
-    """One number per text; strata are negative and other numbers."""
-
-    n_outputs = 1
-    strata = ("negative", "other")
-
-    def own_mask(self, values, prototype_values):
-        return abs(values[:, None] - prototype_values[None, :]) <= 1
-
-    def score(self, outputs, values, weights):
-        return -float(np.average((outputs[:, 0] - values) ** 2, weights=weights))
-
-    def decode(self, outputs):
-        return outputs[:, 0]
-
-    def labels(self, values):
-        return values
-
-    def strata_of(self, values):
-        return (values >= 0).astype(np.int64)
-
-    def encode(self, labels, name, n=None):
-        return np.asarray(labels, dtype=np.float32)
-
-    def target_index(self, target, n):
-        return np.zeros(n, dtype=np.int64)
-
-    def require_prototypes(self, values, action):
-        pass
-
-    def never_predicted(self, outputs, values):
-        return []
-
-    def describe(self, outputs, index):
-        return [{"prediction": float(output)} for output in outputs[:, 0]]
 
 
 def test_numbers_are_learned_by_the_same_trainer(make_classifier, texts):
