@@ -90,19 +90,27 @@ def test_clusters_are_formed_in_the_pretrained_space_too():
     assert sorted(TOPICS[gaps.argmin(axis=1)]) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"pretrained": np.ones((8, 2))},  # all texts are of one topic
-        {"pretrained": np.eye(2)[TOPICS], "cluster_in_pretrained_space": False},
-    ],
-    ids=["one topic", "learned space only"],
-)
-def test_clusters_are_those_of_the_learned_space(fields):
-    codes = [0] * 6 + [1] * 2
-    angles = [0, 1, 80, 81, 0, 80, 180, 181]
-    targets, _ = mixture_targets([20, 60, 180], angles, codes, [2, 1], **fields)
-    assert degrees(targets[:2, :2]) == pytest.approx([1 / 3, 80 + 1 / 3], abs=0.01)
+def test_clusters_of_texts_of_one_topic_are_those_of_the_learned_space():
+    angles, codes = [0, 1, 80, 81, 0, 80, 180, 181], [0] * 6 + [1] * 2
+    targets, _ = mixture_targets(
+        [20, 60, 180], angles, codes, [2, 1], pretrained=np.ones((8, 2))
+    )
+    expected = [1 / 3, 80 + 1 / 3]
+    assert degrees(targets[:2, :2]) == pytest.approx(expected, abs=0.01)
+
+
+def test_clusters_may_be_formed_in_the_learned_space_alone():
+    angles, codes = [0, 2, 9, 0, 2, 9, 180, 181], [0] * 6 + [1] * 2
+    targets, texts = mixture_targets(
+        [0, 9, 180],
+        angles,
+        codes,
+        [2, 1],
+        pretrained=np.eye(2)[TOPICS],
+        cluster_in_pretrained_space=False,
+    )
+    assert degrees(targets) == pytest.approx([1, 9, 180.5], abs=0.01)
+    np.testing.assert_allclose(texts, directions(*angles), atol=1e-6)
 
 
 def test_without_clusters_targets_are_the_learned_positions():

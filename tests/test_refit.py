@@ -172,7 +172,7 @@ def test_a_rare_class_is_always_in_the_sample(layer, s, seed):
         seed=seed,
         max_texts=20,
     )
-    assert (after.readout.bias - layer.readout.bias).min() < -0.5
+    assert (after.readout.bias - layer.readout.bias)[2] < -0.5
 
 
 @pytest.mark.parametrize("sharpness", [0.01, 1.0, 10.0])
