@@ -147,12 +147,13 @@ def test_explanations_are_exact_after_edits(mixture):
         assert total == pytest.approx(e.log_odds, abs=1e-5)
 
 
-def test_pruning_removes_prototypes_of_low_usage_but_one_per_class(clf):
+@pytest.mark.parametrize("min_usage", [9, 1000])
+def test_pruning_removes_prototypes_of_low_usage_but_one_per_class(clf, min_usage):
     usages, labels = clf.prototypes_.usages, clf.prototypes_.labels
-    clf.prune_prototypes(min_usage=9)
+    clf.prune_prototypes(min_usage=min_usage)
     for label in ("neg", "pos"):
         members = usages[labels == label]
-        expected = [n for n in members if n >= 9] or [members.max()]
+        expected = [n for n in members if n >= min_usage] or [members.max()]
         assert [p.usage for p in clf.prototypes_ if p.label == label] == expected
     assert len(clf.prototypes_) < 6
 
