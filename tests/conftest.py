@@ -1,4 +1,4 @@
-"""What tests share: a tiny encoder, a few texts, and a fitted classifier."""
+"""Fixtures of all tests: tiny encoders, a few texts, and fitted classifiers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD = ["bad", "dull", "lost", "poor", "cold"]
 
 
 def make_texts(n: int = 48, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Return n distinct texts of two classes that one word tells apart."""
+    """Return n distinct texts of two classes, which differ in one word."""
     rng = np.random.RandomState(seed)
     y = np.array(["pos", "neg"] * (n // 2))
     X = [
@@ -33,7 +33,7 @@ def make_texts(n: int = 48, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose 30-fold on a busy machine."""
+    """Use one thread: on a busy machine tiny tensors are 30 times slower in several."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -42,7 +42,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Have SIGINT raise KeyboardInterrupt, even where the suite runs in background."""
+    """Let SIGINT raise KeyboardInterrupt, also if the suite runs in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -50,7 +50,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    """A BERT of two layers and sixteen dimensions, of random weights."""
+    """A BERT with random weights, two layers and sixteen dimensions."""
     return make_encoder("bert", tmp_path_factory.mktemp("bert"))
 
 
@@ -111,4 +111,5 @@ def fitted(
 
 @pytest.fixture
 def callbacks() -> Any:
+    """scikit-learn's callbacks, where it has any."""
     return pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")

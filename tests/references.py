@@ -1,11 +1,12 @@
-"""What fits of many kinds gave before the engine was rebuilt, and give since.
+"""Reference results of many kinds of fits.
 
     python -m tests.references
 
-fits the tiny encoder in every way there is, and writes what the models answer under
-``tests/references/``; ``tests/test_references.py`` compares. The encoder computes in
-float64, so that processors which add in another order agree to far more digits than are
-compared. Where a change improves an answer, run this again and say so in the commit.
+fits the tiny encoder in every way that the parameters allow, and writes the results of
+the models under ``tests/references/``; ``tests/test_references.py`` compares. The
+encoder computes in float64, so that processors that add in another order agree to many
+more digits than are compared. If a change improves a result, run this script again and
+mention it in the commit.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from tests.tiny import make_encoder
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOLDER = Path(__file__).parent / "references"
-Answers = dict[str, np.ndarray]
+Results = dict[str, np.ndarray]
 
 
 class Case(NamedTuple):
-    """A way to fit, and what is done to the model afterwards."""
+    """A way to fit, and the edits of the model afterwards."""
 
     parameters: dict[str, Any]
     data: str = "texts"
-    after: tuple[Callable[[ProtoLMClassifier], Any], ...] = ()
+    edits: tuple[Callable[[ProtoLMClassifier], Any], ...] = ()
 
 
 def _data() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
-    """Return X, y and further arguments of `fit` by name."""
+    """Return X, y and further arguments of `fit` by the name of the data."""
     X, y = make_texts(48)
     pairs = [(text, X[-i - 1]) for i, text in enumerate(X)]
     days = [f"{text} day" for text in X]
@@ -79,7 +80,7 @@ CASES: dict[str, Case] = {
         "automatic": (AUTO,),
         "pairs": ({}, "pairs"),
         "weighted": ({}, "weighted"),
-        # Of one prototype each: the clusters of few texts differ between processors.
+        # With one prototype per class: clusters of few texts differ between processors.
         "balanced": ({"class_weight": "balanced", "n_prototypes": 1}, "unequal"),
         "early stopping": (EARLY,),
         "few texts": ({**AUTO, "max_epochs": "auto"}, "few"),
@@ -93,12 +94,12 @@ CASES: dict[str, Case] = {
 }
 
 
-# Of the packaged MiniLM, in float32.
+# The packaged MiniLM, in float32.
 REAL = Case({"precision": "fp32", "n_prototypes": 1, "learning_rate": 1e-5})
 
 
 def fit(case: Case, backbone: Any) -> ProtoLMClassifier:
-    """Fit the classifier of a case."""
+    """Fit the classifier of a case, and edit it."""
     X, y, more = _data()[case.data]
     settings: dict[str, Any] = {
         "n_prototypes": 3,
@@ -112,16 +113,16 @@ def fit(case: Case, backbone: Any) -> ProtoLMClassifier:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf.fit(X, y, **more)
-        for change in case.after:
-            change(clf)
+        for edit in case.edits:
+            edit(clf)
     return clf
 
 
-def answers(clf: ProtoLMClassifier, X: Any) -> Answers:
-    """Return all that a fitted model says of some texts, as arrays."""
+def results_of(clf: ProtoLMClassifier, X: Any) -> Results:
+    """Return the results of a fitted model for texts, as arrays."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = {
+        results = {
             "probabilities": clf.predict_proba(X),
             "similarities": clf.transform(X),
             "decisions": clf.decision_function(X),
@@ -129,46 +130,49 @@ def answers(clf: ProtoLMClassifier, X: Any) -> Answers:
             **_prototypes(clf),
             **_explanations(clf, X),
         }
-    return {name: np.asarray(values) for name, values in found.items()}
+    return {name: np.asarray(values) for name, values in results.items()}
 
 
-def _prototypes(clf: ProtoLMClassifier) -> Answers:
-    found = clf.prototypes_
-    facts = {
-        "vectors": found.vectors,
-        "labels": found.labels.astype(str),
-        "rows": found.train_indices,
-        "purities": found.purities,
-        "usages": found.usages,
-        "projected": found.projected,
-        "priors": found.weights if found.priors is None else found.priors,
+def _prototypes(clf: ProtoLMClassifier) -> Results:
+    prototypes = clf.prototypes_
+    priors = prototypes.priors
+    arrays = {
+        "vectors": prototypes.vectors,
+        "labels": prototypes.labels.astype(str),
+        "rows": prototypes.train_indices,
+        "purities": prototypes.purities,
+        "usages": prototypes.usages,
+        "projected": prototypes.projected,
+        "priors": prototypes.weights if priors is None else priors,
     }
-    return {f"prototypes, {name}": np.asarray(v) for name, v in facts.items()}
+    return {f"prototypes, {name}": np.asarray(v) for name, v in arrays.items()}
 
 
-def _explanations(clf: ProtoLMClassifier, X: Any) -> Answers:
+def _explanations(clf: ProtoLMClassifier, X: Any) -> Results:
     exact = clf.formulation == "mixture"
     methods = ["relevance", "occlusion", *(["decomposition"] if exact else [])]
-    found: Answers = {}
+    results: Results = {}
     for method in methods:
         explained = clf.explain(X, token_method=method)
-        found[f"{method}, scores"] = np.concatenate([e.token_scores for e in explained])
-        found[f"{method}, bases"] = np.array([e.base_value for e in explained])
-    found["shares"] = np.stack([e.contributions for e in explained])
-    found["attention"] = np.concatenate([e.attention for e in explained])
-    found["log-odds"] = np.array([e.log_odds for e in explained])
+        results[f"{method}, scores"] = np.concatenate(
+            [e.token_scores for e in explained]
+        )
+        results[f"{method}, bases"] = np.array([e.base_value for e in explained])
+    results["shares"] = np.stack([e.contributions for e in explained])
+    results["attention"] = np.concatenate([e.attention for e in explained])
+    results["log-odds"] = np.array([e.log_odds for e in explained])
     other = clf.explain(X, target=clf.classes_[-1])
-    found["shares of the last class"] = np.stack([e.contributions for e in other])
+    results["shares of the last class"] = np.stack([e.contributions for e in other])
     projected = np.flatnonzero(clf.prototypes_.projected)
     if exact and len(projected):
         [first, *_] = explained
-        found["alignment"] = first.alignment(int(projected[0]))
-        found["token similarities"] = first.token_similarities
-    return found
+        results["alignment"] = first.alignment(int(projected[0]))
+        results["token similarities"] = first.token_similarities
+    return results
 
 
 def evaluated(case: Case) -> Any:
-    """Return the texts that the models of a case are asked about."""
+    """Return the texts that the model of a case is evaluated on."""
     new, _ = make_texts(8, seed=3)
     if case.data == "pairs":
         return [(text, new[-i - 1]) for i, text in enumerate(new)]
@@ -195,9 +199,9 @@ def main() -> None:
             case, encoder = (
                 (REAL, MINILM) if name == "MiniLM" else (CASES[name], backbone)
             )
-            found = answers(fit(case, encoder), evaluated(case))
-            np.savez_compressed(path_of(name), **found)
-            print(f"{name}: {len(found)} arrays", flush=True)
+            results = results_of(fit(case, encoder), evaluated(case))
+            np.savez_compressed(path_of(name), **results)
+            print(f"{name}: {len(results)} arrays", flush=True)
 
 
 if __name__ == "__main__":

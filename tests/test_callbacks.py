@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks around a fit: what they are told and given, and may do."""
+"""scikit-learn's callbacks during a fit: when they are called, and with what."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm.exceptions import (
-    FitInterruptedWarning,
-)
+from skprotolm.exceptions import FitInterruptedWarning
+from tests.helpers import FORMULATIONS
 from tests.watching import Watcher
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_numbers_that_a_callback_draws_change_nothing(make_classifier, texts, fitted):
-    """They came from the generator that dropout reads."""
+def test_random_numbers_drawn_by_a_callback_do_not_change_the_fit(
+    make_classifier, texts, fitted
+):
+    """Dropout uses the same generator."""
 
     class Drawing(Watcher):
         def on_fit_task_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -28,11 +29,9 @@ def test_numbers_that_a_callback_draws_change_nothing(make_classifier, texts, fi
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
+def test_an_error_of_a_callback_at_the_end_keeps_the_earlier_fit(
     make_classifier, texts
 ):
-    """The new one was in place already."""
-
     class Failing(Watcher):
         def on_fit_task_end(self, estimator: Any, context: Any, **data: Any) -> None:
             if context.task_name == "fit":
@@ -48,9 +47,9 @@ def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit(
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_an_interrupt_at_the_very_end_keeps_what_was_learned(make_classifier, texts):
-    """All of it was lost, or the fit before it was still there."""
-
+def test_an_interrupt_in_the_last_callback_keeps_what_was_learned(
+    make_classifier, texts
+):
     class Interrupting(Watcher):
         def on_fit_task_end(self, estimator: Any, context: Any, **data: Any) -> None:
             if context.task_name == "fit":
@@ -65,7 +64,7 @@ def test_an_interrupt_at_the_very_end_keeps_what_was_learned(make_classifier, te
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_is_told_of_the_fit_and_of_every_epoch(make_classifier, texts):
+def test_callbacks_are_called_around_the_fit_and_every_epoch(make_classifier, texts):
     X, y = texts
     watcher = Watcher()
     clf = make_classifier(max_epochs=3).set_callbacks(watcher).fit(X, y)
@@ -77,8 +76,7 @@ def test_a_callback_is_told_of_the_fit_and_of_every_epoch(make_classifier, texts
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_sees_the_model_without_dropout(make_classifier, texts):
-    """The model was still in training mode, and predicted something else each time."""
+def test_the_model_of_a_callback_predicts_without_dropout(make_classifier, texts):
     watcher = Watcher()
     make_classifier().set_callbacks(watcher).fit(*texts)
     for one, other in watcher.predictions:
@@ -86,16 +84,17 @@ def test_a_callback_sees_the_model_without_dropout(make_classifier, texts):
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_that_looks_on_changes_nothing(make_classifier, texts, fitted):
-    """Its predictions drew dropout from the generator that the fit goes on with."""
+def test_predictions_of_a_callback_do_not_change_the_fit(
+    make_classifier, texts, fitted
+):
     X, y = texts
     clf = make_classifier().set_callbacks(Watcher()).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), fitted.predict_proba(X))
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_what_a_callback_is_given_names_its_features(make_classifier, texts):
-    """Its prototypes were None, so that frames of features failed within an epoch."""
+def test_the_estimator_of_a_callback_has_feature_names(make_classifier, texts):
+    """Frames of features need them."""
     X, y = texts
     watcher = Watcher()
     make_classifier().set_callbacks(watcher).fit(X, y)
@@ -107,7 +106,7 @@ def test_what_a_callback_is_given_names_its_features(make_classifier, texts):
 @pytest.mark.usefixtures("callbacks")
 @pytest.mark.parametrize("n_prototypes", [3, "auto"])
 @pytest.mark.parametrize("projection", [True, False])
-def test_what_a_callback_is_given_is_what_a_stop_would_give(
+def test_the_estimator_of_a_callback_is_what_a_stop_returns(
     make_classifier, texts, projection, n_prototypes
 ):
     X, y = texts
@@ -121,36 +120,34 @@ def test_what_a_callback_is_given_is_what_a_stop_would_give(
     for n_epochs in (1, 2):
         stopped = make_classifier(**parameters)
         stopped.set_callbacks(Watcher(stop_after=n_epochs)).fit(X, y)
-        given = watcher.estimators[n_epochs - 1]
-        np.testing.assert_array_equal(given.predict_proba(X), stopped.predict_proba(X))
-        assert given.prototypes_.texts == stopped.prototypes_.texts
-        shares = given.explain(X[:1])[0].contributions
+        shown = watcher.estimators[n_epochs - 1]
+        np.testing.assert_array_equal(shown.predict_proba(X), stopped.predict_proba(X))
+        assert shown.prototypes_.texts == stopped.prototypes_.texts
+        shares = shown.explain(X[:1])[0].contributions
         np.testing.assert_allclose(shares.sum(), 1, atol=1e-6)
 
 
 @pytest.mark.usefixtures("callbacks")
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_a_stopped_fit_lets_prototypes_go_too(make_classifier, texts, formulation):
-    """Those that no text has as its nearest were kept."""
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_a_stopped_fit_prunes_prototypes(make_classifier, texts, formulation):
     X, y = texts
     few = [0, 2, 4, 1, 3, 5]
     clf = make_classifier(n_prototypes="auto", max_epochs=3, formulation=formulation)
     clf.set_callbacks(Watcher(stop_after=1)).fit([X[i] for i in few], y[few])
     assert clf.n_iter_ == 1
-    assert len(clf.prototypes_) < 6  # each text can not stand for another one
+    assert len(clf.prototypes_) < 6  # not every text is used by another one
     assert len(clf.explain(X[:1])[0].contributions) == len(clf.prototypes_)
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_what_a_callback_was_given_stays_as_it_was(make_classifier, texts):
-    """It was the model under training itself, which went on changing."""
+def test_the_estimator_of_a_callback_does_not_change_afterwards(make_classifier, texts):
     X, y = texts
     watcher = Watcher()
     make_classifier(max_epochs=3).set_callbacks(watcher).fit(X, y)
-    for estimator, (seen, _) in zip(
+    for estimator, (expected, _) in zip(
         watcher.estimators, watcher.predictions, strict=True
     ):
-        np.testing.assert_allclose(estimator.predict_proba(X), seen, atol=1e-6)
+        np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-6)
 
 
 @pytest.mark.usefixtures("callbacks")
@@ -167,16 +164,15 @@ def test_a_callback_stops_the_fit(make_classifier, texts, projection, early_stop
     )
     clf.set_callbacks(Watcher(stop_after=2)).fit(X, y)
     assert clf.n_iter_ == len(clf.history_) == 2
-    assert clf.prototypes_.projected.all() == projection
-    if projection:
-        cosines = clf.transform(list(clf.prototypes_.texts))
-        np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-5)
+    assert clf.prototypes_.projected.tolist() == [projection] * 4
+    cosines = np.diag(clf.transform(list(clf.prototypes_.texts)))
+    assert np.allclose(cosines, 1, atol=1e-5) == projection
     assert np.isfinite(clf.predict_proba(X)).all()
     assert clf.explain(X[:1])[0].contributions.sum() == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_may_be_interrupted(make_classifier, texts):
+def test_an_interrupt_in_a_callback_keeps_what_was_learned(make_classifier, texts):
     X, y = texts
     watcher = Watcher(error=KeyboardInterrupt())
     clf = make_classifier(max_epochs=3).set_callbacks(watcher)
@@ -191,9 +187,7 @@ def test_a_callback_may_be_interrupted(make_classifier, texts):
 
 
 @pytest.mark.usefixtures("callbacks")
-def test_a_callback_that_fails_fails_the_fit_and_changes_nothing(
-    make_classifier, texts
-):
+def test_an_error_of_a_callback_is_raised_and_changes_nothing(make_classifier, texts):
     X, y = texts
     clf = make_classifier().fit(X, y)
     expected = clf.predict_proba(X)
@@ -203,7 +197,7 @@ def test_a_callback_that_fails_fails_the_fit_and_changes_nothing(
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
-def test_scores_are_monitored(make_classifier, texts, callbacks):
+def test_scikit_learns_scoring_monitor_works(make_classifier, texts, callbacks):
     monitor = callbacks.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
     clf = make_classifier(max_epochs=3).set_callbacks(monitor)
     clf.fit(*texts, sample_weight=np.ones(48))
@@ -214,9 +208,7 @@ def test_scores_are_monitored(make_classifier, texts, callbacks):
     assert final["accuracy"] == clf.score(*texts)
 
 
-def test_a_progress_bar_of_scikit_learn_will_do(
-    make_classifier, texts, callbacks, capsys
-):
+def test_scikit_learns_progress_bar_works(make_classifier, texts, callbacks, capsys):
     pytest.importorskip("rich")
     clf = make_classifier().set_callbacks(callbacks.ProgressBar()).fit(*texts)
     assert clf.n_iter_ == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-METHODS = ("predict_proba", "decision_function", "transform")
+from tests.helpers import assert_same_predictions, without_times
+
 VARIANTS = [
     {},
     {"formulation": "proto-lm"},
@@ -16,20 +17,12 @@ VARIANTS = [
 ]
 
 
-def timeless(history):
-    """Return the history without its clock."""
-    return [{k: v for k, v in e.items() if k != "texts_per_second"} for e in history]
-
-
 @pytest.mark.parametrize("parameters", VARIANTS, ids=str)
 def test_the_same_seed_gives_the_same_fit(make_classifier, texts, parameters):
     X, y = texts
     one, other = (make_classifier(**parameters).fit(X, y) for _ in range(2))
-    for method in METHODS:
-        np.testing.assert_array_equal(
-            getattr(one, method)(X), getattr(other, method)(X), err_msg=method
-        )
-    assert timeless(one.history_) == timeless(other.history_)
+    assert_same_predictions(one, other, X)
+    assert without_times(one.history_) == without_times(other.history_)
     a, b = one.prototypes_, other.prototypes_
     np.testing.assert_array_equal(a.vectors, b.vectors)
     assert a.to_dict() == b.to_dict()
@@ -42,27 +35,30 @@ def test_another_seed_gives_another_fit(make_classifier, texts, parameters):
     one = make_classifier(**parameters).fit(X, y)
     other = make_classifier(**parameters, random_state=1).fit(X, y)
     assert not np.array_equal(one.predict_proba(X), other.predict_proba(X))
-    assert timeless(one.history_) != timeless(other.history_)
+    assert without_times(one.history_) != without_times(other.history_)
 
 
-def test_without_a_seed_every_fit_is_another(make_classifier, texts):
+def test_fits_without_a_seed_differ(make_classifier, texts):
     X, y = texts
     clf = make_classifier(random_state=None)
     one, other = (clf.fit(X, y).predict_proba(X) for _ in range(2))
     assert not np.array_equal(one, other)
 
 
-def test_without_a_seed_numpy_s_global_one_is_read(make_classifier, texts, monkeypatch):
+def test_without_a_seed_numpys_global_generator_is_used(make_classifier, texts):
     X, y = texts
-    found = []
-    for _ in range(2):
-        # numpy.random.mtrand._rand is what scikit-learn's check_random_state returns.
-        monkeypatch.setattr(np.random.mtrand, "_rand", np.random.RandomState(3))
-        found.append(make_classifier(random_state=None).fit(X, y).predict_proba(X))
-    np.testing.assert_array_equal(*found)
+    probabilities, state = [], np.random.get_state()
+    try:
+        for _ in range(2):
+            np.random.seed(3)
+            clf = make_classifier(random_state=None).fit(X, y)
+            probabilities.append(clf.predict_proba(X))
+    finally:
+        np.random.set_state(state)
+    np.testing.assert_array_equal(*probabilities)
 
 
-def test_a_random_state_moves_on_from_fit_to_fit(make_classifier, texts):
+def test_a_random_state_advances_with_every_fit(make_classifier, texts):
     X, y = texts
     clf = make_classifier(random_state=np.random.RandomState(5))
     first = clf.fit(X, y).predict_proba(X)
@@ -81,19 +77,19 @@ def test_a_failed_fit_does_not_change_the_next(make_classifier, texts):
     np.testing.assert_array_equal(clf.fit(X, y).predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("change", ["order", "verbose"])
-def test_what_does_not_matter_does_not_change_the_fit(make_classifier, texts, change):
-    X, y = texts
-    expected = make_classifier().fit(X, y).predict_proba(X)
-    if change == "verbose":
-        found = make_classifier(verbose=1).fit(X, y).predict_proba(X)
-        np.testing.assert_array_equal(found, expected)
-    else:  # of the texts to predict: padding and company of a text do not count
-        order = np.random.RandomState(0).permutation(len(X))
-        found = make_classifier().fit(X, y).predict_proba([X[i] for i in order])
-        np.testing.assert_allclose(found, expected[order], atol=1e-5)
+def test_verbose_does_not_change_the_fit(make_classifier, texts, fitted):
+    verbose = make_classifier(verbose=1).fit(*texts)
+    assert_same_predictions(verbose, fitted, texts[0])
 
 
-def test_predicting_twice_gives_the_same(fitted, texts):
+def test_the_order_of_texts_does_not_change_their_predictions(fitted, texts):
+    """The texts of a batch and its padding depend on it."""
     X, _ = texts
-    np.testing.assert_array_equal(fitted.predict_proba(X), fitted.predict_proba(X))
+    order = np.random.RandomState(0).permutation(len(X))
+    p = fitted.predict_proba([X[i] for i in order])
+    np.testing.assert_allclose(p, fitted.predict_proba(X)[order], atol=1e-5)
+
+
+def test_predictions_are_repeatable(fitted, texts):
+    X, _ = texts
+    assert_same_predictions(fitted, fitted, X)

@@ -10,26 +10,9 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skprotolm._training.trainer import TrainingSet
-from skprotolm.exceptions import (
-    FewerPrototypesWarning,
-)
+from skprotolm.exceptions import FewerPrototypesWarning
 from tests.conftest import make_texts
 from tests.watching import Snapshots, Watcher, weights_of
-
-
-def first_that_is_final(snapshots: Snapshots, clf: Any) -> int:
-    """Return the first epoch whose model the fit gave; all later ones show it, too."""
-    final = weights_of(clf)
-    kept = [weights_of(pickle.loads(model)) for model in snapshots.models]
-    is_final = [
-        all(torch.equal(final[name], weights[name]) for name in final)
-        for weights in kept
-    ]
-    first = is_final.index(True)
-    assert all(is_final[first:])
-    return first
-
 
 EARLY = {
     "early_stopping": True,
@@ -38,133 +21,133 @@ EARLY = {
     "learning_rate": 1e-2,
     "head_learning_rate": 1e-2,
 }
+NO_LEARNING = {"learning_rate": 1e-30, "head_learning_rate": 1e-30}
+
+
+def noisy_texts(seed: int) -> tuple[list[str], np.ndarray]:
+    """Return texts of which about 15% have the wrong label."""
+    X, y = make_texts(40, seed=seed)
+    return X, np.where(np.random.RandomState(seed).rand(40) < 0.3, y[::-1], y)
+
+
+@pytest.fixture
+def make_noisy(make_classifier, callbacks):
+    """Return a maker of classifiers whose last epoch is not the best on noisy texts."""
+
+    def make(seed: int, **parameters: Any) -> Any:
+        settings = {
+            "projection": False,
+            "max_epochs": 7,
+            "n_iter_no_change": 7,
+            "random_state": seed,
+        }
+        return make_classifier(**{**EARLY, **settings, **parameters})
+
+    return make
+
+
+def scores_of(clf: Any) -> list[float]:
+    return [epoch["validation_score"] for epoch in clf.history_]
+
+
+def first_final_epoch(snapshots: Snapshots, clf: Any) -> int:
+    """Return the first epoch whose model the fit returned, as all later ones do."""
+    final = weights_of(clf)
+    models = [weights_of(pickle.loads(model)) for model in snapshots.models]
+    is_final = [
+        all(torch.equal(final[name], weights[name]) for name in final)
+        for weights in models
+    ]
+    first = is_final.index(True)
+    assert all(is_final[first:])
+    return first
+
+
+# The best weights.
 
 
 @pytest.mark.parametrize("seed", [1, 8, 9])
-def test_early_stopping_keeps_the_best_epoch(make_classifier, seed):
-    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
-    X, y = make_texts(40, seed=seed)
-    y = np.where(np.random.RandomState(seed).rand(40) < 0.3, y[::-1], y)  # noisy
+def test_the_best_epoch_is_kept(make_noisy, seed):
     snapshots = Snapshots()
-    clf = make_classifier(
-        **EARLY, projection=False, max_epochs=7, n_iter_no_change=7, random_state=seed
-    )
-    clf.set_callbacks(snapshots).fit(X, y)
-    scores = [epoch["validation_score"] for epoch in clf.history_]
-    assert scores[-1] < max(scores), "the last epoch is the best: this says nothing"
-    first = first_that_is_final(snapshots, clf)
-    assert scores[first] == max(scores)
+    clf = make_noisy(seed).set_callbacks(snapshots).fit(*noisy_texts(seed))
+    scores = scores_of(clf)
+    assert scores[-1] < max(scores), "the test needs a last epoch that is not the best"
+    assert scores[first_final_epoch(snapshots, clf)] == max(scores)
 
 
 @pytest.mark.parametrize("seed", [1, 6, 8])
-def test_a_callback_s_stop_keeps_the_best_epoch_too(make_classifier, seed):
-    """The epoch that it stopped in was not compared with the best before it."""
-    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
-    X, y = make_texts(40, seed=seed)
-    y = np.where(np.random.RandomState(seed).rand(40) < 0.3, y[::-1], y)  # noisy
-
-    def fit(*callbacks: Any) -> Any:
-        clf = make_classifier(
-            **EARLY,
-            projection=False,
-            max_epochs=7,
-            n_iter_no_change=7,
-            random_state=seed,
-        )
-        return clf.set_callbacks(*callbacks).fit(X, y)
-
-    scores = [epoch["validation_score"] for epoch in fit(Watcher()).history_]
+def test_the_best_epoch_is_kept_if_a_callback_stops_the_fit(make_noisy, seed):
+    data = noisy_texts(seed)
+    scores = scores_of(make_noisy(seed).set_callbacks(Watcher()).fit(*data))
     for n_epochs in (1 + int(np.argmax(scores)), 7):
         snapshots = Snapshots()
-        clf = fit(Watcher(stop_after=n_epochs), snapshots)
+        clf = make_noisy(seed)
+        clf.set_callbacks(Watcher(stop_after=n_epochs), snapshots).fit(*data)
         assert clf.n_iter_ == n_epochs
-        first = first_that_is_final(snapshots, clf)
+        first = first_final_epoch(snapshots, clf)
         assert scores[first] == max(scores[:n_epochs])
 
 
 @pytest.mark.parametrize("projection", [False, True])
-def test_what_an_epoch_shows_is_what_stopping_there_gives(make_classifier, projection):
-    """With early stopping it was shown the epoch's weights, not the best."""
-    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
-    X, y = make_texts(40, seed=8)
-    y = np.where(np.random.RandomState(8).rand(40) < 0.3, y[::-1], y)  # noisy
-    clf = make_classifier(
-        **EARLY,
-        projection=projection,
-        max_epochs=7,
-        n_iter_no_change=7,
-        random_state=8,
-    )
-    snapshots = Snapshots()
-    history = clf.set_callbacks(snapshots).fit(X, y).history_
-    scores = [epoch["validation_score"] for epoch in history]
-    assert scores[-1] < max(scores), "the last epoch is the best: this says nothing"
-    for n_epochs, shown in enumerate(snapshots.models, start=1):
-        stopped = clone(clf).set_callbacks(Watcher(stop_after=n_epochs)).fit(X, y)
-        found = pickle.loads(shown)
-        assert found.prototypes_.texts == stopped.prototypes_.texts
-        shown_weights = weights_of(found)
-        for name, weights in weights_of(stopped).items():
-            assert torch.equal(shown_weights[name], weights), name
-
-
-def test_weights_have_the_mean_one_over_what_is_trained_on(
-    make_classifier, texts, monkeypatch
+def test_the_model_of_an_epoch_is_what_stopping_after_it_returns(
+    make_noisy, projection
 ):
-    """They had it over the held-out texts too."""
+    data = noisy_texts(8)
+    clf, snapshots = make_noisy(8, projection=projection), Snapshots()
+    scores = scores_of(clf.set_callbacks(snapshots).fit(*data))
+    assert scores[-1] < max(scores), "the test needs a last epoch that is not the best"
+    for n_epochs, pickled in enumerate(snapshots.models, start=1):
+        stopped = clone(clf).set_callbacks(Watcher(stop_after=n_epochs)).fit(*data)
+        model = pickle.loads(pickled)
+        assert model.prototypes_.texts == stopped.prototypes_.texts
+        weights = weights_of(model)
+        for name, expected in weights_of(stopped).items():
+            assert torch.equal(weights[name], expected), name
+
+
+def test_a_harmful_fit_returns_the_initial_weights(make_classifier, texts):
     X, y = texts
-    seen = []
-    monkeypatch.setattr(
-        "skprotolm._training.fit.TrainingSet",
-        lambda *parts: seen.append(parts) or TrainingSet(*parts),
-    )
-    weights = np.random.RandomState(0).uniform(0.1, 5, len(X))
-    make_classifier(**EARLY).fit(X, y, sample_weight=weights)
-    [(_, _, trained, _)] = seen
-    assert len(trained) < len(X)
-    assert float(trained.mean()) == pytest.approx(1)
+    harmful = {"learning_rate": 10.0, "head_learning_rate": 10.0, "max_epochs": 2}
+    settings = {**EARLY, "projection": False, "random_state": 1}
+    clf = make_classifier(**{**settings, **harmful}).fit(X, y)
+    start = make_classifier(**{**settings, **NO_LEARNING}, max_epochs=1).fit(X, y)
+    assert max(scores_of(clf)) < scores_of(start)[0], "the test needs harm"
+    np.testing.assert_allclose(clf.predict_proba(X), start.predict_proba(X), atol=1e-6)
 
 
-def test_early_stopping_gives_up(make_classifier, texts):
+# When a fit ends.
+
+
+def test_a_fit_ends_two_epochs_after_the_best(make_classifier, texts):
     rates = {"learning_rate": 3e-3, "head_learning_rate": 3e-3}
     clf = make_classifier(
         **EARLY | rates, max_epochs=40, n_iter_no_change=2, random_state=3
     ).fit(*texts)
-    scores = [epoch["validation_score"] for epoch in clf.history_]
-    best = int(np.argmax(scores))
-    assert best > 1, "nothing was learned after the first epochs: this says nothing"
+    best = int(np.argmax(scores_of(clf)))
+    assert best > 1, "the test needs progress after the first epochs"
     assert clf.n_iter_ == (1 + best) + 2
 
 
-@pytest.mark.parametrize("patience", [1, 3])
-def test_early_stopping_waits_for_as_many_epochs_as_it_is_told(
-    make_classifier, texts, patience
+@pytest.mark.parametrize("n_iter_no_change", [1, 3])
+def test_a_fit_ends_after_n_iter_no_change_epochs(
+    make_classifier, texts, n_iter_no_change
 ):
-    still = {"learning_rate": 1e-30, "head_learning_rate": 1e-30}
     clf = make_classifier(
-        **{**EARLY, **still}, max_epochs=9, n_iter_no_change=patience
+        **{**EARLY, **NO_LEARNING}, max_epochs=9, n_iter_no_change=n_iter_no_change
     ).fit(*texts)
-    assert clf.n_iter_ == patience
+    assert clf.n_iter_ == n_iter_no_change
     assert clf.prototypes_.projected.all()
 
 
-def test_early_stopping_is_never_worse_than_the_start(make_classifier, texts):
-    """A fit that only does harm gives back the weights that it began with."""
+# Held-out texts.
+
+
+def test_prototypes_are_no_held_out_texts(make_classifier, texts):
     X, y = texts
-    harm = {"learning_rate": 10.0, "head_learning_rate": 10.0, "max_epochs": 2}
-    clf = make_classifier(**{**EARLY, **harm}, projection=False, random_state=1)
-    start = make_classifier(
-        **{**EARLY, "learning_rate": 1e-30, "head_learning_rate": 1e-30},
-        projection=False,
-        max_epochs=1,
-        random_state=1,
-    ).fit(X, y)
-    clf.fit(X, y)
-    assert (
-        max(e["validation_score"] for e in clf.history_)
-        < (start.history_[0]["validation_score"])
-    ), "the harm was none, so this test says nothing"
-    np.testing.assert_allclose(clf.predict_proba(X), start.predict_proba(X), atol=1e-6)
+    settings = {**EARLY, "n_prototypes": 14, **NO_LEARNING}
+    clf = make_classifier(**settings, max_epochs=1).fit(X, y)
+    rows = clf.prototypes_.train_indices
+    assert len(set(rows)) == 28  # all that are trained on, of 48
 
 
 def test_a_class_of_one_text_stays_in_training(make_classifier, texts):
@@ -175,8 +158,7 @@ def test_a_class_of_one_text_stays_in_training(make_classifier, texts):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_class_s_last_text_of_its_own_stays_in_training(make_classifier, seed):
-    """It was held out, and the class was said to have none."""
+def test_the_last_candidate_of_a_class_stays_in_training(make_classifier, seed):
     X = ["shared", "own a", "shared", "b1", "b2", "b3"]
     clf = make_classifier(early_stopping=True, max_epochs=1, random_state=seed)
     with pytest.warns(FewerPrototypesWarning):
@@ -184,6 +166,6 @@ def test_a_class_s_last_text_of_its_own_stays_in_training(make_classifier, seed)
     assert [p.text for p in clf.prototypes_ if p.label == "a"] == ["own a"]
 
 
-def test_nothing_to_hold_out_is_an_error(make_classifier):
+def test_classes_of_one_text_each_are_an_error(make_classifier):
     with pytest.raises(ValueError, match="early_stopping=True needs"):
         make_classifier(**EARLY).fit(["good", "bad"], [1, 0])

@@ -1,4 +1,4 @@
-"""What explanations claim to sum up to is what the model predicts."""
+"""The sums of explanations are exactly what the model predicts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from scipy.special import log_softmax, softmax
 from skprotolm import ProtoLMClassifier
 from skprotolm.datasets import load_rotten_tomatoes
 from tests.conftest import make_texts
+from tests.helpers import FORMULATIONS
 from tests.tiny import MODEL_TYPES, make_encoder
 
-# To be explained beside texts like those of training: no word, no letter, one
-# letter, letters of several bytes, more than one line, and a long text.
+# Explained besides texts like those of training: without a word, without a letter, of
+# one letter, of letters of several bytes, of several lines, and a long text.
 ODD = ["", "😀", "a", "naïve café – what a day!", "the end\n\n the end ", "good " * 40]
 
 
@@ -70,7 +71,7 @@ def texts_to_explain(pairs: bool = False) -> list[Any]:
 
 
 def assert_exact(clf: ProtoLMClassifier, X: list[Any], targets: Any = None) -> None:
-    """Check the four statements, and that they are about the model's prediction."""
+    """Check the four sums of an explanation against the predictions."""
     p, cosines = clf.predict_proba(X), clf.transform(X)
     labels, classes = clf.prototypes_.labels, clf.classes_
     for row, e in enumerate(clf.explain(X, target=targets)):
@@ -121,7 +122,7 @@ def test_explanations_of_pairs_are_exact(fitted_on, kind, n_classes):
 
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-def test_explanations_behind_a_prompt_are_exact(tmp_path):
+def test_explanations_after_a_prompt_are_exact(tmp_path):
     encoder = make_encoder("bert", tmp_path)
     encoder.prompts, encoder.default_prompt_name = {"ask": "what a day: "}, "ask"
     clf = ProtoLMClassifier(encoder, n_prototypes=2, max_epochs=1, random_state=0)
@@ -143,30 +144,30 @@ def test_explanations_are_exact_in_double_precision(tmp_path):
 
 @pytest.mark.parametrize("kind", ["bert"], indirect=True)
 def test_shares_follow_from_priors_and_cosines(clf):
-    """share_j = p_c · π_j exp(λ cos_j) / Σ_i π_i exp(λ cos_i), in a plain loop."""
+    """They are p_c · π_j exp(λ cos_j) / Σ_i π_i exp(λ cos_i)."""
     prototypes = clf.prototypes_
     for e in clf.explain(texts_to_explain()[:6]):
         for label, p in e.probabilities.items():
-            own = np.flatnonzero(prototypes.labels == label)
+            members = np.flatnonzero(prototypes.labels == label)
             terms = [
                 prototypes.priors[j] * np.exp(clf.sharpness * e.similarities[j])
-                for j in own
+                for j in members
             ]
-            for j, term in zip(own, terms, strict=True):
+            for j, term in zip(members, terms, strict=True):
                 assert e.contributions[j] == pytest.approx(p * term / sum(terms))
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"], indirect=True)
 def test_token_scores_follow_from_shares_and_token_similarities(clf, n_classes):
-    """token_score_t = κ Σ_j (±share_j, normalised) · S_tj, with one κ for all texts."""
+    """They are κ Σ_j (±share_j, normalized) · S_tj, with one κ for all texts."""
     labels = clf.prototypes_.labels
     for target in range(n_classes):
         concentrations = []
         for e in clf.explain(make_texts(6, seed=3)[0], target=target):
-            own = labels == target
+            is_target = labels == target
             signed = np.where(
-                own, e.contributions / e.probability, -e.contributions
-            ) / np.where(own, 1, 1 - e.probability)
+                is_target, e.contributions / e.probability, -e.contributions
+            ) / np.where(is_target, 1, 1 - e.probability)
             expected = e.token_similarities @ signed
             kappa = e.token_scores @ expected / (expected @ expected)
             np.testing.assert_allclose(e.token_scores, kappa * expected, atol=1e-5)
@@ -177,7 +178,7 @@ def test_token_scores_follow_from_shares_and_token_similarities(clf, n_classes):
 
 @pytest.mark.parametrize("kind", ["bert"], indirect=True)
 @pytest.mark.parametrize("n_classes", [2], indirect=True)
-def test_of_two_classes_what_speaks_for_one_speaks_against_the_other(clf):
+def test_token_scores_of_two_classes_have_opposite_signs(clf):
     X = texts_to_explain()[:6]
     for a, b in zip(clf.explain(X, target=0), clf.explain(X, target=1), strict=True):
         assert a.log_odds == pytest.approx(-b.log_odds)
@@ -187,18 +188,18 @@ def test_of_two_classes_what_speaks_for_one_speaks_against_the_other(clf):
 
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-def test_attention_is_shared_out_among_a_text_s_own_tokens(clf):
+def test_attention_of_the_content_tokens_sums_to_1(clf):
     for e in clf.explain(texts_to_explain()):
         assert e.attention.sum() == pytest.approx(1, abs=1e-5)
         assert (e.attention > 0).all()
         assert len(e.attention) == len(e.tokens) == len(e.offsets) == len(e.segments)
 
 
-# --- The same text is the same text.
+# The other texts of a batch.
 
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
-def test_a_result_does_not_depend_on_the_batch(clf):
+def test_results_do_not_depend_on_the_batch(clf):
     X = texts_to_explain()
     together = clf.predict_proba(X)
     alone = np.concatenate([clf.predict_proba([text]) for text in X])
@@ -215,7 +216,7 @@ def test_a_result_does_not_depend_on_the_batch(clf):
 
 
 @pytest.mark.parametrize("kind", ["bert"], indirect=True)
-def test_results_come_in_the_order_of_the_texts(clf):
+def test_results_have_the_order_of_the_texts(clf):
     X = ["good " * n + "bad" for n in (9, 1, 7, 3, 5, 2)]
     expected = np.concatenate([clf.predict_proba([text]) for text in X])
     np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
@@ -224,20 +225,22 @@ def test_results_come_in_the_order_of_the_texts(clf):
     assert [e.target for e in clf.explain(X, target=targets)] == targets
 
 
-# --- What the methods say of one another.
+# Methods agree.
 
 
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_methods_agree(fitted_on, n_classes, formulation):
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize(
+    ("n_classes", "decision"),
+    [(2, lambda p: np.log(p[:, 1] / p[:, 0])), (4, np.log)],
+    ids=["2 classes", "4 classes"],
+)
+def test_methods_agree(fitted_on, n_classes, decision, formulation):
     clf = fitted_on("bert", n_classes, False, formulation=formulation)
     X = texts_to_explain()[:8]
     p, scores = clf.predict_proba(X), clf.decision_function(X)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     assert p.dtype == scores.dtype == clf.transform(X).dtype == np.float64
-    if n_classes == 2:
-        np.testing.assert_allclose(scores, np.log(p[:, 1] / p[:, 0]), atol=1e-10)
-    else:
-        np.testing.assert_allclose(scores, np.log(p), atol=1e-10)
+    np.testing.assert_allclose(scores, decision(p), atol=1e-10)
     np.testing.assert_array_equal(clf.predict(X), p.argmax(axis=1))
     explanations = clf.explain(X)
     assert [e.prediction for e in explanations] == clf.predict(X).tolist()
@@ -248,7 +251,7 @@ def test_methods_agree(fitted_on, n_classes, formulation):
         assert e.probability == e.probabilities[e.target]
 
 
-# --- "proto-lm".
+# Explanations of proto-lm.
 
 
 @pytest.fixture
@@ -258,7 +261,7 @@ def published(fitted_on, kind, n_classes) -> ProtoLMClassifier:
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
 @pytest.mark.parametrize("kind", ["bert", "gpt2"], indirect=True)
-def test_published_scores_are_sums_over_prototypes(published, n_classes):
+def test_scores_of_proto_lm_are_sums_over_prototypes(published, n_classes):
     X = texts_to_explain()
     p, similarities = published.predict_proba(X), published.transform(X)
     scores = np.empty((len(X), n_classes))
@@ -282,9 +285,9 @@ def test_published_scores_are_sums_over_prototypes(published, n_classes):
 
 @pytest.mark.parametrize("kind", ["bert"], indirect=True)
 @pytest.mark.parametrize("n_classes", [2], indirect=True)
-def test_published_similarities_have_no_split_over_tokens(published):
+def test_similarities_of_proto_lm_have_no_split_over_tokens(published):
     [e] = published.explain(["the food was good"])
-    assert e.token_method == "relevance"  # which is no exact split, and no sum
+    assert e.token_method == "relevance"  # which is not an exact sum
     assert e.tokens == ("the", "food", "was", "good")
     with pytest.raises(ValueError, match="no exact split over tokens"):
         _ = e.token_similarities
@@ -292,50 +295,66 @@ def test_published_similarities_have_no_split_over_tokens(published):
         e.alignment(0)
 
 
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_learned_vectors_have_no_split_over_pairs_of_tokens(fitted_on, formulation):
+@pytest.mark.parametrize(
+    ("formulation", "message"),
+    [
+        ("mixture", "split over pairs of tokens"),
+        ("proto-lm", "no exact split over tokens"),
+    ],
+)
+def test_learned_vectors_have_no_alignment(fitted_on, formulation, message):
     clf = fitted_on("bert", 2, False, formulation=formulation, projection=False)
     [e] = clf.explain(["the food was good"])
-    with pytest.raises(ValueError, match=r"split over (pairs of )?tokens"):
+    with pytest.raises(ValueError, match=message):
         e.alignment(0)
-    if formulation == "mixture":  # the other three statements hold
-        sums = e.token_similarities.sum(axis=0)
-        np.testing.assert_allclose(sums, e.similarities, atol=1e-4)
-        total = e.base_value + e.token_scores.sum()
-        assert total == pytest.approx(e.log_odds, abs=1e-5)
 
 
-# --- Extremes.
+def test_token_sums_of_learned_vectors_are_exact(fitted_on):
+    clf = fitted_on("bert", 2, False, projection=False)
+    [e] = clf.explain(["the food was good"])
+    sums = e.token_similarities.sum(axis=0)
+    np.testing.assert_allclose(sums, e.similarities, atol=1e-4)
+    total = e.base_value + e.token_scores.sum()
+    assert total == pytest.approx(e.log_odds, abs=1e-5)
 
 
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-@pytest.mark.parametrize("sharpness", [0.01, 200.0, 1e6])
-def test_extreme_confidence_stays_finite_and_exact(fitted_on, sharpness, formulation):
-    """Rounded probabilities of 1 have no log-odds, and a distance of 0 no inverse."""
-    clf = fitted_on("bert", 2, False, sharpness=sharpness, formulation=formulation)
-    if formulation == "mixture":  # κ = 3000, which no training would reach
-        for layer in (clf._fitted.network.layer, clf._fitted.layer):
-            layer.log_concentration.fill_(8.0)
-    X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
+# Rounded probabilities of 1 have no log-odds, and a distance of 0 has no inverse.
+
+
+def assert_extreme(clf: ProtoLMClassifier, X: list[Any]) -> None:
     assert np.isfinite(clf.predict_proba(X)).all()
     log_odds = clf.decision_function(X)
     assert np.isfinite(log_odds).all()
-    assert abs(log_odds).max() > 37, "no probability rounds to 1: this says nothing"
+    assert abs(log_odds).max() > 37, "the test needs a probability that rounds to 1"
     for e, expected in zip(clf.explain(X, target=1), log_odds, strict=True):
         assert e.log_odds == pytest.approx(expected, rel=1e-5, abs=1e-4)
         assert np.isfinite(e.contributions).all()
         assert np.isfinite(e.base_value)
-        if formulation == "mixture":
-            assert e.contributions.sum() == pytest.approx(1)
-            size = abs(e.token_scores).sum() + abs(e.base_value)
-            total = e.base_value + e.token_scores.sum()
-            assert total == pytest.approx(e.log_odds, abs=1e-5 * max(size, 1))
-        else:
-            total = e.base_value + e.contributions.sum()
-            assert total == pytest.approx(e.score)
 
 
-# --- The real encoder.
+@pytest.mark.parametrize("sharpness", [0.01, 200.0, 1e6])
+def test_extreme_confidence_is_finite_and_exact(fitted_on, sharpness):
+    clf = fitted_on("bert", 2, False, sharpness=sharpness)
+    for layer in (clf._fitted.network.layer, clf._fitted.layer):
+        layer.readout.log_concentration.fill_(8.0)  # κ = 3000, more than is learned
+    X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
+    assert_extreme(clf, X)
+    for e in clf.explain(X, target=1):
+        assert e.contributions.sum() == pytest.approx(1)
+        size = abs(e.token_scores).sum() + abs(e.base_value)
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-5 * max(size, 1))
+
+
+def test_extreme_confidence_of_proto_lm_is_finite_and_exact(fitted_on):
+    clf = fitted_on("bert", 2, False, formulation="proto-lm")
+    X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
+    assert_extreme(clf, X)
+    for e in clf.explain(X, target=1):
+        assert e.base_value + e.contributions.sum() == pytest.approx(e.score)
+
+
+# The real encoder.
 
 
 @pytest.mark.real

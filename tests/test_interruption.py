@@ -1,4 +1,4 @@
-"""Interrupted and failed fits: what was learned is kept, what was there is not lost."""
+"""Interrupted and failed fits: what was learned is kept, and earlier fits too."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.cluster import KMeans
 
-from skprotolm._training import fit as _fitting
-from skprotolm.exceptions import (
-    FitInterruptedWarning,
-)
+from skprotolm.exceptions import FitInterruptedWarning
+from tests.helpers import FORMULATIONS, Calls
 from tests.watching import stop_at
-
-FORMULATIONS = ["mixture", "proto-lm"]
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("verbose", [0, 1])
 @pytest.mark.parametrize(("step", "n_whole"), [(3, 0), (9, 1), (15, 2)])
-def test_an_interrupted_fit_keeps_what_it_learned(
+def test_an_interrupted_fit_keeps_what_was_learned(
     make_classifier, texts, monkeypatch, formulation, verbose, step, n_whole
 ):
-    """Nothing was kept without a progress bar, whose counter then stood still."""
     X, y = texts
     clf = make_classifier(
         formulation=formulation, n_prototypes=2, max_epochs=3, verbose=verbose
@@ -39,9 +36,11 @@ def test_an_interrupted_fit_keeps_what_it_learned(
     assert clf.explain(X[:1])[0].text == X[0]
     rows = [p.train_index for p in clf.prototypes_]
     assert clf.prototypes_.labels.tolist() == y[rows].tolist()
-    if formulation == "mixture":
-        cosines = clf.transform(list(clf.prototypes_.texts))
-        np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-5)
+    # Every prototype has the vector of its text.
+    similarities = clf.transform(list(clf.prototypes_.texts))
+    itself = np.diag(similarities)
+    np.testing.assert_allclose(itself, similarities.max(axis=1), rtol=1e-5)
+    assert (clf.novelty_score(list(clf.prototypes_.texts)) < 0.1).all()
 
 
 def test_an_interruption_before_the_first_step_changes_nothing(
@@ -51,88 +50,87 @@ def test_an_interruption_before_the_first_step_changes_nothing(
     clf = make_classifier().fit(X, y)
     before, expected = dict(vars(clf)), clf.predict_proba(X)
     stop_at(monkeypatch, 1, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):  # and no FitInterruptedWarning
+    with pytest.raises(KeyboardInterrupt):  # without a FitInterruptedWarning
         clf.fit(X[:20], y[:20])
     assert vars(clf) == before
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("formulation", FORMULATIONS)
+# Functions of other libraries that a fit calls after the last step, by its stages.
+ASSIGNMENT = (np, "argpartition", 0)
+PURITY = (np, "argpartition", -1)
+COINCIDENCE = (np, "triu", 0)
+CASES = {
+    "mixture, clusters": ({}, KMeans, "fit", 0),
+    "mixture, assignment": ({}, *ASSIGNMENT),
+    "mixture, pruning": ({}, np, "tri", 0),
+    "mixture, recalibration": ({}, torch.optim.LBFGS, "step", 0),
+    "mixture, purity": ({}, *PURITY),
+    "mixture, coincidence": ({}, *COINCIDENCE),
+    "mixture, learned, assignment": ({"projection": False}, *ASSIGNMENT),
+    "mixture, learned, usage": ({"projection": False}, np, "bincount", 0),
+    "mixture, learned, coincidence": ({"projection": False}, *COINCIDENCE),
+    "proto-lm, assignment": ({"formulation": "proto-lm"}, *ASSIGNMENT),
+    "proto-lm, pruning": ({"formulation": "proto-lm"}, np, "tri", 0),
+    "proto-lm, purity": ({"formulation": "proto-lm"}, *PURITY),
+    "proto-lm, learned, usage": (
+        {"formulation": "proto-lm", "projection": False},
+        np,
+        "bincount",
+        0,
+    ),
+    "proto-lm, coincidence": ({"formulation": "proto-lm"}, *COINCIDENCE),
+}
+
+
 @pytest.mark.parametrize(
-    ("place", "projection"),
-    [
-        ("survey", True),
-        ("survey", False),
-        ("assign", True),
-        ("assign", False),
-        ("worth_keeping", True),
-        ("refit", True),
-        ("_coincident_in", True),  # when all is done but the warnings
-    ],
+    ("parameters", "library", "function", "position"), CASES.values(), ids=CASES
 )
 def test_an_interruption_after_the_last_step_loses_nothing(
-    make_classifier, texts, monkeypatch, formulation, place, projection
+    make_classifier, texts, monkeypatch, parameters, library, function, position
 ):
-    """All training was lost when Ctrl-C came while prototypes were put on texts."""
-    if (place, formulation) == ("refit", "proto-lm"):
-        pytest.skip("nothing is refitted")
     X, y = texts
-    clf = make_classifier(
-        formulation=formulation,
-        n_prototypes="auto",
-        max_epochs=1,
-        projection=projection,
-    )
+    clf = make_classifier(n_prototypes="auto", max_epochs=1, **parameters)
+    calls = Calls(monkeypatch, library, function)
     whole = clone(clf).fit(X, y)
-    original, calls = getattr(_fitting, place), []
-
-    def interrupted(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        return original(*args)
-
-    monkeypatch.setattr(_fitting, place, interrupted)
+    calls.interrupt_after_training(1 + position % calls.count)
     with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
         clf.fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
     assert clf.prototypes_.texts == whole.prototypes_.texts
 
 
-HARM = [
-    {"learning_rate": 1e30, "head_learning_rate": 1e-3},
-    {"learning_rate": 1e-3, "head_learning_rate": 1e30},
-]
+ENCODER = {"learning_rate": 1e30, "head_learning_rate": 1e-3}
+HEAD = {"learning_rate": 1e-3, "head_learning_rate": 1e30}
 
 
-@pytest.mark.parametrize("formulation", FORMULATIONS)
+@pytest.mark.parametrize(
+    ("formulation", "rates"),
+    # Far from a prototype, the outputs of proto-lm do not overflow.
+    [("mixture", ENCODER), ("mixture", HEAD), ("proto-lm", ENCODER)],
+    ids=["mixture, encoder", "mixture, head", "proto-lm, encoder"],
+)
 @pytest.mark.parametrize("projection", [True, False])
 @pytest.mark.parametrize(
     ("batch_size", "max_epochs"),
     [(8, 2), (64, 2), (64, 1)],
-    ids=["in the middle", "between epochs", "in the last step"],
+    ids=["within an epoch", "between epochs", "in the last step"],
 )
-@pytest.mark.parametrize("rates", HARM, ids=["encoder", "head"])
-def test_a_fit_that_diverges_says_so_and_changes_nothing(
+def test_a_diverging_fit_is_an_error_and_changes_nothing(
     make_classifier, texts, formulation, projection, batch_size, max_epochs, rates
 ):
-    """In an epoch's last step it went unseen: NaN for predictions, or scipy's error.
-
-    Where the head alone had overflowed, its scores did, from finite vectors.
-    """
-    if formulation == "proto-lm" and rates is HARM[1]:
-        pytest.skip("from a prototype that is far away nothing overflows")
     X, y = texts
     clf = make_classifier().fit(X, y)
     expected = clf.predict_proba(X)
-    clf.set_params(
+    parameters: dict[str, Any] = {
         **rates,
-        n_prototypes=2,
-        formulation=formulation,
-        projection=projection,
-        batch_size=batch_size,
-        max_epochs=max_epochs,
-    )
+        "n_prototypes": 2,
+        "formulation": formulation,
+        "projection": projection,
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+    }
+    clf.set_params(**parameters)
     with pytest.raises(ValueError, match=r"diverged.* learning_rate"):
         clf.fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), expected)

@@ -1,29 +1,37 @@
-"""Every term of the loss, against plain loops, and the way it moves things."""
+"""Every term of the loss, against plain loops, and the direction of its gradient."""
+
+from __future__ import annotations
 
 import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._config import check_parameters
-from skprotolm._network import losses as _losses
-from skprotolm._network.prototypes import InverseDistanceLayer, MixtureLayer
-from skprotolm._training.formulations import FORMULATIONS, Step
+from skprotolm._network import losses, proto_lm
+from skprotolm._network.proto_lm import InverseDistanceLayer
+from skprotolm._network.prototypes import Batch
+from tests.helpers import make_mixture
 
 # Six texts in the plane, of classes with three, one and two prototypes.
 S = torch.tensor([[1, 0.2], [0.5, 1], [-1, 0.5], [0.3, -1], [2, 1], [-0.5, -0.5]])
 CODES = torch.tensor([0, 0, 1, 2, 0, 1])
 P = torch.tensor([[1, 0], [0, 1], [0.8, 0.7], [-1, 0.2], [0.1, -1], [-0.3, -0.9]])
-OWNER = torch.tensor([0, 0, 0, 1, 2, 2])
+VALUES = torch.tensor([0, 0, 0, 1, 2, 2])
 S, P = S.double(), P.double()
-OWN = CODES[:, None] == OWNER[None, :]
+OWN = CODES[:, None] == VALUES[None, :]
 WEIGHTS = torch.tensor([1.0, 0.5, 2.0, 0.25, 3.0, 0.75]).double()
 B, M = OWN.shape
 
 
 def squared(s, p):
     return (s[:, None] - p[None]).square().sum(dim=-1)
+
+
+def mates_of(codes):
+    return codes[:, None] == codes[None, :]
 
 
 D2 = squared(S, P)
@@ -33,12 +41,12 @@ def assert_close(value, expected):
     assert float(value.detach()) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-def d2_of(b, own):
-    """The squared distances of one text to prototypes of its class, or the others."""
-    return [float(D2[b, j]) for j in range(M) if bool(OWN[b, j]) == own]
+def distances(b, own):
+    """Return squared distances of a text to prototypes of its class, or the others."""
+    return D2[b][OWN[b] == own].tolist()
 
 
-# Each term by hand
+# Each term by hand.
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -51,38 +59,31 @@ def test_cross_entropy(smoothing):
             target = smoothing / 3 + (1 - smoothing) * (c == int(CODES[b]))
             log_p = z[c] - math.log(sum(math.exp(v) for v in z))
             total -= float(WEIGHTS[b]) * target * log_p
-    assert_close(_losses.cross_entropy(scores, CODES, WEIGHTS, smoothing), total / B)
+    assert_close(losses.cross_entropy(scores, CODES, WEIGHTS, smoothing), total / B)
 
 
 def test_cohesion():
-    total = sum(float(WEIGHTS[b]) * min(d2_of(b, own=True)) for b in range(B))
-    assert_close(_losses.cohesion(D2, OWN, WEIGHTS), total / B)
+    total = sum(float(WEIGHTS[b]) * min(distances(b, own=True)) for b in range(B))
+    assert_close(losses.cohesion(D2, OWN, WEIGHTS), total / B)
 
 
 def test_separation():
     total = 0.0
     for b in range(B):
-        total += float(WEIGHTS[b]) * max(0.0, 1 - min(d2_of(b, own=False)))
-    assert 0 < total
-    assert_close(_losses.separation(D2, OWN, WEIGHTS), total / B)
+        total += float(WEIGHTS[b]) * max(0.0, 1 - min(distances(b, own=False)))
+    assert total > 0
+    assert_close(losses.separation(D2, OWN, WEIGHTS), total / B)
 
 
 def test_coverage():
-    total = 0.0
-    for j in range(M):
-        total += min(float(D2[b, j]) for b in range(B) if OWN[b, j])
-    assert_close(_losses.coverage(D2, OWN), total / M)
+    total = sum(min(D2[OWN[:, j], j].tolist()) for j in range(M))
+    assert_close(losses.coverage(D2, OWN), total / M)
 
 
 def test_coverage_skips_prototypes_without_a_text_in_the_batch():
-    rows = torch.tensor([0, 1, 4])  # of class 0 alone
+    rows = torch.tensor([0, 1, 4])  # of class 0
     expected = sum(float(D2[rows, j].min()) for j in range(3)) / 3
-    assert_close(_losses.coverage(D2[rows], OWN[rows]), expected)
-
-
-def grouped(p=P):
-    layer = MixtureLayer(p, OWNER, 3, sharpness=1.0)
-    return layer, layer.grouped()
+    assert_close(losses.coverage(D2[rows], OWN[rows]), expected)
 
 
 def test_diversity():
@@ -90,21 +91,21 @@ def test_diversity():
     total, pairs = 0.0, 0
     for i in range(M):
         for j in range(M):
-            if i != j and OWNER[i] == OWNER[j]:
+            if i != j and VALUES[i] == VALUES[j]:
                 cos = unit[i][0] * unit[j][0] + unit[i][1] * unit[j][1]
                 total += max(0.0, cos - 0.5)
                 pairs += 1
     assert pairs == 8  # six of class 0, two of class 2
     assert total > 0
-    assert_close(_losses.diversity(*grouped()[1]), total / pairs)
+    assert_close(losses.diversity(F.normalize(P, dim=1), VALUES), total / pairs)
 
 
-def test_diversity_of_single_prototypes_is_nothing():
-    layer = MixtureLayer(P[:2], torch.tensor([0, 1]), 2, sharpness=1.0)
-    value = _losses.diversity(*layer.grouped())
+def test_diversity_of_single_prototypes_is_0_with_zero_gradients():
+    p = P[:2].clone().requires_grad_(True)
+    value = losses.diversity(F.normalize(p, dim=1), torch.tensor([0, 1]))
     value.backward()
     assert_close(value, 0)
-    assert (layer.vectors.grad == 0).all()
+    assert (p.grad == 0).all()
 
 
 PRETRAINED = torch.tensor(
@@ -143,83 +144,51 @@ def preservation_by_hand(s, pretrained, codes):
 def test_preservation(codes):
     expected = preservation_by_hand(S, PRETRAINED, codes)
     assert expected > 0
-    assert_close(_losses.preservation(S, PRETRAINED, codes), expected)
+    assert_close(losses.preservation(S, PRETRAINED, mates_of(codes)), expected)
 
 
-def test_preservation_without_classmates_is_nothing():
-    s = S.clone().requires_grad_(True)
-    value = _losses.preservation(s, PRETRAINED, torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert_close(value, 0)
+ONE_CLASS = torch.ones(6, 6, dtype=torch.bool)
 
 
-def test_preservation_is_nothing_where_the_order_is_kept():
+def test_preservation_is_0_without_two_other_texts_of_the_class():
+    mates = mates_of(torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert_close(losses.preservation(S, PRETRAINED, mates), 0)
+
+
+def test_preservation_is_0_where_all_cosines_are_kept():
     turned = S @ torch.tensor([[0.0, 2.0], [-2.0, 0.0]]).double()
-    assert_close(_losses.preservation(turned, S, torch.zeros(6, dtype=torch.long)), 0.0)
+    assert_close(losses.preservation(turned, S, ONE_CLASS), 0.0)
 
 
-def test_preservation_has_finite_gradients_on_equal_and_on_opposite_texts():
+def test_preservation_has_finite_gradients_for_equal_and_opposite_texts():
     s = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [1, 0]], requires_grad=True)
     pretrained = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [0, 1]])
-    _losses.preservation(s, pretrained, torch.zeros(4, dtype=torch.long)).backward()
+    losses.preservation(s, pretrained, ONE_CLASS[:4, :4]).backward()
     assert torch.isfinite(s.grad).all()
-
-
-K = [1, 2, 50, 10**30, 0.5, 0.34, 1.0, 0.01, 1e-50]
-
-
-def k_of(n_nearest, count):
-    """K: a number, or a share of the text's class's prototypes."""
-    if isinstance(n_nearest, float):
-        return math.ceil(n_nearest * count)
-    return n_nearest
-
-
-@pytest.mark.parametrize("n_nearest", K)
-def test_published_cohesion(n_nearest):
-    total = 0.0
-    for b in range(B):
-        distances = sorted(d2_of(b, own=True), reverse=True)
-        largest = distances[: k_of(n_nearest, len(distances))]
-        total += float(WEIGHTS[b]) * sum(largest) / len(largest)
-    assert_close(_losses.published_cohesion(D2, OWN, WEIGHTS, n_nearest), total / B)
-
-
-@pytest.mark.parametrize("n_nearest", K)
-def test_published_separation(n_nearest):
-    total = 0.0
-    for b in range(B):
-        k = k_of(n_nearest, len(d2_of(b, own=True)))
-        smallest = sorted(d2_of(b, own=False))[:k]
-        total -= float(WEIGHTS[b]) * sum(smallest) / len(smallest)
-    assert_close(_losses.published_separation(D2, OWN, WEIGHTS, n_nearest), total / B)
 
 
 @pytest.mark.parametrize(
     "term",
     [
-        lambda w: _losses.cross_entropy(S @ torch.ones(2, 3).double(), CODES, w),
-        lambda w: _losses.cohesion(D2, OWN, w),
-        lambda w: _losses.separation(D2, OWN, w),
-        lambda w: _losses.published_cohesion(D2, OWN, w, 0.5),
-        lambda w: _losses.published_separation(D2, OWN, w, 0.5),
+        lambda w: losses.cross_entropy(S @ torch.ones(2, 3).double(), CODES, w),
+        lambda w: losses.cohesion(D2, OWN, w),
+        lambda w: losses.separation(D2, OWN, w),
+        lambda w: proto_lm.cohesion(D2, OWN, w, 0.5),
+        lambda w: proto_lm.separation(D2, OWN, w, 0.5),
     ],
 )
-def test_sums_are_divided_by_the_size_of_the_batch_not_by_its_weights(term):
+def test_sums_are_divided_by_the_batch_size_and_not_by_the_weights(term):
     assert_close(term(3 * WEIGHTS), 3 * float(term(WEIGHTS)))
     parts = [float(term(WEIGHTS * (torch.arange(B) == b))) for b in range(B)]
     assert_close(term(WEIGHTS), sum(parts))
 
 
-# Which way one step of descent goes
+# The direction of one step of gradient descent.
 
 
-def descend(loss, *tensors, rate=0.01):
-    """Take one step of descent; return where the tensors, left alone, would be."""
-    gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
-    return [
-        t.detach() if g is None else t.detach() - rate * g
-        for t, g in zip(tensors, gradients, strict=True)
-    ]
+def descend(loss, tensor, rate=0.01):
+    (gradient,) = torch.autograd.grad(loss, tensor)
+    return tensor.detach() - rate * gradient
 
 
 @pytest.fixture
@@ -227,155 +196,166 @@ def s():
     return S.clone().requires_grad_(True)
 
 
-@pytest.fixture
-def p():
-    return P.clone().requires_grad_(True)
+def nearest(d2, mask):
+    return d2.masked_fill(~mask, torch.inf).amin(1)
 
 
-def masked(d2, mask, fill):
-    return d2.masked_fill(~mask, fill)
+def farthest(d2, mask):
+    return d2.masked_fill(~mask, -torch.inf).amax(1)
 
 
-def test_cohesion_moves_every_text_nearer_to_its_prototype(s):
-    moved, *_ = descend(_losses.cohesion(squared(s, P), OWN, WEIGHTS), s)
-    before, after = (masked(squared(x, P), OWN, torch.inf).amin(1) for x in (S, moved))
-    assert (after < before).all()
+def test_cohesion_moves_every_text_towards_its_nearest_prototype(s):
+    moved = descend(losses.cohesion(squared(s, P), OWN, WEIGHTS), s)
+    assert (nearest(squared(moved, P), OWN) < nearest(D2, OWN)).all()
 
 
-def test_published_cohesion_moves_every_text_nearer_to_its_farthest_prototypes(s):
-    """With similarities for distances, as in the published code, they part."""
-    moved, *_ = descend(_losses.published_cohesion(squared(s, P), OWN, WEIGHTS, 1), s)
-    before, after = (masked(squared(x, P), OWN, -torch.inf).amax(1) for x in (S, moved))
-    assert (after < before).all()
+def test_published_cohesion_moves_every_text_towards_its_farthest_prototype(s):
+    """With similarities for distances, as in the published code, it moves away."""
+    moved = descend(proto_lm.cohesion(squared(s, P), OWN, WEIGHTS, 1), s)
+    assert (farthest(squared(moved, P), OWN) < farthest(D2, OWN)).all()
 
 
-def test_separation_moves_texts_away_from_prototypes_of_other_classes(s):
-    moved, *_ = descend(_losses.separation(squared(s, P), OWN, WEIGHTS), s)
-    before, after = (masked(squared(x, P), ~OWN, torch.inf).amin(1) for x in (S, moved))
+def test_separation_moves_texts_away_from_near_prototypes_of_other_classes(s):
+    moved = descend(losses.separation(squared(s, P), OWN, WEIGHTS), s)
+    before, after = nearest(D2, ~OWN), nearest(squared(moved, P), ~OWN)
     near = before < 1
     assert 0 < near.sum() < B
     assert (after[near] > before[near]).all()
-    assert torch.equal(after[~near], before[~near])  # far enough
+    assert torch.equal(after[~near], before[~near])
 
 
 def test_published_separation_moves_every_text_away_from_other_classes(s):
-    loss = _losses.published_separation(squared(s, P), OWN, WEIGHTS, 1)
-    moved, *_ = descend(loss, s)
-    before, after = (masked(squared(x, P), ~OWN, torch.inf).amin(1) for x in (S, moved))
-    assert (after > before).all()
+    moved = descend(proto_lm.separation(squared(s, P), OWN, WEIGHTS, 1), s)
+    assert (nearest(squared(moved, P), ~OWN) > nearest(D2, ~OWN)).all()
 
 
-def test_coverage_moves_prototypes_to_texts_and_skips_those_without_one(p):
+def test_coverage_moves_prototypes_towards_texts_and_skips_those_without_one():
     rows = torch.tensor([0, 1, 2, 4, 5])  # none of class 2
-    moved, *_ = descend(_losses.coverage(squared(S[rows], p), OWN[rows]), p)
-    before, after = (
-        masked(squared(S[rows], x), OWN[rows], torch.inf).amin(0) for x in (P, moved)
-    )
+    p = P.clone().requires_grad_(True)
+    moved = descend(losses.coverage(squared(S[rows], p), OWN[rows]), p)
+    before, after = (nearest(squared(S[rows], x).T, OWN[rows].T) for x in (P, moved))
     assert (after[:4] < before[:4]).all()
     assert torch.equal(moved[4:], P[4:])
 
 
-def test_diversity_spreads_prototypes_of_one_class_and_no_others():
-    # Two near ones of class 0, and two of other classes in the same place.
-    near = torch.tensor([[1, 0.1], [1, 0.2], [-1, 1], [1, 0.1], [1, 0.2], [-1, -1]])
-    layer, (vectors, counts) = grouped(near.double())
-    moved, *_ = descend(_losses.diversity(vectors, counts), layer.vectors)
-    cos = torch.nn.functional.cosine_similarity
-    assert cos(moved[0], moved[1], dim=0) < cos(near[0], near[1], dim=0)
-    assert torch.equal(moved[2:], near[2:].double())
+def test_diversity_spreads_prototypes_of_one_class_only():
+    # Two near ones of class 0, and two of other classes at the same positions.
+    p = torch.tensor([[1, 0.1], [1, 0.2], [-1, 1], [1, 0.1], [1, 0.2], [-1, -1]])
+    p = p.double().requires_grad_(True)
+    moved = descend(losses.diversity(F.normalize(p, dim=1), VALUES), p)
+    before = p.detach()
+    gap = F.cosine_similarity(moved[0], moved[1], dim=0)
+    assert gap < F.cosine_similarity(before[0], before[1], dim=0)
+    assert torch.equal(moved[2:], before[2:])
 
 
-def test_preservation_brings_back_the_order_of_the_pretrained_encoder():
-    """Three classmates that have become alike part as they were parted before."""
+def test_preservation_restores_the_order_of_the_pretrained_encoder():
+    """Three texts of a class that have become alike move apart as they were."""
     collapsed = torch.tensor([[1, 0.0], [1, 0.1], [1, -0.1]]).double()
     collapsed.requires_grad_(True)
     pretrained = torch.tensor([[1, 0.0], [0.9, 0.4], [0, 1.0]]).double()
-    loss = _losses.preservation(collapsed, pretrained, torch.zeros(3, dtype=torch.long))
-    moved, *_ = descend(loss, collapsed)
-    cos = torch.nn.functional.cosine_similarity(moved[:1], moved[1:])
+    loss = losses.preservation(collapsed, pretrained, ONE_CLASS[:3, :3])
+    moved = descend(loss, collapsed)
+    cos = F.cosine_similarity(moved[:1], moved[1:])
     assert cos[0] > cos[1]
 
 
-def test_preservation_makes_more_neighbours_those_of_the_pretrained_encoder():
+def test_preservation_restores_nearest_neighbors_of_the_pretrained_encoder():
     generator = torch.Generator().manual_seed(0)
     s, pretrained = (torch.randn(12, 4, generator=generator) for _ in range(2))
-    codes = torch.arange(12) % 2
-    mates = (codes[:, None] == codes) & ~torch.eye(12, dtype=torch.bool)
+    mates = mates_of(torch.arange(12) % 2)
+    others = mates & ~torch.eye(12, dtype=torch.bool)
 
     def n_agreeing(vectors):
-        orders = []
+        neighbors = []
         for x in (vectors, pretrained):
-            unit = torch.nn.functional.normalize(x, dim=1)
-            orders.append((unit @ unit.T).masked_fill(~mates, -torch.inf).argmax(1))
-        return int((orders[0] == orders[1]).sum())
+            unit = F.normalize(x, dim=1)
+            cosines = (unit @ unit.T).masked_fill(~others, -torch.inf)
+            neighbors.append(cosines.argmax(1))
+        return int((neighbors[0] == neighbors[1]).sum())
 
     start = n_agreeing(s)
     for _ in range(100):
         s.requires_grad_(True)
-        [s] = descend(_losses.preservation(s, pretrained, codes), s, rate=0.3)
+        s = descend(losses.preservation(s, pretrained, mates), s, rate=0.3)
     assert n_agreeing(s) > start + 3
 
 
-# The table of formulations
+# The objective of each formulation.
 
 
-def make_step(name, s, p, **parameters):
-    settings = check_parameters(
-        ProtoLMClassifier(formulation=name, **{"label_smoothing": 0} | parameters),
-        tuple(FORMULATIONS),
-    )
-    if name == "mixture":
-        layer = MixtureLayer(p, OWNER, 3, settings.sharpness)
-    else:
-        layer = InverseDistanceLayer(p, OWNER, 3)
-    step = Step(s, layer(s), CODES, WEIGHTS, PRETRAINED)
-    return FORMULATIONS[name].losses(step, layer, settings), layer
+def mixture(p):
+    return make_mixture(p, VALUES, 3, sharpness=30.0)
 
 
-@pytest.mark.parametrize("name", FORMULATIONS)
-def test_terms_carry_the_weights_that_the_parameters_name(name, s):
+def published(p):
+    return InverseDistanceLayer(p, VALUES, n_classes=3)
+
+
+def make_terms(layer, s, **parameters):
+    clf = ProtoLMClassifier(**{"label_smoothing": 0, "preservation": 0.4, **parameters})
+    batch = Batch(s, CODES, WEIGHTS, PRETRAINED, OWN, mates_of(CODES))
+    return layer.losses(layer(s), batch, check_parameters(clf))
+
+
+@pytest.mark.parametrize(
+    ("make", "others"),
+    [
+        (mixture, {"coverage": 0.15, "diversity": 0.35, "preservation": 0.45}),
+        (published, {}),
+    ],
+)
+def test_terms_have_the_weights_of_the_parameters(make, others, s):
     weights = {"cohesion": 0.15, "separation": 0.25}
-    terms, _ = make_step(name, s, P, diversity=0.35, preservation=0.45, **weights)
-    expected = {"cross_entropy": 0.6, **weights}
-    if name == "mixture":
-        expected |= {"coverage": 0.15, "diversity": 0.35, "preservation": 0.45}
-    found = {term: weight for term, (weight, _) in terms.items()}
-    assert found == pytest.approx(expected)
+    terms = make_terms(make(P), s, diversity=0.35, preservation=0.45, **weights)
+    by_name = {term: weight for term, (weight, _) in terms.items()}
+    assert by_name == pytest.approx({"cross_entropy": 0.6, **weights, **others})
 
 
-def _distances_meant(name, term, d2):
-    """Return, for each text, the distance that a term of all K = N pulls or pushes."""
-    if term == "separation":
-        return masked(d2, ~OWN, torch.inf).amin(1)
-    if name == "mixture":
-        return masked(d2, OWN, torch.inf).amin(1)
+def mean_own(d2):
     return (d2 * OWN).sum(1) / OWN.sum(1)
 
 
-@pytest.mark.parametrize("name", FORMULATIONS)
 @pytest.mark.parametrize(
-    ("term", "direction"), [("cohesion", -1), ("separation", 1)], ids=["pull", "push"]
+    ("make", "term", "measure", "sign"),
+    [
+        (mixture, "cohesion", lambda d2: nearest(d2, OWN), -1),
+        (mixture, "separation", lambda d2: nearest(d2, ~OWN), 1),
+        (published, "cohesion", mean_own, -1),  # n_nearest=1.0 takes all
+        (published, "separation", lambda d2: nearest(d2, ~OWN), 1),
+    ],
 )
-def test_a_term_of_either_formulation_moves_texts_the_right_way(
-    name, term, direction, s
-):
-    terms, layer = make_step(name, s, P, n_nearest=1.0)
-    weight, value = terms[term]
-    moved, *_ = descend(weight * value, s)
-    before, after = (
-        _distances_meant(name, term, layer(x.detach()).squared_distances.detach())
-        for x in (S, moved)
-    )
-    change = direction * (after - before)
+def test_a_weighted_term_moves_texts_in_its_direction(make, term, measure, sign, s):
+    layer = make(P)
+    weight, value = make_terms(layer, s, n_nearest=1.0)[term]
+    moved = descend(weight * value, s)
+    with torch.no_grad():
+        before, after = (measure(layer(x).squared_distances) for x in (S, moved))
+    change = sign * (after - before)
     assert (change > -1e-9).all()
     assert change.sum() > 1e-4
 
 
-@pytest.mark.parametrize("name", FORMULATIONS)
-def test_terms_of_weight_zero_do_not_move_anything(name, s):
-    nothing = {"cohesion": 0, "separation": 0, "diversity": 0, "preservation": 0}
-    terms, layer = make_step(name, s, P, **nothing)
-    total = sum(weight * value for weight, value in terms.values())
-    entropy = _losses.cross_entropy(layer(s).scores, CODES, WEIGHTS)
-    (mine,), (expected,) = descend(total, s), descend(entropy, s)
-    torch.testing.assert_close(mine, expected)
+@pytest.mark.parametrize("make", [mixture, published])
+def test_terms_of_weight_0_have_no_gradient(make, s):
+    zero = {"cohesion": 0, "separation": 0, "diversity": 0, "preservation": 0}
+    layer = make(P)
+    total = sum(
+        weight * value for weight, value in make_terms(layer, s, **zero).values()
+    )
+    entropy = losses.cross_entropy(layer(s).outputs, CODES, WEIGHTS)
+    torch.testing.assert_close(descend(total, s), descend(entropy, s))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [(mixture, True), (published, False)],
+    ids=["mixture", "published"],
+)
+def test_labels_are_smoothed_under_mixture_only(make, expected, s):
+    layer = make(P)
+    plain, smoothed = (
+        float(make_terms(layer, s, label_smoothing=e)["cross_entropy"][1].detach())
+        for e in (0, 0.3)
+    )
+    assert (plain != smoothed) is expected

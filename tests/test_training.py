@@ -1,4 +1,4 @@
-"""What training does: what it learns, and what it records."""
+"""Training through the estimator: what is learned, and what is recorded."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._training.splits import smooth_labels
-from skprotolm._training.trainer import encoder_rate
+from skprotolm.exceptions import FitInterruptedWarning
 from tests.conftest import make_texts
+from tests.helpers import FORMULATIONS, make_trainer
+from tests.watching import stop_at
 
-FORMULATIONS = ["mixture", "proto-lm"]
+
+def encoder_state(clf: ProtoLMClassifier) -> dict[str, torch.Tensor]:
+    return clf._fitted.network.encoder.sentence_transformer.state_dict()
 
 
-# --- What is learned.
+# What is learned.
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("projection", [True, False])
-def test_a_word_that_tells_the_classes_apart_is_learned(
+def test_texts_that_differ_in_one_word_are_learned(
     make_classifier, texts, formulation, projection
 ):
     clf = make_classifier(
@@ -36,8 +40,8 @@ def test_a_word_that_tells_the_classes_apart_is_learned(
     assert clf.score(*make_texts(100, seed=1)) > 0.9
 
 
-def test_pairs_are_learned_by_what_stands_between_them(make_classifier):
-    """The label says whether both texts of a pair are alike."""
+def test_a_relation_between_the_texts_of_a_pair_is_learned(make_classifier):
+    """The label is whether both texts have the same word."""
     rng = np.random.RandomState(0)
     first, second = rng.choice(["good", "bad"], (2, 160))
     pairs = [
@@ -50,114 +54,132 @@ def test_pairs_are_learned_by_what_stands_between_them(make_classifier):
     assert clf.score(pairs, first == second) > 0.9
 
 
-def test_the_order_of_a_pair_counts(make_classifier, texts):
+def test_the_order_of_a_pair_matters(make_classifier, texts):
     X, y = texts
-    clf = make_classifier(n_prototypes=1).fit([(text, "so it was") for text in X], y)
-    there = clf.predict_proba([(X[0], "so it was")])
-    back = clf.predict_proba([("so it was", X[0])])
-    assert not np.allclose(there, back, atol=1e-6)
-    assert clf.prototypes_[0].text in [(text, "so it was") for text in X]
+    pairs = [(text, "so it was") for text in X]
+    clf = make_classifier(n_prototypes=1).fit(pairs, y)
+    swapped = clf.predict_proba([("so it was", X[0])])
+    assert not np.allclose(clf.predict_proba(pairs[:1]), swapped, atol=1e-6)
+    assert clf.prototypes_[0].text in pairs
 
 
-def test_only_the_head_is_trained_if_asked_for(make_classifier, texts, tiny_bert):
+def test_only_the_head_is_trained_if_requested(make_classifier, texts, tiny_bert):
     clf = make_classifier(finetune="head", weight_decay=0.5).fit(*texts)
-    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
+    learned = encoder_state(clf)
     for name, tensor in tiny_bert.state_dict().items():
-        assert torch.equal(found[name], tensor), name
+        assert torch.equal(learned[name], tensor), name
     assert {epoch["learning_rate"] for epoch in clf.history_} == {0.0}
 
 
-def test_everything_is_trained_by_default(make_classifier, texts, tiny_bert):
-    clf = make_classifier().fit(*texts)
-    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
-    [name] = [n for n in found if n.endswith("word_embeddings.weight")]
-    assert not torch.equal(found[name], tiny_bert.state_dict()[name])
+def test_all_weights_are_trained_by_default(make_classifier, texts, tiny_bert):
+    learned = encoder_state(make_classifier().fit(*texts))
+    for name, tensor in tiny_bert.state_dict().items():
+        if tensor.is_floating_point() and "pooler" not in name:  # which is not used
+            assert not torch.equal(learned[name], tensor), name
 
 
-def test_matrices_of_the_encoder_decay_and_nothing_else(
-    make_classifier, texts, tiny_bert
-):
-    # The step of a rate of 1e-12 is next to none, and its decay 1e-12 · 1e10.
-    clf = make_classifier(
-        learning_rate=1e-12, head_learning_rate=1e-12, weight_decay=1e10, n_prototypes=1
-    ).fit(*texts)
-    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
-    for name, before in tiny_bert.state_dict().items():
-        if not before.is_floating_point() or "pooler" in name:  # nobody reads it
-            continue
-        if before.ndim == 1:
-            torch.testing.assert_close(found[name], before, rtol=1e-6, atol=1e-6)
+@pytest.fixture
+def decayed(make_classifier, texts):
+    """Return a maker of fits whose weights move by weight decay only."""
+
+    def fit(weight_decay: float) -> ProtoLMClassifier:
+        return make_classifier(
+            learning_rate=1e-12,
+            head_learning_rate=1e-12,
+            weight_decay=weight_decay,
+            n_prototypes=1,
+        ).fit(*texts)
+
+    return fit
+
+
+def test_only_matrices_of_the_encoder_decay(decayed, tiny_bert):
+    # The decay per step is 1e-12 · 1e10.
+    clf = decayed(1e10)
+    learned = encoder_state(clf)
+    floats = {k: v for k, v in tiny_bert.state_dict().items() if v.is_floating_point()}
+    used = {name: v for name, v in floats.items() if "pooler" not in name}
+    for name, before in used.items():
+        if before.ndim > 1:
+            assert learned[name].norm() < 0.97 * before.norm(), name
         else:
-            assert found[name].norm() < 0.97 * before.norm(), name
-    attention = clf._fitted.network.attention.project.weight
-    unchanged = make_classifier(
-        learning_rate=1e-12, head_learning_rate=1e-12, weight_decay=0, n_prototypes=1
-    ).fit(*texts)
+            torch.testing.assert_close(learned[name], before, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(
-        attention, unchanged._fitted.network.attention.project.weight
+        clf._fitted.network.attention.project.weight,
+        decayed(0)._fitted.network.attention.project.weight,
     )
 
 
-@pytest.mark.parametrize(
-    ("width", "n_texts", "rate"),
-    [
-        (16, 5000, 1e-4),
-        (384, 500, 1e-4),
-        (768, 5000, 5e-5),
-        (1024, 5000, 3.75e-5),
-        (384, 20, 2e-5),
-        (768, 125, 2.5e-5),
-    ],
-)
-def test_wider_encoders_and_fewer_texts_have_a_smaller_rate(width, n_texts, rate):
-    assert encoder_rate("auto", width, n_texts) == pytest.approx(rate)
-    assert encoder_rate(0.25, width, n_texts) == 0.25
+def test_frozen_weights_of_the_backbone_stay_frozen(make_classifier, tiny_bert, texts):
+    backbone = copy.deepcopy(tiny_bert)
+    backbone[0].auto_model.embeddings.requires_grad_(False)
+    learned = encoder_state(make_classifier(backbone=backbone).fit(*texts))
+    before = backbone.state_dict()
+    moved = [name for name in before if not torch.equal(learned[name], before[name])]
+    assert moved
+    assert not any("embeddings" in name for name in moved)
 
 
-@pytest.mark.parametrize(
-    ("n_texts", "share"),
-    [(16, 0.0125), (128, 0.1), (372, 0.1), (436, 0.05), (500, 0.0), (9000, 0.0)],
-)
-def test_labels_of_few_texts_are_smoothed(n_texts, share):
-    assert smooth_labels("auto", n_texts) == pytest.approx(share)
-    assert smooth_labels(0.5, n_texts) == 0.5
+def test_a_frozen_backbone_can_only_train_the_head(make_classifier, tiny_bert, texts):
+    backbone = copy.deepcopy(tiny_bert).requires_grad_(False)
+    with pytest.raises(ValueError, match="requires_grad is False for all"):
+        make_classifier(backbone=backbone).fit(*texts)
+    clf = make_classifier(backbone=backbone, finetune="head", max_epochs=1).fit(*texts)
+    assert clf.n_iter_ == 1
 
 
-def test_smoothed_labels_leave_a_model_less_sure(make_classifier, texts):
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_labels_are_smoothed_by_the_automatic_amount(
+    make_classifier, texts, formulation
+):
     X, y = texts
-
-    def sureness(**parameters: Any) -> float:
-        clf = make_classifier(max_epochs=10, **parameters).fit(X, y)
-        return float(clf.predict_proba(X).max(axis=1).mean())
-
-    sure, unsure = sureness(label_smoothing=0), sureness(label_smoothing=0.5)
-    assert unsure < sure - 0.05
-    usual = smooth_labels("auto", len(X))
-    assert sureness() == pytest.approx(sureness(label_smoothing=usual))
+    probabilities = [
+        make_classifier(formulation=formulation, **parameters)
+        .fit(X, y)
+        .predict_proba(X)
+        for parameters in ({}, {"label_smoothing": 0.1 * len(X) / 128})
+    ]
+    np.testing.assert_array_equal(*probabilities)
 
 
-def test_the_default_rate_is_the_one_that_is_trained_with(make_classifier, texts):
-    assert ProtoLMClassifier().learning_rate == "auto"
+def test_label_smoothing_lowers_confidence(make_classifier, texts):
+    X, y = texts
+    confidences = [
+        make_classifier(max_epochs=10, label_smoothing=smoothing)
+        .fit(X, y)
+        .predict_proba(X)
+        .max(axis=1)
+        .mean()
+        for smoothing in (0, 0.5)
+    ]
+    assert confidences[1] < confidences[0] - 0.05
+
+
+# What is recorded.
+
+
+def test_the_automatic_learning_rate_is_used_and_recorded(make_classifier, texts):
     clf = make_classifier(learning_rate="auto", warmup_fraction=0.0).fit(*texts)
-    expected = encoder_rate("auto", 16, len(texts[0]))
+    expected = 1e-4 * math.sqrt(len(texts[0]) / 500)
     assert clf.history_[0]["learning_rate"] == pytest.approx(expected)
-    assert (clf.learning_rate, clf.learning_rate_) == ("auto", expected)
+    assert clf.learning_rate == "auto"
+    assert clf.learning_rate_ == pytest.approx(expected)
     clf.set_params(learning_rate=0.25, max_epochs=1).fit(*texts)
     assert clf.learning_rate_ == 0.25
 
 
-# --- What is recorded.
-
-
-@pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_history_holds_one_record_an_epoch(make_classifier, texts, formulation):
-    given = {"max_epochs": 4, "diversity": 0.1}
-    clf = make_classifier(**given, formulation=formulation).fit(*texts)
+@pytest.mark.parametrize(
+    ("formulation", "terms"),
+    [("mixture", {"coverage", "diversity", "preservation"}), ("proto-lm", set())],
+)
+def test_the_history_has_one_record_per_epoch(
+    make_classifier, texts, formulation, terms
+):
+    clf = make_classifier(max_epochs=4, diversity=0.1, formulation=formulation)
+    clf.fit(*texts)
     assert clf.n_iter_ == len(clf.history_) == 4
     assert [epoch["epoch"] for epoch in clf.history_] == [1, 2, 3, 4]
-    terms = {"cross_entropy", "cohesion", "separation"}
-    if formulation == "mixture":
-        terms |= {"coverage", "diversity", "preservation"}
+    terms = terms | {"cross_entropy", "cohesion", "separation"}
     others = {"epoch", "loss", "learning_rate", "head_learning_rate"}
     for epoch in clf.history_:
         assert epoch.keys() == terms | others | {"texts_per_second"}
@@ -175,26 +197,31 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(make_classifier, texts):
         assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("pairs", "weight"), [(False, 0.4), (True, 0.2)])
-def test_of_pairs_less_is_preserved(make_classifier, texts, pairs, weight):
+@pytest.mark.parametrize(("is_paired", "weight"), [(False, 0.4), (True, 0.2)])
+def test_the_automatic_preservation_is_smaller_for_pairs(
+    make_classifier, texts, is_paired, weight
+):
     X, y = texts
-    X = [(x, "so it was") for x in X] if pairs else X
+    X = [(x, "so it was") for x in X] if is_paired else X
     clf = make_classifier(preservation="auto", cohesion=0.0, separation=0.0).fit(X, y)
-    assert (ProtoLMClassifier().preservation, clf.preservation) == ("auto", "auto")
+    assert clf.preservation == "auto"
     first = clf.history_[0]
-    rest = first["loss"] - first["cross_entropy"]
-    assert rest / first["preservation"] == pytest.approx(weight, rel=1e-3)
+    difference = first["loss"] - first["cross_entropy"]
+    assert difference / first["preservation"] == pytest.approx(weight, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     "term", ["cohesion", "separation", "diversity", "preservation"]
 )
-def test_a_term_of_weight_zero_is_no_term(make_classifier, texts, term):
-    clf = make_classifier(n_prototypes=1, **{"diversity": 0.1, term: 0.0}).fit(*texts)
+def test_a_term_of_weight_0_is_not_recorded(make_classifier, texts, term):
+    parameters: dict[str, Any] = {"n_prototypes": 1, "diversity": 0.1}
+    all_terms = make_classifier(**parameters).fit(*texts).history_[0]
+    assert term in all_terms
+    clf = make_classifier(**{**parameters, term: 0.0}).fit(*texts)
     assert not [epoch for epoch in clf.history_ if term in epoch]
 
 
-def test_rates_rise_and_fall(make_classifier, texts):
+def test_recorded_rates_warm_up_and_decay(make_classifier, texts):
     clf = make_classifier(
         max_epochs=4,  # of 6 steps
         warmup_fraction=0.5,
@@ -209,30 +236,61 @@ def test_rates_rise_and_fall(make_classifier, texts):
     np.testing.assert_allclose(rates, np.multiply(1e-2, factors))
 
 
-@pytest.mark.parametrize(
-    ("n_texts", "batch_size", "n_epochs"),
-    [(48, 16, 40), (48, 2, 7), (48, 1, 4), (52, 1, 3)],
-)
-def test_auto_makes_three_epochs_or_150_steps_but_forty_epochs_at_most(
-    make_classifier, n_texts, batch_size, n_epochs
-):
+def test_the_automatic_number_of_epochs_is_used(make_classifier):
     clf = make_classifier(
-        max_epochs="auto", batch_size=batch_size, finetune="head", n_prototypes=1
-    ).fit(*make_texts(n_texts))
-    assert clf.n_iter_ == n_epochs
+        max_epochs="auto", batch_size=2, finetune="head", n_prototypes=1
+    ).fit(*make_texts(48))
+    assert clf.n_iter_ == 7
 
 
-def test_weights_that_come_frozen_stay_but_not_all(make_classifier, tiny_bert, texts):
-    """If all were frozen, nothing was trained and nothing said."""
-    backbone = copy.deepcopy(tiny_bert)
-    backbone[0].auto_model.embeddings.requires_grad_(False)
-    clf = make_classifier(backbone=backbone).fit(*texts)
-    found = clf._fitted.network.encoder.sentence_transformer.state_dict()
-    given = backbone.state_dict()
-    moved = [name for name in given if not torch.equal(found[name], given[name])]
-    assert moved
-    assert not any("embeddings" in name for name in moved)
-    backbone.requires_grad_(False)
-    with pytest.raises(ValueError, match="requires_grad is False for all"):
-        make_classifier(backbone=backbone).fit(*texts)
-    make_classifier(backbone=backbone, finetune="head", max_epochs=1).fit(*texts)
+# Clusters before training, and before the projection.
+
+
+@pytest.fixture
+def clustered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the numbers of texts that are clustered, one per call of k-means."""
+    counts: list[int] = []
+    original = KMeans.fit
+
+    def fit(self: KMeans, X: Any, *args: Any, **kwargs: Any) -> Any:
+        counts.append(len(X))
+        return original(self, X, *args, **kwargs)
+
+    monkeypatch.setattr(KMeans, "fit", fit)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_clusterings"),
+    [({}, 2), ({"projection": False}, 1), ({"formulation": "proto-lm"}, 0)],
+    ids=["projected", "learned", "proto-lm"],
+)
+def test_each_class_is_clustered_at_the_start_and_before_the_projection(
+    make_classifier, texts, clustered, parameters, n_clusterings
+):
+    make_classifier(**parameters).fit(*texts)
+    assert clustered == n_clusterings * [24, 24]
+
+
+def test_an_interrupted_fit_clusters_before_the_projection_too(
+    make_classifier, texts, clustered, monkeypatch
+):
+    stop_at(monkeypatch, 9, KeyboardInterrupt())
+    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
+        make_classifier(max_epochs=3).fit(*texts)
+    assert clustered == [24, 24, 24, 24]
+
+
+def test_copies_of_texts_do_not_change_the_label_agreement(make_classifier):
+    """They are nearest neighbors that always share the label."""
+    X, y = make_texts(24)
+    clf = make_classifier(n_prototypes="auto")
+    once, thrice = (make_trainer(clf, X * n, np.tile(y, n)).config for n in (1, 3))
+    assert once.spread == thrice.spread > 0.1
+    assert once.prototype_counts == thrice.prototype_counts
+
+
+def test_clusters_shrink_where_texts_do_not_show_the_label(make_classifier):
+    X, y = make_texts(40)
+    y = np.random.RandomState(0).permutation(y)
+    assert make_trainer(make_classifier(), X, y).config.spread < 0.5

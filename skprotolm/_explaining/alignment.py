@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ class TokenSplits:
 
     def __init__(self, model: FittedModel):
         self._model = model
-        self._weighted = lru_cache(maxsize=_CACHED)(self._weighted_tokens)
+        # Not a method of this object, which it would keep in a reference cycle.
+        encode = partial(_weighted_tokens, model)
+        self._weighted = lru_cache(maxsize=_CACHED)(encode)
 
     @isolated_torch()
     def token_similarities(self, text: Text) -> np.ndarray:
@@ -60,14 +62,15 @@ class TokenSplits:
             )
         return quotes.texts[index]
 
-    def _weighted_tokens(self, text: Text) -> Tensor:
-        """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
-        texts: Any = [text]
-        tokenized = self._model.tokenize(texts, with_offsets=True, quiet=True)
-        encoded = next(self._model.encode(tokenized))
-        columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
-        attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
-        return attention.double()[:, None] * h.double()
+
+def _weighted_tokens(model: FittedModel, text: Text) -> Tensor:
+    """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
+    texts: Any = [text]
+    tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
+    encoded = next(model.encode(tokenized))
+    columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
+    attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
+    return attention.double()[:, None] * h.double()
 
 
 def token_similarities(weighted: Tensor, prototypes: Tensor) -> Tensor:

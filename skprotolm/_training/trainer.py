@@ -43,6 +43,7 @@ class Trainer:
         self.n_steps = 0  # taken in all
         self.batch = 0  # of the epoch, the next one
         self.totals: dict[str, Any] = {}  # of the epoch's loss and its terms
+        self.rates: list[float] = []  # as the epoch began
         self.rng = np.random.RandomState(data.seed)  # as the epoch began
         n_texts = len(data.targets.rows)
         self.steps_per_epoch = math.ceil(n_texts / config.batch_size)
@@ -59,7 +60,8 @@ class Trainer:
         self.network.train()
         self._vectors = None
         started, first = time.perf_counter(), self.batch
-        rates = [float(rate) for rate in self.schedule.get_last_lr()]
+        if first == 0:
+            self.rates = [float(rate) for rate in self.schedule.get_last_lr()]
         lengths = self.data.source.lengths
         rng = np.random.RandomState()
         rng.set_state(self.rng.get_state())
@@ -75,8 +77,8 @@ class Trainer:
         }
         if not math.isfinite(figures["loss"]):
             raise_diverged(self.config)
-        figures["learning_rate"] = rates[0] if len(rates) > 1 else 0.0
-        figures["head_learning_rate"] = rates[-1]
+        figures["learning_rate"] = self.rates[0] if len(self.rates) > 1 else 0.0
+        figures["head_learning_rate"] = self.rates[-1]
         figures["texts_per_second"] = sum(map(len, batches[first:])) / seconds
         self.rng, self.batch, self.totals = rng, 0, {}
         return {"epoch": len(self.history) + 1, **figures}
@@ -136,6 +138,7 @@ class Trainer:
             "n_steps": self.n_steps,
             "batch": self.batch,
             "totals": {name: float(total) for name, total in self.totals.items()},
+            "rates": list(self.rates),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -147,7 +150,7 @@ class Trainer:
         set_device_rng_state(self.network.encoder.device, state["torch_random_state"])
         self.history = [dict(epoch) for epoch in state["history"]]
         self.n_steps, self.batch = state["n_steps"], state["batch"]
-        self.totals = dict(state["totals"])
+        self.totals, self.rates = dict(state["totals"]), list(state["rates"])
 
 
 def trainable_weights(network: Network) -> dict[str, Tensor]:

@@ -1,0 +1,240 @@
+"""Recalibration: priors and biases after the projection onto texts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skprotolm._network.proto_lm import InverseDistanceLayer
+from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._training.refit import (
+    RECALIBRATION,
+    outputs_without_itself,
+    recalibrate,
+)
+from tests.helpers import make_data, make_mixture, normal
+
+N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
+F32 = torch.float32
+CODES = np.arange(N) % 3
+QUOTED = np.array([0, 3, 1, 4, 7, 2])  # one text of its class per prototype
+
+
+@pytest.fixture
+def layer() -> MixtureLayer:
+    vectors = normal(len(VALUES), H, dtype=F32)
+    return make_mixture(vectors, VALUES, N_CLASSES, 10.0).requires_grad_(False)
+
+
+@pytest.fixture
+def s() -> torch.Tensor:
+    return normal(N, H, seed=1, dtype=F32)
+
+
+def divergence(layer: MixtureLayer, s: torch.Tensor, learned: torch.Tensor) -> float:
+    """Return the mean KL divergence of a layer's probabilities from the learned."""
+    log_p, log_q = layer.outputs_of(s).log_softmax(1), learned.log_softmax(1)
+    return float((log_q.exp() * (log_q - log_p)).sum(dim=1).mean())
+
+
+def recalibrated(
+    layer: MixtureLayer,
+    s: torch.Tensor,
+    learned: torch.Tensor,
+    *,
+    codes: Any = CODES,
+    quoted: np.ndarray = QUOTED,
+    weights: Any = None,
+    text_ids: Any = None,
+    seed: int = 0,
+    **limits: int,
+) -> MixtureLayer:
+    """Return a recalibrated copy of a layer."""
+    other = copy.deepcopy(layer)
+    data = make_data(s, codes, weights=weights, text_ids=text_ids, seed=seed)
+    recalibrate(other, data, s, quoted, learned, **limits)
+    return other
+
+
+def same(one: MixtureLayer, other: MixtureLayer) -> bool:
+    return all(
+        torch.equal(value, other.state_dict()[name])
+        for name, value in one.state_dict().items()
+    )
+
+
+def test_nothing_changes_where_texts_give_the_learned_outputs(layer, s):
+    itself = torch.from_numpy(np.arange(N)[:, None] == QUOTED)
+    learned = outputs_without_itself(layer, layer.cosines(s), itself)
+    after = recalibrated(layer, s, learned)
+    for name, value in layer.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], value)
+
+
+def test_priors_and_biases_compensate_for_moved_prototypes(layer, s):
+    learned = layer.outputs_of(s)
+    with torch.no_grad():
+        layer.vectors += 0.3 * normal(*layer.vectors.shape, seed=2, dtype=F32)
+        layer.readout.bias += torch.tensor([1.0, 0.0, -1.0])
+    after = recalibrated(layer, s, learned)
+    assert divergence(after, s, learned) < 0.5 * divergence(layer, s, learned)
+    assert torch.equal(after.vectors, layer.vectors)
+    assert not torch.equal(after.prior_logits, layer.prior_logits)
+    assert not any(p.requires_grad for p in after.parameters())
+
+
+def test_a_quoted_text_is_scored_by_the_other_prototypes_of_its_class(layer):
+    """Their priors are rescaled to sum to 1."""
+    with torch.no_grad():
+        layer.prior_logits.copy_(normal(len(VALUES), seed=3))
+    itself = torch.eye(len(VALUES), dtype=torch.bool)[:2]  # prototypes of class 0
+    cosines = layer.cosines(layer.vectors[:2])
+    outputs = outputs_without_itself(layer, cosines, itself)
+    expected = layer.outputs(cosines)
+    for b, other in ((0, 1), (1, 0)):
+        score = layer.readout.concentration(cosines) * cosines[b, other]
+        torch.testing.assert_close(outputs[b, 0], score + layer.readout.bias[0])
+    torch.testing.assert_close(outputs[:, 1:], expected[:, 1:])
+
+
+def test_copies_of_a_quoted_text_are_not_compared_with_it_either(layer):
+    quoted = np.arange(6)
+    s = torch.cat([layer.vectors, layer.vectors, normal(N, H, seed=1, dtype=F32)])
+    ids = np.array([*range(6), *range(6), *range(6, 6 + N)])
+    codes = np.array([*VALUES, *VALUES, *CODES])
+    learned = layer.outputs_of(s)
+    after = recalibrated(
+        layer, s, learned, codes=codes, quoted=quoted, text_ids=ids
+    ).readout.bias
+    assert (after - layer.readout.bias).abs().max() > 0.01
+    once = [*range(6), *range(12, 12 + N)]  # without the copies
+    single = recalibrated(
+        layer, s[once], learned[once], codes=codes[once], quoted=quoted
+    ).readout.bias
+    # A copy has the same effect as its text, so that both move the biases further.
+    changes = [float((bias - layer.readout.bias).norm()) for bias in (single, after)]
+    assert 1.1 * changes[0] < changes[1]
+
+
+UNEVEN = torch.tensor([0.0, 2.0, -5.0])
+
+
+@pytest.fixture
+def single_text(layer) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Texts of two classes, and the only text of class 2, which is quoted."""
+    s = torch.cat([normal(N, H, seed=1, dtype=F32), layer.vectors[5:]])
+    return s, np.append(np.arange(N) % 2, 2), np.array([0, 2, 1, 3, 5, N])
+
+
+def test_a_class_without_other_texts_keeps_its_bias_and_prior(layer, single_text):
+    """Texts of other classes lowered its bias, so that it was hardly predicted."""
+    s, codes, quoted = single_text
+    learned = layer.outputs_of(s) + UNEVEN
+    after = recalibrated(layer, s, learned, codes=codes, quoted=quoted)
+    change = after.readout.bias - layer.readout.bias
+    assert change[1] - change[0] > 0.5  # the other classes are recalibrated
+    assert change[2] == 0
+    assert change[:2].mean() == pytest.approx(0, abs=1e-3)
+    assert torch.equal(after.prior_logits[5:], layer.prior_logits[5:])
+
+
+def test_one_further_text_of_a_class_recalibrates_it(layer, single_text):
+    s, codes, quoted = single_text
+    s, codes = torch.cat([s, s[-1:] + 0.1]), np.append(codes, 2)
+    learned = layer.outputs_of(s) + UNEVEN
+    after = recalibrated(layer, s, learned, codes=codes, quoted=quoted)
+    assert (after.readout.bias - layer.readout.bias)[2] < -0.5
+
+
+def test_nothing_changes_where_no_text_can_be_compared(layer):
+    s = layer.vectors[5:]
+    data = make_data(s, [2])
+    after = copy.deepcopy(layer)
+    recalibrate(after, data, s, np.zeros(6, dtype=int), layer.outputs_of(s) + 1)
+    assert same(after, layer)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_is_always_in_the_sample(layer, s, seed):
+    """Without a text in the sample its bias would not be recalibrated."""
+    codes = np.append(np.arange(N - 1) % 2, 2)
+    quoted = np.array([0, 2, 1, 3, 5, 7])
+    after = recalibrated(
+        layer,
+        s,
+        layer.outputs_of(s) + UNEVEN,
+        codes=codes,
+        quoted=quoted,
+        seed=seed,
+        max_texts=20,
+    )
+    assert (after.readout.bias - layer.readout.bias)[2] < -0.5
+
+
+@pytest.mark.parametrize("sharpness", [0.01, 1.0, 10.0])
+def test_classes_of_few_and_many_prototypes_are_treated_alike(sharpness):
+    """Without its text, one of two prototypes lost half of its class's prior."""
+    values = torch.tensor([0] * 2 + [1] * 12)
+    vectors = torch.eye(H)[values] + 0.001 * normal(14, H, dtype=F32)
+    layer = make_mixture(vectors, values, 2, sharpness).requires_grad_(False)
+    after = recalibrated(
+        layer,
+        vectors,
+        layer.outputs_of(vectors),
+        codes=values.numpy(),
+        quoted=np.arange(14),
+    )
+    torch.testing.assert_close(
+        after.readout.bias, layer.readout.bias, atol=1e-3, rtol=0
+    )
+
+
+def test_a_text_of_more_weight_is_matched_better(layer):
+    s = normal(9, H, seed=1, dtype=F32)
+    changes = torch.zeros(9, 3)
+    changes[0, 0] = changes[1, 2] = 3.0
+    learned = layer.outputs_of(s) + changes
+    codes, quoted = np.arange(9) % 3, np.array([3, 6, 4, 7, 7, 5])
+    gaps = []
+    for weights in ([1.9, 0.1, 1.0, *[0.1] * 6], [0.1, 1.9, 1.0, *[0.1] * 6]):
+        after = recalibrated(
+            layer, s, learned, codes=codes, quoted=quoted, weights=weights
+        )
+        gaps.append([divergence(after, s[[i]], learned[[i]]) for i in range(2)])
+    assert gaps[0][0] < gaps[1][0]
+    assert gaps[1][1] < gaps[0][1]
+
+
+def test_the_seed_chooses_the_sample(layer, s):
+    learned = layer.outputs_of(s) + normal(N, N_CLASSES, seed=2, dtype=F32)
+    layers = [
+        recalibrated(layer, s, learned, seed=seed, max_texts=100) for seed in (0, 0, 1)
+    ]
+    assert same(layers[0], layers[1])
+    assert not same(layers[0], layers[2])
+
+
+def test_the_sample_is_limited_by_texts_and_by_cosines(layer, s):
+    learned = layer.outputs_of(s) + normal(N, N_CLASSES, seed=2, dtype=F32)
+    full = recalibrated(layer, s, learned)
+    limited = recalibrated(layer, s, learned, max_texts=50)
+    assert not same(limited, full)
+    by_cosines = recalibrated(layer, s, learned, max_numbers=50 * len(VALUES))
+    assert same(by_cosines, limited)
+    others = np.random.RandomState(0).permutation(N)[50:]
+    learned[others] = 0  # of texts outside the sample
+    assert same(recalibrated(layer, s, learned, max_texts=50), limited)
+
+
+def test_proto_lm_is_not_recalibrated():
+    layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
+    before = copy.deepcopy(layer.state_dict())
+    s = normal(4, 2, dtype=F32)
+    data, learned = make_data(s, [0, 1, 0, 1]), torch.zeros(4, 2)
+    RECALIBRATION["proto-lm"](layer, data, s, np.array([0, 1]), learned, 0)
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -1,0 +1,171 @@
+"""Every "auto" of the parameters is resolved."""
+
+import inspect
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from skprotolm import ProtoLMClassifier
+from skprotolm._config import (
+    FitConfig,
+    check_parameters,
+    resolve,
+    resolve_epochs,
+    resolve_learning_rate,
+    resolve_precision,
+    resolve_preservation,
+    resolve_prototype_counts,
+    resolve_smoothing,
+    spread_prototypes,
+)
+from tests.helpers import FORMULATIONS
+
+
+def resolved(n_texts=600, label_agreement=0.5, **parameters):
+    return resolve(
+        check_parameters(ProtoLMClassifier(**parameters)),
+        n_texts=n_texts,
+        is_paired=False,
+        hidden_size=384,
+        is_fp32=True,
+        has_bf16=True,
+        strata=["neg", "pos"],
+        n_candidates=[n_texts // 2, n_texts // 2],
+        label_agreement=label_agreement,
+    )
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_no_field_is_auto_once_resolved(formulation):
+    parameters = inspect.signature(ProtoLMClassifier).parameters
+    automatic = {name for name, p in parameters.items() if p.default == "auto"}
+    assert automatic >= {"n_prototypes", "max_epochs", "learning_rate", "device"}
+    config = resolved(formulation=formulation)
+    left = {f.name for f in fields(FitConfig) if getattr(config, f.name) == "auto"}
+    # The device is resolved by the estimator; two fields hold the precision.
+    assert left <= {"device", "precision", "n_prototypes"}
+    assert config.prototype_counts == (8, 8)
+    assert (config.train_bf16, config.predict_bf16) == (True, False)
+
+
+@pytest.mark.parametrize(("n_prototypes", "is_pruned"), [("auto", True), (8, False)])
+def test_prototypes_are_pruned_if_their_number_is_automatic(n_prototypes, is_pruned):
+    config = resolved(n_prototypes=n_prototypes)
+    assert config.prototype_counts == (8, 8)
+    assert config.prune is is_pruned
+
+
+@pytest.mark.parametrize(
+    ("label_agreement", "spread"), [(0.0, 0.1), (0.05, 0.1), (0.4, 0.4), (1.0, 1.0)]
+)
+def test_clusters_shrink_where_neighbors_disagree(label_agreement, spread):
+    assert resolved(label_agreement=label_agreement).spread == spread
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_fp32", "has_bf16", "expected"),
+    [
+        ("auto", True, True, (True, False)),
+        ("auto", True, False, (False, False)),
+        ("bf16", True, False, (True, True)),
+        ("fp32", True, True, (False, False)),
+        ("auto", False, True, (False, False)),
+        ("bf16", False, True, (False, False)),
+    ],
+)
+def test_precision_depends_on_weights_and_device(
+    precision, is_fp32, has_bf16, expected
+):
+    assert resolve_precision(precision, is_fp32, has_bf16) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "n_texts", "rate"),
+    [
+        (16, 5000, 1e-4),
+        (384, 500, 1e-4),
+        (768, 5000, 5e-5),
+        (1024, 5000, 3.75e-5),
+        (384, 20, 2e-5),
+        (768, 125, 2.5e-5),
+    ],
+)
+def test_the_learning_rate_is_scaled_by_width_and_number_of_texts(width, n_texts, rate):
+    assert resolve_learning_rate("auto", width, n_texts) == pytest.approx(rate)
+    assert resolve_learning_rate(0.25, width, n_texts) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "smoothing"),
+    [(16, 0.0125), (128, 0.1), (372, 0.1), (436, 0.05), (500, 0.0), (9000, 0.0)],
+)
+def test_labels_of_few_texts_are_smoothed(n_texts, smoothing):
+    assert resolve_smoothing("auto", n_texts) == pytest.approx(smoothing)
+    assert resolve_smoothing(0.5, n_texts) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "batch_size", "n_epochs"),
+    [(48, 16, 40), (48, 2, 7), (48, 1, 4), (52, 1, 3), (9000, 16, 3)],
+)
+def test_epochs_are_3_or_enough_for_150_steps_but_at_most_40(
+    n_texts, batch_size, n_epochs
+):
+    assert resolve_epochs("auto", n_texts, batch_size) == n_epochs
+    assert resolve_epochs(5, n_texts, batch_size) == 5
+
+
+@pytest.mark.parametrize(("is_paired", "weight"), [(False, 0.4), (True, 0.2)])
+def test_preservation_is_smaller_for_pairs(is_paired, weight):
+    assert resolve_preservation("auto", is_paired) == weight
+    assert resolve_preservation(0.3, is_paired) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("n_candidates", "label_agreement", "expected"),
+    [
+        ([99] * 2, 0.0, [8] * 2),
+        ([99] * 3, 0.0, [5] * 3),
+        ([99] * 4, 0.0, [4] * 4),
+        ([99] * 6, 0.0, [3] * 6),
+        ([99] * 2, 1.0, [10] * 2),
+        ([99] * 6, 1.0, [10] * 6),
+        ([4, 25, 400], 0.0, [2, 3, 5]),
+        ([4, 25, 400], 0.4, [4, 4, 5]),
+        ([1, 99], 0.0, [1, 8]),  # never more than candidates
+        ([1, 1], 0.0, [1, 1]),
+    ],
+)
+def test_prototypes_per_class_depend_on_texts_classes_and_agreement(
+    n_candidates, label_agreement, expected
+):
+    strata = list(range(len(n_candidates)))
+    counts = resolve_prototype_counts("auto", strata, n_candidates, label_agreement)
+    assert counts == expected
+
+
+@pytest.mark.parametrize(
+    ("n_prototypes", "expected"), [(5, [5, 2]), ({"a": 1, "b": 40}, [1, 2])]
+)
+def test_more_prototypes_than_candidates_are_reduced(n_prototypes, expected):
+    assert resolve_prototype_counts(n_prototypes, ["a", "b"], [50, 2], 1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_prototypes", "classes", "expected"),
+    [
+        (3, ["a", "b"], [3, 3]),
+        (np.int32(3), [0, 1, 2], [3, 3, 3]),
+        ({"b": 1, "a": 5}, ["a", "b"], [5, 1]),
+        ({np.int64(1): np.int64(2), 0: 4}, [0, 1], [4, 2]),
+        ({True: 2, False: 1}, [False, True], [1, 2]),
+        ({"a": 5, "b": 1, "not in this fold": 3}, ["a", "b"], [5, 1]),
+    ],
+)
+def test_prototypes_are_counted_per_class_in_their_order(
+    n_prototypes, classes, expected
+):
+    counts = spread_prototypes(n_prototypes, classes)
+    assert counts == expected
+    assert {type(count) for count in counts} == {int}
