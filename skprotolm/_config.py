@@ -82,6 +82,11 @@ class FitConfig:
     recalibrate: bool = True
     similarities_as_distances: bool = False  # "proto-lm", as its published code
 
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether weights of the encoder are trained, too."""
+        return self.finetune != "head"
+
 
 PARAMETERS = tuple(field.name for field in fields(FitConfig))[:26]
 
@@ -260,6 +265,7 @@ def resolve(
         learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
         preservation=resolve_preservation(config.preservation, is_paired),
         label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
+        n_prototypes=dict(zip(strata, counts, strict=True)),
         prototype_counts=tuple(counts),
         prune=config.n_prototypes == "auto",
         spread=max(config.least_spread, label_agreement),

@@ -44,7 +44,7 @@ def test_no_field_is_auto_once_resolved(formulation):
     config = resolved(formulation=formulation)
     left = {f.name for f in fields(FitConfig) if getattr(config, f.name) == "auto"}
     # The device is resolved by the estimator; two fields hold the precision.
-    assert left <= {"device", "precision", "n_prototypes"}
+    assert left <= {"device", "precision"}
     assert config.prototype_counts == (8, 8)
     assert (config.train_bf16, config.predict_bf16) == (True, False)
 

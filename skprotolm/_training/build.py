@@ -29,7 +29,7 @@ from skprotolm._training.splits import (
 def load(config: FitConfig, device: torch.device) -> TextEncoder:
     """Load the encoder, frozen if only the head is trained."""
     encoder = load_encoder(config.backbone, config.max_length).to(device)
-    if config.finetune == "head":
+    if not config.trains_encoder:
         encoder.requires_grad_(False)
     elif encoder.is_frozen:
         raise ValueError(
