@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -88,7 +88,10 @@ class FitConfig:
         return self.finetune != "head"
 
 
-PARAMETERS = tuple(field.name for field in fields(FitConfig))[:26]
+# Those of the estimator, but its `random_state`; the other fields have defaults.
+PARAMETERS = tuple(
+    field.name for field in fields(FitConfig) if field.default is MISSING
+)
 
 
 def _integer(low: int) -> Rule:
@@ -96,7 +99,8 @@ def _integer(low: int) -> Rule:
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
         return is_integer and int(value) >= low
 
-    return Rule(f"an int of at least {low}", allows)
+    names = {0: "a non-negative int", 1: "a positive int"}
+    return Rule(names.get(low, f"an int of at least {low}"), allows)
 
 
 def _number(interval: str, inside: Callable[[float], bool]) -> Rule:
@@ -115,12 +119,20 @@ def _one_of(*options: str | None) -> Rule:
     def allows(value: Any) -> bool:
         return (value is None or isinstance(value, str)) and value in options
 
-    return Rule(" or ".join(map(repr, options)), allows)
+    return Rule(_listed(map(repr, options)), allows)
 
 
 def _either(*rules: Rule) -> Rule:
-    words = ", or ".join(rule.words for rule in rules)
+    words = _listed(rule.words for rule in rules)
     return Rule(words, lambda value: any(rule.allows(value) for rule in rules))
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Join alternatives: "a or b", "a, b, or c"."""
+    *others, last = words
+    if len(others) > 1:
+        return f"{', '.join(others)}, or {last}"
+    return " or ".join([*others, last])
 
 
 def _is_encoder_or_name(value: Any) -> bool:
@@ -132,12 +144,12 @@ def _is_encoder_or_name(value: Any) -> bool:
 
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
 _NONNEGATIVE = _number("[0, inf)", lambda v: v >= 0)
-# Cosines times λ are fp32, whose seventh digit is worth λ·10⁻⁷; of their log-sum, which
-# is divided by λ, it is worth 10⁻⁷/λ.
+# Cosines times λ are computed in fp32: the error is λ·10⁻⁷ for large λ, and 10⁻⁷/λ after
+# the division of their logsumexp by a small λ.
 _SHARPNESS = _number("[1e-3, 1e6]", lambda v: 1e-3 <= v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
-_FLAG = Rule("True or False", lambda v: isinstance(v, (bool, np.bool_)))
+_FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
 USAGE = _integer(0)
 FOLDS = _integer(2)
@@ -151,7 +163,7 @@ def _rules() -> dict[str, Rule]:
     )
     return {
         "backbone": Rule(
-            "a name, a folder or a SentenceTransformer", _is_encoder_or_name
+            "a name, a folder, or a SentenceTransformer", _is_encoder_or_name
         ),
         "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
         "formulation": _one_of(*FORMULATIONS),
@@ -172,7 +184,8 @@ def _rules() -> dict[str, Rule]:
         "warmup_fraction": _SHARE,
         "max_length": _either(_one_of(None), COUNT),
         "class_weight": _either(
-            _one_of(None, "balanced"),
+            _one_of(None),
+            _one_of("balanced"),
             Rule("a dict mapping labels to weights", lambda v: isinstance(v, Mapping)),
         ),
         "early_stopping": _FLAG,
@@ -180,7 +193,7 @@ def _rules() -> dict[str, Rule]:
         "n_iter_no_change": COUNT,
         "precision": _one_of(*PRECISIONS),
         "device": Rule(
-            "'auto', a device name or a torch.device",
+            "'auto', a device name, or a torch.device",
             lambda v: isinstance(v, str) or type(v).__module__ == "torch",
         ),
         "verbose": _either(_integer(0), _FLAG),

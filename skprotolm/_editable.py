@@ -127,7 +127,7 @@ class EditableMixin:
         Raises
         ------
         ValueError
-            If `min_usage` is not an int of at least 0, or `min_purity` is not in
+            If `min_usage` is not a non-negative int, or `min_purity` is not in
             [0, 1].
         """
         model = fitted_model(self)

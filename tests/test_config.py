@@ -19,17 +19,17 @@ Y = ["pos", "pos", "neg", "neg"]
 NAMES = [name for name in inspect.signature(ProtoLMClassifier).parameters]
 INF, NAN = float("inf"), float("nan")
 
-COUNT = (r"an int of at least 1", [0, -1, 2.0, "3", True, None, NAN])
+COUNT = (r"a positive int", [0, -1, 2.0, "3", True, None, NAN])
 POSITIVE = (r"a number in \(0, inf\)", [0, -1.0, INF, NAN, "1", None, True])
 NOT_NEGATIVE = (r"a number in \[0, inf\)", [-1e-9, INF, NAN, "1", None, True])
 SHARE = (r"a number in \[0, 1\)", [-0.1, 1, 1.5, NAN, "0", None, False])
-FLAG = (r"True or False", [0, 1, "yes", None])
+FLAG = (r"a bool", [0, 1, "yes", None])
 
 # The words of the message, and values that are refused.
 WRONG = {
-    "backbone": (r"a name, a folder or a SentenceTransformer", ["", None, 3, ["x"]]),
+    "backbone": (r"a name, a folder, or a SentenceTransformer", ["", None, 3, ["x"]]),
     "n_prototypes": (
-        r"'auto', or an int of at least 1, or a dict mapping labels to positive ints",
+        r"'auto', a positive int, or a dict mapping labels to positive ints",
         ["many", *COUNT[1], {"pos": 0, "neg": 1}, {"pos": "2", "neg": 1}, [2, 2]],
     ),
     "formulation": (r"'mixture' or 'proto-lm'", ["protolm", "", None, 1, ["mixture"]]),
@@ -38,39 +38,39 @@ WRONG = {
     "separation": SHARE,
     "diversity": NOT_NEGATIVE,
     "preservation": (
-        r"'auto', or a number in \[0, inf\)",
+        r"'auto' or a number in \[0, inf\)",
         [-0.1, NAN, np.inf, "0.4", None, True],
     ),
     "label_smoothing": (
-        r"'auto', or a number in \[0, 1\)",
+        r"'auto' or a number in \[0, 1\)",
         [-0.1, 1, NAN, "0.1", None, True],
     ),
     "n_nearest": (
-        r"an int of at least 1, or a number in \(0, 1\]",
+        r"a positive int or a number in \(0, 1\]",
         [0, 0.0, 1.5, -1, NAN, "0.5", None, True],
     ),
     "projection": FLAG,
     "finetune": (r"'full' or 'head'", ["none", "Full", None, True]),
-    "max_epochs": (r"'auto', or an int of at least 1", [0, 1.5, "3", None, True]),
+    "max_epochs": (r"'auto' or a positive int", [0, 1.5, "3", None, True]),
     "batch_size": COUNT,
     "learning_rate": (
-        r"'auto', or a number in \(0, inf\)",
+        r"'auto' or a number in \(0, inf\)",
         [0, -1e-3, NAN, np.inf, "1e-4", None, True],
     ),
     "head_learning_rate": POSITIVE,
     "weight_decay": NOT_NEGATIVE,
     "warmup_fraction": SHARE,
-    "max_length": (r"None, or an int of at least 1", [0, -5, 12.0, "64", True]),
+    "max_length": (r"None or a positive int", [0, -5, 12.0, "64", True]),
     "class_weight": (
-        r"None or 'balanced', or a dict mapping labels to weights",
+        r"None, 'balanced', or a dict mapping labels to weights",
         ["even", 2.0, ["pos", 1]],
     ),
     "early_stopping": FLAG,
     "validation_fraction": (r"a number in \(0, 1\)", [0, 1, 0.0, 1.0, NAN, "0.1"]),
     "n_iter_no_change": COUNT,
-    "precision": (r"'auto' or 'fp32' or 'bf16'", ["fp16", "bfloat16", None, 32]),
+    "precision": (r"'auto', 'fp32', or 'bf16'", ["fp16", "bfloat16", None, 32]),
     "device": (r"'auto', a device name", [None, 0, ["cpu"]]),
-    "verbose": (r"an int of at least 0, or True or False", [-1, 1.0, "1", None]),
+    "verbose": (r"a non-negative int or a bool", [-1, 1.0, "1", None]),
 }
 
 

@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "half a text": (
         lambda clf: clf.prune_prototypes(min_usage=1.5),
         ValueError,
-        "min_usage must be an int of at least 0, got 1.5",
+        "min_usage must be a non-negative int, got 1.5",
     ),
     "one label": (
         lambda clf: clf.add_prototypes(NEW, "pos"),

@@ -199,7 +199,7 @@ def test_top_k_limits_the_list_and_sets_the_remainder(explained, formulation, to
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, "2", True])
 def test_an_invalid_top_k_is_rejected(fitted, top_k):
-    with pytest.raises(ValueError, match=r"top_k must be an int of at least 1"):
+    with pytest.raises(ValueError, match=r"top_k must be a positive int"):
         fitted.explain(["good"], top_k=top_k)
 
 
@@ -612,7 +612,7 @@ def test_nearest_finds_the_most_similar_prototypes(fitted):
 
 @pytest.mark.parametrize("k", [0, 7, 1.0, True, None])
 def test_nearest_rejects_an_invalid_k(fitted, k):
-    with pytest.raises(ValueError, match=r"k must be (an int of at least 1|at most 6)"):
+    with pytest.raises(ValueError, match=r"k must be (a positive int|at most 6)"):
         fitted.prototypes_.nearest(["good"], k=k)
 
 
@@ -713,5 +713,5 @@ def test_alignment_rejects_an_invalid_index(fitted, index):
 def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
     """The error was about slice indices, and -1 meant all but the last prototype."""
     explanations = fitted.explain(["the food was good"])
-    with pytest.raises(ValueError, match="n_alignments must be an int of at least 0"):
+    with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
         explanations.to_html(n_alignments=n_alignments)

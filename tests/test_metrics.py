@@ -330,7 +330,7 @@ def test_an_invalid_number_of_resamples_raises(fitted, n_resamples):
     "measure", [prototype_comprehensiveness, prototype_sufficiency]
 )
 def test_an_invalid_number_of_prototypes_raises(fitted, measure, k):
-    with pytest.raises(ValueError, match="k must be an int of at least 1"):
+    with pytest.raises(ValueError, match="k must be a positive int"):
         measure(fitted, ["good food"], k=k)
 
 
