@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from skprotolm._config import COUNT, FRACTION, FitConfig, require
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
-from skprotolm._editable import EditableMixin
+from skprotolm._edit_methods import EditMethodsMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
@@ -50,7 +50,7 @@ _Self = TypeVar("_Self", bound="BaseProtoLM")
 
 
 class BaseProtoLM(
-    EditableMixin,
+    EditMethodsMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,

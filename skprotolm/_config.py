@@ -41,7 +41,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What a fit reads: the estimator's parameters, and what follows from them."""
+    """Configuration of a fit: the estimator's parameters, and derived fields."""
 
     backbone: Any
     n_prototypes: Any
@@ -144,8 +144,8 @@ def _is_encoder_or_name(value: Any) -> bool:
 
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
 _NONNEGATIVE = _number("[0, inf)", lambda v: v >= 0)
-# Cosines times λ are computed in fp32: the error is λ·10⁻⁷ for large λ, and 10⁻⁷/λ after
-# the division of their logsumexp by a small λ.
+# Cosines times λ are computed in fp32: the error is λ·10⁻⁷ for large λ, and 10⁻⁷/λ
+# after the division of their logsumexp by a small λ.
 _SHARPNESS = _number("[1e-3, 1e6]", lambda v: 1e-3 <= v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
@@ -348,10 +348,9 @@ def resolve_prototype_counts(
 ) -> list[int]:
     """Return the prototypes per stratum at the start, never more than candidates.
 
-    "auto" starts with about 16 in total, at least 3 per stratum but 1 per 8 texts of
-    it, at least 2, and with up to 10 per stratum where the frozen encoder separates
-    the strata: there, texts that read alike have the same label, and more prototypes
-    are more accurate (77 intents); elsewhere each is one more noisy text (5 grades of
+    "auto" is max(3, 16 // S) per stratum, but at most 1 per 8 texts and at least 2; up
+    to 10 if the frozen encoder separates the strata. More prototypes are then more
+    accurate (77 intents); otherwise each one is another noisy text (5 grades of
     sentiment).
     """
     if n_prototypes != "auto":

@@ -1,4 +1,4 @@
-"""What a fit leaves: a frozen model, and the only loop that runs it."""
+"""A fitted model: frozen network, task and quoted texts."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class FittedModel:
     def read(
         self, tokenized: TokenizedTexts, of: Callable[[Tensor], Sequence[Tensor]]
     ) -> list[Tensor]:
-        """Return a function of the text vectors, in the order of the texts.
+        """Apply a function to the text vectors, in the order of the texts.
 
         Parameters
         ----------
@@ -135,13 +135,13 @@ class FittedModel:
             for column in zip(*results, strict=True)
         ]
 
-    def similarities(self, X: Any) -> np.ndarray:
+    def similarities(self, texts: Any) -> np.ndarray:
         """Return the similarities of texts to all prototypes, (n, M)."""
-        return self.layer_outputs(self.texts_of(X, "texts")).similarities.numpy()
+        return self.layer_outputs(self.texts_of(texts, "texts")).similarities.numpy()
 
-    def map_vectors(self, X: Any) -> np.ndarray:
+    def map_vectors(self, texts: Any) -> np.ndarray:
         """Return text vectors where the layer's distance is Euclidean, (n, H)."""
-        tokenized = self.tokenize(self.texts_of(X, "texts"))
+        tokenized = self.tokenize(self.texts_of(texts, "texts"))
         [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
         return vectors.numpy()
 

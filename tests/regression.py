@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from skprotolm._network.readouts import Readout
+from skprotolm._network.readout import Readout
 from skprotolm._tasks.base import Task
 from skprotolm._tasks.units import Unit
 
@@ -28,6 +28,7 @@ class NumberReadout(Readout):
         axis_label="part of the value",
         table_caption="Training texts, and what each adds to the value",
     )
+    loss_name = "squared_error"
     n_groups = 1
 
     def options(self):

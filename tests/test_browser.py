@@ -313,7 +313,7 @@ ACCESSIBLE = """
     const levels = all("h1, h2, h3, h4").map(e => Number(e.tagName[1]));
     const fields = all("input, select");
     return {levels, lang: document.documentElement.lang,
-            unlabelled: fields.filter(e => !e.labels.length).length,
+            unlabeled: fields.filter(e => !e.labels.length).length,
             fields: fields.length,
             links: all("a[data-prototype]").length,
             unnamed: all("svg").filter(e => !e.getAttribute("aria-label")
@@ -344,7 +344,7 @@ def test_the_report_is_accessible(report, tmp_path, options, width):
     assert measured["links"] >= 7, "prototypes on the map cannot be reached by keyboard"
     assert measured["dark"] == (options[:1] == DARK)
     assert measured["wide"] <= 0, "the page is wider than its window"
-    problems = ("unlabelled", "unnamed", "headless", "tables", "broken")
+    problems = ("unlabeled", "unnamed", "headless", "tables", "broken")
     assert {name: measured[name] for name in problems} == dict.fromkeys(problems, 0)
     assert measured["faint"] == []
 

@@ -26,7 +26,7 @@ LAYERS = [
     "_fitted",
     "_training",
     "_editing",
-    "_editable",
+    "_edit_methods",
     "_explaining",
     "_report",
     "_saving",
@@ -45,7 +45,7 @@ NO_TENSORS = {
     "_records",
     "_base",
     "_classifier",
-    "_editable",
+    "_edit_methods",
     "metrics",
 }
 

@@ -42,8 +42,8 @@ def explain(
     method = choose_method(model, token_method)
     tokenized = model.tokenize(texts, with_offsets=True)
     splitter = TokenSplits(model)
-    # Those of relevance need not sum to what the base of the attribution leaves.
-    base_is_rest = method == "relevance" and model.layer.unit.has_token_sums
+    # Relevance scores need not sum to the explained value minus the base.
+    adjust_base = method == "relevance" and model.layer.unit.has_token_sums
     records: dict[int, Explanation] = {}
     explained = np.empty(len(texts), dtype=np.int64)
     for encoded in model.encode(tokenized):
@@ -63,7 +63,7 @@ def explain(
                 **_prototype_fields(model, attribution, b),
                 **_token_fields(model, texts[row], tokenized, row),
                 **_score_fields(
-                    content_mask, encoded, attribution, scores, b, base_is_rest
+                    content_mask, encoded, attribution, scores, b, adjust_base
                 ),
                 token_method=None if scores is None else method,
                 top_k=top_k,
@@ -176,7 +176,7 @@ def _score_fields(
     attribution: Attribution,
     scores: np.ndarray | None,
     b: int,
-    base_is_rest: bool,
+    adjust_base: bool,
 ) -> dict[str, Any]:
     """Return attention and scores of the content tokens, and the base value."""
     attention = encoded.attention[b, : len(content_mask)].cpu().double().numpy()
@@ -184,7 +184,7 @@ def _score_fields(
     token_scores = None
     if scores is not None:
         token_scores = scores[b, : len(content_mask)][content_mask]
-        if base_is_rest:
+        if adjust_base:
             base_value = explained - float(token_scores.sum())
     return {
         "attention": attention[content_mask],

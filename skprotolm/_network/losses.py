@@ -30,7 +30,9 @@ def cross_entropy(
 
 def cohesion(d2: Tensor, own: Tensor, weights: Tensor) -> Tensor:
     """Pull texts to the nearest prototype of their class: Σ_b w_b·min d² / B."""
-    return (weights * d2.masked_fill(~own, torch.inf).amin(dim=1)).mean()
+    nearest = d2.masked_fill(~own, torch.inf).amin(dim=1)
+    # A text without a prototype of its own has no term.
+    return (weights * nearest.masked_fill(~own.any(dim=1), 0)).mean()
 
 
 def coverage(d2: Tensor, own: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def encode(
             h, content_mask = texts.read(encoder, rows)
             alpha = attention(h, content_mask)
             encoded = Encoded(rows, h, alpha, pool(alpha, h))
-        yield encoded  # outside these scopes, which would else reach into the caller
+        yield encoded  # outside the contexts, which would stay active in the caller
 
 
 def text_vectors(network: Network, texts: ReadTexts, batch_size: int) -> Tensor:

@@ -21,7 +21,7 @@ from skprotolm._network.prototypes import (
     PrototypeLayer,
     Terms,
 )
-from skprotolm._network.readouts import log_odds
+from skprotolm._network.readout import log_odds
 from skprotolm._tasks.units import SCORE
 
 _EPSILON = 1e-4  # keeps 1 / (d + ε) finite on a prototype's own text

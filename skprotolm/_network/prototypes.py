@@ -16,14 +16,15 @@ from torch.nn import functional as F
 
 from skprotolm._config import FitConfig
 from skprotolm._network import losses
-from skprotolm._network.readouts import Readout, grouped_logsumexp, make_readout
+from skprotolm._network.readout import Readout, grouped_logsumexp
+from skprotolm._network.readouts import make_readout
 from skprotolm._tasks.units import Unit
 
 _CHUNK = 1024  # texts that are scored at once
 
 
 class LayerOutput(NamedTuple):
-    """What a prototype layer gives for B texts."""
+    """Output of a prototype layer for B texts."""
 
     similarities: Tensor  # (B, M), higher is nearer
     squared_distances: Tensor  # (B, M), lower is nearer
@@ -31,7 +32,7 @@ class LayerOutput(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """What explains one output of each of B texts, in exact sums."""
+    """Exact sums that explain one output of each of B texts."""
 
     outputs: Tensor  # (B, L)
     target: Tensor  # (B,), the output that is explained
@@ -43,14 +44,14 @@ class Attribution(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the losses read of a batch besides the layer's output."""
+    """Inputs of the losses besides the layer's output."""
 
     s: Tensor  # (B, H)
     values: Tensor  # (B, ...)
     weights: Tensor  # (B,)
     pretrained: Tensor  # (B, P), the frozen encoder's sentence vectors
-    own: Tensor  # (B, M), whose prototypes are a text's own
-    mates: Tensor  # (B, B), texts with the same value
+    own: Tensor  # (B, M), prototypes of the text's class
+    mates: Tensor  # (B, B), texts of the same class
 
 
 _Layer = TypeVar("_Layer", bound="PrototypeLayer")
@@ -108,7 +109,7 @@ class PrototypeLayer(nn.Module, ABC):
 
     def exact(self: _Layer) -> _Layer:
         """Return a copy in float64 on the CPU, for exact sums."""
-        with torch.inference_mode(False):  # or it could serve no gradient
+        with torch.inference_mode(False):  # inference tensors have no gradients
             return copy.deepcopy(self).cpu().double().requires_grad_(False)
 
     def to_euclidean(self, vectors: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class PrototypeLayer(nn.Module, ABC):
         return getattr(self, self.per_prototype)
 
     def freeze(self) -> None:
-        """End training: what is normalized while it learns is fixed as it is."""
+        """Fix what is normalized during training."""
 
     @abstractmethod
     def describe(self) -> dict[str, Tensor]:
@@ -315,7 +316,7 @@ class MixtureLayer(PrototypeLayer):
             output.outputs, batch.values, weights, config.label_smoothing
         )
         terms: Terms = {
-            "cross_entropy": (1 - config.cohesion - config.separation, main)
+            self.readout.loss_name: (1 - config.cohesion - config.separation, main)
         }
         if config.cohesion:
             terms["cohesion"] = config.cohesion, losses.cohesion(d2, own, weights)

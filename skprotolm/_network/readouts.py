@@ -1,13 +1,11 @@
-"""Evidence and values of prototypes to outputs, their loss, and shares of them.
+"""The readouts, one per kind of target.
 
-Letters: B texts, M prototypes, L outputs, C classes. The evidence of a prototype for a
-text is log π_j + λ·cos(s, p_j), (B, M).
+Letters as in `readout`; C classes.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,67 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skprotolm._network import losses
-from skprotolm._tasks.units import PROBABILITY, Unit
+from skprotolm._network.readout import Readout, grouped_logsumexp, log_odds
+from skprotolm._tasks.units import PROBABILITY
 
 # κ for two classes at the start. With C classes it starts log(C − 1) higher, so that
 # the same cosines give the same confidence; from the start of two classes, 77 classes
 # stay underconfident to the end.
 _INITIAL_CONCENTRATION = math.e**2
-
-
-class Readout(nn.Module, ABC):
-    """How evidence and the values of prototypes make the outputs of a model."""
-
-    unit: Unit  # of the shares
-    n_groups: int  # of prototypes, inside which priors sum to 1
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Return the arguments of `make_readout`."""
-
-    @abstractmethod
-    def initialize(self, values: Tensor, weights: Tensor) -> None:
-        """Set what training starts from, by the training texts' values and weights."""
-
-    @abstractmethod
-    def groups(self, values: Tensor) -> Tensor:
-        """Return the group of each prototype, (M,) int."""
-
-    @abstractmethod
-    def forward(self, evidence: Tensor, values: Tensor) -> Tensor:
-        """Return the outputs (B, L)."""
-
-    @abstractmethod
-    def loss(
-        self, outputs: Tensor, values: Tensor, weights: Tensor, smoothing: float
-    ) -> Tensor:
-        """Return the loss of B texts by their true values."""
-
-    @abstractmethod
-    def default_index(self, outputs: Tensor) -> Tensor:
-        """Return which output is explained unless the user names one, (B,)."""
-
-    @abstractmethod
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
-        """Return what the token scores sum to, (B,)."""
-
-    @abstractmethod
-    def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
-        """Return the contribution of each prototype, (B, M)."""
-
-    @abstractmethod
-    def true_probability(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return how likely the model finds the true value, 0 if mispredicted, (B,)."""
-
-    @abstractmethod
-    def divergence(
-        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
-    ) -> Tensor:
-        """Return how far outputs are from target outputs, both (B, L)."""
-
-    @abstractmethod
-    def calibrated(self) -> list[nn.Parameter]:
-        """Return the parameters that recalibration may move."""
 
 
 class ClassReadout(Readout):
@@ -96,6 +40,7 @@ class ClassReadout(Readout):
     """
 
     unit = PROBABILITY
+    loss_name = "cross_entropy"
 
     def __init__(self, n_classes: int, sharpness: float):
         super().__init__()
@@ -117,9 +62,9 @@ class ClassReadout(Readout):
         }
 
     def initialize(self, values: Tensor, weights: Tensor) -> None:
-        """Start b_c at the logarithm of the class's share, where training moves it to.
+        """Start b_c at the log of the class's share, which is close to the optimum.
 
-        A bias moves by its learning rate per step and does not get there from 0, so
+        A bias changes by its learning rate per step and does not get there from 0, so
         that rare classes would be predicted too often.
         """
         counts = torch.bincount(values, weights, minlength=self.n_classes)
@@ -188,22 +133,3 @@ _READOUTS: dict[str, Callable[[int, float], Readout]] = {"classes": ClassReadout
 def make_readout(kind: str, n_outputs: int, sharpness: float) -> Readout:
     """Build the readout of a kind of target."""
     return _READOUTS[kind](n_outputs, sharpness)
-
-
-def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:
-    """Return the logsumexp of x (B, M) over each group of its columns, (B, G).
-
-    It is −inf for a group without columns.
-    """
-    groups = groups.to(x.device)
-    top = x.new_full((len(x), n_groups), -torch.inf)
-    top = top.scatter_reduce(1, groups.expand_as(x), x.detach(), "amax")
-    top = top.masked_fill(top.isinf(), 0)  # of a group of −inf, or of no columns
-    sums = torch.zeros_like(top).index_add(1, groups, (x - top[:, groups]).exp())
-    return sums.log() + top
-
-
-def log_odds(scores: Tensor, index: Tensor) -> Tensor:
-    """Return log p_k − log(1 − p_k) of class k (B,) from scores (B, C)."""
-    rivals = scores.scatter(1, index[:, None], -torch.inf)
-    return scores.gather(1, index[:, None])[:, 0] - torch.logsumexp(rivals, dim=1)

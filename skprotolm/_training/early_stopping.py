@@ -48,7 +48,7 @@ class EarlyStopping:
         self.vectors = torch.empty(0)  # of the held-out texts, under the best weights
 
     def update(self) -> float:
-        """Score the present weights, and keep them unless others were better.
+        """Score the current weights, and keep them unless others were better.
 
         Among equal scores the later weights are kept.
         """

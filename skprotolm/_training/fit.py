@@ -50,7 +50,7 @@ from skprotolm._training.projection import (
     prototype_strata,
     prune,
 )
-from skprotolm._training.refit import RECALIBRATION
+from skprotolm._training.recalibration import RECALIBRATION
 from skprotolm._training.splits import (
     FitData,
 )
@@ -63,7 +63,7 @@ from skprotolm.exceptions import FewerPrototypesWarning
 
 
 class FitResult(NamedTuple):
-    """What a fit gives."""
+    """Result of a fit."""
 
     model: FittedModel
     config: FitConfig  # resolved
@@ -84,7 +84,7 @@ def fit(
     callbacks: FitCallbacks,
 ) -> FitResult:
     """Fit a model; the caller has seeded torch and isolated it."""
-    # The caller's user may have switched gradients off around `fit`.
+    # Gradients may be disabled around `fit`.
     with torch.inference_mode(False), torch.enable_grad():
         encoder = load(config, device)
         with memory_errors(config.batch_size, encoder.max_length):
@@ -99,7 +99,7 @@ def fit(
             with preserved_rng_state(device):
                 callbacks.on_fit_begin(config.max_epochs)
             is_interrupted = train(trainer, stopping, callbacks)
-            return finish(trainer, stopping, callbacks, is_interrupted)
+            return collect_result(trainer, stopping, callbacks, is_interrupted)
 
 
 # Initialize: every "auto" resolved, and the layer of prototypes.
@@ -301,16 +301,16 @@ def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
     )
 
 
-def finish(
+def collect_result(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
     is_interrupted: bool,
 ) -> FitResult:
-    """Finalize, whatever interrupts it, and collect what is warned of."""
+    """Finalize, also if interrupted, and collect what the estimator warns of."""
     try:
         model = finalize(trainer.network, None, trainer)
-    except KeyboardInterrupt:  # what was learned is worth the few seconds
+    except KeyboardInterrupt:  # it takes seconds, and training took minutes
         is_interrupted = True
         model = finalize(trainer.network, None, trainer)
     n_coincident, never_predicted = 0, []

@@ -86,8 +86,8 @@ def cluster_centers(
     # would differ between fits. The limit is set once, since setting it searches all
     # loaded libraries: per stratum, it took as long as k-means itself.
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-        # Distinct texts can have one vector; centers then coincide, which is warned of
-        # after the fit if it lasts.
+        # Distinct texts can have one vector; centers then coincide. `fit` warns if they
+        # still do after training.
         warnings.simplefilter("ignore", ConvergenceWarning)
         centers = [
             _centers(unit[strata == stratum], weights[strata == stratum], count, seed)
@@ -112,10 +112,10 @@ def shrink_to_means(
     """Move centers towards the mean of their stratum, to a fraction of the distance.
 
     Where the frozen encoder does not separate the labels, clusters of a class are
-    topics, and the nearest center says nothing about the class: training has another
-    direction to learn for each. Starting near their mean, all prototypes of a class
-    first learn the same direction, as a linear head does. Where the encoder separates
-    the labels, as with 77 intents, unshrunk clusters are better.
+    topics, and the nearest center is not informative about the class: training has to
+    learn another direction for each. Starting near their mean, all prototypes of a
+    class first learn the same direction, as a linear head does. Where the encoder
+    separates the labels, as with 77 intents, unshrunk clusters are better.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Prototypes onto training texts: where to, which text each, which are pruned.
+"""Projection of prototypes: targets, assignment to texts, and pruning.
 
 Letters: M prototypes, n training texts, D dimensions.
 """
@@ -38,9 +38,10 @@ def cluster_targets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the centers of what each stratum has become, (M, D), and texts (n, D).
 
-    Prototypes start close together, and training leaves them closer to each other than
-    the texts that they stand for. Texts count by the probability of their true class,
-    and misclassified ones hardly: else a cluster of these would get a prototype.
+    Prototypes start close together, and after training they are closer to each other
+    than the texts around them. Texts are weighted by the probability of their true
+    class; misclassified texts get a weight of 0.001, otherwise a cluster of them would
+    get a prototype.
 
     Clusters are formed in the learned and the pretrained space side by side: inside a
     class the model has no reason to separate topics, so that by its space alone the
@@ -60,9 +61,9 @@ def cluster_targets(
     # Each prototype, with the prior it learned, takes the cluster nearest to it.
     positions = layer.to_euclidean(layer.vectors).cpu().numpy()
     strata = prototype_strata(config)
-    every = np.arange(len(strata))
+    rows = np.arange(len(strata))
     as_learned = normalize(centers[:, : positions.shape[1]])
-    matched = assign(positions, strata, as_learned, Candidates(every, strata, every))
+    matched = assign(positions, strata, as_learned, Candidates(rows, strata, rows))
     return centers[matched], texts
 
 
@@ -81,7 +82,7 @@ def published_targets(
     vectors: Tensor,
     outputs: Tensor,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the learned positions, whose nearest texts are taken."""
+    """Return the learned positions; each prototype takes its nearest text."""
     return learned_positions(layer, vectors)
 
 
@@ -167,7 +168,7 @@ def prune(
     Returns
     -------
     ndarray of shape (number kept,), int
-        Positions in `assigned`, rising.
+        Positions in `assigned`, ascending.
     """
     kept = np.arange(len(assigned))
     while True:

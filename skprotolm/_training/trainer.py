@@ -55,7 +55,7 @@ class Trainer:
     def run_epoch(self, bar: tqdm) -> dict[str, float]:
         """Train on every text once, and return the means of the epoch.
 
-        It goes on where an interrupted epoch was.
+        An interrupted epoch is resumed.
         """
         self.network.train()
         self._vectors = None
@@ -116,7 +116,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
 
     def vectors(self) -> Tensor:
-        """Return the training texts' vectors (n, H) under the present weights."""
+        """Return the training texts' vectors (n, H) under the current weights."""
         if self._vectors is None:
             self._vectors = finite_vectors(self.network, self.data.source, self.config)
         return self._vectors
@@ -127,7 +127,7 @@ class Trainer:
         self._vectors = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a run needs to go on, bit by bit, in another process."""
+        """Return all that a run needs to continue in another process, bit for bit."""
         return {
             "weights": trainable_weights(self.network),
             "optimizer": self.optimizer.state_dict(),
@@ -142,7 +142,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of another run of the same fit."""
+        """Restore the state of another run of the same fit."""
         self.load_weights(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
-from skprotolm._network.readouts import grouped_logsumexp
+from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
@@ -30,7 +30,7 @@ def recalibrate(
 ) -> None:
     """Make the projected model match the learned one, in place.
 
-    A text lies beside the position that was learned for it, so that its class would be
+    A text is near, but not at, the learned position, so that its class would be
     predicted slightly too often or too rarely. The logits l of the priors, which are
     their softmax inside each class, and the biases b minimize
 
@@ -81,7 +81,7 @@ def recalibrate(
 
 
 def keep(layer: PrototypeLayer, *arguments: object) -> None:
-    """Leave a layer as it is, as published."""
+    """Do nothing: proto-lm has no recalibration."""
 
 
 RECALIBRATION: dict[str, Callable[..., None]] = {

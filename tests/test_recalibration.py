@@ -11,7 +11,7 @@ import torch
 
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import MixtureLayer
-from skprotolm._training.refit import (
+from skprotolm._training.recalibration import (
     RECALIBRATION,
     outputs_without_itself,
     recalibrate,

@@ -11,10 +11,10 @@ from skprotolm import _editing
 from skprotolm._config import PURITY, USAGE, require
 from skprotolm._fitted import FittedModel, fitted_model
 
-_Self = TypeVar("_Self", bound="EditableMixin")
+_Self = TypeVar("_Self", bound="EditMethodsMixin")
 
 
-class EditableMixin:
+class EditMethodsMixin:
     """Adds methods that change the prototypes of a fitted estimator."""
 
     _fitted: FittedModel

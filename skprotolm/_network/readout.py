@@ -1,0 +1,90 @@
+"""The interface of readouts: evidence and values to outputs, loss and contributions.
+
+Letters: B texts, M prototypes, L outputs, C classes. The evidence of a prototype for a
+text is log π_j + λ·cos(s, p_j), (B, M).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skprotolm._tasks.units import Unit
+
+
+class Readout(nn.Module, ABC):
+    """How evidence and the values of prototypes make the outputs of a model."""
+
+    unit: Unit  # of the contributions
+    loss_name: str  # in `history_`
+    n_groups: int  # of prototypes, inside which priors sum to 1
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of `make_readout`."""
+
+    @abstractmethod
+    def initialize(self, values: Tensor, weights: Tensor) -> None:
+        """Set what training starts from, by the training texts' values and weights."""
+
+    @abstractmethod
+    def groups(self, values: Tensor) -> Tensor:
+        """Return the group of each prototype, (M,) int."""
+
+    @abstractmethod
+    def forward(self, evidence: Tensor, values: Tensor) -> Tensor:
+        """Return the outputs (B, L)."""
+
+    @abstractmethod
+    def loss(
+        self, outputs: Tensor, values: Tensor, weights: Tensor, smoothing: float
+    ) -> Tensor:
+        """Return the loss of B texts by their true values."""
+
+    @abstractmethod
+    def default_index(self, outputs: Tensor) -> Tensor:
+        """Return which output is explained unless the user names one, (B,)."""
+
+    @abstractmethod
+    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
+        """Return what the token scores sum to, (B,)."""
+
+    @abstractmethod
+    def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
+        """Return the contribution of each prototype, (B, M)."""
+
+    @abstractmethod
+    def true_probability(self, outputs: Tensor, values: Tensor) -> Tensor:
+        """Return the probability of the true value, 0 if mispredicted, (B,)."""
+
+    @abstractmethod
+    def divergence(
+        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Return how far outputs are from target outputs, both (B, L)."""
+
+    @abstractmethod
+    def calibrated(self) -> list[nn.Parameter]:
+        """Return the parameters that recalibration changes."""
+
+
+def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """Return the logsumexp of x (B, M) over each group of its columns, (B, G).
+
+    It is −inf for a group without columns.
+    """
+    groups = groups.to(x.device)
+    top = x.new_full((len(x), n_groups), -torch.inf)
+    top = top.scatter_reduce(1, groups.expand_as(x), x.detach(), "amax")
+    top = top.masked_fill(top.isinf(), 0)  # of a group of −inf, or of no columns
+    sums = torch.zeros_like(top).index_add(1, groups, (x - top[:, groups]).exp())
+    return sums.log() + top
+
+
+def log_odds(scores: Tensor, index: Tensor) -> Tensor:
+    """Return log p_k − log(1 − p_k) of class k (B,) from scores (B, C)."""
+    rivals = scores.scatter(1, index[:, None], -torch.inf)
+    return scores.gather(1, index[:, None])[:, 0] - torch.logsumexp(rivals, dim=1)
