@@ -103,7 +103,7 @@ class BaseProtoLM(
         """The prototypes, as a sequence of `Prototype`."""
         if "_fitted" not in self.__dict__:
             raise NotFittedError(
-                f"This {type(self).__name__} has no attribute 'prototypes_' before fit."
+                f"{type(self).__name__} is not fitted: call fit first."
             )
         return self._fitted.prototypes
 

@@ -433,7 +433,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         path = Path(path)
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(
-                f"path must be a file in a folder that is there, got {str(path)!r}."
+                f"path must be a file in an existing folder, got {str(path)!r}."
             )
         values = model.task.encode(y, "y", len(texts))
         if (X_train is None) != (y_train is None):

@@ -186,7 +186,7 @@ class EditMethodsMixin:
         """
         if "_fitted" not in self.__dict__:
             raise NotFittedError(
-                f"This {type(self).__name__} has no attribute 'edits_' before fit."
+                f"{type(self).__name__} is not fitted: call fit first."
             )
         return [copy.deepcopy(edit) for edit in self._fitted.edits]
 

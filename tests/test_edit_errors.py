@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "an unknown label": (
         lambda clf: clf.relabel_prototypes({0: "odd"}),
         ValueError,
-        r"labels must hold labels of classes_, got 'odd'",
+        r"labels must contain labels from classes_, got 'odd'",
     ),
     "labels in a list": (
         lambda clf: clf.relabel_prototypes([0]),

@@ -647,7 +647,7 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
         clf.prototypes_.plot(labels=y)
     with pytest.raises(ValueError, match="a single value"):
         clf.prototypes_.plot(X[:3], "pos")
-    with pytest.raises(ValueError, match="labels of classes_, got 'other'"):
+    with pytest.raises(ValueError, match="labels from classes_, got 'other'"):
         clf.prototypes_.plot(X[:1], ["other"])
 
 

@@ -285,7 +285,7 @@ def test_texts_and_labels_are_escaped(make_classifier, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y": ["pos", "other"]}, r"y must hold labels of classes_, got 'other'"),
+        ({"y": ["pos", "other"]}, r"y must contain labels from classes_, got 'other'"),
         ({"y": ["pos"]}, r"y must be one label per text \(2\), got 1"),
         ({"y": "pos"}, r"y must be one label per text \(2\), got a single value"),
         ({"y": None}, r"y must be one label per text \(2\), got a single value"),
@@ -305,7 +305,7 @@ def test_invalid_input_writes_no_file(fitted, tmp_path, change, message):
 
 @pytest.mark.parametrize("path", ["", "missing/report.html"])
 def test_an_invalid_path_raises(fitted, tmp_path, path):
-    with pytest.raises(ValueError, match="a file in a folder that is there"):
+    with pytest.raises(ValueError, match="a file in an existing folder"):
         fitted.report(["good food"], ["pos"], tmp_path / path)
 
 

@@ -171,7 +171,7 @@ def class_codes(
     codes = [_code(value, known) for value in values]
     if None in codes:
         raise ValueError(
-            f"{name} must hold labels of classes_, got "
+            f"{name} must contain labels from classes_, got "
             f"{shown(values[codes.index(None)])}; the classes are "
             f"{classes.tolist()[:10]}."
         )

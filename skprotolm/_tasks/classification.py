@@ -79,7 +79,7 @@ class ClassificationTask(Task):
             label = self.classes.tolist()[counts.argmin()]
             raise ValueError(
                 f"The class {label!r} would have no prototype left if these were "
-                f"{action}, and no score; add one to it first."
+                f"{action}; add one to it first."
             )
 
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
