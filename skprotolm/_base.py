@@ -82,7 +82,7 @@ class BaseProtoLM(
             ``X``, ``y`` and ``metadata``, which scikit-learn's callbacks are handed.
         """
         config = replace(config, **self._ablation)
-        device, seed = resolve_device(config.device), infer_seed(self.random_state)
+        seed, device = infer_seed(self.random_state), resolve_device(config.device)
         columns = Columns.of(data["X"], texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
         with seeded(seed, device):
@@ -269,6 +269,8 @@ class BaseProtoLM(
         return attributes
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
+        if "_state" in attributes:  # of format 3 or earlier, which is refused
+            unpack(attributes["_state"])
         if "_fitted" in attributes:
             attributes = {**attributes, "_fitted": unpack(attributes["_fitted"])}
         super().__setstate__(attributes)

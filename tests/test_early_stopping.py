@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -169,3 +170,21 @@ def test_the_last_candidate_of_a_class_stays_in_training(make_classifier, seed):
 def test_classes_of_one_text_each_are_an_error(make_classifier):
     with pytest.raises(ValueError, match="early_stopping=True needs"):
         make_classifier(**EARLY).fit(["good", "bad"], [1, 0])
+
+
+def test_modules_may_have_a_state_that_is_no_tensor(make_classifier, tiny_bert, texts):
+    """The copy of the best weights took it for one."""
+
+    class Counting(torch.nn.LayerNorm):
+        n_calls = 0
+
+        def get_extra_state(self) -> Any:
+            return {"n_calls": self.n_calls}
+
+        def set_extra_state(self, state: Any) -> None:
+            self.n_calls = state["n_calls"]
+
+    backbone = copy.deepcopy(tiny_bert)
+    backbone[0].auto_model.embeddings.LayerNorm = Counting(16)
+    clf = make_classifier(**EARLY, backbone=backbone).fit(*texts)
+    assert len(clf.history_) == clf.n_iter_ > 0

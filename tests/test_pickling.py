@@ -237,6 +237,14 @@ def test_the_error_for_another_format_names_the_remedy(fitted, protocol, remedy)
         unpack(payload)
 
 
+def test_a_file_of_an_older_format_is_refused(fitted):
+    """It was loaded as an unfitted estimator, and kept its texts in later files."""
+    old = {**fitted.get_params(), "n_iter_": 2}
+    old["_state"] = {"protocol": 3, "versions": {"skprotolm": "0.1.0"}}
+    with pytest.raises(ValueError, match=r"skprotolm 0\.1\.0 in format 3.*Refit"):
+        type(fitted)().__setstate__(old)
+
+
 # What is stored.
 
 

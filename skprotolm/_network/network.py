@@ -46,19 +46,28 @@ class Encoded(NamedTuple):
 def encode(
     encoder: TextEncoder, attention: TokenAttention, texts: ReadTexts, batch_size: int
 ) -> Iterator[Encoded]:
-    """Run texts up to their vectors, in batches by length, without gradients."""
+    """Run texts up to their vectors, in batches by length, without gradients.
+
+    Dropout is as the modules have it.
+    """
     for rows in prediction_batches(texts.lengths, batch_size):
-        with evaluating(encoder), evaluating(attention), torch.inference_mode():
+        with torch.inference_mode():
             h, content_mask = texts.read(encoder, rows)
             alpha = attention(h, content_mask)
             encoded = Encoded(rows, h, alpha, pool(alpha, h))
-        yield encoded  # outside the contexts, which would stay active in the caller
+        yield encoded  # outside the context, which would stay active in the caller
 
 
 def text_vectors(network: Network, texts: ReadTexts, batch_size: int) -> Tensor:
     """Return the text vectors (n, H), on the CPU, in the order of the texts."""
-    batches = encode(network.encoder, network.attention, texts, batch_size)
-    return in_order([(encoded.rows, encoded.s.cpu()) for encoded in batches])
+    encoder, attention = network.encoder, network.attention
+    with evaluating(network):
+        return in_order(
+            [
+                (encoded.rows, encoded.s.cpu())
+                for encoded in encode(encoder, attention, texts, batch_size)
+            ]
+        )
 
 
 def in_order(batches: list[tuple[np.ndarray, Tensor]]) -> Tensor:

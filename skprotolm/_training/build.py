@@ -11,7 +11,7 @@ from skprotolm._config import FitConfig, resolve_precision
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.network import encode, in_order
+from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
@@ -107,12 +107,15 @@ def frozen_pass(
     source = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
     stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
     vectors, sentences = [], []
-    for encoded in encode(encoder, attention, source, config.batch_size):
-        batch = encoder.tokenizer.collate(tokenized, encoded.rows).to(encoder.device)
-        with torch.inference_mode():
-            pretrained = encoder.sentence_vectors(batch, encoded.h)
-        vectors.append((encoded.rows, encoded.s.cpu()))
-        sentences.append((encoded.rows, pretrained.cpu()))
-        if stored is not None:
-            stored.store(encoded.rows, encoded.h)
+    with evaluating(encoder):
+        for encoded in encode(encoder, attention, source, config.batch_size):
+            batch = encoder.tokenizer.collate(tokenized, encoded.rows)
+            with torch.inference_mode():
+                pretrained = encoder.sentence_vectors(
+                    batch.to(encoder.device), encoded.h
+                )
+            vectors.append((encoded.rows, encoded.s.cpu()))
+            sentences.append((encoded.rows, pretrained.cpu()))
+            if stored is not None:
+                stored.store(encoded.rows, encoded.h)
     return stored or source, in_order(vectors), in_order(sentences)

@@ -87,19 +87,27 @@ def fit(
     # Gradients may be disabled around `fit`.
     with torch.inference_mode(False), torch.enable_grad():
         encoder = load(config, device)
-        with memory_errors(config.batch_size, encoder.max_length):
+        batch = config.batch_size, encoder.max_length
+        with memory_errors(*batch):
             attention, data = build(
                 encoder, config, task, targets, texts, columns, seed
             )
             network, config = initialize(encoder, attention, data, config)
-            trainer = Trainer(network, data, config)
-            stopping = None
-            if data.validation is not None:
-                stopping = EarlyStopping(network, *data.validation, task, config)
-            with preserved_rng_state(device):
-                callbacks.on_fit_begin(config.max_epochs)
+        trainer = Trainer(network, data, config)
+        stopping = None
+        if data.validation is not None:
+            stopping = EarlyStopping(network, *data.validation, task, config)
+        with preserved_rng_state(device):
+            callbacks.on_fit_begin(config.max_epochs)
+        with memory_errors(*batch):
             is_interrupted = train(trainer, stopping, callbacks)
-            return collect_result(trainer, stopping, callbacks, is_interrupted)
+            result = collect_result(trainer, stopping, is_interrupted)
+        try:
+            with preserved_rng_state(device):
+                callbacks.on_fit_end(result.model)
+        except KeyboardInterrupt:  # everything is learned
+            return result._replace(is_interrupted=True)
+        return result
 
 
 # Initialize: every "auto" resolved, and the layer of prototypes.
@@ -304,7 +312,6 @@ def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
 def collect_result(
     trainer: Trainer,
     stopping: EarlyStopping | None,
-    callbacks: FitCallbacks,
     is_interrupted: bool,
 ) -> FitResult:
     """Finalize, also if interrupted, and collect what the estimator warns of."""
@@ -317,9 +324,7 @@ def collect_result(
     try:
         n_coincident = count_coincident(*_positions(model))
         never_predicted = find_never_predicted(model, trainer, stopping)
-        with preserved_rng_state(trainer.network.encoder.device):
-            callbacks.on_fit_end(model)
-    except KeyboardInterrupt:  # all is learned
+    except KeyboardInterrupt:  # everything is learned
         is_interrupted = True
     return FitResult(
         model,

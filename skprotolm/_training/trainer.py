@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from typing import Any, NoReturn
@@ -157,8 +158,8 @@ def trainable_weights(network: Network) -> dict[str, Tensor]:
     """Return copies of what training changes: trainable weights and buffers."""
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     return {
-        name: tensor.clone()
-        for name, tensor in network.state_dict().items()
+        name: copy.deepcopy(value)  # modules may have states that are no tensors
+        for name, value in network.state_dict().items()
         if name not in frozen
     }
 
