@@ -321,7 +321,7 @@ def test_measures_need_a_fitted_classifier(make_classifier, measure):
 
 @pytest.mark.parametrize("n_resamples", [0, -1, 2.5])
 def test_an_invalid_number_of_resamples_raises(fitted, n_resamples):
-    with pytest.raises(ValueError, match="n_resamples must be an int"):
+    with pytest.raises(ValueError, match="n_resamples must be a positive int"):
         evaluate_explanations(fitted, X, n_resamples=n_resamples)
 
 

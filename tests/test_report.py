@@ -291,7 +291,7 @@ def test_texts_and_labels_are_escaped(make_classifier, tmp_path):
         ({"y": None}, r"y must be one label per text \(2\), got a single value"),
         ({"X_train": ["good"]}, "go together"),
         ({"y_train": ["pos"]}, "go together"),
-        ({"X_train": ["good"], "y_train": [1]}, "y_train must hold labels"),
+        ({"X_train": ["good"], "y_train": [1]}, "y_train must contain labels"),
         ({"X": []}, "X holds no text"),
     ],
 )
