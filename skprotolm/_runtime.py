@@ -124,16 +124,30 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 @contextmanager
 def preserved_rng_state(device: torch.device) -> Iterator[None]:
     """Restore torch's generators at the end."""
-    cpu_state = torch.default_generator.get_state()
-    library = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
-    arguments = (device,) if device.type == "cuda" else ()
-    device_state = library.get_rng_state(*arguments) if library else None
+    state = device_rng_state(device)
     try:
         yield
     finally:
-        torch.default_generator.set_state(cpu_state)
-        if library:
-            library.set_rng_state(device_state, *arguments)
+        set_device_rng_state(device, state)
+
+
+def device_rng_state(device: torch.device) -> dict[str, Any]:
+    """Return the states of torch's generators, of the CPU and of a device."""
+    state: dict[str, Any] = {"cpu": torch.default_generator.get_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_device_rng_state(device: torch.device, state: dict[str, Any]) -> None:
+    """Put back the states that `device_rng_state` returned."""
+    torch.default_generator.set_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -188,22 +202,3 @@ def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
             f"The device ran out of memory with batch_size={batch_size} texts of up to "
             f"{max_length} tokens; use a smaller batch_size or max_length."
         ) from error
-
-
-def device_rng_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of torch's generators, of the CPU and of a device."""
-    state: dict[str, Any] = {"cpu": torch.default_generator.get_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def set_device_rng_state(device: torch.device, state: dict[str, Any]) -> None:
-    """Put back the states that `device_rng_state` returned."""
-    torch.default_generator.set_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-    elif device.type == "mps" and "mps" in state:
-        torch.mps.set_rng_state(state["mps"])

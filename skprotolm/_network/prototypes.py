@@ -345,13 +345,13 @@ class MixtureLayer(PrototypeLayer):
         """
         with torch.inference_mode(False), torch.enable_grad():
             cosines = self.cosines(s.clone()).detach().requires_grad_()
-            outputs = self.outputs(cosines)
+            evidence = self.evidence(cosines)
+            outputs = self.readout(evidence, self.values)
             if index is None:
                 index = self.readout.default_index(outputs)
             explained = self.explained(outputs, index)
             (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
         cosines, explained = cosines.detach(), explained.detach()
-        evidence = self.evidence(cosines)
         prototypes = F.normalize(self.vectors.to(s), dim=1)
         lengths = s.norm(dim=1, keepdim=True).clamp_min(1e-300)
         return Attribution(
@@ -359,7 +359,7 @@ class MixtureLayer(PrototypeLayer):
             index,
             explained,
             cosines,
-            contributions=self.readout.shares(evidence, self.values, index),
+            contributions=self.readout.shares(evidence.detach(), self.values, index),
             base=explained - (coefficients * cosines).sum(dim=1),
             direction=coefficients @ prototypes / lengths,
         )

@@ -282,9 +282,9 @@ class TextTokenizer:
         special = self._truncating.encode(self.prompt).special_tokens_mask
         if len(special) >= self.max_length:
             raise ValueError(
-                f"max_length must leave room for text after the backbone's prompt, "
-                f"which has at least {len(special)} tokens with its special tokens, "
-                f"got {self.max_length}."
+                f"max_length must be larger than the backbone's prompt, which has at "
+                f"least {len(special)} tokens with its special tokens, got "
+                f"{self.max_length}."
             )
         return len(special) - (1 if special[-1] else 0)
 

@@ -118,7 +118,7 @@ def replace_words(
 def unread_spans(text: Text, spans: Iterable[Sequence[int]]) -> list[Span]:
     """Find the parts of a text that are cut off because the text is too long.
 
-    If words are deleted from a text, the encoder has room for these parts, so that they
+    If words are deleted from a text, the encoder would read these parts, so that they
     must be deleted too.
 
     Parameters

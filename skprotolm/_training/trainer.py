@@ -64,8 +64,7 @@ class Trainer:
         if first == 0:
             self.rates = [float(rate) for rate in self.schedule.get_last_lr()]
         lengths = self.data.source.lengths
-        rng = np.random.RandomState()
-        rng.set_state(self.rng.get_state())
+        rng = copy.deepcopy(self.rng)
         batches = training_batches(lengths, self.config.batch_size, rng)
         for rows in batches[first:]:
             for name, value in self._step(rows).items():
