@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
+from transformers.utils import logging
 
 from skprotolm import ProtoLMClassifier
 from skprotolm.datasets import load_rotten_tomatoes
@@ -28,6 +29,7 @@ N_EXPLAINED = 30
 
 def main() -> None:
     """Train, compare, explain."""
+    logging.disable_progress_bar()  # of loading the baseline's weights
     reviews = load_rotten_tomatoes()
     labels = np.array(reviews.target_names)[reviews.target]
     X_train, X_test, y_train, y_test = train_test_split(
