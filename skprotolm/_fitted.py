@@ -154,6 +154,15 @@ class FittedModel:
         """Return the outputs of each text, (n, L) float64."""
         return self.layer_outputs(texts).outputs.numpy()
 
+    def contributions(self, texts: Texts) -> np.ndarray:
+        """Return the contributions of the prototypes to each prediction, (n, M)."""
+
+        def of(s: Tensor) -> tuple[Tensor]:
+            return (self.layer.attribute(s).contributions,)
+
+        [contributions] = self.read(self.tokenize(texts), of)
+        return contributions.numpy()
+
     def novelty(self, texts: Texts) -> np.ndarray:
         """Return how unlike all prototypes each text is, (n,)."""
         [novelty] = self.read(self.tokenize(texts), lambda s: (self.layer.novelty(s),))

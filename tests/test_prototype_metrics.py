@@ -160,44 +160,6 @@ def test_an_invalid_mass_raises(clf, mass):
         explanation_compactness(clf, NEW, mass=mass)
 
 
-def test_reading_gain_follows_its_definition(clf, frozen):
-    gains = reading_gain(clf, NEW)
-    vectors = frozen.encode(list(clf.prototypes_.texts))
-    for row, e in enumerate(clf.explain(NEW)):
-        top = e.prototypes[int(np.argmax([p.contribution for p in e.prototypes]))]
-        x = frozen.encode([NEW[row]])[0]
-        cosines = [
-            cosine(x, vectors[p.index]) for p in e.prototypes if p.label == top.label
-        ]
-        mean = np.mean(cosines)
-        expected = (cosine(x, vectors[top.index]) - mean) / (max(cosines) - mean)
-        assert gains[row] == pytest.approx(expected, abs=1e-3)
-
-
-def test_reading_gain_is_nan_with_one_prototype_per_class(make_classifier):
-    clf = make_classifier(n_prototypes=1, max_epochs=1).fit(X, Y)
-    assert np.isnan(reading_gain(clf, NEW)).all()
-
-
-def test_reading_gain_does_not_change_the_encoder(clf, frozen):
-    frozen.train()
-    np.testing.assert_allclose(
-        reading_gain(clf, NEW, encoder=frozen), reading_gain(clf, NEW)
-    )
-    assert frozen.training
-    frozen.eval()
-
-
-def test_pairs_have_a_reading_gain(make_classifier):
-    pairs = list(zip(X, X[::-1], strict=True))
-    clf = make_classifier(max_epochs=1).fit(pairs, Y)
-    gains = reading_gain(clf, pairs[:5])
-    assert gains.shape == (5,)
-    is_defined = ~np.isnan(gains)
-    assert is_defined.any()
-    assert (gains[is_defined] <= 1 + 1e-6).all()
-
-
 def test_the_stability_of_equal_fits_is_one(clf):
     np.testing.assert_allclose(seed_stability(clf, clf), 1, atol=1e-6)
 

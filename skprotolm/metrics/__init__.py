@@ -12,9 +12,9 @@ from skprotolm.metrics._prototypes import (
     prototype_diversity,
     prototype_purity,
     prototype_uniqueness,
-    reading_gain,
     seed_stability,
 )
+from skprotolm.metrics._reading import reading_distance, reading_gain
 from skprotolm.metrics._simulatability import Simulatability, simulatability
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "prototype_purity",
     "prototype_sufficiency",
     "prototype_uniqueness",
+    "reading_distance",
     "reading_gain",
     "seed_stability",
     "simulatability",

@@ -25,9 +25,9 @@ from skprotolm.metrics._prototypes import (
     compactness,
     prototype_diversity,
     prototype_purity,
-    reading_gains,
     uniqueness,
 )
+from skprotolm.metrics._reading import reading_gains
 from skprotolm.metrics._simulatability import check_decisions, simulate
 
 _N_SPLITS = 5  # of simulatability

@@ -1,4 +1,4 @@
-"""Measures of prototypes: purity, diversity, compactness, and similarity as texts."""
+"""Measures of prototypes: purity, diversity, compactness and stability."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._fitted import FittedModel, fitted_model
-from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
-from skprotolm._records.prototypes import Prototypes
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
-
-_COSINE_TOLERANCE = 1e-6  # cosines that differ by less are equal
+from skprotolm.metrics._reading import text_cosines
 
 
 @np.errstate(under="ignore")
@@ -169,68 +166,6 @@ def compactness(explanations: Explanations, mass: float) -> np.ndarray:
 
 
 @np.errstate(under="ignore")
-def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
-    """Measure whether the top prototype's text is similar to the explained text.
-
-    Similarity f is the cosine in the pretrained encoder, before fine-tuning, as a model
-    of how similar two texts are to a reader. With j the prototype of the largest
-    contribution, the gain of a text x is
-
-        (f(x, j) − mean of f(x, i)) / (max of f(x, i) − mean of f(x, i)),
-
-    with mean and maximum over the prototypes i of j's class.
-
-    Parameters
-    ----------
-    clf : ProtoLMClassifier
-        A fitted classifier.
-    X : container of str, length n
-        Texts that the classifier was not trained on.
-    encoder : str, path or SentenceTransformer, default=None
-        The encoder of f; by default the classifier's ``backbone`` before the fit.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        Higher is better. 1 if no prototype of the class is more similar to the text;
-        0 is the expected gain of a random prototype of the class. NaN if the class has
-        only one prototype, or all are equally similar, or the top prototype is
-        redacted. Other redacted prototypes are left out.
-
-    Raises
-    ------
-    BackboneNotFoundError
-        If the encoder is not found.
-
-    Examples
-    --------
-    >>> np.nanmean(reading_gain(clf, X_test))  # doctest: +SKIP
-    0.81
-    """
-    encoder = clf.backbone if encoder is None else encoder
-    return reading_gains(clf.explain(X), clf.prototypes_, encoder)
-
-
-def reading_gains(
-    explanations: Explanations, prototypes: Prototypes, encoder: Any
-) -> np.ndarray:
-    """Return the reading gain of each explained text, (n,)."""
-    cosines = _cosines(encoder, [e.text for e in explanations], list(prototypes.texts))
-    is_readable = ~prototypes.redacted
-    gains = np.full(len(explanations), np.nan)
-    for row, e in enumerate(explanations):
-        top = e.contributions.argmax()
-        if not is_readable[top]:
-            continue
-        is_same_class = prototypes.labels == prototypes.labels[top]
-        candidates = cosines[row, is_readable & is_same_class]
-        mean = candidates.mean()
-        if candidates.max() - mean > _COSINE_TOLERANCE:
-            gains[row] = (cosines[row, top] - mean) / (candidates.max() - mean)
-    return gains
-
-
-@np.errstate(under="ignore")
 def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     """Measure how similar the prototypes of two fits are.
 
@@ -273,7 +208,7 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
             f"{clf.classes_.tolist()[:5]} and {other.classes_.tolist()[:5]}."
         )
     encoder = clf.backbone if encoder is None else encoder
-    cosines = _cosines(encoder, *(list(prototypes.texts) for prototypes in fits))
+    cosines = text_cosines(encoder, *(list(prototypes.texts) for prototypes in fits))
     matched = []
     for label in clf.classes_:
         is_included = [~fit.redacted & (fit.labels == label) for fit in fits]
@@ -281,9 +216,3 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
         pairs = linear_sum_assignment(class_cosines, maximize=True)
         matched.append(class_cosines[pairs])
     return np.concatenate(matched)
-
-
-def _cosines(encoder: Any, texts: list[Any], others: list[Any]) -> np.ndarray:
-    """Return the cosines of texts to other texts in a pretrained encoder."""
-    vectors = frozen_vectors(encoder, [*texts, *others])
-    return vectors[: len(texts)] @ vectors[len(texts) :].T
