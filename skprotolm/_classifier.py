@@ -56,9 +56,10 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         maximum of the cosines to its prototypes, and shares are parts of
         probabilities. "proto-lm": inverse distances and a linear output layer, as
         published.
-    sharpness : float, default=30.0
+    sharpness : float or "auto", default="auto"
         λ of the mixture, at least 0.001. The higher, the fewer prototypes carry a
-        prediction.
+        prediction. "auto" is 30 while prototypes are learned, and 150 once they are
+        texts.
     cohesion : float, default=0.1
         Weight of the terms that pull texts to prototypes of their class, and
         prototypes to texts.
@@ -193,7 +194,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         *,
         n_prototypes: int | dict[Any, int] | str = "auto",
         formulation: str = "mixture",
-        sharpness: float = 30.0,
+        sharpness: float | str = "auto",
         cohesion: float = 0.1,
         separation: float = 0.1,
         diversity: float = 0.0,

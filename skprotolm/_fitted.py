@@ -59,7 +59,7 @@ class FittedModel:
             weights=arrays.get("weights"),
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
-            _map_vectors=self.layer.to_euclidean(self.layer.vectors).numpy(),
+            _map_vectors=self.layer.positions.numpy(),
             # A copy, since a reference cycle would keep the model in memory until the
             # garbage collector runs.
             _model=replace(self),

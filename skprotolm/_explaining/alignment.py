@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skprotolm._fitted import FittedModel
 from skprotolm._records.parts import NoSplitError
@@ -30,8 +29,8 @@ class TokenSplits:
     @isolated_torch()
     def token_similarities(self, text: Text) -> np.ndarray:
         """Split the similarities to all prototypes over the tokens, (T, M)."""
-        vectors = self._model.layer.vectors
-        return token_similarities(self._weighted(text), vectors).numpy()
+        positions = self._model.layer.positions
+        return token_similarities(self._weighted(text), positions).numpy()
 
     @isolated_torch()
     def alignment(self, text: Text, index: int) -> np.ndarray:
@@ -64,33 +63,33 @@ class TokenSplits:
 
 
 def _weighted_tokens(model: FittedModel, text: Text) -> Tensor:
-    """Return α_t·h_t of the content tokens of a text, (T, H) float64."""
+    """Return α_t·A h_t of the content tokens of a text, (T, H) float64."""
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
     encoded = next(model.encode(tokenized))
     columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
     attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
-    return attention.double()[:, None] * h.double()
+    return model.layer.mapped(attention.double()[:, None] * h.double())
 
 
-def token_similarities(weighted: Tensor, prototypes: Tensor) -> Tensor:
-    """Split cos(s, p_j) over the tokens of a text: α_t·(h_t·p̂_j)/‖s‖, (T, M).
+def token_similarities(weighted: Tensor, positions: Tensor) -> Tensor:
+    """Split cos(A s, p_j) over the tokens of a text: α_t·(A h_t·p̂_j)/‖A s‖, (T, M).
 
     Parameters
     ----------
     weighted : Tensor of shape (T, H)
-        α_t·h_t.
-    prototypes : Tensor of shape (M, H)
+        α_t·A h_t.
+    positions : Tensor of shape (M, H)
+        p̂_j.
     """
-    length = weighted.sum(dim=0).norm()
-    return weighted @ F.normalize(prototypes.double(), dim=1).T / length
+    return weighted @ positions.T / weighted.sum(dim=0).norm()
 
 
 def align(weighted: Tensor, other: Tensor) -> Tensor:
     """Split the cosine of two texts over pairs of their tokens, (T, U).
 
-    α_t α_u (h_t·h_u)/(‖s‖‖s_j‖), from α_t·h_t (T, H) and α_u·h_u (U, H); it sums to
-    cos(s, s_j).
+    α_t α_u (A h_t·A h_u)/(‖A s‖‖A s_j‖), from α_t·A h_t (T, H) and α_u·A h_u (U, H);
+    it sums to their cosine.
     """
     lengths = weighted.sum(dim=0).norm() * other.sum(dim=0).norm()
     return weighted @ other.T / lengths

@@ -65,6 +65,7 @@ class PrototypeLayer(nn.Module, ABC):
     Parameters
     ----------
     vectors : Tensor of shape (M, H)
+        Those of texts are mapped, see `mapped`.
     values : Tensor of shape (M, ...)
         What each prototype stands for, such as the index of its class.
     """
@@ -112,8 +113,17 @@ class PrototypeLayer(nn.Module, ABC):
         with torch.inference_mode(False):  # inference tensors have no gradients
             return copy.deepcopy(self).cpu().double().requires_grad_(False)
 
-    def to_euclidean(self, vectors: Tensor) -> Tensor:
+    @property
+    def positions(self) -> Tensor:
+        """Where prototypes are, with Euclidean distance, (M, H)."""
+        return self.vectors
+
+    def to_euclidean(self, s: Tensor) -> Tensor:
         """Map text vectors to where this layer's distance is Euclidean."""
+        return s
+
+    def mapped(self, vectors: Tensor) -> Tensor:
+        """Map vectors of texts, or of their tokens, linearly to the prototypes'."""
         return vectors
 
     def outputs_of(self, vectors: Tensor) -> Tensor:
@@ -134,13 +144,13 @@ class PrototypeLayer(nn.Module, ABC):
         values = self.values[rows] if values is None else values.to(self.values)
         return self._rebuilt(vectors, values, per_prototype)
 
-    def extended(self, vectors: Tensor, values: Tensor) -> PrototypeLayer:
-        """Return a layer with further prototypes, of the mean weight of their value."""
-        values = values.to(self.values)
+    def extended(self, s: Tensor, values: Tensor) -> PrototypeLayer:
+        """Return a layer with further texts, of the mean weight of their value."""
+        values, vectors = values.to(self.values), self.mapped(s.to(self.vectors))
         per_prototype = getattr(self, self.per_prototype)
         added = [self._mean_weight(value) for value in values]
         return self._rebuilt(
-            torch.cat([self.vectors, vectors.to(self.vectors)]),
+            torch.cat([self.vectors, vectors]),
             torch.cat([self.values, values]),
             torch.cat([per_prototype, torch.stack(added, dim=-1)], dim=-1),
         )
@@ -206,7 +216,10 @@ class PrototypeLayer(nn.Module, ABC):
 
 
 class MixtureLayer(PrototypeLayer):
-    """Prototypes whose evidence is log π_j + λ·cos(s, p_j), under a readout.
+    """Prototypes whose evidence is log π_j + λ·cos(A s, p_j), under a readout.
+
+    The matrix A, the metric, is the identity while prototypes are learned. The vector
+    of a prototype that is a text is A s of this text.
 
     Parameters
     ----------
@@ -219,6 +232,7 @@ class MixtureLayer(PrototypeLayer):
         Whether the priors are no longer normalized inside their groups.
     """
 
+    metric: Tensor  # (H, H)
     formulation = "mixture"
     per_prototype = "prior_logits"
 
@@ -235,6 +249,7 @@ class MixtureLayer(PrototypeLayer):
         self.sharpness = float(sharpness)
         self.fixed_priors = fixed_priors
         self.prior_logits = nn.Parameter(vectors.new_zeros(len(vectors)))
+        self.register_buffer("metric", torch.eye(vectors.shape[1]).to(vectors))
         self.readout = readout.to(vectors.dtype)
         self.unit = readout.unit
 
@@ -283,16 +298,25 @@ class MixtureLayer(PrototypeLayer):
         log_priors = self.log_priors(self.vectors)[self.groups == group]
         return torch.logsumexp(log_priors, dim=0) - math.log(len(log_priors))
 
-    def to_euclidean(self, vectors: Tensor) -> Tensor:
+    @property
+    def positions(self) -> Tensor:
+        """Unit vectors of prototypes."""
+        return F.normalize(self.vectors, dim=-1)
+
+    def to_euclidean(self, s: Tensor) -> Tensor:
         """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
-        return F.normalize(vectors, dim=-1)
+        return F.normalize(self.mapped(s), dim=-1)
+
+    def mapped(self, vectors: Tensor) -> Tensor:
+        """Apply the metric A to each vector."""
+        return vectors @ self.metric.to(vectors).T
 
     def cosines(self, s: Tensor) -> Tensor:
-        """Return cos(s, p_j), (B, M)."""
-        return F.normalize(s, dim=-1) @ F.normalize(self.vectors.to(s), dim=-1).T
+        """Return cos(A s, p_j), (B, M)."""
+        return self.to_euclidean(s) @ self.positions.to(s).T
 
     def evidence(self, cosines: Tensor) -> Tensor:
-        """Return log π_j + λ·cos(s, p_j), (B, M)."""
+        """Return log π_j + λ·cos_j, (B, M)."""
         return self.log_priors(cosines) + self.sharpness * cosines
 
     def outputs(self, cosines: Tensor) -> Tensor:
@@ -325,7 +349,7 @@ class MixtureLayer(PrototypeLayer):
             term = losses.separation(d2, own, weights)
             terms["separation"] = config.separation, term
         if config.diversity:
-            term = losses.diversity(self.to_euclidean(self.vectors), self.groups)
+            term = losses.diversity(self.positions, self.groups)
             terms["diversity"] = config.diversity, term
         if config.preservation:
             term = losses.preservation(batch.s, batch.pretrained, batch.mates)
@@ -340,8 +364,8 @@ class MixtureLayer(PrototypeLayer):
         """Explain outputs by the derivative of what is explained by the cosines.
 
         With y(cos) what is explained and coef_j = ∂y/∂cos_j, the token scores are
-        α_t·(h_t·direction), direction = Σ_j coef_j·p̂_j / ‖s‖, and the base value is
-        y − Σ_j coef_j·cos_j: since Σ_t α_t·h_t = s, they sum to y, whatever readout.
+        α_t·(h_t·direction), direction = Aᵀ Σ_j coef_j·p̂_j / ‖A s‖, and the base value
+        is y − Σ_j coef_j·cos_j: since Σ_t α_t·h_t = s, they sum to y, whatever readout.
         """
         with torch.inference_mode(False), torch.enable_grad():
             cosines = self.cosines(s.clone()).detach().requires_grad_()
@@ -352,8 +376,8 @@ class MixtureLayer(PrototypeLayer):
             explained = self.explained(outputs, index)
             (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
         cosines, explained = cosines.detach(), explained.detach()
-        prototypes = F.normalize(self.vectors.to(s), dim=1)
-        lengths = s.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        lengths = self.mapped(s).norm(dim=1, keepdim=True).clamp_min(1e-300)
+        pull = coefficients @ self.positions.to(s) / lengths
         return Attribution(
             outputs.detach(),
             index,
@@ -361,5 +385,5 @@ class MixtureLayer(PrototypeLayer):
             cosines,
             contributions=self.readout.shares(evidence.detach(), self.values, index),
             base=explained - (coefficients * cosines).sum(dim=1),
-            direction=coefficients @ prototypes / lengths,
+            direction=pull @ self.metric.to(s),
         )

@@ -122,8 +122,8 @@ class ClassReadout(Readout):
         return (weights * gaps.sum(dim=1)).mean()
 
     def calibrated(self) -> list[nn.Parameter]:
-        """Return the biases."""
-        return [self.bias]
+        """Return the logarithm of κ and the biases."""
+        return [self.log_concentration, self.bias]
 
 
 # By `Task.readout`.

@@ -177,7 +177,7 @@ def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
     layer = model.layer
     n = len(reference.texts)
     sample = np.random.RandomState(0).permutation(n)[:_N_MAP_TEXTS]
-    prototype_vectors = layer.to_euclidean(layer.vectors).numpy()
+    prototype_vectors = layer.positions.numpy()
     xy = map_coordinates(np.concatenate([prototype_vectors, reference.vectors[sample]]))
     low, high = xy.min(axis=0), xy.max(axis=0)
     # One scale for both axes preserves the ratios of distances.
@@ -238,7 +238,7 @@ def _prototype_cards(
 def _nearest_texts(model: FittedModel, reference: Predictions) -> list[list[int]]:
     """Return the rows of the texts nearest to each prototype, without its own text."""
     distinct = np.unique(distinct_ids(reference.keys), return_index=True)[1]
-    prototype_vectors = model.layer.to_euclidean(model.layer.vectors).numpy()
+    prototype_vectors = model.layer.positions.numpy()
     # One more, since the prototype's own text may be among them.
     nearest = distinct[
         nearest_rows(reference.vectors[distinct], prototype_vectors, _N_NEAREST + 1)

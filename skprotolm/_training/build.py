@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skprotolm._config import FitConfig, resolve_precision
+from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._network.encoder import TextEncoder, load_encoder
@@ -15,6 +15,7 @@ from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
 from skprotolm._tasks.base import Task
 from skprotolm._training.splits import (

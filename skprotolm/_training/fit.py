@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from skprotolm._config import (
-    FitConfig,
-    resolve,
-    spread_prototypes,
-)
+from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
@@ -25,6 +21,7 @@ from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._records.prototypes import Quotes
+from skprotolm._resolve import resolve, spread_prototypes
 from skprotolm._runtime import (
     deferred_interrupt,
     has_bf16,
@@ -38,19 +35,12 @@ from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS
 from skprotolm._training.neighborhoods import (
-    count_coincident,
+    coincident,
     count_usage,
     label_agreement,
     measure_purity,
 )
-from skprotolm._training.projection import (
-    PROJECTION_TARGETS,
-    assign,
-    learned_positions,
-    prototype_strata,
-    prune,
-)
-from skprotolm._training.recalibration import RECALIBRATION
+from skprotolm._training.projection import PROJECTIONS, nearest_texts
 from skprotolm._training.splits import (
     FitData,
 )
@@ -233,30 +223,17 @@ def project(
     nearest texts.
     """
     layer, data, config = network.layer, trainer.data, trainer.config
-    outputs = layer.outputs_of(vectors)
-    if not outputs.isfinite().all():
+    if not layer.outputs_of(vectors).isfinite().all():
         raise_diverged(config)
-    strata = prototype_strata(config)
     if not config.projection:
-        positions, texts = learned_positions(layer, vectors)
-        return layer, assign(positions, strata, texts, data.candidates)
-    positions, texts = PROJECTION_TARGETS[config.formulation](
-        layer, data, config, vectors, outputs
-    )
-    rows = assign(positions, strata, texts, data.candidates)
-    kept = np.arange(len(rows))
-    if config.prune:
-        texts = layer.to_euclidean(vectors).numpy()
-        kept = prune(rows, texts, data.targets.strata, data.candidates)
-    rows = rows[kept]
-    # In fp32, as predictions are.
-    source = EncodedTexts(data.tokenized.take(rows), bf16=False)
-    quoted = finite_vectors(network, source, config)
-    values = torch.from_numpy(data.targets.values[rows])
-    layer = layer.take(torch.from_numpy(kept), quoted.to(layer.vectors), values)
-    if config.recalibrate:
-        RECALIBRATION[config.formulation](layer, data, vectors, rows, outputs)
-    return layer, rows
+        return layer, nearest_texts(layer, data, config, vectors)
+
+    def read(rows: np.ndarray) -> Tensor:
+        # In fp32, as predictions are.
+        source = EncodedTexts(data.tokenized.take(rows), bf16=False)
+        return finite_vectors(network, source, config)
+
+    return PROJECTIONS[config.formulation](layer, data, config, vectors, read)
 
 
 # Finalize: what the estimator keeps.
@@ -282,7 +259,7 @@ def finalize(network: Network, vectors: Tensor | None, trainer: Trainer) -> Fitt
     network.layer, rows = project(network, vectors, trainer)
     network.layer.freeze()
     config = trainer.config
-    texts = network.layer.to_euclidean(vectors).numpy()
+    texts = network.layer.to_euclidean(vectors.to(network.layer.vectors)).cpu().numpy()
     return FittedModel(
         network=network,
         task=trainer.data.task,
@@ -322,7 +299,7 @@ def collect_result(
         model = finalize(trainer.network, None, trainer)
     n_coincident, never_predicted = 0, []
     try:
-        n_coincident = count_coincident(*_positions(model))
+        n_coincident = int(coincident(*_positions(model)).sum())
         never_predicted = find_never_predicted(model, trainer, stopping)
     except KeyboardInterrupt:  # everything is learned
         is_interrupted = True
@@ -340,7 +317,7 @@ def _positions(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
     """Return where prototypes are, and their strata."""
     layer = model.network.layer
     strata = model.task.strata_of(layer.values.cpu().numpy())
-    return layer.to_euclidean(layer.vectors).cpu().numpy(), strata
+    return layer.positions.cpu().numpy(), strata
 
 
 def find_never_predicted(

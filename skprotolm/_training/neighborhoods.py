@@ -12,8 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 N_NEIGHBORS = 10  # of purity and of label agreement
-# For unit vectors ‖a − b‖² is 2 − 2·cos: cosines of 0.995 and 0.9.
-_COINCIDENT, NEAR_DUPLICATE = 0.01, 0.2
+_COINCIDENT = 0.01  # for unit vectors ‖a − b‖² is 2 − 2·cos: a cosine of 0.995
 _SAMPLE = 5000  # texts of which label agreement is computed
 
 
@@ -101,8 +100,8 @@ def relative_gaps(vectors: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def count_coincident(prototypes: np.ndarray, strata: np.ndarray) -> int:
-    """Count the prototypes that nearly coincide with an earlier one of their stratum.
+def coincident(prototypes: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Return which prototypes nearly coincide with an earlier one of their stratum.
 
     Two do if ‖a − b‖² < 0.01·‖a‖·‖b‖: the model cannot tell their texts apart.
 
@@ -111,9 +110,14 @@ def count_coincident(prototypes: np.ndarray, strata: np.ndarray) -> int:
     prototypes : ndarray of shape (M, H)
         Where distance is Euclidean.
     strata : ndarray of shape (M,), int
+
+    Returns
+    -------
+    ndarray of shape (M,), bool
     """
-    count = 0
+    repeated = np.zeros(len(strata), dtype=bool)
     for stratum in np.unique(strata):
-        near = relative_gaps(prototypes[strata == stratum]) < _COINCIDENT
-        count += int(np.triu(near, k=1).any(axis=0).sum())
-    return count
+        rows = np.flatnonzero(strata == stratum)
+        near = relative_gaps(prototypes[rows]) < _COINCIDENT
+        repeated[rows] = np.triu(near, k=1).any(axis=0)
+    return repeated

@@ -1,11 +1,10 @@
-"""Projection of prototypes: targets, assignment to texts, and pruning.
+"""Projection of prototypes onto training texts, for each formulation.
 
-Letters: M prototypes, n training texts, D dimensions.
+Letters: M prototypes, n training texts, H hidden size, P pretrained size.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,108 +16,153 @@ from torch import Tensor
 
 from skprotolm._config import FitConfig
 from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
-from skprotolm._training.initialization import cluster_centers
-from skprotolm._training.neighborhoods import (
-    NEAR_DUPLICATE,
-    count_usage,
-    relative_gaps,
-)
+from skprotolm._network.readouts import make_readout
+from skprotolm._training.neighborhoods import coincident
+from skprotolm._training.recalibration import recalibrate
+from skprotolm._training.selection import representative
 from skprotolm._training.splits import Candidates, FitData
 
-# The weight of texts that are misclassified; not 0, since a class may have no others.
-_MISCLASSIFIED = 1e-3
+_RIDGE = 0.1  # of the regression from learned to pretrained vectors, of length 1
+
+# From rows of training texts to their vectors as predictions compute them, (M, H).
+Read = Callable[[np.ndarray], Tensor]
+Projected = tuple[PrototypeLayer, np.ndarray]
 
 
-def cluster_targets(
+def project_mixture(
+    layer: MixtureLayer, data: FitData, config: FitConfig, vectors: Tensor, read: Read
+) -> Projected:
+    """Replace the learned prototypes by more texts under a sharper λ.
+
+    Few learned prototypes are accurate; many texts read like the explained one. The
+    concentration κ and the biases are recalibrated, so that the outputs stay.
+
+    Returns
+    -------
+    layer : MixtureLayer
+        Its priors are equal inside each group.
+    rows : ndarray of shape (M,), int
+        The row of each prototype's text.
+    """
+    outputs = layer.outputs_of(vectors)
+    values = torch.from_numpy(data.targets.values)
+    p = layer.readout.true_probability(outputs, values).numpy()
+    rows = choose_texts(data, config, p)
+    metric = reading_metric(vectors, data.pretrained, config.reading_weight)
+    s = read(rows).to(layer.vectors)
+    projected = _on_texts(layer, data, config, s, rows, metric.to(layer.vectors))
+    if config.prune:
+        strata = data.targets.strata[rows]
+        kept = ~coincident(projected.positions.cpu().numpy(), strata)
+        rows, s = rows[kept], s[torch.from_numpy(kept).to(s.device)]
+        projected = _on_texts(layer, data, config, s, rows, projected.metric)
+    if config.recalibrate:
+        recalibrate(projected, data, vectors, rows, outputs)
+    return projected, rows
+
+
+def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
+    """Return the rows of the texts to quote, stratum after stratum.
+
+    They are chosen by the frozen encoder: inside a class the learned vectors are
+    similar whatever the texts are about. Texts that the model misclassifies are the
+    last to be chosen; with ``n_prototypes="auto"`` they are not chosen at all, if their
+    stratum has others.
+
+    Parameters
+    ----------
+    data : FitData
+    config : FitConfig
+    p : ndarray of shape (n,)
+        Probability of the true value, 0 if mispredicted.
+    """
+    candidates, weights = data.candidates, data.targets.weights
+    chosen = []
+    for stratum, count in enumerate(config.quoted_counts):
+        rows = candidates.rows[candidates.strata == stratum]
+        rows = rows[np.argsort(-p[rows], kind="stable")]
+        n_correct = np.count_nonzero(p[rows])
+        least = 1 if config.prune else count
+        rows = np.sort(rows[: max(n_correct, least)])
+        unit = normalize(data.pretrained.numpy()[rows])
+        picked = representative(unit, weights[rows], count, data.seed)
+        chosen.append(rows[picked])
+    return np.concatenate(chosen)
+
+
+def reading_metric(vectors: Tensor, pretrained: Tensor, weight: float) -> Tensor:
+    """Return the metric in which texts are similar as a reader sees it, (H, H).
+
+    Fine-tuning makes the texts of a class similar, whatever they are about. The ridge
+    regression W from learned to pretrained vectors recovers the rest: the cosine of A s
+    is that of the concatenation of s and √weight·W s, since AᵀA = I + weight·WᵀW.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, H)
+        Learned text vectors.
+    pretrained : Tensor of shape (n, P)
+        The frozen encoder's sentence vectors.
+    weight : float
+        0 is the learned space alone.
+    """
+    s = normalize(vectors.cpu().double().numpy())
+    targets = normalize(pretrained.cpu().double().numpy())
+    identity = np.eye(s.shape[1])
+    W = np.linalg.solve(s.T @ s + _RIDGE * identity, s.T @ targets)
+    gram = identity + weight * (W @ W.T)
+    return torch.from_numpy(np.linalg.cholesky(gram).T.copy())
+
+
+def _on_texts(
     layer: MixtureLayer,
     data: FitData,
     config: FitConfig,
-    vectors: Tensor,
-    outputs: Tensor,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centers of what each stratum has become, (M, D), and texts (n, D).
-
-    Prototypes start close together, and after training they are closer to each other
-    than the texts around them. Texts are weighted by the probability of their true
-    class; misclassified texts get a weight of 0.001, otherwise a cluster of them would
-    get a prototype.
-
-    Clusters are formed in the learned and the pretrained space side by side: inside a
-    class the model has no reason to separate topics, so that by its space alone the
-    quoted text would tell a reader little.
-    """
-    if not config.cluster_before_projection:
-        return learned_positions(layer, vectors)
-    targets, learned = data.targets, layer.to_euclidean(vectors).numpy()
-    texts = learned
-    if config.cluster_in_pretrained_space:
-        texts = join_spaces(learned, data.pretrained.numpy(), targets.strata)
-    values = torch.from_numpy(targets.values)
-    p = layer.readout.true_probability(outputs, values)
-    weights = targets.weights * (p.numpy() + _MISCLASSIFIED)
-    counts = config.prototype_counts
-    centers = cluster_centers(texts, targets.strata, weights, counts, data.seed)
-    # Each prototype, with the prior it learned, takes the cluster nearest to it.
-    positions = layer.to_euclidean(layer.vectors).cpu().numpy()
-    strata = prototype_strata(config)
-    rows = np.arange(len(strata))
-    as_learned = normalize(centers[:, : positions.shape[1]])
-    matched = assign(positions, strata, as_learned, Candidates(rows, strata, rows))
-    return centers[matched], texts
+    s: Tensor,
+    rows: np.ndarray,
+    metric: Tensor,
+) -> MixtureLayer:
+    """Return a layer of texts, of vectors s (M, H), with equal priors."""
+    task = data.task
+    readout = make_readout(task.readout, task.n_outputs, config.quoted_sharpness)
+    readout.load_state_dict(layer.readout.state_dict())
+    values = torch.from_numpy(data.targets.values[rows])
+    projected = MixtureLayer(
+        s @ metric.T, values, readout, sharpness=config.quoted_sharpness
+    )
+    projected.metric = metric
+    return projected.to(s.device).requires_grad_(False)
 
 
-def learned_positions(
-    layer: PrototypeLayer, vectors: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where prototypes are (M, H), and texts (n, H), in the same space."""
-    positions = layer.to_euclidean(layer.vectors).cpu().numpy()
-    return positions, layer.to_euclidean(vectors).numpy()
+def project_published(
+    layer: PrototypeLayer, data: FitData, config: FitConfig, vectors: Tensor, read: Read
+) -> Projected:
+    """Place each prototype on its nearest text."""
+    rows = nearest_texts(layer, data, config, vectors)
+    values = torch.from_numpy(data.targets.values[rows])
+    kept = torch.arange(len(rows))
+    return layer.take(kept, read(rows).to(layer.vectors), values), rows
 
 
-def published_targets(
-    layer: PrototypeLayer,
-    data: FitData,
-    config: FitConfig,
-    vectors: Tensor,
-    outputs: Tensor,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the learned positions; each prototype takes its nearest text."""
-    return learned_positions(layer, vectors)
-
-
-PROJECTION_TARGETS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
-    "mixture": cluster_targets,
-    "proto-lm": published_targets,
+PROJECTIONS: dict[str, Callable[..., Projected]] = {
+    "mixture": project_mixture,
+    "proto-lm": project_published,
 }
 
 
+def nearest_texts(
+    layer: PrototypeLayer, data: FitData, config: FitConfig, vectors: Tensor
+) -> np.ndarray:
+    """Return the row of a distinct text of its stratum per prototype, (M,)."""
+    positions = layer.positions.cpu().numpy()
+    texts = layer.to_euclidean(vectors.to(layer.vectors)).cpu().numpy()
+    return assign(positions, prototype_strata(config), texts, data.candidates)
+
+
 def prototype_strata(config: FitConfig) -> np.ndarray:
-    """Return the stratum of each prototype until some are pruned, (M,)."""
+    """Return the stratum of each learned prototype, (M,)."""
     counts = config.prototype_counts
     return np.repeat(np.arange(len(counts)), counts)
-
-
-def join_spaces(
-    learned: np.ndarray, pretrained: np.ndarray, strata: np.ndarray
-) -> np.ndarray:
-    """Return learned and pretrained vectors side by side, (n, H + P), of length 1.
-
-    Both are scaled to vary equally inside a stratum.
-    """
-    pretrained = normalize(pretrained)
-    scatters = [_scatter(vectors, strata) for vectors in (learned, pretrained)]
-    scale = math.sqrt(scatters[0] / max(scatters[1], 1e-12))
-    return np.hstack([learned, scale * pretrained]) / math.hypot(1.0, scale)
-
-
-def _scatter(vectors: np.ndarray, strata: np.ndarray) -> float:
-    """Return the mean squared distance of vectors to the mean of their stratum."""
-    sizes = np.bincount(strata)
-    within = [
-        sizes[stratum] * vectors[strata == stratum].var(axis=0).sum()
-        for stratum in np.flatnonzero(sizes)
-    ]
-    return float(sum(within) / len(strata))
 
 
 def assign(
@@ -154,43 +198,3 @@ def assign(
         matched, chosen = linear_sum_assignment(costs[:, columns])
         assigned[members[matched]] = rows[columns[chosen]]
     return assigned
-
-
-def prune(
-    assigned: np.ndarray, texts: np.ndarray, strata: np.ndarray, candidates: Candidates
-) -> np.ndarray:
-    """Return the prototypes that are left without unused and near-duplicate ones.
-
-    One per stratum at a time, the prototype nearest to another one of its stratum is
-    pruned if no other training text has it as its nearest, or if the two nearly
-    coincide (cosine above 0.9) and it is the less used. No stratum loses its last.
-
-    Returns
-    -------
-    ndarray of shape (number kept,), int
-        Positions in `assigned`, ascending.
-    """
-    kept = np.arange(len(assigned))
-    while True:
-        rows = assigned[kept]
-        usage = count_usage(rows, texts, candidates.text_ids)
-        pruned = []
-        for stratum in np.unique(strata[rows]):
-            members = np.flatnonzero(strata[rows] == stratum)
-            weakest = _weakest(texts[rows[members]], usage[members])
-            pruned += members[weakest].tolist()
-        if not pruned:
-            return kept
-        kept = np.delete(kept, pruned)
-
-
-def _weakest(vectors: np.ndarray, usage: np.ndarray) -> np.ndarray:
-    """Return the prototype of a stratum that is pruned first, (1,), or none, (0,)."""
-    gaps = relative_gaps(vectors)
-    # Whether the other one is used more, or equally and precedes it.
-    more = usage[None, :] > usage[:, None]
-    before = (usage[None, :] == usage[:, None]) & np.tri(len(usage), k=-1, dtype=bool)
-    duplicate = ((gaps < NEAR_DUPLICATE) & (more | before)).any(axis=1)
-    nearness = np.where((usage == 0) | duplicate, gaps.min(axis=1), np.inf)
-    weakest = len(usage) - 1 - nearness[::-1].argmin()  # the last among equals
-    return np.array([weakest] if np.isfinite(nearness[weakest]) else [], dtype=np.int64)

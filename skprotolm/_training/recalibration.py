@@ -1,4 +1,4 @@
-"""Recalibration by distillation: priors and biases once prototypes are texts."""
+"""Recalibration by distillation: κ and biases once prototypes are texts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
-_NUMBERS = 20_000_000  # where there are so many prototypes that this many cosines
+_NUMBERS = 4_000_000  # where there are so many prototypes that this many cosines
 _STEPS = 30
 _PENALTY = 0.01  # on the mean squared change of the parameters
 
@@ -30,17 +30,14 @@ def recalibrate(
 ) -> None:
     """Make the projected model match the learned one, in place.
 
-    A text is near, but not at, the learned position, so that its class would be
-    predicted slightly too often or too rarely. The logits l of the priors, which are
-    their softmax inside each class, and the biases b minimize
+    The concentration κ and the biases b minimize
 
         Σ_b w_b·KL(p_b with learned vectors ‖ p_b with texts) / B
-        + 0.01·(Σ_j (change of l_j)² / M + Σ_c (change of b_c)² / C)
+        + 0.01·((change of log κ)² + Σ_c (change of b_c)² / C)
 
     where no text is compared with itself, to which it is more similar than to any
     other. The step uses no labels. (ProtoPNet retrains its last layer on the labels:
-    Chen et al. 2019.) With a tenth of the penalty, few prototypes get the whole prior
-    of a class, and the text that is quoted first is less like the one explained.
+    Chen et al. 2019.)
 
     Parameters
     ----------
@@ -76,18 +73,8 @@ def recalibrate(
         outputs = outputs_without_itself(exact, cosines, itself)
         return exact.readout.divergence(outputs, expected, values, weights)
 
-    _minimize(divergence, [exact.prior_logits, *exact.readout.calibrated()])
+    _minimize(divergence, exact.readout.calibrated())
     layer.load_state_dict(exact.state_dict())
-
-
-def keep(layer: PrototypeLayer, *arguments: object) -> None:
-    """Do nothing: proto-lm has no recalibration."""
-
-
-RECALIBRATION: dict[str, Callable[..., None]] = {
-    "mixture": recalibrate,
-    "proto-lm": keep,
-}
 
 
 def _sample(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:

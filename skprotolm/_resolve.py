@@ -1,0 +1,200 @@
+"""Every "auto" among the parameters, resolved in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from skprotolm._config import FitConfig
+
+# n_prototypes="auto": prototypes in total; the fewest and the most per stratum; for
+# strata of few texts, the fewest, and the texts per prototype.
+_TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
+_FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
+# Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
+_QUOTED, _FEWEST_QUOTED = 1000, 20
+# sharpness="auto": λ while prototypes are learned, and once they are texts.
+_SHARPNESS_LEARNED, _SHARPNESS_QUOTED = 30.0, 150.0
+# max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
+# dozens of texts only memorize them.
+_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
+# preservation="auto", for texts and for pairs.
+_PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
+# label_smoothing="auto": the largest value, the number of texts over which it rises and
+# falls, and the number from which on it is 0.
+_SMOOTHING, _FEW, _MANY = 0.1, 128, 500
+# learning_rate="auto": chosen on MiniLM, for its width; below 500 texts it is smaller.
+_RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
+
+
+def resolve(
+    config: FitConfig,
+    *,
+    n_texts: int,
+    is_paired: bool,
+    hidden_size: int,
+    is_fp32: bool,
+    has_bf16: bool,
+    strata: Sequence[Any],
+    n_candidates: Sequence[int],
+    label_agreement: float,
+) -> FitConfig:
+    """Replace every "auto" by its value.
+
+    Parameters
+    ----------
+    config : FitConfig
+    n_texts : int
+        Training texts.
+    is_paired : bool
+        Whether they are pairs of texts.
+    hidden_size : int
+        Width of the encoder.
+    is_fp32 : bool
+        Whether the encoder's weights are float32.
+    has_bf16 : bool
+        Whether the device multiplies bfloat16 numbers in hardware.
+    strata : sequence, length S
+        Names of the groups of texts that have their own prototypes: the labels.
+    n_candidates : sequence of int, length S
+        Distinct texts per stratum that may become prototypes.
+    label_agreement : float
+        How well the frozen encoder separates the strata, from 0 to 1; see
+        `neighborhoods.label_agreement`.
+    """
+    quoted = resolve_quoted_counts(config.n_prototypes, strata, n_candidates)
+    counts = resolve_prototype_counts(config, strata, n_candidates, label_agreement)
+    is_auto = config.sharpness == "auto"
+    train_bf16, predict_bf16 = resolve_precision(config.precision, is_fp32, has_bf16)
+    return replace(
+        config,
+        train_bf16=train_bf16,
+        predict_bf16=predict_bf16,
+        max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
+        learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
+        preservation=resolve_preservation(config.preservation, is_paired),
+        label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
+        n_prototypes=dict(zip(strata, quoted, strict=True)),
+        prototype_counts=tuple(counts),
+        quoted_counts=tuple(quoted),
+        sharpness=_SHARPNESS_LEARNED if is_auto else config.sharpness,
+        quoted_sharpness=_SHARPNESS_QUOTED if is_auto else config.sharpness,
+        prune=config.n_prototypes == "auto",
+        spread=max(config.least_spread, label_agreement),
+    )
+
+
+def resolve_precision(
+    precision: str, is_fp32: bool, has_bf16: bool
+) -> tuple[bool, bool]:
+    """Return whether to train and whether to predict under bfloat16 autocast.
+
+    "auto" trains in bfloat16 where the device supports it and predicts in fp32.
+    """
+    if not is_fp32 or precision == "fp32":
+        return False, False
+    return precision == "bf16" or has_bf16, precision == "bf16"
+
+
+def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
+    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    steps_per_epoch = math.ceil(n_texts / batch_size)
+    n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
+    return max(_MIN_EPOCHS, min(_MAX_EPOCHS, n_epochs))
+
+
+def resolve_learning_rate(learning_rate: Any, hidden_size: int, n_texts: int) -> float:
+    """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
+
+    The factors are 384/width for encoders wider than 384, and √(n/500) for fewer than
+    500 texts, which are soon memorized.
+    """
+    if learning_rate != "auto":
+        return float(learning_rate)
+    by_width = min(1.0, _WIDTH / hidden_size)
+    return _RATE * by_width * min(1.0, math.sqrt(n_texts / _ENOUGH))
+
+
+def resolve_preservation(preservation: Any, is_paired: bool) -> float:
+    """Return the weight of the preservation term; "auto": 0.4, for pairs 0.2.
+
+    The frozen encoder compares pairs by their subject, while their label is a relation
+    between the two texts: the weight that texts need costs accuracy on pairs.
+    """
+    if preservation != "auto":
+        return float(preservation)
+    return _PRESERVATION_OF_PAIRS if is_paired else _PRESERVATION
+
+
+def resolve_smoothing(label_smoothing: Any, n_texts: int) -> float:
+    """Return ε of the label smoothing; "auto": 0.1 from 128 to 372 texts, 0 from 500.
+
+    Few texts are repeated so often that the model gets overconfident. With fewer than
+    128 texts the smaller learning rate already prevents this.
+    """
+    if label_smoothing != "auto":
+        return float(label_smoothing)
+    return _SMOOTHING * max(0.0, min(1.0, n_texts / _FEW, (_MANY - n_texts) / _FEW))
+
+
+def resolve_quoted_counts(
+    n_prototypes: Any, strata: Sequence[Any], n_candidates: Sequence[int]
+) -> list[int]:
+    """Return the texts to quote per stratum, never more than candidates.
+
+    "auto" is 1,000 in total, at least 20 per stratum.
+    """
+    wanted = [max(_FEWEST_QUOTED, _QUOTED // len(strata))] * len(strata)
+    if n_prototypes != "auto":
+        wanted = spread_prototypes(n_prototypes, strata)
+    return list(map(min, wanted, n_candidates))
+
+
+def resolve_prototype_counts(
+    config: FitConfig,
+    strata: Sequence[Any],
+    n_candidates: Sequence[int],
+    label_agreement: float,
+) -> list[int]:
+    """Return the prototypes to learn per stratum, never more than candidates.
+
+    "auto" is max(3, 16 // S) per stratum, but at most 1 per 8 texts and at least 2; up
+    to 10 if the frozen encoder separates the strata. More prototypes are then more
+    accurate (77 intents); otherwise each one is another noisy text (5 grades of
+    sentiment). If texts replace the learned prototypes, 10 are enough of those that the
+    user asks for.
+    """
+    is_replaced = config.projection and config.formulation == "mixture"
+    most: float = MOST_PROTOTYPES if is_replaced else math.inf
+    if config.n_prototypes != "auto":
+        wanted = spread_prototypes(config.n_prototypes, strata)
+    else:
+        most = MOST_PROTOTYPES
+        usual = max(_FEWEST, _TOTAL // len(strata))
+        by_agreement = round(MOST_PROTOTYPES * label_agreement)
+        wanted = [
+            max(_FEWEST_OF_FEW, by_agreement, min(usual, n // _TEXTS_PER_PROTOTYPE))
+            for n in n_candidates
+        ]
+    return [
+        int(min(count, most, n)) for count, n in zip(wanted, n_candidates, strict=True)
+    ]
+
+
+def spread_prototypes(n_prototypes: Any, labels: Sequence[Any]) -> list[int]:
+    """Return the number per label that the user asked for: one int, or a dict."""
+    if not isinstance(n_prototypes, Mapping):
+        return [int(n_prototypes)] * len(labels)
+    missing = [label for label in labels if label not in n_prototypes]
+    # Labels without texts, as in a fold or with weight 0, are ignored.
+    others = [label for label in n_prototypes if label not in labels]
+    if missing:
+        raise ValueError(
+            f"n_prototypes must name every label of y; missing: {missing[:5]}, others "
+            f"that it names: {others[:5]}."
+        )
+    return [int(n_prototypes[label]) for label in labels]
