@@ -97,7 +97,7 @@ def explain_questions() -> None:
     """Fine-tune on questions of a bank's customers, and explain new ones."""
     X = [question for questions in QUESTIONS.values() for question in questions]
     y = [intent for intent, questions in QUESTIONS.items() for _ in questions]
-    step(f"Bank questions: training on {len(X)} of {len(QUESTIONS)} intents")
+    step(f"Bank questions: training on {len(X)}, with {len(QUESTIONS)} intents")
     # With one prototype per question, every question can be quoted.
     n_prototypes = {intent: len(questions) for intent, questions in QUESTIONS.items()}
     clf = ProtoLMClassifier(n_prototypes=n_prototypes, random_state=0, verbose=1)

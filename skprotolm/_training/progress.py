@@ -39,6 +39,7 @@ class Progress:
             desc="fit",
             bar_format=_FORMAT,
             mininterval=0.25,
+            smoothing=0.1,  # since batches differ in length
             miniters=0,  # otherwise quick passes delay the display of slow steps
             disable=not verbose,
         )
