@@ -52,7 +52,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_\w+\.py$",
-    # demo.py is not part of the gallery.
+    # Neither the demo nor the benchmarks are part of the gallery.
     "ignore_pattern": r"(^|[\\/])(?!plot_)[^\\/]+\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,

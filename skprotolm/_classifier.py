@@ -129,7 +129,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         (``torch.use_deterministic_algorithms``). Dropout uses torch's global generator,
         so other threads must not use it during the fit.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar from loading the backbone to placing the prototypes, with
+        the loss, the validation score under `early_stopping`, and the time left.
 
     Attributes
     ----------

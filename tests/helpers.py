@@ -21,6 +21,7 @@ from skprotolm._network.readouts import ClassReadout
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.build import build, load
 from skprotolm._training.fit import initialize
+from skprotolm._training.progress import Progress
 from skprotolm._training.splits import FitData, find_candidates
 from skprotolm._training.trainer import Trainer
 
@@ -120,7 +121,9 @@ def built(
     )
     task, columns = ClassificationTask(classes), Columns.of(X, texts)
     encoder = load(config, torch.device("cpu"))
-    attention, data = build(encoder, config, task, targets, texts, columns, seed=0)
+    attention, data = build(
+        encoder, config, task, targets, texts, columns, seed=0, progress=Progress(0)
+    )
     return encoder, attention, data, config
 
 
@@ -134,12 +137,12 @@ def make_trainer(
 
 
 class Bar:
-    """A silent progress bar, which interrupts the run after a number of steps."""
+    """A silent progress, which interrupts the run after a number of steps."""
 
     def __init__(self, interrupt_after: int | None = None) -> None:
         self.n_steps, self.interrupt_after = 0, interrupt_after
 
-    def update(self) -> None:
+    def on_step(self, loss: Tensor) -> None:
         self.n_steps += 1
         if self.n_steps == self.interrupt_after:
             raise KeyboardInterrupt

@@ -260,7 +260,8 @@ def test_verbose_prints_a_progress_bar(make_classifier, texts, capfd):
     make_classifier(verbose=1).fit(*texts)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "12/12" in err  # the steps of two epochs
+    assert "fit:   0%|" in err
+    assert "done: 100%|" in err
     assert "loss=" in err
 
 

@@ -17,6 +17,7 @@ from skprotolm._network.network import Network
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.build import build, load
 from skprotolm._training.early_stopping import EarlyStopping
+from skprotolm._training.progress import Progress
 from skprotolm._training.trainer import Trainer, make_schedule, trainable_weights
 from tests.helpers import Bar, make_trainer, without_times
 from tests.regression import NumberReadout, NumberTask
@@ -207,7 +208,14 @@ def test_numbers_are_learned_by_the_same_trainer(make_classifier, texts):
         torch.manual_seed(0)
         encoder = load(config, torch.device("cpu"))
         attention, data = build(
-            encoder, config, task, targets, X, Columns(1, None), seed=0
+            encoder,
+            config,
+            task,
+            targets,
+            X,
+            Columns(1, None),
+            seed=0,
+            progress=Progress(0),
         )
         layer = MixtureLayer(
             data.vectors[:4],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -44,11 +44,15 @@ class Encoded(NamedTuple):
 
 
 def encode(
-    encoder: TextEncoder, attention: TokenAttention, texts: ReadTexts, batch_size: int
+    encoder: TextEncoder,
+    attention: TokenAttention,
+    texts: ReadTexts,
+    batch_size: int,
+    on_batch: Callable[[], None] | None = None,
 ) -> Iterator[Encoded]:
     """Run texts up to their vectors, in batches by length, without gradients.
 
-    Dropout is as the modules have it.
+    Dropout is as the modules have it. `on_batch` is called after each batch.
     """
     for rows in prediction_batches(texts.lengths, batch_size):
         with torch.inference_mode():
@@ -56,16 +60,23 @@ def encode(
             alpha = attention(h, content_mask)
             encoded = Encoded(rows, h, alpha, pool(alpha, h))
         yield encoded  # outside the context, which would stay active in the caller
+        if on_batch is not None:
+            on_batch()
 
 
-def text_vectors(network: Network, texts: ReadTexts, batch_size: int) -> Tensor:
+def text_vectors(
+    network: Network,
+    texts: ReadTexts,
+    batch_size: int,
+    on_batch: Callable[[], None] | None = None,
+) -> Tensor:
     """Return the text vectors (n, H), on the CPU, in the order of the texts."""
     encoder, attention = network.encoder, network.attention
     with evaluating(network):
         return in_order(
             [
                 (encoded.rows, encoded.s.cpu())
-                for encoded in encode(encoder, attention, texts, batch_size)
+                for encoded in encode(encoder, attention, texts, batch_size, on_batch)
             ]
         )
 

@@ -18,6 +18,7 @@ from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
 from skprotolm._tasks.base import Task
+from skprotolm._training.progress import Progress
 from skprotolm._training.splits import (
     FitData,
     find_candidates,
@@ -48,6 +49,7 @@ def build(
     texts: Texts,
     columns: Columns,
     seed: int,
+    progress: Progress,
 ) -> tuple[TokenAttention, FitData]:
     """Tokenize and split the texts, and run the frozen encoder over them once."""
     used: Any = [texts[i] for i in targets.rows]
@@ -62,7 +64,10 @@ def build(
     require_candidates(trained, training, candidates, task)
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens = tokenized.take(rows)
-    source, vectors, pretrained = frozen_pass(encoder, attention, tokens, config)
+    progress.plan(config, len(rows), len(held_out), is_stored=encoder.is_frozen)
+    source, vectors, pretrained = frozen_pass(
+        encoder, attention, tokens, config, progress
+    )
     validation = None
     if held_out.size:
         tokens_out = tokenized.take(held_out)
@@ -70,7 +75,9 @@ def build(
             tokens_out, bf16=train_bf16(encoder, config)
         )
         if encoder.is_frozen:
-            source_out, _, _ = frozen_pass(encoder, attention, tokens_out, config)
+            source_out, _, _ = frozen_pass(
+                encoder, attention, tokens_out, config, progress
+            )
         validation = source_out, select(targets, held_out)
     return attention, FitData(
         task=task,
@@ -98,6 +105,7 @@ def frozen_pass(
     attention: TokenAttention,
     tokenized: TokenizedTexts,
     config: FitConfig,
+    progress: Progress,
 ) -> tuple[ReadTexts, Tensor, Tensor]:
     """Run the pretrained encoder over texts once.
 
@@ -109,7 +117,9 @@ def frozen_pass(
     stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
     vectors, sentences = [], []
     with evaluating(encoder):
-        for encoded in encode(encoder, attention, source, config.batch_size):
+        for encoded in encode(
+            encoder, attention, source, config.batch_size, progress.on_frozen_pass
+        ):
             batch = encoder.tokenizer.collate(tokenized, encoded.rows)
             with torch.inference_mode():
                 pretrained = encoder.sentence_vectors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -47,13 +49,14 @@ class EarlyStopping:
         self.weights: dict[str, Tensor] = {}
         self.vectors = torch.empty(0)  # of the held-out texts, under the best weights
 
-    def update(self) -> float:
+    def update(self, on_batch: Callable[[], None] | None = None) -> float:
         """Score the current weights, and keep them unless others were better.
 
-        Among equal scores the later weights are kept.
+        Among equal scores the later weights are kept. `on_batch` is called after each
+        batch of held-out texts.
         """
         config, targets = self.config, self.targets
-        s = finite_vectors(self.network, self.source, config)
+        s = finite_vectors(self.network, self.source, config, on_batch)
         with torch.no_grad():
             outputs = self.network.layer.outputs_of(s)
         score = self.task.score(outputs.numpy(), targets.values, targets.weights)

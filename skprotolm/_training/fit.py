@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
@@ -40,6 +39,7 @@ from skprotolm._training.neighborhoods import (
     label_agreement,
     measure_purity,
 )
+from skprotolm._training.progress import Progress
 from skprotolm._training.projection import PROJECTIONS, nearest_texts
 from skprotolm._training.splits import (
     FitData,
@@ -75,13 +75,20 @@ def fit(
 ) -> FitResult:
     """Fit a model; the caller has seeded torch and isolated it."""
     # Gradients may be disabled around `fit`.
-    with torch.inference_mode(False), torch.enable_grad():
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        Progress(config.verbose) as progress,
+    ):
+        progress.begin("loading the backbone")
         encoder = load(config, device)
         batch = config.batch_size, encoder.max_length
+        progress.begin("reading texts")
         with memory_errors(*batch):
             attention, data = build(
-                encoder, config, task, targets, texts, columns, seed
+                encoder, config, task, targets, texts, columns, seed, progress
             )
+            progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)
         trainer = Trainer(network, data, config)
         stopping = None
@@ -90,8 +97,8 @@ def fit(
         with preserved_rng_state(device):
             callbacks.on_fit_begin(config.max_epochs)
         with memory_errors(*batch):
-            is_interrupted = train(trainer, stopping, callbacks)
-            result = collect_result(trainer, stopping, is_interrupted)
+            is_interrupted = train(trainer, stopping, callbacks, progress)
+            result = collect_result(trainer, stopping, is_interrupted, progress)
         try:
             with preserved_rng_state(device):
                 callbacks.on_fit_end(result.model)
@@ -148,37 +155,29 @@ def warn_of_few_texts(
 # Train.
 
 
-class _Bar(tqdm):
-    """A progress bar without tqdm's thread, which would outlive the fit."""
-
-    monitor_interval = 0
-
-
 def train(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
+    progress: Progress,
 ) -> bool:
     """Train until all epochs are over or something stops it.
 
     Returns whether it was interrupted by Ctrl-C, after the first step.
     """
-    config = trainer.config
-    total = config.max_epochs * trainer.steps_per_epoch
-    with _Bar(total=total, desc="fit", disable=not config.verbose) as bar:
-        try:
-            if stopping is not None:
-                stopping.update()
-            for _ in range(config.max_epochs):
-                if run_epoch(trainer, stopping, callbacks, bar):
-                    break
-            with deferred_interrupt():
-                if stopping is not None and not stopping.is_best:
-                    trainer.load_weights(stopping.weights)
-        except KeyboardInterrupt:
-            if trainer.n_steps == 0:  # nothing was learned
-                raise
-            return True
+    try:
+        if stopping is not None:
+            stopping.update(progress.on_pass)
+        for _ in range(trainer.config.max_epochs):
+            if run_epoch(trainer, stopping, callbacks, progress):
+                break
+        with deferred_interrupt():
+            if stopping is not None and not stopping.is_best:
+                trainer.load_weights(stopping.weights)
+    except KeyboardInterrupt:
+        if trainer.n_steps == 0:  # nothing was learned
+            raise
+        return True
     return False
 
 
@@ -186,24 +185,25 @@ def run_epoch(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     callbacks: FitCallbacks,
-    bar: tqdm,
+    progress: Progress,
 ) -> bool:
     """Train for one epoch, and return whether to stop after it."""
     with preserved_rng_state(trainer.network.encoder.device):
         callbacks.on_epoch_begin()
-    figures = trainer.run_epoch(bar)
+    progress.begin(f"epoch {len(trainer.history) + 1}/{trainer.config.max_epochs}")
+    figures = trainer.run_epoch(progress)
+    progress.show(loss=figures["loss"])
     if stopping is not None:
-        figures["validation_score"] = stopping.update()
-    if trainer.config.verbose:
-        bar.set_postfix(loss=f"{figures['loss']:.3f}")
+        figures["validation_score"] = stopping.update(progress.on_pass)
+        progress.show(validation_score=figures["validation_score"])
     trainer.history.append(figures)
 
     def snapshot() -> FittedModel:
-        network, vectors = copy.deepcopy(trainer.network), None
-        if stopping is not None and not stopping.is_best:
-            network.load_state_dict(stopping.weights, strict=False)
-            source = trainer.data.source
-            vectors = finite_vectors(network, source, trainer.config)
+        network = copy.deepcopy(trainer.network)
+        if stopping is None or stopping.is_best:
+            return finalize(network, trainer.vectors(), trainer)
+        network.load_state_dict(stopping.weights, strict=False)
+        vectors = finite_vectors(network, trainer.data.source, trainer.config)
         return finalize(network, vectors, trainer)
 
     with preserved_rng_state(trainer.network.encoder.device):
@@ -239,18 +239,17 @@ def project(
 # Finalize: what the estimator keeps.
 
 
-def finalize(network: Network, vectors: Tensor | None, trainer: Trainer) -> FittedModel:
+def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel:
     """Project a network's prototypes and freeze it; after Ctrl-C it can be repeated.
 
     Parameters
     ----------
     network : Network
         The trainer's, or a copy with other weights.
-    vectors : Tensor of shape (n, H) or None
-        Of the training texts; None for those of the trainer.
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
     trainer : Trainer
     """
-    vectors = trainer.vectors() if vectors is None else vectors
     encoder, attention = network.encoder, network.attention
     network = Network(encoder, attention, copy.deepcopy(network.layer))
     network.eval().requires_grad_(False).zero_grad(set_to_none=True)
@@ -290,13 +289,17 @@ def collect_result(
     trainer: Trainer,
     stopping: EarlyStopping | None,
     is_interrupted: bool,
+    progress: Progress,
 ) -> FitResult:
     """Finalize, also if interrupted, and collect what the estimator warns of."""
     try:
-        model = finalize(trainer.network, None, trainer)
+        progress.begin("placing prototypes", trainer.steps_per_epoch)
+        vectors = trainer.vectors(progress.on_pass)
+        model = finalize(trainer.network, vectors, trainer)
     except KeyboardInterrupt:  # it takes seconds, and training took minutes
         is_interrupted = True
-        model = finalize(trainer.network, None, trainer)
+        vectors = trainer.vectors(progress.on_pass)
+        model = finalize(trainer.network, vectors, trainer)
     n_coincident, never_predicted = 0, []
     try:
         n_coincident = int(coincident(*_positions(model)).sum())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm.auto import tqdm
 
 from skprotolm._config import FitConfig
 from skprotolm._network.batching import training_batches
@@ -19,6 +19,7 @@ from skprotolm._network.network import Network, text_vectors
 from skprotolm._network.prototypes import Batch
 from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._runtime import device_rng_state, set_device_rng_state
+from skprotolm._training.progress import Progress
 from skprotolm._training.splits import FitData
 
 _MAX_GRADIENT_NORM = 1.0
@@ -53,7 +54,7 @@ class Trainer:
         self.schedule = make_schedule(self.optimizer, n_steps, config.warmup_fraction)
         self._vectors: Tensor | None = data.vectors
 
-    def run_epoch(self, bar: tqdm) -> dict[str, float]:
+    def run_epoch(self, progress: Progress) -> dict[str, float]:
         """Train on every text once, and return the means of the epoch.
 
         An interrupted epoch is resumed.
@@ -66,11 +67,13 @@ class Trainer:
         lengths = self.data.source.lengths
         rng = copy.deepcopy(self.rng)
         batches = training_batches(lengths, self.config.batch_size, rng)
+        n_read = sum(map(len, batches[:first]))
         for rows in batches[first:]:
             for name, value in self._step(rows).items():
                 self.totals[name] = self.totals.get(name, 0) + value * len(rows)
             self.batch += 1
-            bar.update()
+            n_read += len(rows)
+            progress.on_step(self.totals["loss"] / n_read)
         seconds = time.perf_counter() - started
         figures = {
             name: float(total) / len(lengths) for name, total in self.totals.items()
@@ -115,10 +118,15 @@ class Trainer:
         parameters = [p for group in groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
 
-    def vectors(self) -> Tensor:
-        """Return the training texts' vectors (n, H) under the current weights."""
+    def vectors(self, on_batch: Callable[[], None] | None = None) -> Tensor:
+        """Return the training texts' vectors (n, H) under the current weights.
+
+        If they are not known, `on_batch` is called after each batch.
+        """
         if self._vectors is None:
-            self._vectors = finite_vectors(self.network, self.data.source, self.config)
+            self._vectors = finite_vectors(
+                self.network, self.data.source, self.config, on_batch
+            )
         return self._vectors
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
@@ -163,9 +171,14 @@ def trainable_weights(network: Network) -> dict[str, Tensor]:
     }
 
 
-def finite_vectors(network: Network, texts: ReadTexts, config: FitConfig) -> Tensor:
+def finite_vectors(
+    network: Network,
+    texts: ReadTexts,
+    config: FitConfig,
+    on_batch: Callable[[], None] | None = None,
+) -> Tensor:
     """Return text vectors; a last step that ruined the weights shows only here."""
-    vectors = text_vectors(network, texts, config.batch_size)
+    vectors = text_vectors(network, texts, config.batch_size, on_batch)
     if not (vectors.isfinite().all() and network.layer.vectors.isfinite().all()):
         raise_diverged(config)
     return vectors
