@@ -59,7 +59,7 @@ class FitConfig:
     predict_bf16: bool = False
     prototype_counts: tuple[int, ...] = ()  # per stratum, that are learned
     quoted_counts: tuple[int, ...] = ()  # per stratum, texts that replace them
-    quoted_sharpness: float = 30.0  # λ of these texts
+    quoted_sharpness: float | None = None  # λ of these texts; None is by perplexity
     prune: bool = False  # texts that the model cannot tell apart, or misclassifies
     spread: float = 1.0  # of initial clusters around the mean of their stratum
     # Ablations, which only tests and benchmarks set.

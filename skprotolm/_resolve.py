@@ -15,8 +15,8 @@ _TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 # Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
 _QUOTED, _FEWEST_QUOTED = 1000, 20
-# sharpness="auto": λ while prototypes are learned, and once they are texts.
-_SHARPNESS_LEARNED, _SHARPNESS_QUOTED = 30.0, 150.0
+# sharpness="auto": λ while prototypes are learned.
+_SHARPNESS = 30.0
 # max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
 # dozens of texts only memorize them.
 _MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
@@ -79,8 +79,8 @@ def resolve(
         n_prototypes=dict(zip(strata, quoted, strict=True)),
         prototype_counts=tuple(counts),
         quoted_counts=tuple(quoted),
-        sharpness=_SHARPNESS_LEARNED if is_auto else config.sharpness,
-        quoted_sharpness=_SHARPNESS_QUOTED if is_auto else config.sharpness,
+        sharpness=_SHARPNESS if is_auto else config.sharpness,
+        quoted_sharpness=None if is_auto else config.sharpness,
         prune=config.n_prototypes == "auto",
         spread=max(config.least_spread, label_agreement),
     )

@@ -268,6 +268,10 @@ class MixtureLayer(PrototypeLayer):
             "readout": self.readout.options(),
         }
 
+    def sharpen(self, sharpness: float) -> None:
+        """Set λ, here and in the readout."""
+        self.sharpness = self.readout.sharpness = float(sharpness)
+
     def freeze(self) -> None:
         """Fix the priors, so that removing one leaves the others as they are."""
         with torch.no_grad():

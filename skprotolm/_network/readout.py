@@ -21,6 +21,7 @@ class Readout(nn.Module, ABC):
     unit: Unit  # of the contributions
     loss_name: str  # in `history_`
     n_groups: int  # of prototypes, inside which priors sum to 1
+    sharpness: float  # λ of the evidence
 
     @abstractmethod
     def options(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Letters: M prototypes, n training texts, H hidden size, P pretrained size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from skprotolm._config import FitConfig
 from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
-from skprotolm._network.readouts import make_readout
 from skprotolm._training.neighborhoods import coincident
-from skprotolm._training.recalibration import recalibrate
+from skprotolm._training.recalibration import compare, recalibrate
 from skprotolm._training.selection import representative
+from skprotolm._training.sharpness import choose_sharpness
 from skprotolm._training.splits import Candidates, FitData
 
 _RIDGE = 0.1  # of the regression from learned to pretrained vectors, of length 1
@@ -45,19 +46,22 @@ def project_mixture(
         The row of each prototype's text.
     """
     outputs = layer.outputs_of(vectors)
-    values = torch.from_numpy(data.targets.values)
+    targets = data.targets
+    values = torch.from_numpy(targets.values)
     p = layer.readout.true_probability(outputs, values).numpy()
     rows = choose_texts(data, config, p)
     metric = reading_metric(vectors, data.pretrained, config.reading_weight)
-    s = read(rows).to(layer.vectors)
-    projected = _on_texts(layer, data, config, s, rows, metric.to(layer.vectors))
+    positions = read(rows).to(metric) @ metric.T
     if config.prune:
-        strata = data.targets.strata[rows]
-        kept = ~coincident(projected.positions.cpu().numpy(), strata)
-        rows, s = rows[kept], s[torch.from_numpy(kept).to(s.device)]
-        projected = _on_texts(layer, data, config, s, rows, projected.metric)
+        kept = ~coincident(normalize(positions.cpu().numpy()), targets.strata[rows])
+        rows, positions = rows[kept], positions[torch.from_numpy(kept)]
+    projected = _on_texts(layer, data, positions, rows, metric)
+    compared = compare(projected, data, vectors, rows)
+    projected.sharpen(
+        config.quoted_sharpness or choose_sharpness(projected, compared, values)
+    )
     if config.recalibrate:
-        recalibrate(projected, data, vectors, rows, outputs)
+        recalibrate(projected, compared, targets, outputs)
     return projected, rows
 
 
@@ -117,21 +121,20 @@ def reading_metric(vectors: Tensor, pretrained: Tensor, weight: float) -> Tensor
 def _on_texts(
     layer: MixtureLayer,
     data: FitData,
-    config: FitConfig,
-    s: Tensor,
+    vectors: Tensor,
     rows: np.ndarray,
     metric: Tensor,
 ) -> MixtureLayer:
-    """Return a layer of texts, of vectors s (M, H), with equal priors."""
-    task = data.task
-    readout = make_readout(task.readout, task.n_outputs, config.quoted_sharpness)
-    readout.load_state_dict(layer.readout.state_dict())
+    """Return the layer with other vectors (M, H), a metric, and equal priors."""
     values = torch.from_numpy(data.targets.values[rows])
     projected = MixtureLayer(
-        s @ metric.T, values, readout, sharpness=config.quoted_sharpness
+        vectors.to(layer.vectors),
+        values.to(layer.values),
+        copy.deepcopy(layer.readout),
+        sharpness=layer.sharpness,
     )
-    projected.metric = metric
-    return projected.to(s.device).requires_grad_(False)
+    projected.metric = metric.to(layer.vectors)
+    return projected.requires_grad_(False)
 
 
 def project_published(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skprotolm._data.targets import Targets
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._training.splits import FitData
@@ -18,15 +20,46 @@ _STEPS = 30
 _PENALTY = 0.01  # on the mean squared change of the parameters
 
 
-def recalibrate(
+class Comparison(NamedTuple):
+    """B training texts compared with M prototypes that are texts."""
+
+    rows: np.ndarray  # (B,), of the training texts
+    cosines: Tensor  # (B, M), float64
+    itself: Tensor  # (B, M), whether the prototype quotes the text itself
+
+
+def compare(
     layer: MixtureLayer,
     data: FitData,
     vectors: Tensor,
     quoted: np.ndarray,
-    learned: Tensor,
     *,
     max_numbers: int = _NUMBERS,
     max_texts: int = _SAMPLE,
+) -> Comparison:
+    """Compare training texts, or a sample of them, with prototypes.
+
+    Parameters
+    ----------
+    layer : MixtureLayer
+        Its vectors are those of texts.
+    data : FitData
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
+    quoted : ndarray of shape (M,)
+        The row of each prototype's text.
+    max_numbers, max_texts : int
+        At most as many cosines and texts are used.
+    """
+    n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
+    rows = _sample(data.targets.strata, n_texts, data.seed)
+    cosines = layer.exact().cosines(vectors[rows].cpu().double())
+    ids = data.candidates.text_ids
+    return Comparison(rows, cosines, torch.from_numpy(ids[rows, None] == ids[quoted]))
+
+
+def recalibrate(
+    layer: MixtureLayer, compared: Comparison, targets: Targets, learned: Tensor
 ) -> None:
     """Make the projected model match the learned one, in place.
 
@@ -43,22 +76,14 @@ def recalibrate(
     ----------
     layer : MixtureLayer
         Its vectors are those of texts.
-    data : FitData
-    vectors : Tensor of shape (n, H)
+    compared : Comparison
+    targets : Targets
         Of the training texts.
-    quoted : ndarray of shape (M,)
-        The row of each prototype's text.
     learned : Tensor of shape (n, L)
         The outputs of the training texts under the learned vectors.
-    max_numbers, max_texts : int
-        At most as many cosines and texts are used.
     """
-    targets, ids = data.targets, data.candidates.text_ids
     exact = layer.exact()
-    n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
-    rows = _sample(targets.strata, n_texts, data.seed)
-    cosines = exact.cosines(vectors[rows].cpu().double())
-    itself = torch.from_numpy(ids[rows, None] == ids[quoted])
+    rows, cosines, itself = compared
     # Without the text itself, a class whose only prototype it is has no evidence.
     is_usable = outputs_without_itself(exact, cosines, itself).isfinite().all(dim=1)
     cosines, itself = cosines[is_usable], itself[is_usable]
