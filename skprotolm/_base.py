@@ -8,12 +8,9 @@ from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from skprotolm._config import COUNT, FRACTION, FitConfig, require
 from skprotolm._data.targets import Targets
@@ -52,7 +49,6 @@ _Self = TypeVar("_Self", bound="BaseProtoLM")
 class BaseProtoLM(
     EditMethodsMixin,
     CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
 ):
@@ -130,6 +126,29 @@ class BaseProtoLM(
         """
         model, texts = self._ready(X)
         return model.layer_outputs(texts).similarities.numpy()
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the columns of `transform`: a prototype's class and its number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Part of scikit-learn's interface.
+
+        Returns
+        -------
+        ndarray of shape (M,), object
+            Names such as "negative_3", for prototype 3 of the class "negative".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(self)
+        labels = self.prototypes_.labels.tolist()
+        names = [f"{label}_{j}" for j, label in enumerate(labels)]
+        return np.array(names, dtype=object)
 
     def explain(
         self,
@@ -257,10 +276,6 @@ class BaseProtoLM(
         """Return the fitted model and the validated texts."""
         model = self._fitted_model()
         return model, model.texts_of(X)
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.prototypes_)
 
     def __getstate__(self) -> dict[str, Any]:
         attributes = dict(super().__getstate__())
