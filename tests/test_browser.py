@@ -119,37 +119,117 @@ MEASURES = """
 
 
 CHOOSE = """
-    const box = document.querySelector(".skprotolm-match");
-    box.querySelector("summary").click();
-    const [text, other] = ["text", "prototype"].map(
-        side => [...box.querySelectorAll(`[data-side=${side}]`)]);
-    const strengths = () => other.map(w => Number(w.style.getPropertyValue("--s")));
-    const before = strengths();
-    text[1].dispatchEvent(new Event("mouseenter"));
-    const chosen = strengths();
-    const outlined = document.querySelectorAll(".skprotolm-chosen").length;
-    text[1].dispatchEvent(new Event("mouseleave"));
-    other[0].dispatchEvent(new Event("focus"));  // headless pages have no focus
-    const back = text.map(w => Number(w.style.getPropertyValue("--s")));
-    other[0].dispatchEvent(new Event("blur"));
-    return {open: box.open, before, chosen, outlined, back, after: strengths()};
+    const words = (box) => [...box.querySelectorAll("span")];
+    const text = words(document.querySelector(".skprotolm-explained"));
+    const json = document.querySelector(".skprotolm-quotes script");
+    const quote = words(json.previousElementSibling);
+    const status = document.querySelector("[role=status]");
+    const lit = (list) => list.map(w => w.matches(".lit")
+        ? Number(w.style.getPropertyValue("--l")) : null);
+    const background = (w) => getComputedStyle(w).backgroundColor;
+    const [i, j] = JSON.parse(json.textContent)[0];
+    const before = background(quote[j]);
+    text[i].dispatchEvent(new Event("mouseenter"));
+    const chosen = lit(quote), hovered = background(quote[j]);
+    const said = status.textContent;
+    text[i].dispatchEvent(new Event("mouseleave"));
+    quote[j].dispatchEvent(new Event("focus"));  // headless pages have no focus
+    const back = lit(text);
+    const outlined = document.querySelectorAll(".chosen").length;
+    quote[j].dispatchEvent(new Event("blur"));
+    return {i, j, chosen, back, outlined, said, word: text[i].textContent,
+            before, hovered, after: background(quote[j]), silent: status.textContent,
+            lit: document.querySelectorAll(".lit, .chosen").length};
 """
 
 
-def test_hovering_over_a_word_shows_its_matches(fitted, tmp_path):
+def test_matching_words_light_up_together(fitted, tmp_path):
     explanations = fitted.explain(["the food was good", "bad film"])
-    measured, console = browse(explanations.to_html(), CHOOSE, tmp_path)
+    page = explanations.to_html()
+    measured, console = browse(page, CHOOSE, tmp_path)
     assert console == ""
-    assert measured["open"]
+    pairs = json.loads(re.search(r'<script type="application/json">(.*?)<', page)[1])
+    strongest = max(strength for _, _, strength in pairs)
+    i, j = measured["i"], measured["j"]
+    for key, row in (("chosen", 0), ("back", 1)):
+        expected = {
+            pair[1 - row]: pair[2] / strongest
+            for pair in pairs
+            if pair[row] == (i, j)[row]
+        }
+        lit = {n: value for n, value in enumerate(measured[key]) if value is not None}
+        assert lit == pytest.approx(expected, abs=6e-3)
     assert measured["outlined"] == 1
-    [e, _] = explanations
-    matrix = e.word_alignment(e.prototypes[0].index).matrix
-    strongest = matrix.max()
-    expected = [max(0, value / strongest) for value in matrix[1]]
-    assert measured["chosen"] == pytest.approx(expected, abs=2e-3)
-    expected = [max(0, value / strongest) for value in matrix[:, 0]]
-    assert measured["back"] == pytest.approx(expected, abs=2e-3)
-    assert measured["after"] == measured["before"]
+    assert measured["said"].startswith(f"{measured['word']} matches ")
+    assert measured["hovered"] != measured["before"] == measured["after"]
+    assert (measured["lit"], measured["silent"]) == (0, "")
+
+
+ARROWS = """
+    const words = [...document.querySelectorAll(".skprotolm-explained span")];
+    const stops = () => words.map((w, i) => w.tabIndex === 0 ? i : null)
+        .filter(i => i !== null);
+    const press = (key) => {
+        words[stops()[0]].dispatchEvent(
+            new KeyboardEvent("keydown", {key, bubbles: true}));
+        return stops();
+    };
+    return {n: words.length, stops: [stops(), press("ArrowRight"), press("ArrowDown"),
+            press("ArrowLeft"), press("ArrowLeft"), press("ArrowLeft")]};
+"""
+
+
+def test_arrow_keys_move_between_words(fitted, tmp_path):
+    """Each word was a stop of the Tab key."""
+    page = fitted.explain(["the food was good"]).to_html()
+    measured, console = browse(page, ARROWS, tmp_path)
+    assert console == ""
+    assert measured["n"] >= 3
+    assert measured["stops"] == [[0], [1], [2], [1], [0], [0]]
+
+
+NARROW = """
+    const box = document.body.appendChild(document.createElement("iframe"));
+    box.style.width = "400px";
+    const frame = box.contentDocument;
+    frame.open();
+    frame.write(PAGE);
+    frame.close();
+    for (const e of frame.querySelectorAll("details")) e.open = true;
+    const cards = [...frame.querySelectorAll(".skprotolm-card, .report-wide")];
+    return {cards: cards.length, width: frame.documentElement.clientWidth,
+            page: frame.documentElement.scrollWidth,
+            cut: cards.filter(e => e.scrollWidth > e.clientWidth
+                && e.tabIndex < 0).map(e => e.className)};
+"""
+
+
+def browse_narrow(page: str, folder: Path) -> Any:
+    """Measure a page in a frame of 400 pixels, since windows are at least 500 wide."""
+    written = json.dumps(page).replace("<", "\\u003c")
+    empty = "<!doctype html><html><body></body></html>"
+    measured, _ = browse(empty, NARROW.replace("PAGE", written), folder)
+    assert measured["width"] <= 400
+    return measured
+
+
+LONG = (
+    "The donaudampfschifffahrtsgesellschaftskapitaensmuetzenschild was good. " * 12,
+    "a second text",
+)
+
+
+def test_a_page_fits_a_phone(make_classifier, texts, tmp_path):
+    X, y = texts
+    pairs = [(text, "the same") for text in X]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too long for the tiny tokenizer
+        clf = make_classifier(max_epochs=1).fit(pairs, y)
+        page = clf.explain([LONG, pairs[0]]).to_html()
+    measured = browse_narrow(page, tmp_path)
+    assert measured["cards"] == 2
+    assert measured["page"] <= 400
+    assert measured["cut"] == []
 
 
 def test_texts_are_not_executed(make_classifier, texts, tmp_path):
@@ -174,7 +254,7 @@ def test_restored_explanations_have_a_page(fitted, tmp_path):
     stored = Explanations.from_json(fitted.explain(["good food"]).to_json())
     measured, console = browse(
         stored.to_html(),
-        "return document.querySelectorAll('.skprotolm-match, script[type]').length",
+        "return document.querySelectorAll('[role=status], script').length - 1",
         tmp_path,
     )
     assert (measured, console) == (0, "")
@@ -473,8 +553,8 @@ def test_a_snippet_looks_the_same_everywhere(snippet, tmp_path, host, width):
 FITS = """
     for (const e of all("details")) e.open = true;
     const box = (e) => e.getBoundingClientRect();
-    const columns = all(".skprotolm-shares").map(
-        table => [...table.querySelectorAll("th")].map(e => box(e).width));
+    const quotes = all(".skprotolm-quotes .skprotolm-text").map(
+        e => box(e).width / box(e.closest(".skprotolm")).width);
     const ink = (e) => {  // its text, which may overflow its box
         const range = document.createRange();
         range.selectNodeContents(e);
@@ -490,7 +570,7 @@ FITS = """
     });
     const wide = all(".skprotolm *").filter(
         e => box(e).right > box(e.closest(".skprotolm")).right + 0.5);
-    return {columns, parts: all("dl > div").length, covered: covered.length,
+    return {quotes, parts: all("dl > div").length, covered: covered.length,
             wide: wide.map(e => e.tagName),
             page: document.documentElement.scrollWidth - innerWidth};
 """
@@ -510,10 +590,8 @@ def test_a_snippet_fits_into_a_notebook(snippet, tmp_path, width):
     assert measured["covered"] == 0, "labels overlap numbers"
     assert measured["wide"] == []
     assert measured["page"] <= 0
-    assert len(measured["columns"]) == 2
-    for columns in measured["columns"]:
-        # In a narrow window, texts are moved to separate rows.
-        assert columns[3] == (0 if width == 500 else max(columns))
+    assert len(measured["quotes"]) == 10
+    assert min(measured["quotes"]) > 0.75
 
 
 COLORS = """

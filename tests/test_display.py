@@ -14,13 +14,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from skprotolm._display.folding import fold, fold_end
 from skprotolm._display.formatting import percent, shorten, text_of_class
-from skprotolm._display.html import explanations_html, prototypes_html
-from skprotolm._display.pieces import split_explanation
+from skprotolm._display.html import explanations_html, prototypes_html, sum_parts
+from skprotolm._display.pieces import (
+    STRONGEST_SHARE,
+    Piece,
+    split_explanation,
+    split_sides,
+)
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import colored
+from skprotolm._records.views import listed_record, page_records
 from skprotolm._tasks.units import UNITS
 from skprotolm.exceptions import MissingExtraError
+from tests.conftest import make_texts
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -34,11 +42,12 @@ no_deadline = settings(deadline=None)  # busy machines are slow
 VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
     "html", "head", "meta", "title", "style", "body", "main", "div", "article", "h1",
-    "h2", "h3", "dl", "dt", "dd", "p", "span", "table", "caption", "thead", "tbody",
-    "tr", "th", "td", "details", "summary", "script",
+    "h2", "h3", "dl", "dt", "dd", "p", "span", "b", "i", "ol", "ul", "li", "table",
+    "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "script",
+    "footer",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
-ATTRIBUTES |= {"role", "name", "content", "data-side", "data-word", "tabindex", "type"}
+ATTRIBUTES |= {"role", "name", "content", "type", "aria-label"}
 
 
 class Page(HTMLParser):
@@ -140,6 +149,24 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
             }
         ],
         "remainder": 0.4,
+        "groups": [
+            {"of_target": True, "n": 1, "contribution": 0.15, "prototypes": []},
+            {
+                "of_target": False,
+                "n": 9,
+                "contribution": 0.25,
+                "prototypes": [
+                    {
+                        "index": 1,
+                        "label": "another label",
+                        "text": text,
+                        "unread": [],
+                        "similarity": 0.25,
+                        "contribution": 0.2,
+                    }
+                ],
+            },
+        ],
         "tokens": words,
         "offsets": [[0, 1]] * len(words),
         "segments": [0] * len(words),
@@ -159,7 +186,7 @@ def with_match(record: dict[str, Any]) -> dict[str, Any]:
     match = {
         "index": 0,
         "text": record["text"],
-        "matrix": [[0.1 * (i - j) for j in range(n)] for i in range(n)],
+        "pairs": [[i, j, 0.5] for i in range(n) for j in range(i + 1)],
         "words": record["words"],
         "offsets": record["word_offsets"],
         "unread": record["word_unread"],
@@ -173,7 +200,7 @@ def test_no_text_in_an_alignment_becomes_an_element(text, label):
     parsed = assert_harmless(
         explanations_html([with_match(make_record(text, label))], page=True)
     )
-    assert parsed.tags.count("details") == 2  # word scores, and the alignment
+    assert parsed.tags.count("details") == 2  # word scores, and other prototypes
     assert parsed.tags.count("script") == 2
 
 
@@ -188,7 +215,7 @@ def test_no_text_or_label_becomes_an_element(text, label, page, space):
     html = explanations_html([make_record(text, label, space=space)] * 2, page=page)
     parsed = assert_harmless(html)
     assert parsed.tags.count("article") == 2
-    # The text explained, and the prototype's, of both explanations.
+    # The text explained, and that of the prototype, of both explanations.
     assert parsed.text.count(squeezed(text)) >= 4
     assert squeezed(label) in parsed.text
 
@@ -198,7 +225,8 @@ def test_no_text_or_label_becomes_an_element(text, label, page, space):
 def test_no_text_of_a_pair_becomes_an_element(first, second):
     explanations = [make_record((first, second), "label", space="score")]
     parsed = assert_harmless(explanations_html(explanations, page=True))
-    assert squeezed(first) + "|" + squeezed(second) in parsed.text
+    lines = f"Firsttext{squeezed(first)}Secondtext{squeezed(second)}"
+    assert lines in parsed.text
 
 
 @no_deadline
@@ -275,10 +303,129 @@ def test_a_card_shows_contributions_and_scores(fitted):
     of_target = e.probability - listed
     for remainder in (of_target, e.remainder - of_target):
         assert squeezed(f"{100 * remainder:.1f} %") in parsed.text
-    assert "allotherprototypesofit" in parsed.text
+    assert f"other{e.target}texts" in parsed.text
+    assert "textsofotherclasses" in parsed.text
     assert squeezed(f"{e.log_odds:+.2f}") in parsed.text
     titles = [value for name, value in parsed.attributes if name == "title"]
-    assert titles == [f"{score:+.3f} log-odds" for score in e.word_scores]
+    marked = np.abs(e.word_scores) >= STRONGEST_SHARE * np.abs(e.word_scores).max()
+    scores = [f"{score:+.3f}" for score in e.word_scores[marked]]
+    assert [title for title in titles if title[0] in "+-"] == scores
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_the_bar_and_the_quotes_are_the_same_sum(fitted, top_k):
+    [e] = fitted.explain(["the food was good"], top_k=top_k)
+    parsed = Page(e.to_html())
+    widths = [
+        float(value.removeprefix("flex-grow:"))
+        for name, value in parsed.attributes
+        if name == "style" and value.startswith("flex-grow:")
+    ]
+    assert sum(widths) == pytest.approx(100, abs=0.1)
+    parts = sum_parts(listed_record(e))
+    assert widths == pytest.approx([100 * p.contribution for p in parts], abs=0.01)
+    assert sum(p.contribution for p in parts if p.of_target) == pytest.approx(
+        e.probability
+    )
+    # The target's parts come first; the listed ones are in descending order.
+    assert [p.of_target for p in parts] == sorted(p.of_target for p in parts)[::-1]
+    for of_target in (True, False):
+        listed = [
+            p.contribution for p in parts if p.prototype and p.of_target == of_target
+        ]
+        assert listed == sorted(listed, reverse=True)
+    [label] = [v for n, v in parsed.attributes if n == "aria-label"]
+    for part in parts:
+        assert percent(part.contribution) in label
+        assert squeezed(percent(part.contribution)) in parsed.text
+
+
+def test_words_light_up_by_the_pairs_of_a_page(fitted):
+    """A pair names two words by their positions among the elements of two texts."""
+    [e] = fitted.explain(["the food was good but the film was not"])
+    page = e.to_html()
+    texts = re.findall(r'<div class="skprotolm-text.*?">(.*?)</div></div>', page)
+    elements = [re.findall(r"<span.*?>(.*?)</span>", text) for text in texts]
+    scripts = map(json.loads, Page(page).scripts[:3])
+    record = page_records([e], 3)[0]
+    by_index = {match["index"]: match for match in record["matches"]}
+    order = [p.prototype["index"] for p in sum_parts(record) if p.prototype]
+    quotes = dict(zip(order, elements[1:], strict=True))
+    aligned = [index for index in order if index in by_index]
+    assert len(aligned) == 3
+    for index, pairs in zip(aligned, scripts, strict=True):
+        match = by_index[index]
+        expected = [(e.words[i], match["words"][j]) for i, j, _ in match["pairs"]]
+        assert pairs
+        assert [(elements[0][i], quotes[index][j]) for i, j, _ in pairs] == expected
+
+
+def test_a_page_of_many_texts_is_small(fitted):
+    """A page had 33 kB per text."""
+    X, _ = make_texts(20)
+    sizes = [len(fitted.explain(X[:n]).to_html().encode()) for n in (10, 20)]
+    assert sizes[1] - sizes[0] < 10 * 9_000
+
+
+def test_a_page_has_a_title_a_date_and_versions(fitted, monkeypatch, tmp_path):
+    monkeypatch.setattr("skprotolm._display.html.today", lambda: "2024-02-29")
+    explanations = fitted.explain(["good"])
+    explanations.save_html(tmp_path / "page.html", title="Case <7>")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page == explanations[0].to_html(title="Case <7>")
+    assert "<title>Case &lt;7&gt;</title>" in page
+    assert "<h1>Case &lt;7&gt;</h1>" in page
+    footer = re.search("<footer.*?>(.*?)</footer>", page)[1]
+    assert footer.startswith("2024-02-29 (UTC), skprotolm ")
+    assert "torch " in footer
+    assert "<title>Explanations</title>" in explanations.to_html()
+
+
+# --- Long texts.
+
+SENTENCES = [f"sentence number {i} is here." for i in range(12)]
+
+
+def folded(text: str, strong: set[str]) -> list[tuple[int, str]]:
+    """Fold a text with some strong words; return sizes and texts of the runs."""
+    words = text.split()
+    record = make_scored(words, [float(word in strong) for word in words])
+    assert record["text"] == text
+    [side] = split_sides(record)
+    runs = fold(side)
+    assert "".join(piece.text for run in runs for piece in run.pieces) == text
+    return [(n, "".join(piece.text for piece in pieces)) for pieces, n in runs]
+
+
+def test_sentences_without_words_that_count_are_folded():
+    runs = folded(" ".join(SENTENCES), {"3", "5", "11"})
+    assert [n for n, _ in runs] == [3, 0, 5, 0]
+    assert runs[0][1] == " ".join(SENTENCES[:3]) + " "
+    assert runs[1][1] == " ".join(SENTENCES[3:6]) + " ", "one sentence is not folded"
+    assert runs[3][1] == SENTENCES[11]
+
+
+def test_short_texts_are_not_folded():
+    text = " ".join(SENTENCES[:8])
+    assert folded(text, {"3"}) == [(0, text)]
+
+
+@no_deadline
+@given(st.text(st.sampled_from("ab.!。 \n"), max_size=200))
+def test_folding_keeps_every_character(text):
+    pieces = [Piece(part, None, 0.0) for part in re.split(r"(\s+)", text)]
+    runs = [*fold(pieces), *fold_end(text)]
+    assert "".join(p.text for run in runs for p in run.pieces) == text * 2
+    words = [Piece(p.text, 1.0, 0.0, w) for w, p in enumerate(pieces)]
+    kept = [p.word for run in fold(words) for p in run.pieces if p.text]
+    assert kept == [p.word for p in words if p.text], "a word is cut"
+
+
+def test_a_page_folds_long_texts(fitted):
+    text = " ".join(f"The {i}th day was good." for i in range(12))
+    page = explanations_html([make_record(text, "label")], page=True)
+    assert re.search(r'<details class="skprotolm-fold"><summary>… \d+ sentences', page)
+    assert squeezed(text[:20]) in Page(page).text
 
 
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.TextTruncatedWarning")
@@ -286,7 +433,8 @@ def test_a_page_names_the_token_method_and_unread_text(fitted):
     """Truncated text looked like words without influence."""
     text = "good food " * 300
     page = fitted.explain([text], token_method="relevance").to_html()
-    assert 'token_method="relevance"' in page
+    assert "Words by relevance" in page
+    assert re.search(r"is not read \(\d+\.\d % of the text\)", page)
     assert "is not read" in page
     [e] = fitted.explain([text])
     unread = "".join(
@@ -330,8 +478,8 @@ def test_a_page_is_saved_unchanged(fitted, tmp_path):
 
 def test_texts_have_automatic_direction(fitted):
     parsed = assert_harmless(fitted.explain(["שלום good"]).to_html())
-    # Five listed prototypes, three alignments, and two words with scores.
-    n_texts = 1 + 5 + 3 * 2 + 2
+    # All six prototypes, and two words with scores.
+    n_texts = 1 + 6 + 2
     assert parsed.attributes.count(("dir", "auto")) == n_texts
 
 

@@ -46,7 +46,7 @@ KNOWN = {
     "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
     "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
     "rect", "script", "section", "select", "span", "style", "summary", "svg", "table",
-    "tbody", "td", "text", "th", "thead", "title", "tr", "ul",
+    "tbody", "td", "text", "th", "thead", "title", "tr", "ul", "i", "ol", "footer",
 }  # fmt: skip
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from skprotolm._display.plots import plot_explanation
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import explanation_text
 from skprotolm._records.json import dump_explanations
+from skprotolm._records.pages import PageMixin
 from skprotolm._records.parts import (
     Contribution,
     NoSplitError,
@@ -24,7 +23,7 @@ from skprotolm._records.parts import (
     WordAlignment,
     check_index,
 )
-from skprotolm._records.views import frame_rows, listed_record, page_records, to_dict
+from skprotolm._records.views import frame_rows, listed_record, to_dict
 from skprotolm._records.words import (
     Span,
     Text,
@@ -36,7 +35,7 @@ from skprotolm._tasks.units import UNITS, Unit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(PageMixin):
     """The explanation of one prediction, in exact sums.
 
     Under ``formulation="mixture"`` (``space == "probability"``):
@@ -296,6 +295,9 @@ class Explanation:
             )
         return self._splitter
 
+    def _explanations(self) -> list[Explanation]:
+        return [self]
+
     def _fields(self) -> dict[str, Any]:
         """Return the fields that can be stored without the model."""
         names = (f.name for f in fields(self) if f.name != "_splitter")
@@ -330,16 +332,6 @@ class Explanation:
         """Return a pandas DataFrame with one row per listed prototype."""
         return as_frame(frame_rows([self]))
 
-    def to_html(self, *, n_alignments: int = 3) -> str:
-        """Return a self-contained HTML page.
-
-        Parameters
-        ----------
-        n_alignments : int, default=3
-            As in `Explanations.to_html`.
-        """
-        return explanations_html(page_records([self], n_alignments), page=True)
-
     @np.errstate(under="ignore")
     def plot(self) -> Any:
         """Draw the word scores and the contributions of the prototypes.
@@ -370,19 +362,6 @@ class Explanation:
             Color the words for a terminal: green is for the target, red against it.
         """
         return explanation_text(self, color=color)
-
-    def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
-        """Write `to_html` to a file.
-
-        Parameters
-        ----------
-        path : str or path
-            The file. An existing file is replaced.
-        n_alignments : int, default=3
-            As in `Explanations.to_html`.
-        """
-        page = self.to_html(n_alignments=n_alignments)
-        Path(path).write_text(page, encoding="utf-8")
 
     def __str__(self) -> str:
         return self.to_text()

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from skprotolm._config import USAGE, require
-from skprotolm._records.parts import NoSplitError
+from skprotolm._records.parts import Contribution, NoSplitError
 
 _LISTED = 5  # prototypes on a page if top_k is None
+_FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
+# Pairs of matching words: at most 60 per prototype, none with less than a fifth of the
+# strength of the strongest pair.
+_MAX_PAIRS, _WEAKEST_PAIR = 60, 0.2
 
 
 def to_dict(e: Any) -> dict[str, Any]:
@@ -26,17 +30,7 @@ def to_dict(e: Any) -> dict[str, Any]:
         "base_value": e.base_value,
         "log_odds": e.log_odds,
         "score": e.score,
-        "prototypes": [
-            {
-                "index": p.index,
-                "label": p.label,
-                "text": p.text,
-                "unread": list(p.unread),
-                "similarity": p.similarity,
-                "contribution": p.contribution,
-            }
-            for p in e.prototypes
-        ],
+        "prototypes": [_prototype_dict(p) for p in e.prototypes],
         "remainder": e.remainder,
         "tokens": list(e.tokens),
         "offsets": e.offsets.tolist(),
@@ -52,9 +46,32 @@ def to_dict(e: Any) -> dict[str, Any]:
     }
 
 
+def _prototype_dict(p: Contribution) -> dict[str, Any]:
+    return {**vars(p), "unread": list(p.unread)}
+
+
 def listed_record(e: Any) -> dict[str, Any]:
-    """Return the dict of an explanation with the prototypes that HTML lists."""
-    return to_dict(replace(e, top_k=e.top_k or _LISTED))
+    """Return the dict of an explanation with the prototypes that HTML lists.
+
+    The other prototypes are in "groups": those of the target, and those of other
+    classes, each with the sum of their contributions.
+    """
+    n_listed = e.top_k or _LISTED
+    n_further = 0 if e.top_k else _FURTHER
+    unlisted = replace(e, top_k=None).prototypes[n_listed:]
+    groups = []
+    for of_target in (True, False):
+        group = [p for p in unlisted if (p.label == e.target) == of_target]
+        if group:
+            groups.append(
+                {
+                    "of_target": of_target,
+                    "n": len(group),
+                    "contribution": sum(p.contribution for p in group),
+                    "prototypes": [_prototype_dict(p) for p in group[:n_further]],
+                }
+            )
+    return {**to_dict(replace(e, top_k=n_listed)), "groups": groups}
 
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
@@ -74,7 +91,7 @@ def page_records(
 
 
 def _matches(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the word alignments of the prototypes that have one."""
+    """Return the pairs of matching words of the prototypes that have an alignment."""
     matches = []
     for j in indices:
         try:
@@ -85,13 +102,38 @@ def _matches(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
             {
                 "index": j,
                 "text": e.prototype_texts[j],
-                "matrix": match.matrix.round(5).tolist(),
+                "pairs": _strongest_pairs(_excess(match.matrix)),
                 "words": match.words,
                 "offsets": match.offsets.tolist(),
                 "unread": match.unread.tolist(),
             }
         )
     return matches
+
+
+def _excess(matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix less the outer product of its margins.
+
+    Token vectors share a large part, so that the matrix is nearly of rank one: most
+    words match the same few words best. The excess shows which words belong together.
+    """
+    rows, columns, total = matrix.sum(axis=1), matrix.sum(axis=0), matrix.sum()
+    return matrix - np.outer(rows, columns) / total if total else matrix
+
+
+def _strongest_pairs(strengths: np.ndarray) -> list[list[float]]:
+    """List the pairs of words that match: both positions, and the strength."""
+    strongest = strengths.max(initial=0.0)
+    if strongest <= 0:
+        return []
+    order = np.argsort(-strengths, axis=None, kind="stable")[:_MAX_PAIRS]
+    rows, columns = np.unravel_index(order, strengths.shape)
+    pairs = zip(rows.tolist(), columns.tolist(), strengths[rows, columns], strict=True)
+    return [
+        [i, j, float(f"{strength:.3g}")]
+        for i, j, strength in pairs
+        if strength >= _WEAKEST_PAIR * strongest
+    ]
 
 
 def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
