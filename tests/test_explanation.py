@@ -373,10 +373,7 @@ def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanatio
     assert f"{explanation.log_odds:+.2f}" in output
     strongest = int(np.argmax(np.abs(explanation.word_scores)))
     score = explanation.word_scores[strongest]
-    assert (
-        f'words (decomposition): "{explanation.words[strongest]}" {score:+.2f}'
-        in output
-    )
+    assert f'words (relevance): "{explanation.words[strongest]}" {score:+.2f}' in output
 
 
 def test_text_of_another_target_names_the_prediction(fitted):
