@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._display.formatting import percent, shorten
+from skprotolm._display.formatting import percent, shorten, text_of_class
 from skprotolm._display.html import explanations_html, prototypes_html
 from skprotolm._display.pieces import split_explanation
 from skprotolm._display.tables import as_frame
@@ -372,6 +372,22 @@ def test_a_shortened_text_is_one_line_with_an_ellipsis(text, length):
         assert output == whole or cut
     else:
         assert "…" in output
+
+
+@pytest.mark.parametrize(
+    ("label", "named"),
+    [
+        ("positive", "positive texts"),
+        ("Sci/Tech 2", "Sci/Tech 2 texts"),
+        (1, "texts of class 1"),
+        (True, "texts of class True"),
+        ("-1", "texts of class -1"),
+        ("", "texts of class "),
+    ],
+)
+def test_texts_of_numeric_classes_are_named_as_such(label, named):
+    """Print said "the 1 text"."""
+    assert text_of_class(label, "texts") == named
 
 
 def make_scored(words: list[str], scores: list[float]) -> dict[str, Any]:

@@ -57,6 +57,12 @@ def amount(value: float, unit: Unit) -> str:
     return percent(value) if unit.is_percentage else f"{value:+.3f}"
 
 
+def text_of_class(label: Any, noun: str = "text") -> str:
+    """Name a text by its class: "positive text", but "text of class 1"."""
+    is_word = isinstance(label, str) and any(map(str.isalpha, label))
+    return f"{label} {noun}" if is_word else f"{noun} of class {label}"
+
+
 def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
     """Return the words; those that the tokenizer cannot read are marked."""
     pairs = zip(words, unread, strict=True)
