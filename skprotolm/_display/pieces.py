@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+STRONGEST_SHARE = 0.1  # of the largest absolute score: weaker words are not marked
+
 
 class Piece(NamedTuple):
     """A part of a text: a word with its score, or the characters between two words."""
@@ -14,6 +16,11 @@ class Piece(NamedTuple):
     strength: float  # score, relative to the largest absolute score of the text
     word: int | None = None  # position in the words
     is_unknown: bool = False  # the tokenizer cannot read the word
+
+    @property
+    def counts(self) -> bool:
+        """Whether the score is large enough for the word to be marked."""
+        return abs(self.strength) >= STRONGEST_SHARE
 
     @property
     def is_cut(self) -> bool:
