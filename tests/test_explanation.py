@@ -291,7 +291,8 @@ KEYS = {
     "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
     "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
-    "word_offsets", "word_scores", "word_unread",
+    "word_offsets", "word_scores", "word_unread", "sentences", "sentence_offsets",
+    "sentence_ids", "sentence_scores",
 }  # fmt: skip
 
 

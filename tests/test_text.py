@@ -66,3 +66,14 @@ def test_print_says_which_text_of_a_pair_a_word_is_from(explanation):
 def test_print_names_no_words_without_scores(explanation):
     e = with_words(explanation, "a film", [0.0, 0.0])
     assert "words (relevance)" not in str(e)
+
+
+def test_print_lists_the_two_strongest_sentences_of_four(explanation):
+    scores = [0.1, 0.1, -0.2, -0.2, 0.5, 0.5, -0.1, 0.2]
+    e = with_words(explanation, "a . b . c . d .", scores)
+    lines = str(e).splitlines()
+    assert lines[-2] == '  sentences (relevance): "c ." +1.00, "b ." -0.40, …'
+    e = with_words(explanation, ("a . b .", "c . d ."), scores)
+    assert '"c ." (second) +1.00, "b ." (first) -0.40, …' in str(e)
+    e = with_words(explanation, "a . b . c .", scores[:6])
+    assert "sentences" not in str(e)

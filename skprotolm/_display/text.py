@@ -18,6 +18,7 @@ from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_explanation
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
+_SENTENCES, _MANY_SENTENCES = 2, 4  # listed, for texts of so many
 _SIDES = ("first", "second")  # texts of a pair
 _TEXT_LENGTH = 300  # characters of the explained text
 _QUOTE_LENGTH = 70  # characters of a prototype's text
@@ -112,16 +113,36 @@ def _word_lines(e: Any) -> list[str]:
             f"  log-odds: {e.base_value:+.2f} (base) {e.token_scores.sum():+.2f} "
             f"(words) = {e.log_odds:+.2f}"
         )
-    names = [_name_word(e, w) for w in range(len(e.words))]
-    words = _strongest(names, e.word_scores, _WORDS)
-    return [*lines, f"  words ({e.token_method}): {words}"] if words else lines
+    listed = {"words": _strongest(_words(e), e.word_scores, _WORDS)}
+    if len(e.sentences) >= _MANY_SENTENCES:
+        sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES)
+        listed = {"sentences": sentences, **listed}
+    for noun, names in listed.items():
+        if names:
+            lines.append(f"  {noun} ({e.token_method}): {names}")
+    return lines
 
 
-def _name_word(e: Any, w: int) -> str:
-    """Quote a word, and say which text of a pair it is from and whether it is read."""
-    notes = [] if isinstance(e.text, str) else [_SIDES[e.word_offsets[w, 0]]]
-    notes += ["not read"] if e.word_unread[w] else []
-    return f'"{e.words[w]}"' + (f" ({', '.join(notes)})" if notes else "")
+def _words(e: Any) -> list[str]:
+    """Quote the words, with notes about their text of a pair, and if not read."""
+    return [
+        _noted(e, word, segment, *(["not read"] if is_unread else []))
+        for word, segment, is_unread in zip(
+            e.words, e.word_offsets[:, 0], e.word_unread, strict=True
+        )
+    ]
+
+
+def _sentences(e: Any) -> list[str]:
+    """Quote the sentences, with a note about their text of a pair."""
+    pairs = zip(e.sentences, e.sentence_offsets[:, 0], strict=True)
+    return [_noted(e, shorten(s, _QUOTE_LENGTH), segment) for s, segment in pairs]
+
+
+def _noted(e: Any, part: str, segment: int, *notes: str) -> str:
+    if not isinstance(e.text, str):
+        notes = (_SIDES[segment], *notes)
+    return f'"{part}"' + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _strongest(names: Sequence[str], scores: np.ndarray, n: int) -> str:

@@ -49,6 +49,10 @@ def to_dict(e: Any) -> dict[str, Any]:
         "word_offsets": e.word_offsets.tolist(),
         "word_scores": _as_list(e.word_scores),
         "word_unread": e.word_unread.tolist(),
+        "sentences": list(e.sentences),
+        "sentence_offsets": e.sentence_offsets.tolist(),
+        "sentence_ids": e.sentence_ids.tolist(),
+        "sentence_scores": _as_list(e.sentence_scores),
     }
 
 
