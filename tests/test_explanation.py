@@ -292,7 +292,7 @@ KEYS = {
     "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
     "word_offsets", "word_scores", "word_unread", "sentences", "sentence_offsets",
-    "sentence_ids", "sentence_scores",
+    "sentence_ids", "sentence_scores", "alignments",
 }  # fmt: skip
 
 
@@ -715,5 +715,6 @@ def test_alignment_rejects_an_invalid_index(fitted, index):
 def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
     """The error was about slice indices, and -1 meant all but the last prototype."""
     explanations = fitted.explain(["the food was good"])
-    with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
-        explanations.to_html(n_alignments=n_alignments)
+    for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
+        with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
+            view(n_alignments=n_alignments)

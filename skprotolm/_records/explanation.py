@@ -262,12 +262,23 @@ class Explanation(ScoredText):
         }
         return replace(self, **arrays)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, n_alignments: int = 0) -> dict[str, Any]:
         """Return the explanation as plain Python objects.
 
         Labels and probabilities are parallel lists, so that labels keep their types.
+
+        Parameters
+        ----------
+        n_alignments : int, default=0
+            Number of first listed prototypes whose `word_alignment` is added under
+            "alignments", if it is available. Each costs one pass through the encoder.
+
+        Raises
+        ------
+        ValueError
+            If `n_alignments` is not a nonnegative int.
         """
-        return to_dict(self)
+        return to_dict(self, n_alignments)
 
     def to_json(self) -> str:
         """Return the explanation as JSON, without loss; see `Explanations.to_json`."""

@@ -14,8 +14,9 @@ from skprotolm._records.parts import NoSplitError
 _LISTED = 5  # prototypes on a page if top_k is None
 
 
-def to_dict(e: Any) -> dict[str, Any]:
+def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
     """Return an `Explanation` as plain Python objects."""
+    require("n_alignments", n_alignments, USAGE)
     return {
         "text": e.text,
         "prediction": e.prediction,
@@ -53,6 +54,7 @@ def to_dict(e: Any) -> dict[str, Any]:
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
         "sentence_scores": _as_list(e.sentence_scores),
+        "alignments": _alignments(e, _first(e, n_alignments)),
     }
 
 
@@ -63,7 +65,11 @@ def listed_record(e: Any) -> dict[str, Any]:
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
     """Return `listed_record` with the word alignments of some prototypes."""
-    return {**listed_record(e), "matches": _matches(e, indices)}
+    matches = [
+        {**a, **{k: np.round(a[k], 5).tolist() for k in ("matrix", "excess")}}
+        for a in _alignments(e, indices)
+    ]
+    return {**listed_record(e), "matches": matches}
 
 
 def page_records(
@@ -71,31 +77,34 @@ def page_records(
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, USAGE)
-    return [
-        page_record(e, [p.index for p in e.prototypes[:n_alignments]])
-        for e in explanations
-    ]
+    return [page_record(e, _first(e, n_alignments)) for e in explanations]
 
 
-def _matches(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
+def _first(e: Any, n: int) -> list[int]:
+    """Return the indices of the first n listed prototypes."""
+    return [p.index for p in e.prototypes[:n]]
+
+
+def _alignments(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
     """Return the word alignments of the prototypes that have one."""
-    matches = []
+    alignments = []
     for j in indices:
         try:
-            match = e.word_alignment(j)
+            alignment = e.word_alignment(j)
         except NoSplitError:
             continue
-        matches.append(
+        alignments.append(
             {
                 "index": j,
                 "text": e.prototype_texts[j],
-                "matrix": match.matrix.round(5).tolist(),
-                "words": match.words,
-                "offsets": match.offsets.tolist(),
-                "unread": match.unread.tolist(),
+                "words": list(alignment.words),
+                "offsets": alignment.offsets.tolist(),
+                "unread": alignment.unread.tolist(),
+                "matrix": alignment.matrix.tolist(),
+                "excess": alignment.excess.tolist(),
             }
         )
-    return matches
+    return alignments
 
 
 def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
