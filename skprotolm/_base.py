@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skprotolm._config import COUNT, FRACTION, FitConfig, require
+from skprotolm._config import COUNT, FRACTION, TOKEN_METHOD, FitConfig, require
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._edit_methods import EditMethodsMixin
@@ -172,12 +172,13 @@ class BaseProtoLM(
             of the other contributions is its ``remainder``.
         token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
                 default="auto"
-            How tokens are scored. "decomposition" is the exact sum over tokens; it has
-            no extra cost and is available under "mixture" only. "relevance" continues
-            it to the embeddings of the words; it costs one extra backward pass and
-            predicts the effect of deleting a word better. "occlusion" deletes one word
-            at a time, with one pass per word. "auto" is "decomposition", and
-            "relevance" under "proto-lm".
+            How tokens are scored. "relevance" attributes the log-odds to the embeddings
+            of the words; it costs one extra forward and backward pass and predicts the
+            effect of deleting a word better than "decomposition", the exact sum over
+            token vectors, which has no extra cost and is available under "mixture"
+            only. "occlusion" deletes one word at a time, with one pass per word. "auto"
+            is "relevance" if the architecture of the encoder supports it; otherwise it
+            is "decomposition", and no token scores under "proto-lm".
 
         Returns
         -------
@@ -195,6 +196,7 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         if top_k is not None:
             require("top_k", top_k, COUNT)
+        require("token_method", token_method, TOKEN_METHOD)
         index = None
         if target is not None:
             index = model.task.target_index(target, len(texts))

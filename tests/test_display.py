@@ -25,6 +25,7 @@ from skprotolm._display.pieces import (
 )
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import colored
+from skprotolm._records.sentences import find_sentences
 from skprotolm._records.views import listed_record, page_records
 from skprotolm._tasks.units import UNITS
 from skprotolm.exceptions import MissingExtraError
@@ -144,6 +145,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
                 "label": label,
                 "text": text,
                 "unread": words[:2],
+                "sentence_offsets": [[0, 0, 0], [1, 0, 0]],
                 "similarity": 0.5,
                 "contribution": 0.6,
             }
@@ -176,6 +178,10 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "word_offsets": [[0, 0, 0]] * len(words),
         "word_scores": scores,
         "word_unread": [i % 2 == 1 for i in range(len(words))],
+        "sentences": [whole],
+        "sentence_offsets": [[0, 0, len(whole)]],
+        "sentence_ids": [0] * len(words),
+        "sentence_scores": None if scores is None else [sum(scores)],
         "token_method": "occlusion",
     }
 
@@ -392,7 +398,7 @@ def folded(text: str, strong: set[str]) -> list[tuple[int, str]]:
     record = make_scored(words, [float(word in strong) for word in words])
     assert record["text"] == text
     [side] = split_sides(record)
-    runs = fold(side)
+    runs = fold(side, [start for start, _ in find_sentences(text)])
     assert "".join(piece.text for run in runs for piece in run.pieces) == text
     return [(n, "".join(piece.text for piece in pieces)) for pieces, n in runs]
 
@@ -411,19 +417,23 @@ def test_short_texts_are_not_folded():
 
 
 @no_deadline
-@given(st.text(st.sampled_from("ab.!。 \n"), max_size=200))
-def test_folding_keeps_every_character(text):
+@given(st.text(st.sampled_from("ab.!。 \n"), max_size=200), st.integers(0, 1500))
+def test_folding_keeps_every_character(text, n):
+    text += " b" * n
+    starts = [start for start, _ in find_sentences(text)]
     pieces = [Piece(part, None, 0.0) for part in re.split(r"(\s+)", text)]
-    runs = [*fold(pieces), *fold_end(text)]
+    runs = [*fold(pieces, starts), *fold_end(text, starts)]
     assert "".join(p.text for run in runs for p in run.pieces) == text * 2
     words = [Piece(p.text, 1.0, 0.0, w) for w, p in enumerate(pieces)]
-    kept = [p.word for run in fold(words) for p in run.pieces if p.text]
+    kept = [p.word for run in fold(words, starts) for p in run.pieces if p.text]
     assert kept == [p.word for p in words if p.text], "a word is cut"
 
 
 def test_a_page_folds_long_texts(fitted):
     text = " ".join(f"The {i}th day was good." for i in range(12))
-    page = explanations_html([make_record(text, "label")], page=True)
+    record = make_record(text, "label")
+    record["sentence_offsets"] = [(0, *span) for span in find_sentences(text)]
+    page = explanations_html([record], page=True)
     assert re.search(r'<details class="skprotolm-fold"><summary>… \d+ sentences', page)
     assert squeezed(text[:20]) in Page(page).text
 

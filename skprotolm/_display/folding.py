@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,7 +11,6 @@ from skprotolm._display.pieces import Piece
 
 _MAX_SENTENCES, _MAX_CHARACTERS = 8, 1500  # a longer text is folded
 _MIN_FOLDED = 2  # sentences in a row
-_SENTENCE_END = re.compile(r"""[.!?…]["')\]]*\s+|[。！？]["')\]」』]*\s*|\n\s*""")
 
 
 class Run(NamedTuple):
@@ -22,23 +20,34 @@ class Run(NamedTuple):
     n_folded: int = 0  # sentences
 
 
-def fold(pieces: list[Piece]) -> list[Run]:
-    """Fold runs of sentences of a long text in which no word counts."""
-    return _fold(pieces, lambda sentence: any(piece.counts for piece in sentence))
+def fold(pieces: list[Piece], starts: Sequence[int]) -> list[Run]:
+    """Fold runs of sentences of a long text in which no word counts.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        The text.
+    starts : sequence of int
+        The first character of each sentence.
+    """
+    return _fold(pieces, starts, lambda s: any(piece.counts for piece in s))
 
 
-def fold_end(text: str) -> list[Run]:
+def fold_end(text: str, starts: Sequence[int]) -> list[Run]:
     """Fold a long text without word scores after its first sentences."""
-    sentences = iter(range(_MAX_SENTENCES // 2))
-    return _fold([Piece(text, None, 0.0)], lambda _: next(sentences, None) is not None)
+    first = iter(range(_MAX_SENTENCES // 2))
+    pieces = [Piece(text, None, 0.0)]
+    return _fold(pieces, starts, lambda _: next(first, None) is not None)
 
 
-def _fold(pieces: list[Piece], is_shown: Callable[[list[Piece]], bool]) -> list[Run]:
-    sentences = list(_split_sentences(pieces))
+def _fold(
+    pieces: list[Piece], starts: Sequence[int], is_shown: Callable[[list[Piece]], bool]
+) -> list[Run]:
     n_characters = sum(len(piece.text) for piece in pieces)
-    if len(sentences) <= _MAX_SENTENCES and n_characters <= _MAX_CHARACTERS:
+    if len(starts) <= _MAX_SENTENCES and n_characters <= _MAX_CHARACTERS:
         return [Run(pieces)]
     runs: list[Run] = []
+    sentences = _split_sentences(pieces, starts[1:])
     for shown, group in groupby(sentences, key=is_shown):
         run = list(group)
         joined = [piece for sentence in run for piece in sentence]
@@ -51,10 +60,9 @@ def _fold(pieces: list[Piece], is_shown: Callable[[list[Piece]], bool]) -> list[
     return runs
 
 
-def _split_sentences(pieces: list[Piece]) -> Iterator[list[Piece]]:
+def _split_sentences(pieces: list[Piece], ends: Sequence[int]) -> Iterator[list[Piece]]:
     """Cut pieces at the ends of sentences; a word is not cut."""
     text = "".join(piece.text for piece in pieces)
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     sentence: list[Piece] = []
     position = 0
     for piece in pieces:

@@ -32,6 +32,7 @@ def _templates() -> jinja2.Environment:
         percent,
         shorten,
         split_page,
+        starts,
         strongest_words,
         sum_parts,
         text_of_class,
@@ -71,6 +72,11 @@ def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
 
 def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
+
+
+def starts(offsets: list[tuple[int, int, int]], segment: int) -> list[int]:
+    """Return the first characters of the sentences of one text of a pair."""
+    return [start for side, start, _ in offsets if side == segment]
 
 
 class Part(NamedTuple):

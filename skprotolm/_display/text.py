@@ -9,16 +9,17 @@ import numpy as np
 
 from skprotolm._display.formatting import (
     amount,
-    mark_unread,
     one_line,
     percent,
     printable,
     shorten,
 )
-from skprotolm._display.pieces import Piece, split_explanation
+from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_explanation
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
+_SENTENCES, _MANY_SENTENCES = 2, 4  # listed, for texts of so many
+_SIDES = ("first", "second")  # texts of a pair
 _TEXT_LENGTH = 300  # characters of the explained text
 _QUOTE_LENGTH = 70  # characters of a prototype's text
 _RESET, _STRIKE = "\x1b[0m", "\x1b[9m"
@@ -46,7 +47,7 @@ def _color(piece: Piece) -> str:
     word, strength = printable(piece.text), piece.strength
     if piece.is_unknown:
         return f"{_STRIKE}{word}{_RESET}"
-    if abs(strength) < 0.1:
+    if not piece.counts:
         return word
     palette = _POSITIVE if strength > 0 else _NEGATIVE
     shade = palette[min(int(abs(strength) * len(palette)), len(palette) - 1)]
@@ -112,11 +113,46 @@ def _word_lines(e: Any) -> list[str]:
             f"  log-odds: {e.base_value:+.2f} (base) {e.token_scores.sum():+.2f} "
             f"(words) = {e.log_odds:+.2f}"
         )
-    order = np.argsort(-np.abs(e.word_scores), kind="stable")
-    quoted = mark_unread([f'"{word}"' for word in e.words], e.word_unread)
-    scored = [f"{quoted[w]} {e.word_scores[w]:+.2f}" for w in order[:_WORDS]]
-    scored += ["…"] if len(order) > _WORDS else []
-    return [*lines, f"  words ({e.token_method}): {', '.join(scored)}"]
+    listed = {"words": _strongest(_words(e), e.word_scores, _WORDS)}
+    if len(e.sentences) >= _MANY_SENTENCES:
+        sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES)
+        listed = {"sentences": sentences, **listed}
+    for noun, names in listed.items():
+        if names:
+            lines.append(f"  {noun} ({e.token_method}): {names}")
+    return lines
+
+
+def _words(e: Any) -> list[str]:
+    """Quote the words, with notes about their text of a pair, and if not read."""
+    return [
+        _noted(e, word, segment, *(["not read"] if is_unread else []))
+        for word, segment, is_unread in zip(
+            e.words, e.word_offsets[:, 0], e.word_unread, strict=True
+        )
+    ]
+
+
+def _sentences(e: Any) -> list[str]:
+    """Quote the sentences, with a note about their text of a pair."""
+    pairs = zip(e.sentences, e.sentence_offsets[:, 0], strict=True)
+    return [_noted(e, shorten(s, _QUOTE_LENGTH), segment) for s, segment in pairs]
+
+
+def _noted(e: Any, part: str, segment: int, *notes: str) -> str:
+    if not isinstance(e.text, str):
+        notes = (_SIDES[segment], *notes)
+    return f'"{part}"' + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _strongest(names: Sequence[str], scores: np.ndarray, n: int) -> str:
+    """List at most n names with their scores, without those too weak to count."""
+    strengths = np.abs(scores)
+    counts = strengths >= STRONGEST_SHARE * strengths.max()
+    order = np.argsort(-strengths, kind="stable")
+    order = order[counts[order] & (strengths[order] > 0)]
+    listed = [f"{names[i]} {scores[i]:+.2f}" for i in order[:n]]
+    return ", ".join([*listed, "…"] if len(order) > n else listed)
 
 
 def _unread_lines(e: Any) -> list[str]:

@@ -27,19 +27,29 @@ from skprotolm._records.explanations import Explanations
 from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
-TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
-
 
 @isolated_torch()
 def explain(
     model: FittedModel,
     texts: Texts,
-    index: np.ndarray | None,
-    top_k: int | None,
-    token_method: str,
+    index: np.ndarray | None = None,
+    top_k: int | None = None,
+    token_method: str | None = None,
 ) -> Explanations:
-    """Explain the outputs `index` (n,) of texts, by default the predicted ones."""
-    method = choose_method(model, token_method)
+    """Explain outputs of texts.
+
+    Parameters
+    ----------
+    model : FittedModel
+    texts : list of str or of (str, str)
+    index : ndarray of shape (n,), int, or None
+        The output that is explained per text; None for the predicted ones.
+    top_k : int or None
+        The number of prototypes that are listed; None for all.
+    token_method : str or None
+        As in `BaseProtoLM.explain`; None for explanations without token scores.
+    """
+    method = None if token_method is None else choose_method(model, token_method)
     tokenized = model.tokenize(texts, with_offsets=True)
     splitter = TokenSplits(model)
     # Relevance scores need not sum to the explained value minus the base.
@@ -77,11 +87,6 @@ def explain(
 
 def choose_method(model: FittedModel, token_method: str) -> str | None:
     """Return how tokens are scored; None if "auto" has no method to offer."""
-    if token_method not in TOKEN_METHODS:
-        raise ValueError(
-            f"token_method must be one of {', '.join(map(repr, TOKEN_METHODS))}, got "
-            f"{token_method!r}."
-        )
     is_exact = model.layer.unit.has_token_sums
     if token_method == "decomposition" and not is_exact:
         raise ValueError(
@@ -91,9 +96,9 @@ def choose_method(model: FittedModel, token_method: str) -> str | None:
         )
     if token_method != "auto":
         return token_method
-    if is_exact:
-        return "decomposition"
-    return "relevance" if is_supported(model.network.encoder) else None
+    if is_supported(model.network.encoder):
+        return "relevance"
+    return "decomposition" if is_exact else None
 
 
 def score_tokens(

@@ -23,19 +23,14 @@ from skprotolm._records.parts import (
     WordAlignment,
     check_index,
 )
+from skprotolm._records.scored_text import ScoredText
 from skprotolm._records.views import frame_rows, listed_record, to_dict
-from skprotolm._records.words import (
-    Span,
-    Text,
-    merge_tokens,
-    split_pair,
-    unread_spans,
-)
+from skprotolm._records.words import Text, merge_tokens, split_pair
 from skprotolm._tasks.units import UNITS, Unit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(PageMixin):
+class Explanation(PageMixin, ScoredText):
     """The explanation of one prediction, in exact sums.
 
     Under ``formulation="mixture"`` (``space == "probability"``):
@@ -94,7 +89,6 @@ class Explanation(PageMixin):
 
     __module__ = "skprotolm"
 
-    text: Text
     prediction: Any
     target: Any
     classes: np.ndarray
@@ -105,13 +99,8 @@ class Explanation(PageMixin):
     score: float | None
     similarities: np.ndarray
     contributions: np.ndarray
-    tokens: tuple[str, ...]
-    offsets: np.ndarray
-    segments: np.ndarray
     attention: np.ndarray
-    token_scores: np.ndarray | None
     token_method: str | None
-    token_unread: np.ndarray
     top_k: int | None
     _prototypes: PrototypeTexts
     # Splits are computed on demand, since token vectors would fill the memory.
@@ -176,48 +165,6 @@ class Explanation(PageMixin):
         if self.top_k is None:
             return 0.0
         return float(np.sort(self.contributions)[::-1][self.top_k :].sum())
-
-    @cached_property
-    def _words(self) -> tuple[list[Span], np.ndarray]:
-        return merge_tokens(self.text, self.segments, self.offsets)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of the text; for a pair, the words of both texts in sequence."""
-        spans, word_ids = self._words
-        texts = split_pair(self.text)
-        first_tokens = np.unique(word_ids, return_index=True)[1].tolist()
-        return tuple(
-            texts[segment][start:end] if end > start else self.tokens[t]
-            for (segment, start, end), t in zip(spans, first_tokens, strict=True)
-        )
-
-    @property
-    def word_ids(self) -> np.ndarray:
-        """(T,): the position in `words` of each token's word."""
-        return self._words[1]
-
-    @property
-    def word_offsets(self) -> np.ndarray:
-        """(W, 3): segment, start and end of each word, in characters of its text."""
-        return np.array(self._words[0], dtype=np.int64).reshape(-1, 3)
-
-    @property
-    def word_scores(self) -> np.ndarray | None:
-        """The sum of the token scores per word, in the order of `words`."""
-        if self.token_scores is None:
-            return None
-        return np.bincount(self.word_ids, self.token_scores)
-
-    @property
-    def word_unread(self) -> np.ndarray:
-        """(W,): whether the tokenizer cannot read a word, in the order of `words`."""
-        return np.bincount(self.word_ids, self.token_unread) > 0
-
-    @property
-    def unread_spans(self) -> list[Span]:
-        """Segment, start and end of the parts that are cut off a text too long."""
-        return unread_spans(self.text, self._words[0])
 
     @cached_property
     def token_similarities(self) -> np.ndarray:
@@ -317,12 +264,23 @@ class Explanation(PageMixin):
         }
         return replace(self, **arrays)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, n_alignments: int = 0) -> dict[str, Any]:
         """Return the explanation as plain Python objects.
 
         Labels and probabilities are parallel lists, so that labels keep their types.
+
+        Parameters
+        ----------
+        n_alignments : int, default=0
+            Number of first listed prototypes whose `word_alignment` is added under
+            "alignments", if it is available. Each costs one pass through the encoder.
+
+        Raises
+        ------
+        ValueError
+            If `n_alignments` is not a nonnegative int.
         """
-        return to_dict(self)
+        return to_dict(self, n_alignments)
 
     def to_json(self) -> str:
         """Return the explanation as JSON, without loss; see `Explanations.to_json`."""

@@ -46,9 +46,15 @@ class Explanations(PageMixin, Sequence[Explanation]):
     def _explanations(self) -> Explanations:
         return self
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Return one plain dict per text; see `Explanation.to_dict`."""
-        return [explanation.to_dict() for explanation in self]
+    def to_dict(self, *, n_alignments: int = 0) -> list[dict[str, Any]]:
+        """Return one plain dict per text; see `Explanation.to_dict`.
+
+        Parameters
+        ----------
+        n_alignments : int, default=0
+            As in `Explanation.to_dict`.
+        """
+        return [e.to_dict(n_alignments=n_alignments) for e in self]
 
     def to_json(self) -> str:
         """Return all explanations as JSON, without loss.

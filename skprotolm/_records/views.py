@@ -10,6 +10,7 @@ import numpy as np
 
 from skprotolm._config import USAGE, require
 from skprotolm._records.parts import Contribution, NoSplitError
+from skprotolm._records.sentences import sentence_spans
 
 _LISTED = 5  # prototypes on a page if top_k is None
 _FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
@@ -18,8 +19,9 @@ _FURTHER = 5  # prototypes of the target, and of other classes, that follow on d
 _MAX_PAIRS, _WEAKEST_PAIR = 60, 0.2
 
 
-def to_dict(e: Any) -> dict[str, Any]:
+def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
     """Return an `Explanation` as plain Python objects."""
+    require("n_alignments", n_alignments, USAGE)
     return {
         "text": e.text,
         "prediction": e.prediction,
@@ -30,7 +32,7 @@ def to_dict(e: Any) -> dict[str, Any]:
         "base_value": e.base_value,
         "log_odds": e.log_odds,
         "score": e.score,
-        "prototypes": [_prototype_dict(p) for p in e.prototypes],
+        "prototypes": _prototype_dicts(e.prototypes),
         "remainder": e.remainder,
         "tokens": list(e.tokens),
         "offsets": e.offsets.tolist(),
@@ -43,11 +45,16 @@ def to_dict(e: Any) -> dict[str, Any]:
         "word_offsets": e.word_offsets.tolist(),
         "word_scores": _as_list(e.word_scores),
         "word_unread": e.word_unread.tolist(),
+        "sentences": list(e.sentences),
+        "sentence_offsets": e.sentence_offsets.tolist(),
+        "sentence_ids": e.sentence_ids.tolist(),
+        "sentence_scores": _as_list(e.sentence_scores),
+        "alignments": _alignments(e, _first(e, n_alignments)),
     }
 
 
-def _prototype_dict(p: Contribution) -> dict[str, Any]:
-    return {**vars(p), "unread": list(p.unread)}
+def _prototype_dicts(prototypes: Iterable[Contribution]) -> list[dict[str, Any]]:
+    return [{**vars(p), "unread": list(p.unread)} for p in prototypes]
 
 
 def listed_record(e: Any) -> dict[str, Any]:
@@ -68,15 +75,24 @@ def listed_record(e: Any) -> dict[str, Any]:
                     "of_target": of_target,
                     "n": len(group),
                     "contribution": sum(p.contribution for p in group),
-                    "prototypes": [_prototype_dict(p) for p in group[:n_further]],
+                    "prototypes": _prototype_dicts(group[:n_further]),
                 }
             )
-    return {**to_dict(replace(e, top_k=n_listed)), "groups": groups}
+    record = to_dict(replace(e, top_k=n_listed))
+    for p in record["prototypes"]:
+        p["sentence_offsets"] = sentence_spans(p["text"])
+    return {**record, "groups": groups}
 
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
-    """Return `listed_record` with the word alignments of some prototypes."""
-    return {**listed_record(e), "matches": _matches(e, indices)}
+    """Return `listed_record` with the matching words of some prototypes."""
+    return {**listed_record(e), "matches": [_match(a) for a in _alignments(e, indices)]}
+
+
+def _match(alignment: dict[str, Any]) -> dict[str, Any]:
+    """Return an alignment with its strongest pairs of words, without its matrices."""
+    parts = {k: v for k, v in alignment.items() if k not in ("matrix", "excess")}
+    return {**parts, "pairs": _strongest_pairs(np.array(alignment["excess"]))}
 
 
 def page_records(
@@ -84,41 +100,34 @@ def page_records(
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, USAGE)
-    return [
-        page_record(e, [p.index for p in e.prototypes[:n_alignments]])
-        for e in explanations
-    ]
+    return [page_record(e, _first(e, n_alignments)) for e in explanations]
 
 
-def _matches(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the pairs of matching words of the prototypes that have an alignment."""
-    matches = []
+def _first(e: Any, n: int) -> list[int]:
+    """Return the indices of the first n listed prototypes."""
+    return [p.index for p in e.prototypes[:n]]
+
+
+def _alignments(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the word alignments of the prototypes that have one."""
+    alignments = []
     for j in indices:
         try:
-            match = e.word_alignment(j)
+            alignment = e.word_alignment(j)
         except NoSplitError:
             continue
-        matches.append(
+        alignments.append(
             {
                 "index": j,
                 "text": e.prototype_texts[j],
-                "pairs": _strongest_pairs(_excess(match.matrix)),
-                "words": match.words,
-                "offsets": match.offsets.tolist(),
-                "unread": match.unread.tolist(),
+                "words": list(alignment.words),
+                "offsets": alignment.offsets.tolist(),
+                "unread": alignment.unread.tolist(),
+                "matrix": alignment.matrix.tolist(),
+                "excess": alignment.excess.tolist(),
             }
         )
-    return matches
-
-
-def _excess(matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix less the outer product of its margins.
-
-    Token vectors share a large part, so that the matrix is nearly of rank one: most
-    words match the same few words best. The excess shows which words belong together.
-    """
-    rows, columns, total = matrix.sum(axis=1), matrix.sum(axis=0), matrix.sum()
-    return matrix - np.outer(rows, columns) / total if total else matrix
+    return alignments
 
 
 def _strongest_pairs(strengths: np.ndarray) -> list[list[float]]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
+from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
@@ -157,7 +158,8 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
     5.0
     """
     require("mass", mass, FRACTION)
-    return compactness(clf.explain(X), mass)
+    model = fitted_model(clf)
+    return compactness(explain(model, model.texts_of(X)), mass)
 
 
 def compactness(explanations: Explanations, mass: float) -> np.ndarray:
@@ -208,7 +210,9 @@ def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     0.81
     """
     encoder = clf.backbone if encoder is None else encoder
-    return reading_gains(clf.explain(X), clf.prototypes_, encoder)
+    model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
+    return reading_gains(explanations, model.prototypes, encoder)
 
 
 def reading_gains(
