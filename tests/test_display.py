@@ -455,6 +455,17 @@ def test_a_page_names_the_token_method_and_unread_text(fitted):
     assert "not read" not in fitted.explain(["good , food !"]).to_html()
 
 
+def test_numeric_classes_are_named_as_such(make_classifier, texts):
+    """A page said "those of 1 sum to"."""
+    X, y = texts
+    clf = make_classifier(max_epochs=1).fit(X, (y == "pos").astype(int))
+    [e] = clf.explain(X[:1], target=1)
+    page = Page(e.to_html())
+    assert squeezed(f"class 1: {percent(e.probability)}") in page.text
+    assert "thoseofclass1sumto" in page.text
+    assert "part of the log-odds of class 1" in e.plot().axes[0].get_xlabel()
+
+
 def test_a_card_of_another_target_names_the_prediction(fitted):
     [e] = fitted.explain(["the food was good"])
     other = next(label for label in fitted.classes_ if label != e.prediction)

@@ -9,7 +9,13 @@ import jinja2
 
 from skprotolm._display.folding import fold, fold_end
 from skprotolm._display.footer import today, versions
-from skprotolm._display.formatting import amount, percent, shorten, text_of_class
+from skprotolm._display.formatting import (
+    amount,
+    class_name,
+    percent,
+    shorten,
+    text_of_class,
+)
 from skprotolm._display.matches import split_page
 from skprotolm._display.pieces import strongest_words, unread_share
 from skprotolm._tasks.units import UNITS
@@ -27,6 +33,7 @@ def _templates() -> jinja2.Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     for function in (
         amount,
+        class_name,
         fold,
         fold_end,
         percent,
