@@ -197,7 +197,9 @@ NARROW = """
     frame.close();
     for (const e of frame.querySelectorAll("details")) e.open = true;
     const cards = [...frame.querySelectorAll(".skprotolm-card, .report-wide")];
-    return {cards: cards.length, width: frame.documentElement.clientWidth,
+    const matrix = frame.querySelector(".report-matrix")?.parentElement;
+    return {matrix: matrix && matrix.scrollWidth - matrix.clientWidth,
+            cards: cards.length, width: frame.documentElement.clientWidth,
             page: frame.documentElement.scrollWidth,
             cut: cards.filter(e => e.scrollWidth > e.clientWidth
                 && e.tabIndex < 0).map(e => e.className)};
@@ -359,17 +361,19 @@ def test_the_report_searches_filters_and_sorts(report, tmp_path):
 
 
 OPEN = """
-    const box = document.querySelector("#mistakes .skprotolm-match");
-    box.querySelector("summary").click();
-    box.querySelector("[data-side=text]").dispatchEvent(new Event("mouseenter"));
+    const mistake = document.querySelector("#mistakes .skprotolm-card");
+    const json = mistake.querySelector("script");
+    const [[i]] = JSON.parse(json.textContent);
+    const word = mistake.querySelectorAll(".skprotolm-explained span")[i];
+    word.dispatchEvent(new Event("mouseenter"));
     const around = document.querySelector("#prototypes article details");
     around.querySelector("summary").click();
     const card = document.getElementById("prototype-6");
     card.hidden = true;
-    document.querySelector("a[data-prototype='6']")
+    document.querySelector("a[href='#prototype-6']")
         .dispatchEvent(new Event("click", {bubbles: true}));
-    return {open: box.open, status: box.querySelector("[role=status]").textContent,
-            chosen: document.querySelectorAll(".skprotolm-chosen").length,
+    return {status: mistake.querySelector("[role=status]").textContent,
+            chosen: document.querySelectorAll(".chosen").length,
             around: around.open && around.querySelectorAll("li").length,
             hidden: card.hidden, title: document.title, images: document.images.length,
             text: card.querySelector("p").textContent};
@@ -379,14 +383,69 @@ OPEN = """
 def test_the_report_opens_cards_and_executes_no_text(report, tmp_path):
     measured, console = browse(report, OPEN, tmp_path)
     assert console == ""
-    assert measured["open"]
     assert measured["chosen"] == 1
-    assert re.match(r"Best match: \S+ \(-?0\.\d{4}\)", measured["status"])
+    assert re.match(r"\S+ matches \S+ \(0\.\d+(e-\d+)?\)", measured["status"])
     assert measured["around"] == 3
     assert not measured["hidden"]
     assert measured["title"] == "Report of a ProtoLMClassifier"
     assert measured["images"] == 0
     assert measured["text"] == "again " + HOSTILE
+
+
+MANY = """
+    const list = document.getElementById("other-prototypes");
+    const rows = [...list.querySelectorAll("tr[id]")];
+    const bar = document.querySelector(".report-bar").elements;
+    const link = document.querySelector(`a[href="#${rows[1].id}"]`);
+    const closed = list.open;
+    link.dispatchEvent(new Event("click", {bubbles: true}));
+    const opened = list.open;
+    list.open = false;
+    bar.order.value = "usage";
+    bar.order.dispatchEvent(new Event("change", {bubbles: true}));
+    const usages = [...list.querySelectorAll("tr[id]")].map(e =>
+        Number(e.cells[4].textContent.replace("–", "-1")));
+    bar.text.value = "again";
+    bar.text.dispatchEvent(new Event("input", {bubbles: true}));
+    return {closed, opened, searched: list.open, usages, rows: rows.length,
+            cards: document.querySelectorAll("#prototypes article").length,
+            shown: rows.filter(e => e.checkVisibility()).map(e => e.textContent)};
+"""
+
+
+@pytest.fixture(scope="module")
+def large_report(make_classifier, tmp_path_factory) -> str:
+    """A report of ten classes with more prototypes than cards."""
+    X, _ = make_texts(60)
+    labels = np.array([f"class_{i % 10}_of_a_long_name" for i in range(60)])
+    clf = make_classifier(max_epochs=1, n_prototypes=2).fit(X, labels)
+    clf.add_prototypes(["again a prototype"], [labels[0]])
+    path = tmp_path_factory.mktemp("large") / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skprotolm._report.prototypes._N_CARDS", 4)
+        clf.report(X, labels, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_further_prototypes_of_a_report_are_found(large_report, tmp_path):
+    measured, console = browse(large_report, MANY, tmp_path)
+    assert console == ""
+    assert (measured["cards"], measured["rows"]) == (4, 17)
+    assert not measured["closed"]
+    assert measured["opened"]
+    assert measured["searched"]
+    assert measured["usages"] == sorted(measured["usages"], reverse=True)
+    [row] = measured["shown"]
+    assert "again a prototype" in row
+
+
+def test_a_report_of_ten_classes_fits_a_phone(large_report, tmp_path):
+    """The confusion matrix was cut off."""
+    measured = browse_narrow(large_report, tmp_path)
+    assert measured["cards"] > 4
+    assert measured["page"] <= 400
+    assert measured["cut"] == []
+    assert measured["matrix"] <= 0
 
 
 ACCESSIBLE = """
@@ -395,7 +454,7 @@ ACCESSIBLE = """
     return {levels, lang: document.documentElement.lang,
             unlabeled: fields.filter(e => !e.labels.length).length,
             fields: fields.length,
-            links: all("a[data-prototype]").length,
+            links: all("a[href^='#prototype-']").length,
             unnamed: all("svg").filter(e => !e.getAttribute("aria-label")
                 && e.getAttribute("aria-hidden") !== "true").length,
             headless: all("section").filter(e => !e.querySelector("h2")).length,
