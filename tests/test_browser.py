@@ -199,6 +199,7 @@ NARROW = """
     const cards = [...frame.querySelectorAll(".skprotolm-card, .report-wide")];
     const matrix = frame.querySelector(".report-matrix")?.parentElement;
     return {matrix: matrix && matrix.scrollWidth - matrix.clientWidth,
+            head: matrix && matrix.querySelector("thead").clientHeight,
             cards: cards.length, width: frame.documentElement.clientWidth,
             page: frame.documentElement.scrollWidth,
             cut: cards.filter(e => e.scrollWidth > e.clientWidth
@@ -446,6 +447,7 @@ def test_a_report_of_ten_classes_fits_a_phone(large_report, tmp_path):
     assert measured["page"] <= 400
     assert measured["cut"] == []
     assert measured["matrix"] <= 0
+    assert measured["head"] < 40, "names of classes are broken into letters"
 
 
 ACCESSIBLE = """
