@@ -136,6 +136,7 @@ class BaseProtoLM(
         X: Any,
         *,
         target: Any = None,
+        against: Any = None,
         top_k: int | None = None,
         token_method: str = "auto",
     ) -> Explanations:
@@ -148,6 +149,10 @@ class BaseProtoLM(
         target : label, or array-like of shape (n,), default=None
             The class to explain, one for all texts or one per text; by default the
             predicted one.
+        against : label, or array-like of shape (n,), default=None
+            Explain why the target and not this class: tokens are scored by what they
+            add to log p(target) − log p(against), instead of the log-odds of the target
+            against all other classes. One label for all texts or one per text.
         top_k : int, default=None
             The number of prototypes that an explanation lists; by default all. The sum
             of the other contributions is its ``remainder``.
@@ -169,7 +174,8 @@ class BaseProtoLM(
         Raises
         ------
         ValueError
-            If a target is not in ``classes_``, `top_k` is not a positive int, or
+            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
+            the explained class of a text, `top_k` is not a positive int, or
             `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
@@ -178,10 +184,10 @@ class BaseProtoLM(
         if top_k is not None:
             require("top_k", top_k, COUNT)
         require("token_method", token_method, TOKEN_METHOD)
-        index = None
-        if target is not None:
-            index = model.task.target_index(target, len(texts))
-        return explain(model, texts, index, top_k, token_method)
+        n, index_of = len(texts), model.task.target_index
+        index = None if target is None else index_of(target, n)
+        rivals = None if against is None else index_of(against, n, "against")
+        return explain(model, texts, index, rivals, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return the novelty of each text: its dissimilarity to all prototypes.

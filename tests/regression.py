@@ -49,7 +49,7 @@ class NumberReadout(Readout):
     def default_index(self, outputs):
         return torch.zeros(len(outputs), dtype=torch.long)
 
-    def explained(self, outputs, index):
+    def explained(self, outputs, index, against=None):
         return outputs.gather(1, index[:, None])[:, 0]
 
     def shares(self, evidence, values, index):

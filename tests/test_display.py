@@ -123,6 +123,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "text": text,
         "prediction": label,
         "target": label,
+        "against": None,
         "labels": [label, "another label"],
         "probabilities": [0.75, 0.25],
         "space": space,

@@ -288,8 +288,8 @@ def test_a_refit_does_not_change_explanations(make_classifier, texts):
 # --- Dicts and frames.
 
 KEYS = {
-    "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
-    "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
+    "text", "prediction", "target", "against", "labels", "probabilities", "space",
+    "base_value", "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
     "word_offsets", "word_scores", "word_unread", "sentences", "sentence_offsets",
     "sentence_ids", "sentence_scores", "alignments",
@@ -332,7 +332,7 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     explanations = fitted.explain(X, top_k=2)
     frame = explanations.to_frame()
     assert list(frame.columns) == [
-        "row", "text", "prediction", "target", "probability", "prototype",
+        "row", "text", "prediction", "target", "against", "probability", "prototype",
         "prototype_label", "prototype_text", "prototype_unread", "of_target",
         "similarity", "contribution",
     ]  # fmt: skip

@@ -63,6 +63,11 @@ def text_of_class(label: Any, noun: str = "text") -> str:
     return f"{label} {noun}" if is_word else f"{noun} of class {label}"
 
 
+def compared(target: Any, against: Any) -> str:
+    """Name what is explained: "positive", or "positive rather than negative"."""
+    return str(target) if against is None else f"{target} rather than {against}"
+
+
 def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
     """Return the words; those that the tokenizer cannot read are marked."""
     pairs = zip(words, unread, strict=True)

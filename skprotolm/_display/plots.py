@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import mark_unread, percent, printable, shorten
+from skprotolm._display.formatting import (
+    compared,
+    mark_unread,
+    percent,
+    printable,
+    shorten,
+)
 from skprotolm._display.map import map_coordinates
 from skprotolm.exceptions import MissingExtraError
 
@@ -68,6 +74,7 @@ def plot_explanation(e: Any) -> Any:
     # The strongest words, in the order of the text.
     strongest = np.sort(np.argsort(-np.abs(scores), kind="stable")[:_BARS])
     rows = [len(strongest) or 1, len(listed)]
+    explained = compared(e.target, e.against)
     figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
     words, prototypes = figure.subplots(2, 1, height_ratios=rows)
     font = _font("large")
@@ -77,7 +84,7 @@ def plot_explanation(e: Any) -> Any:
         names = mark_unread(e.words, e.word_unread)
         names = [names[w] for w in strongest]
         _bars(words, names, scores[strongest], scores[strongest] > 0)
-        _set_xlabel(words, f"part of the log-odds of {e.target}")
+        _set_xlabel(words, f"part of the log-odds of {explained}")
         if len(strongest) < len(scores):
             words.set_title(f"The {len(strongest)} strongest of {len(scores)} words")
     else:
@@ -85,7 +92,7 @@ def plot_explanation(e: Any) -> Any:
     names = [_quote(p.label, p.text, p.unread) for p in listed]
     contributions = np.array([p.contribution for p in listed])
     _bars(prototypes, names, contributions, [p.label == e.target for p in listed])
-    _set_xlabel(prototypes, e.unit.axis_label.format(target=e.target))
+    _set_xlabel(prototypes, e.unit.axis_label.format(target=explained))
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import one_line, percent, shorten
+from skprotolm._display.formatting import compared, one_line, percent, shorten
 from skprotolm._display.html import explanations_html
 from skprotolm._display.plots import plot_explanation
 from skprotolm._display.tables import as_frame
@@ -54,6 +54,8 @@ class Explanation(ScoredText):
         The predicted label.
     target : object
         The explained label: the predicted label unless `explain` gets another target.
+    against : object or None
+        The label that the target is compared with; None for all other labels.
     classes : ndarray of shape (C,)
         All labels.
     class_probabilities : ndarray of shape (C,), float64
@@ -64,9 +66,11 @@ class Explanation(ScoredText):
         The part of the log-odds that belongs to no token; under "proto-lm", the part of
         the score that belongs to no prototype.
     log_odds : float
-        log p − log(1 − p) of the target.
+        log p − log(1 − p) of the target; with `against`, log p(target) −
+        log p(against), which is the same for two labels.
     score : float or None
-        The target's logit, under "proto-lm" only.
+        The target's logit, under "proto-lm" only; with `against`, the target's logit
+        minus that of `against`.
     similarities, contributions : ndarray of shape (M,), float64
         One entry per prototype, in the order of ``prototypes_``.
     tokens : tuple of str
@@ -92,6 +96,7 @@ class Explanation(ScoredText):
 
     prediction: Any
     target: Any
+    against: Any
     classes: np.ndarray
     class_probabilities: np.ndarray
     space: str
@@ -347,8 +352,8 @@ class Explanation(ScoredText):
 
     def __repr__(self) -> str:
         return one_line(
-            f"<Explanation of {shorten(self.text, 40)!r}: {self.target} "
-            f"{percent(self.probability)}>"
+            f"<Explanation of {shorten(self.text, 40)!r}: "
+            f"{compared(self.target, self.against)} {percent(self.probability)}>"
         )
 
     def _repr_html_(self) -> str:
