@@ -28,6 +28,7 @@ from skprotolm._saving.pickling import pack, unpack
 from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.fit import FitResult, fit
+from skprotolm._training.novelty_limit import conformal_rank
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -346,17 +347,11 @@ def _warn_of_never_predicted(result: FitResult) -> None:
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what one more score like these exceeds with a probability of `rate`.
-
-    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
-    exchangeable score with a probability of at most `rate` (split conformal
-    prediction; Vovk, Gammerman and Shafer 2005).
-    """
-    # A rank that is whole but for its last bits is that rank.
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    """Return what one more score like these exceeds with a probability of `rate`."""
+    rank = conformal_rank(len(scores), rate)
     if rank > len(scores):
         raise ValueError(
             f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
             f"got {len(scores)}; pass more of them, or a higher rate."
         )
-    return float(np.sort(scores)[max(rank, 1) - 1])
+    return float(np.sort(scores)[rank - 1])

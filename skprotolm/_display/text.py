@@ -20,7 +20,6 @@ from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_explanation
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
-_ALTHOUGH = "although it reads like"
 _SENTENCES, _MANY_SENTENCES = 2, 4  # listed, for texts of so many
 _SIDES = ("first", "second")  # texts of a pair
 _TEXT_LENGTH = 300  # characters of the explained text
@@ -39,8 +38,22 @@ def explanation_text(e: Any, *, color: bool) -> str:
         head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
         head += f" (predicted is {e.prediction})"
-    lines = [head, *_contribution_lines(e), *_word_lines(e), *_unread_lines(e)]
+    lines = [
+        *_novelty_lines(e),
+        head,
+        *_contribution_lines(e),
+        *_word_lines(e),
+        *_unread_lines(e),
+    ]
     return "\n".join([text, *map(one_line, lines)])
+
+
+def _novelty_lines(e: Any) -> list[str]:
+    """Warn that even the nearest prototype is not similar."""
+    if not e.is_unlike:
+        return []
+    nearest = e.unit.similarity.format(e.nearest_similarity)
+    return [f"unlike the training texts (nearest {nearest})"]
 
 
 def colored(explanation: dict[str, Any]) -> str:
@@ -64,19 +77,19 @@ def _contribution_lines(e: Any) -> list[str]:
     others = np.argsort(-e.contributions, kind="stable")
     explained = compared(e.target, e.against)
     if not e.unit.sums_target_only:
-        lines = _listed(e, others, e.unit.reason)
+        lines = _listed(e, others, "because")
         bias = e.unit.bias if e.against is None else "difference of the biases"
         lines.append(f"{amount(e.base_value, e.unit):>10}  {bias}")
         return [*lines, _total(e, e.total, e.unit.total.format(target=explained))]
     lines = []
-    for label, reason in ((e.target, e.unit.reason), (e.against, _ALTHOUGH)):
+    for label, link in ((e.target, "because"), (e.against, "although")):
         if label is not None:
             is_label = e.prototype_labels[others] == label
-            lines += _listed(e, others[is_label], reason, label)
+            lines += _listed(e, others[is_label], link, label)
             lines.append(_total(e, e.probabilities[label], str(label)))
             others = others[~is_label]
     if e.against is None and others.size:
-        lines.append(f"{_sum(e, others[:1])}  {_ALTHOUGH} {_quote(e, others[0])}")
+        lines += _quotes(e, others[:1], "although")
         others = others[1:]
     if others.size:
         more = "more " if e.against is None else ""
@@ -85,10 +98,10 @@ def _contribution_lines(e: Any) -> list[str]:
     return lines
 
 
-def _listed(e: Any, rows: np.ndarray, reason: str, label: Any = None) -> list[str]:
+def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[str]:
     """Quote the first prototypes of a sum, and count the others."""
     listed, unlisted = np.split(rows, [e.top_k or _LISTED])
-    lines = [f"{_sum(e, [j])}  {reason} {_quote(e, j)}" for j in listed]
+    lines = _quotes(e, listed, link)
     if unlisted.size:
         noun = f"prototype{_plural(unlisted)}"
         if label is not None:
@@ -109,13 +122,24 @@ def _plural(rows: np.ndarray) -> str:
     return "" if len(rows) == 1 else "s"
 
 
+def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
+    """Quote prototypes of one class, each with its contribution."""
+    reason = e.unit.reason_if_unlike if e.is_unlike else e.unit.reason
+    lines = []
+    for j, label in zip(rows, e.prototype_labels[rows].tolist(), strict=True):
+        rivals = e.similarities[e.prototype_labels == label]
+        rank = "nearest" if e.similarities[j] == rivals.max() else "next"
+        joined = reason.format(link=link, rank=rank, text=text_of_class(label))
+        lines.append(f"{_sum(e, [j])}  {joined} {_quote(e, j)}")
+    return lines
+
+
 def _quote(e: Any, j: int) -> str:
-    label = e.prototype_labels[j : j + 1].tolist()[0]
     text = shorten(e.prototype_texts[j], _QUOTE_LENGTH)
     notes = [e.unit.similarity.format(e.similarities[j])]
     if e.prototype_unread[j]:
         notes.append(f"not read: {_enumerate(e.prototype_unread[j])}")
-    return f'the {text_of_class(label)} "{text}" ({"; ".join(notes)})'
+    return f'"{text}" ({"; ".join(notes)})'
 
 
 def _enumerate(words: Sequence[str]) -> str:

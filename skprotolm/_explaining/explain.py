@@ -61,10 +61,12 @@ def explain(
     explained = np.empty(len(texts), dtype=np.int64)
     for encoded in model.encode(tokenized):
         rows = encoded.rows
+        s = encoded.s.cpu().double()
         with torch.inference_mode(False):
             attribution = model.layer.attribute(
-                encoded.s.cpu().double(), _take(index, rows), _take(against, rows)
+                s, _take(index, rows), _take(against, rows)
             )
+        novelty = model.layer.novelty(s).tolist()
         explained[rows] = attribution.target.numpy()
         scores = score_tokens(model, tokenized, encoded, attribution, method)
         described = _describe(model, attribution, rows)
@@ -78,6 +80,8 @@ def explain(
                 **_score_fields(
                     content_mask, encoded, attribution, scores, b, adjust_base
                 ),
+                novelty=novelty[b],
+                novelty_limit=model.novelty_limit,
                 token_method=None if scores is None else method,
                 top_k=top_k,
                 _splitter=splitter,

@@ -312,7 +312,11 @@ class MixtureLayer(PrototypeLayer):
 
     def novelty(self, s: Tensor) -> Tensor:
         """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), C groups of priors."""
-        log_sum = torch.logsumexp(self.evidence(self.cosines(s)), dim=1)
+        return self.novelty_of(self.evidence(self.cosines(s)))
+
+    def novelty_of(self, evidence: Tensor) -> Tensor:
+        """Return the novelty (B,) as a function of the evidence (B, M)."""
+        log_sum = torch.logsumexp(evidence, dim=1)
         return (math.log(self.readout.n_groups) - log_sum) / self.sharpness
 
     def losses(self, output: LayerOutput, batch: Batch, config: FitConfig) -> Terms:

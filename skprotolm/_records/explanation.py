@@ -73,6 +73,12 @@ class Explanation(ScoredText):
         minus that of `against`.
     similarities, contributions : ndarray of shape (M,), float64
         One entry per prototype, in the order of ``prototypes_``.
+    novelty : float
+        The dissimilarity of the text to all prototypes; see
+        `ProtoLMClassifier.novelty_score`.
+    novelty_limit : float or None
+        The novelty that one percent of the training texts exceed; None if there were
+        fewer than 20.
     tokens : tuple of str
         The content tokens, as substrings of the text.
     offsets : ndarray of shape (T, 2), int64
@@ -105,6 +111,8 @@ class Explanation(ScoredText):
     score: float | None
     similarities: np.ndarray
     contributions: np.ndarray
+    novelty: float
+    novelty_limit: float | None
     attention: np.ndarray
     token_method: str | None
     top_k: int | None
@@ -147,6 +155,19 @@ class Explanation(ScoredText):
     def total(self) -> float:
         """The sum that the contributions explain: `score`, or else `probability`."""
         return self.probability if self.score is None else self.score
+
+    @property
+    def nearest_similarity(self) -> float:
+        """The largest of the similarities."""
+        return float(self.similarities.max())
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the text is unlike the training texts: `novelty` is above its limit.
+
+        Its prototypes are then the nearest ones, but not similar.
+        """
+        return self.novelty_limit is not None and self.novelty > self.novelty_limit
 
     @property
     def prototypes(self) -> tuple[Contribution, ...]:

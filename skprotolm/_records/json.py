@@ -27,7 +27,16 @@ _ARRAYS = {
     "token_scores": np.float64,
     "token_unread": np.bool_,
 }
-_VALUES = ("space", "base_value", "log_odds", "score", "token_method", "top_k")
+_VALUES = (
+    "space",
+    "base_value",
+    "log_odds",
+    "score",
+    "token_method",
+    "top_k",
+    "novelty",
+    "novelty_limit",
+)
 
 
 def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:

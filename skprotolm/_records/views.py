@@ -28,6 +28,10 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "base_value": e.base_value,
         "log_odds": e.log_odds,
         "score": e.score,
+        "novelty": e.novelty,
+        "novelty_limit": e.novelty_limit,
+        "nearest_similarity": e.nearest_similarity,
+        "is_unlike": e.is_unlike,
         "prototypes": [
             {
                 "index": p.index,
@@ -118,6 +122,7 @@ def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
             "target": e.target,
             "against": e.against,
             "probability": e.probability,
+            "is_unlike": e.is_unlike,
             "prototype": p.index,
             "prototype_label": p.label,
             "prototype_text": p.text,
