@@ -25,6 +25,7 @@ from skprotolm._saving.pickling import pack, unpack
 from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.fit import FitResult, fit
+from skprotolm._training.novelty_limit import conformal_rank
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -155,6 +156,7 @@ class BaseProtoLM(
         X: Any,
         *,
         target: Any = None,
+        against: Any = None,
         top_k: int | None = None,
         token_method: str = "auto",
     ) -> Explanations:
@@ -167,6 +169,10 @@ class BaseProtoLM(
         target : label, or array-like of shape (n,), default=None
             The class to explain, one for all texts or one per text; by default the
             predicted one.
+        against : label, or array-like of shape (n,), default=None
+            Explain why the target and not this class: tokens are scored by what they
+            add to log p(target) − log p(against), instead of the log-odds of the target
+            against all other classes. One label for all texts or one per text.
         top_k : int, default=None
             The number of prototypes that an explanation lists; by default all. The sum
             of the other contributions is its ``remainder``.
@@ -188,7 +194,8 @@ class BaseProtoLM(
         Raises
         ------
         ValueError
-            If a target is not in ``classes_``, `top_k` is not a positive int, or
+            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
+            the explained class of a text, `top_k` is not a positive int, or
             `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
@@ -197,10 +204,10 @@ class BaseProtoLM(
         if top_k is not None:
             require("top_k", top_k, COUNT)
         require("token_method", token_method, TOKEN_METHOD)
-        index = None
-        if target is not None:
-            index = model.task.target_index(target, len(texts))
-        return explain(model, texts, index, top_k, token_method)
+        n, index_of = len(texts), model.task.target_index
+        index = None if target is None else index_of(target, n)
+        rivals = None if against is None else index_of(against, n, "against")
+        return explain(model, texts, index, rivals, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return the novelty of each text: its dissimilarity to all prototypes.
@@ -355,17 +362,11 @@ def _warn_of_never_predicted(result: FitResult) -> None:
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what one more score like these exceeds with a probability of `rate`.
-
-    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
-    exchangeable score with a probability of at most `rate` (split conformal
-    prediction; Vovk, Gammerman and Shafer 2005).
-    """
-    # A rank that is whole but for its last bits is that rank.
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    """Return what one more score like these exceeds with a probability of `rate`."""
+    rank = conformal_rank(len(scores), rate)
     if rank > len(scores):
         raise ValueError(
             f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
             f"got {len(scores)}; pass more of them, or a higher rate."
         )
-    return float(np.sort(scores)[max(rank, 1) - 1])
+    return float(np.sort(scores)[rank - 1])

@@ -133,12 +133,17 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "text": text,
         "prediction": label,
         "target": label,
+        "against": None,
         "labels": [label, "another label"],
         "probabilities": [0.75, 0.25],
         "space": space,
         "base_value": -0.25,
         "log_odds": 1.0986,
         "score": 1.5 if unit.bias else None,
+        "novelty": 0.25,
+        "novelty_limit": None,
+        "nearest_similarity": 0.5,
+        "is_unlike": False,
         "prototypes": [
             {
                 "index": 0,

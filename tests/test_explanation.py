@@ -54,7 +54,8 @@ def explained(tmp_path_factory) -> Callable[..., Explanations]:
 
 @pytest.fixture
 def explanation(fitted) -> Explanation:
-    return fitted.explain(["the food was good today, and kind!"])[0]
+    [e] = fitted.explain(["the food was good today, and kind!"])
+    return dataclasses.replace(e, novelty_limit=None)
 
 
 # --- Words.
@@ -288,8 +289,9 @@ def test_a_refit_does_not_change_explanations(make_classifier, texts):
 # --- Dicts and frames.
 
 KEYS = {
-    "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
-    "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
+    "text", "prediction", "target", "against", "labels", "probabilities", "space",
+    "base_value", "log_odds", "score", "novelty", "novelty_limit", "nearest_similarity",
+    "is_unlike", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
     "word_offsets", "word_scores", "word_unread", "sentences", "sentence_offsets",
     "sentence_ids", "sentence_scores", "alignments",
@@ -332,9 +334,9 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     explanations = fitted.explain(X, top_k=2)
     frame = explanations.to_frame()
     assert list(frame.columns) == [
-        "row", "text", "prediction", "target", "probability", "prototype",
-        "prototype_label", "prototype_text", "prototype_unread", "of_target",
-        "similarity", "contribution",
+        "row", "text", "prediction", "target", "against", "probability", "is_unlike",
+        "prototype", "prototype_label", "prototype_text", "prototype_unread",
+        "of_target", "similarity", "contribution",
     ]  # fmt: skip
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]

@@ -69,6 +69,13 @@ def text_of_class(label: Any, noun: str = "text") -> str:
     return f"{name} {noun}" if name == label else f"{noun} of {name}"
 
 
+def compared(target: Any, against: Any) -> str:
+    """Name what is explained: "positive", or "positive rather than negative"."""
+    if against is None:
+        return class_name(target)
+    return f"{class_name(target)} rather than {class_name(against)}"
+
+
 def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
     """Return the words; those that the tokenizer cannot read are marked."""
     pairs = zip(words, unread, strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from skprotolm._display.formatting import (
     class_name,
+    compared,
     mark_unread,
     percent,
     printable,
@@ -72,6 +73,7 @@ _FALLBACKS = (
 def plot_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
     listed = e.prototypes[: min(e.top_k or _LISTED, _BARS)]
+    explained = compared(e.target, e.against)
     n_words = 1 if e.word_scores is None else min(len(e.word_scores), _BARS)
     rows = [n_words, len(listed)]
     figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
@@ -87,7 +89,7 @@ def plot_explanation(e: Any) -> Any:
     contributions = np.array([p.contribution for p in listed])
     of_target = [p.label == e.target for p in listed]
     _bars(prototypes, names, contributions, _for_or_against(of_target))
-    _set_xlabel(prototypes, e.unit.axis_label.format(target=class_name(e.target)))
+    _set_xlabel(prototypes, e.unit.axis_label.format(target=explained))
     return figure
 
 
@@ -104,7 +106,7 @@ def _draw_words(axes: Any, e: Any) -> None:
     weak = strengths[strongest] < STRONGEST_SHARE * strengths.max(initial=0.0)
     colors = [_GRAY if w else color for w, color in zip(weak, colors, strict=True)]
     _bars(axes, [names[w] for w in strongest], scores, colors)
-    _set_xlabel(axes, f"part of the log-odds of {class_name(e.target)}")
+    _set_xlabel(axes, f"part of the log-odds of {compared(e.target, e.against)}")
     title = f"Words by {e.token_method}"
     if len(strongest) < len(strengths):
         title += f": the {len(strongest)} strongest of {len(strengths)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import one_line, percent, shorten
+from skprotolm._display.formatting import compared, one_line, percent, shorten
 from skprotolm._display.html import explanations_html
 from skprotolm._display.plots import plot_explanation
 from skprotolm._display.tables import as_frame
@@ -53,6 +53,8 @@ class Explanation(PageMixin, ScoredText):
         The predicted label.
     target : object
         The explained label: the predicted label unless `explain` gets another target.
+    against : object or None
+        The label that the target is compared with; None for all other labels.
     classes : ndarray of shape (C,)
         All labels.
     class_probabilities : ndarray of shape (C,), float64
@@ -63,11 +65,19 @@ class Explanation(PageMixin, ScoredText):
         The part of the log-odds that belongs to no token; under "proto-lm", the part of
         the score that belongs to no prototype.
     log_odds : float
-        log p − log(1 − p) of the target.
+        log p − log(1 − p) of the target; with `against`, log p(target) −
+        log p(against), which is the same for two labels.
     score : float or None
-        The target's logit, under "proto-lm" only.
+        The target's logit, under "proto-lm" only; with `against`, the target's logit
+        minus that of `against`.
     similarities, contributions : ndarray of shape (M,), float64
         One entry per prototype, in the order of ``prototypes_``.
+    novelty : float
+        The dissimilarity of the text to all prototypes; see
+        `ProtoLMClassifier.novelty_score`.
+    novelty_limit : float or None
+        The novelty that one percent of the training texts exceed; None if there were
+        fewer than 20.
     tokens : tuple of str
         The content tokens, as substrings of the text.
     offsets : ndarray of shape (T, 2), int64
@@ -91,6 +101,7 @@ class Explanation(PageMixin, ScoredText):
 
     prediction: Any
     target: Any
+    against: Any
     classes: np.ndarray
     class_probabilities: np.ndarray
     space: str
@@ -99,6 +110,8 @@ class Explanation(PageMixin, ScoredText):
     score: float | None
     similarities: np.ndarray
     contributions: np.ndarray
+    novelty: float
+    novelty_limit: float | None
     attention: np.ndarray
     token_method: str | None
     top_k: int | None
@@ -141,6 +154,19 @@ class Explanation(PageMixin, ScoredText):
     def total(self) -> float:
         """The sum that the contributions explain: `score`, or else `probability`."""
         return self.probability if self.score is None else self.score
+
+    @property
+    def nearest_similarity(self) -> float:
+        """The largest of the similarities."""
+        return float(self.similarities.max())
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the text is unlike the training texts: `novelty` is above its limit.
+
+        Its prototypes are then the nearest ones, but not similar.
+        """
+        return self.novelty_limit is not None and self.novelty > self.novelty_limit
 
     @property
     def prototypes(self) -> tuple[Contribution, ...]:
@@ -326,8 +352,8 @@ class Explanation(PageMixin, ScoredText):
 
     def __repr__(self) -> str:
         return one_line(
-            f"<Explanation of {shorten(self.text, 40)!r}: {self.target} "
-            f"{percent(self.probability)}>"
+            f"<Explanation of {shorten(self.text, 40)!r}: "
+            f"{compared(self.target, self.against)} {percent(self.probability)}>"
         )
 
     def _repr_html_(self) -> str:

@@ -208,7 +208,7 @@ def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]
     p_true = evaluated.probabilities[mistakes, evaluated.codes[mistakes]]
     rows = mistakes[np.argsort(p_true, kind="stable")][:_N_MISTAKES].tolist()
     texts: Any = [evaluated.texts[row] for row in rows]
-    explanations = explain(model, texts, None, _N_LISTED, "auto")
+    explanations = explain(model, texts, top_k=_N_LISTED, token_method="auto")
     top_prototypes = evaluated.top_prototypes[rows].tolist()
     return [
         {

@@ -43,6 +43,7 @@ from skprotolm._training.neighborhoods import (
     label_agreement,
     measure_purity,
 )
+from skprotolm._training.novelty_limit import find_novelty_limit
 from skprotolm._training.projection import (
     PROJECTION_TARGETS,
     assign,
@@ -291,6 +292,7 @@ def finalize(network: Network, vectors: Tensor | None, trainer: Trainer) -> Fitt
         batch_size=config.batch_size,
         bf16=config.predict_bf16,
         device=str(config.device),
+        novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
     )
 
 
