@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -151,15 +152,16 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
                 "text": text,
                 "unread": words[:2],
                 "sentence_offsets": [[0, 0, 0], [1, 0, 0]],
+                "role": "target",
                 "similarity": 0.5,
                 "contribution": 0.6,
             }
         ],
         "remainder": 0.4,
         "groups": [
-            {"of_target": True, "n": 1, "contribution": 0.15, "prototypes": []},
+            {"role": "target", "n": 1, "contribution": 0.15, "prototypes": []},
             {
-                "of_target": False,
+                "role": "other",
                 "n": 9,
                 "contribution": 0.25,
                 "prototypes": [
@@ -335,20 +337,45 @@ def test_the_bar_and_the_quotes_are_the_same_sum(fitted, top_k):
     assert sum(widths) == pytest.approx(100, abs=0.1)
     parts = sum_parts(listed_record(e))
     assert widths == pytest.approx([100 * p.contribution for p in parts], abs=0.01)
-    assert sum(p.contribution for p in parts if p.of_target) == pytest.approx(
-        e.probability
-    )
+    of_target = [p.contribution for p in parts if p.role == "target"]
+    assert sum(of_target) == pytest.approx(e.probability)
     # The target's parts come first; the listed ones are in descending order.
-    assert [p.of_target for p in parts] == sorted(p.of_target for p in parts)[::-1]
-    for of_target in (True, False):
-        listed = [
-            p.contribution for p in parts if p.prototype and p.of_target == of_target
-        ]
+    assert parts[: len(of_target)] == [p for p in parts if p.role == "target"]
+    for role in ("target", "other"):
+        listed = [p.contribution for p in parts if p.prototype and p.role == role]
         assert listed == sorted(listed, reverse=True)
     [label] = [v for n, v in parsed.attributes if n == "aria-label"]
     for part in parts:
         assert percent(part.contribution) in label
         assert squeezed(percent(part.contribution)) in parsed.text
+
+
+def test_a_contrast_shows_both_classes_side_by_side(make_classifier):
+    X, _ = make_texts(60)
+    y = np.array(["one", "two", "three"] * 20)
+    clf = make_classifier(max_epochs=1).fit(X, y)
+    [e] = clf.explain(X[:1], target="one", against="two")
+    parsed = assert_harmless(e.to_html())
+    p = [percent(e.probabilities[label]) for label in ("one", "two", "three")]
+    assert squeezed(f"one rather than two: {p[0]} to {p[1]}") in parsed.text
+    assert squeezed(f"one {p[0]} + two {p[1]} + other classes {p[2]}") in parsed.text
+    assert "log-oddsofoneratherthantwo" in parsed.text
+    parts = sum_parts(page_records([e], 0)[0])
+    for role, label in (("target", "one"), ("against", "two")):
+        listed = [p.prototype for p in parts if p.prototype and p.role == role]
+        assert [p["label"] for p in listed] == [label] * 3
+
+
+def test_a_page_warns_of_texts_unlike_the_training_texts(fitted):
+    [e] = fitted.explain(["the food was good"])
+    usual = replace(e, novelty=0.1, novelty_limit=0.2)
+    unlike = replace(e, novelty=0.3, novelty_limit=0.2)
+    nearest = squeezed(f"nearest cosine {e.similarities.max():.2f}")
+    assert nearest not in Page(usual.to_html()).text
+    text = assert_harmless(unlike.to_html()).text
+    assert f"Unlikethetrainingtexts({nearest})" in text
+    assert "Nearesttrainingtexts," in text
+    assert "readslike" not in text
 
 
 def test_words_light_up_by_the_pairs_of_a_page(fitted):

@@ -12,6 +12,7 @@ from skprotolm._display.footer import today, versions
 from skprotolm._display.formatting import (
     amount,
     class_name,
+    compared,
     percent,
     shorten,
     text_of_class,
@@ -19,6 +20,8 @@ from skprotolm._display.formatting import (
 from skprotolm._display.matches import split_page
 from skprotolm._display.pieces import strongest_words, unread_share
 from skprotolm._tasks.units import UNITS
+
+_ROLES = ("target", "against", "other")
 
 
 @lru_cache(maxsize=1)
@@ -34,6 +37,7 @@ def _templates() -> jinja2.Environment:
     for function in (
         amount,
         class_name,
+        compared,
         fold,
         fold_end,
         percent,
@@ -90,19 +94,16 @@ class Part(NamedTuple):
     """A part of an explanation's sum: one listed prototype, or a group of others."""
 
     contribution: float
-    of_target: bool
+    role: str  # of its class: "target", "against" or "other"
     prototype: dict[str, Any] | None
     group: dict[str, Any] | None
 
 
 def sum_parts(explanation: dict[str, Any]) -> list[Part]:
-    """Return the parts of the sum; those of the target come first."""
-    parts = [
-        Part(p["contribution"], p["label"] == explanation["target"], p, None)
-        for p in explanation["prototypes"]
-    ]
+    """Return the parts of the sum: those of the target, then those of other classes."""
+    listed, groups = explanation["prototypes"], explanation["groups"]
+    parts = [Part(p["contribution"], p["role"], p, None) for p in listed]
     parts += [
-        Part(group["contribution"], group["of_target"], None, group)
-        for group in explanation["groups"]
+        Part(group["contribution"], group["role"], None, group) for group in groups
     ]
-    return sorted(parts, key=lambda part: not part.of_target)  # stable
+    return sorted(parts, key=lambda part: _ROLES.index(part.role))  # stable

@@ -13,6 +13,7 @@ from skprotolm._records.parts import Contribution, NoSplitError
 from skprotolm._records.sentences import sentence_spans
 
 _LISTED = 5  # prototypes on a page if top_k is None
+_LISTED_PER_CLASS = 3  # the same for each of two classes that are compared
 _FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
 # Pairs of matching words: at most 60 per prototype, none with less than a fifth of the
 # strength of the strongest pair.
@@ -54,7 +55,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
         "sentence_scores": _as_list(e.sentence_scores),
-        "alignments": _alignments(e, _first(e, n_alignments)),
+        "alignments": _alignments(e, [p.index for p in e.prototypes[:n_alignments]]),
     }
 
 
@@ -65,28 +66,49 @@ def _prototype_dicts(prototypes: Iterable[Contribution]) -> list[dict[str, Any]]
 def listed_record(e: Any) -> dict[str, Any]:
     """Return the dict of an explanation with the prototypes that HTML lists.
 
-    The other prototypes are in "groups": those of the target, and those of other
-    classes, each with the sum of their contributions.
+    A prototype has a "role": its class is the "target", the class "against" which the
+    target is explained, or an "other" one. "groups" are the prototypes of each role
+    that are not listed, with the sum of their contributions.
     """
-    n_listed = e.top_k or _LISTED
+    roles = {e.against: "against", e.target: "target"}
+    listed = _listed(e)
+    prototypes = [
+        {
+            **entry,
+            "role": roles.get(entry["label"], "other"),
+            "sentence_offsets": sentence_spans(entry["text"]),
+        }
+        for entry in _prototype_dicts(listed)
+    ]
+    indices = {p.index for p in listed}
+    unlisted = [p for p in replace(e, top_k=None).prototypes if p.index not in indices]
     n_further = 0 if e.top_k else _FURTHER
-    unlisted = replace(e, top_k=None).prototypes[n_listed:]
     groups = []
-    for of_target in (True, False):
-        group = [p for p in unlisted if (p.label == e.target) == of_target]
+    for role in ("target", "against", "other"):
+        group = [p for p in unlisted if roles.get(p.label, "other") == role]
         if group:
             groups.append(
                 {
-                    "of_target": of_target,
+                    "role": role,
                     "n": len(group),
                     "contribution": sum(p.contribution for p in group),
                     "prototypes": _prototype_dicts(group[:n_further]),
                 }
             )
-    record = to_dict(replace(e, top_k=n_listed))
-    for p in record["prototypes"]:
-        p["sentence_offsets"] = sentence_spans(p["text"])
-    return {**record, "groups": groups}
+    return {**to_dict(e), "prototypes": prototypes, "groups": groups}
+
+
+def _listed(e: Any) -> list[Contribution]:
+    """Return the prototypes that HTML lists, in descending order of contributions."""
+    prototypes = replace(e, top_k=None).prototypes
+    if e.against is None:
+        return list(prototypes[: e.top_k or _LISTED])
+    n = e.top_k or _LISTED_PER_CLASS
+    pairs = [
+        [p for p in prototypes if p.label == label][:n]
+        for label in (e.target, e.against)
+    ]
+    return sorted([*pairs[0], *pairs[1]], key=lambda p: -p.contribution)
 
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
@@ -105,12 +127,10 @@ def page_records(
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, USAGE)
-    return [page_record(e, _first(e, n_alignments)) for e in explanations]
-
-
-def _first(e: Any, n: int) -> list[int]:
-    """Return the indices of the first n listed prototypes."""
-    return [p.index for p in e.prototypes[:n]]
+    return [
+        page_record(e, [p.index for p in _listed(e)[:n_alignments]])
+        for e in explanations
+    ]
 
 
 def _alignments(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:

@@ -30,7 +30,9 @@ class Unit:
     reason_if_unlike: str
     similarity: str  # format of a similarity
     axis_label: str
+    # Of the listed prototypes, for texts that are like the training texts and others.
     table_caption: str
+    table_caption_if_unlike: str
 
 
 PROBABILITY = Unit(
@@ -49,6 +51,9 @@ PROBABILITY = Unit(
         "Training texts it reads like, with their shares; those of {target} sum to "
         "{total}"
     ),
+    table_caption_if_unlike=(
+        "Nearest training texts, with their shares; those of {target} sum to {total}"
+    ),
 )
 SCORE = Unit(
     name="score",
@@ -63,5 +68,8 @@ SCORE = Unit(
     similarity="similarity {:.3f}",
     axis_label="part of the score of {target}",
     table_caption="Training texts, and what each adds to the score of {target}",
+    table_caption_if_unlike=(
+        "Nearest training texts, and what each adds to the score of {target}"
+    ),
 )
 UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE)}
