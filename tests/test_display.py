@@ -185,6 +185,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "word_offsets": [[0, 0, 0]] * len(words),
         "word_scores": scores,
         "word_unread": [i % 2 == 1 for i in range(len(words))],
+        "read_fraction": 1.0,
         "sentences": [whole],
         "sentence_offsets": [[0, 0, len(whole)]],
         "sentence_ids": [0] * len(words),

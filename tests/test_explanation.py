@@ -293,8 +293,8 @@ KEYS = {
     "base_value", "log_odds", "score", "novelty", "novelty_limit", "nearest_similarity",
     "is_unlike", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
-    "word_offsets", "word_scores", "word_unread", "sentences", "sentence_offsets",
-    "sentence_ids", "sentence_scores", "alignments",
+    "word_offsets", "word_scores", "word_unread", "read_fraction", "sentences",
+    "sentence_offsets", "sentence_ids", "sentence_scores", "alignments",
 }  # fmt: skip
 
 

@@ -211,8 +211,7 @@ def _unread_lines(e: Any) -> list[str]:
         pairs = zip(e.words, e.word_unread, strict=True)
         words = [word for word, is_unread in pairs if is_unread]
         lines.append(f"  not read by the tokenizer: {_enumerate(words)}")
-    n_unread = sum(end - start for _, start, end in e.unread_spans)
-    if n_unread:
-        n = len(e.text) if isinstance(e.text, str) else sum(map(len, e.text))
-        lines.append(f"  not read, since too long: {percent(n_unread / n)} of the text")
+    if e.read_fraction < 1:
+        unread = percent(1 - e.read_fraction)
+        lines.append(f"  not read, since too long: {unread} of the text")
     return lines

@@ -73,6 +73,13 @@ class ScoredText:
         """Segment, start and end of the parts that are cut off a text too long."""
         return unread_spans(self.text, self._words[0])
 
+    @property
+    def read_fraction(self) -> float:
+        """The share of the text's characters before it is cut off; 1 if it is not."""
+        n = sum(map(len, split_pair(self.text)))
+        n_unread = sum(end - start for _, start, end in self.unread_spans)
+        return 1 - n_unread / max(n, 1)
+
     @cached_property
     def _sentences(self) -> list[Span]:
         return sentence_spans(self.text)

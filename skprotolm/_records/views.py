@@ -51,6 +51,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "word_offsets": e.word_offsets.tolist(),
         "word_scores": _as_list(e.word_scores),
         "word_unread": e.word_unread.tolist(),
+        "read_fraction": e.read_fraction,
         "sentences": list(e.sentences),
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
