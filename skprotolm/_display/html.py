@@ -18,7 +18,7 @@ from skprotolm._display.formatting import (
     text_of_class,
 )
 from skprotolm._display.matches import split_page
-from skprotolm._display.pieces import strongest_words, unread_share
+from skprotolm._display.pieces import strongest_words
 from skprotolm._tasks.units import UNITS
 
 _ROLES = ("target", "against", "other")
@@ -47,7 +47,6 @@ def _templates() -> jinja2.Environment:
         strongest_words,
         sum_parts,
         text_of_class,
-        unread_share,
     ):
         environment.filters[function.__name__] = function
     environment.globals["units"] = UNITS

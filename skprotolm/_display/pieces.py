@@ -64,12 +64,6 @@ def strongest_words(explanation: dict[str, Any], n: int = 10) -> list[Piece]:
     return sorted(words, key=lambda piece: -abs(piece.strength))[:n]
 
 
-def unread_share(pieces: Sequence[Piece]) -> float:
-    """Return the share of the characters that are cut off a text too long."""
-    n_cut = sum(len(piece.text) for piece in pieces if piece.is_cut)
-    return n_cut / max(1, sum(len(piece.text) for piece in pieces))
-
-
 def split_text(
     text: Any,
     words: Sequence[str],
