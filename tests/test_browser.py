@@ -129,15 +129,18 @@ CHOOSE = """
     const background = (w) => getComputedStyle(w).backgroundColor;
     const [i, j] = JSON.parse(json.textContent)[0];
     const before = background(quote[j]);
+    const height = document.body.scrollHeight;
     text[i].dispatchEvent(new Event("mouseenter"));
     const chosen = lit(quote), hovered = background(quote[j]);
     const said = status.textContent;
+    status.textContent += " and many more words".repeat(20);
+    const moved = document.body.scrollHeight - height;
     text[i].dispatchEvent(new Event("mouseleave"));
     quote[j].dispatchEvent(new Event("focus"));  // headless pages have no focus
     const back = lit(text);
     const outlined = document.querySelectorAll(".chosen").length;
     quote[j].dispatchEvent(new Event("blur"));
-    return {i, j, chosen, back, outlined, said, word: text[i].textContent,
+    return {i, j, chosen, back, outlined, said, moved, word: text[i].textContent,
             before, hovered, after: background(quote[j]), silent: status.textContent,
             lit: document.querySelectorAll(".lit, .chosen").length};
 """
@@ -160,6 +163,7 @@ def test_matching_words_light_up_together(fitted, tmp_path):
         lit = {n: value for n, value in enumerate(measured[key]) if value is not None}
         assert lit == pytest.approx(expected, abs=6e-3)
     assert measured["outlined"] == 1
+    assert measured["moved"] == 0, "the page moves under the pointer"
     assert measured["said"].startswith(f"{measured['word']} matches ")
     assert measured["hovered"] != measured["before"] == measured["after"]
     assert (measured["lit"], measured["silent"]) == (0, "")
