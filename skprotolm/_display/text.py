@@ -123,7 +123,7 @@ def _plural(rows: np.ndarray) -> str:
 
 
 def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
-    """Quote prototypes of one class, each with its contribution."""
+    """Quote prototypes, each with its contribution."""
     reason = e.unit.reason_if_unlike if e.is_unlike else e.unit.reason
     lines = []
     for j, label in zip(rows, e.prototype_labels[rows].tolist(), strict=True):
