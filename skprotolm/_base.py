@@ -8,14 +8,11 @@ from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
-from skprotolm._config import COUNT, FRACTION, FitConfig, require
+from skprotolm._config import COUNT, FRACTION, TOKEN_METHOD, FitConfig, require
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._edit_methods import EditMethodsMixin
@@ -28,6 +25,7 @@ from skprotolm._saving.pickling import pack, unpack
 from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.fit import FitResult, fit
+from skprotolm._training.novelty_limit import conformal_rank
 from skprotolm.exceptions import (
     DuplicatePrototypesWarning,
     FitInterruptedWarning,
@@ -52,7 +50,6 @@ _Self = TypeVar("_Self", bound="BaseProtoLM")
 class BaseProtoLM(
     EditMethodsMixin,
     CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
 ):
@@ -131,11 +128,35 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         return model.layer_outputs(texts).similarities.numpy()
 
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the columns of `transform`: a prototype's class and its number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Part of scikit-learn's interface.
+
+        Returns
+        -------
+        ndarray of shape (M,), object
+            Names such as "negative_3", for prototype 3 of the class "negative".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(self)
+        labels = self.prototypes_.labels.tolist()
+        names = [f"{label}_{j}" for j, label in enumerate(labels)]
+        return np.array(names, dtype=object)
+
     def explain(
         self,
         X: Any,
         *,
         target: Any = None,
+        against: Any = None,
         top_k: int | None = None,
         token_method: str = "auto",
     ) -> Explanations:
@@ -148,17 +169,22 @@ class BaseProtoLM(
         target : label, or array-like of shape (n,), default=None
             The class to explain, one for all texts or one per text; by default the
             predicted one.
+        against : label, or array-like of shape (n,), default=None
+            Explain why the target and not this class: tokens are scored by what they
+            add to log p(target) − log p(against), instead of the log-odds of the target
+            against all other classes. One label for all texts or one per text.
         top_k : int, default=None
             The number of prototypes that an explanation lists; by default all. The sum
             of the other contributions is its ``remainder``.
         token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
                 default="auto"
-            How tokens are scored. "decomposition" is the exact sum over tokens; it has
-            no extra cost and is available under "mixture" only. "relevance" continues
-            it to the embeddings of the words; it costs one extra backward pass and
-            predicts the effect of deleting a word better. "occlusion" deletes one word
-            at a time, with one pass per word. "auto" is "decomposition", and
-            "relevance" under "proto-lm".
+            How tokens are scored. "relevance" attributes the log-odds to the embeddings
+            of the words; it costs one extra forward and backward pass and predicts the
+            effect of deleting a word better than "decomposition", the exact sum over
+            token vectors, which has no extra cost and is available under "mixture"
+            only. "occlusion" deletes one word at a time, with one pass per word. "auto"
+            is "relevance" if the architecture of the encoder supports it; otherwise it
+            is "decomposition", and no token scores under "proto-lm".
 
         Returns
         -------
@@ -168,7 +194,8 @@ class BaseProtoLM(
         Raises
         ------
         ValueError
-            If a target is not in ``classes_``, `top_k` is not a positive int, or
+            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
+            the explained class of a text, `top_k` is not a positive int, or
             `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
@@ -176,10 +203,11 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         if top_k is not None:
             require("top_k", top_k, COUNT)
-        index = None
-        if target is not None:
-            index = model.task.target_index(target, len(texts))
-        return explain(model, texts, index, top_k, token_method)
+        require("token_method", token_method, TOKEN_METHOD)
+        n, index_of = len(texts), model.task.target_index
+        index = None if target is None else index_of(target, n)
+        rivals = None if against is None else index_of(against, n, "against")
+        return explain(model, texts, index, rivals, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return the novelty of each text: its dissimilarity to all prototypes.
@@ -258,10 +286,6 @@ class BaseProtoLM(
         model = self._fitted_model()
         return model, model.texts_of(X)
 
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.prototypes_)
-
     def __getstate__(self) -> dict[str, Any]:
         attributes = dict(super().__getstate__())
         if "_fitted" in attributes:
@@ -338,17 +362,11 @@ def _warn_of_never_predicted(result: FitResult) -> None:
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what one more score like these exceeds with a probability of `rate`.
-
-    The k-th smallest of n scores, k = ⌈(n + 1)(1 − rate)⌉, is exceeded by one more
-    exchangeable score with a probability of at most `rate` (split conformal
-    prediction; Vovk, Gammerman and Shafer 2005).
-    """
-    # A rank that is whole but for its last bits is that rank.
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    """Return what one more score like these exceeds with a probability of `rate`."""
+    rank = conformal_rank(len(scores), rate)
     if rank > len(scores):
         raise ValueError(
             f"a rate of {rate} needs at least {math.ceil(1 / rate - 1e-9) - 1} texts, "
             f"got {len(scores)}; pass more of them, or a higher rate."
         )
-    return float(np.sort(scores)[max(rank, 1) - 1])
+    return float(np.sort(scores)[rank - 1])

@@ -393,6 +393,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         *,
         X_train: Any = None,
         y_train: Any = None,
+        title: str | None = None,
     ) -> None:
         """Write an HTML report on the model, its prototypes and its mistakes.
 
@@ -415,6 +416,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             them; without them X is used instead. A model that has memorized its labels
             cannot question them; the page has a notice if the model predicts the given
             label for nearly all texts.
+        title : str, default=None
+            Title and heading of the page; by default "Report of a ProtoLMClassifier".
 
         Raises
         ------
@@ -446,7 +449,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             train_values = model.task.encode(y_train, "y_train", len(train_texts))
             training = labeled_predictions(model, train_texts, train_values)
         evaluated = labeled_predictions(model, texts, values)
-        page = report_html(build_report(model, evaluated, training))
+        page = report_html(build_report(model, evaluated, training), title=title)
         path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:

@@ -139,6 +139,7 @@ _FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
 USAGE = _integer(0)
 FOLDS = _integer(2)
+TOKEN_METHOD = _one_of("auto", "decomposition", "relevance", "occlusion")
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
 
 

@@ -38,6 +38,7 @@ class FittedModel:
     batch_size: int
     bf16: bool  # whether predictions run in bfloat16
     device: str  # as the user wrote it: "auto" is resolved again where it is loaded
+    novelty_limit: float | None = None  # above it, texts are unlike the training texts
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
     # Layer and quotes before each edit that can be undone, in the order of `edits`.
     undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()

@@ -24,6 +24,7 @@ class NumberReadout(Readout):
         bias="bias",
         has_token_sums=True,
         reason="from",
+        reason_if_unlike="",
         similarity="cosine {:.2f}",
         axis_label="part of the value",
         table_caption="Training texts, and what each adds to the value",
@@ -49,7 +50,7 @@ class NumberReadout(Readout):
     def default_index(self, outputs):
         return torch.zeros(len(outputs), dtype=torch.long)
 
-    def explained(self, outputs, index):
+    def explained(self, outputs, index, against=None):
         return outputs.gather(1, index[:, None])[:, 0]
 
     def shares(self, evidence, values, index):
@@ -91,7 +92,7 @@ class NumberTask(Task):
     def encode(self, labels, name, n=None):
         return np.asarray(labels, dtype=np.float32)
 
-    def target_index(self, target, n):
+    def target_index(self, target, n, name="target"):
         return np.zeros(n, dtype=np.int64)
 
     def require_prototypes(self, values, action):
@@ -100,5 +101,5 @@ class NumberTask(Task):
     def never_predicted(self, outputs, values):
         return []
 
-    def describe(self, outputs, index):
+    def describe(self, outputs, index, against):
         return [{"prediction": float(output)} for output in outputs[:, 0]]

@@ -119,37 +119,124 @@ MEASURES = """
 
 
 CHOOSE = """
-    const box = document.querySelector(".skprotolm-match");
-    box.querySelector("summary").click();
-    const [text, other] = ["text", "prototype"].map(
-        side => [...box.querySelectorAll(`[data-side=${side}]`)]);
-    const strengths = () => other.map(w => Number(w.style.getPropertyValue("--s")));
-    const before = strengths();
-    text[1].dispatchEvent(new Event("mouseenter"));
-    const chosen = strengths();
-    const outlined = document.querySelectorAll(".skprotolm-chosen").length;
-    text[1].dispatchEvent(new Event("mouseleave"));
-    other[0].dispatchEvent(new Event("focus"));  // headless pages have no focus
-    const back = text.map(w => Number(w.style.getPropertyValue("--s")));
-    other[0].dispatchEvent(new Event("blur"));
-    return {open: box.open, before, chosen, outlined, back, after: strengths()};
+    const words = (box) => [...box.querySelectorAll("span")];
+    const text = words(document.querySelector(".skprotolm-explained"));
+    const json = document.querySelector(".skprotolm-quotes script");
+    const quote = words(json.previousElementSibling);
+    const status = document.querySelector("[role=status]");
+    const lit = (list) => list.map(w => w.matches(".lit")
+        ? Number(w.style.getPropertyValue("--l")) : null);
+    const background = (w) => getComputedStyle(w).backgroundColor;
+    const [i, j] = JSON.parse(json.textContent)[0];
+    const before = background(quote[j]);
+    const height = document.body.scrollHeight;
+    text[i].dispatchEvent(new Event("mouseenter"));
+    const chosen = lit(quote), hovered = background(quote[j]);
+    const said = status.textContent;
+    status.textContent += " and many more words".repeat(20);
+    const moved = document.body.scrollHeight - height;
+    text[i].dispatchEvent(new Event("mouseleave"));
+    quote[j].dispatchEvent(new Event("focus"));  // headless pages have no focus
+    const back = lit(text);
+    const outlined = document.querySelectorAll(".chosen").length;
+    quote[j].dispatchEvent(new Event("blur"));
+    return {i, j, chosen, back, outlined, said, moved, word: text[i].textContent,
+            before, hovered, after: background(quote[j]), silent: status.textContent,
+            lit: document.querySelectorAll(".lit, .chosen").length};
 """
 
 
-def test_hovering_over_a_word_shows_its_matches(fitted, tmp_path):
+def test_matching_words_light_up_together(fitted, tmp_path):
     explanations = fitted.explain(["the food was good", "bad film"])
-    measured, console = browse(explanations.to_html(), CHOOSE, tmp_path)
+    page = explanations.to_html()
+    measured, console = browse(page, CHOOSE, tmp_path)
     assert console == ""
-    assert measured["open"]
+    pairs = json.loads(re.search(r'<script type="application/json">(.*?)<', page)[1])
+    strongest = max(strength for _, _, strength in pairs)
+    i, j = measured["i"], measured["j"]
+    for key, row in (("chosen", 0), ("back", 1)):
+        expected = {
+            pair[1 - row]: pair[2] / strongest
+            for pair in pairs
+            if pair[row] == (i, j)[row]
+        }
+        lit = {n: value for n, value in enumerate(measured[key]) if value is not None}
+        assert lit == pytest.approx(expected, abs=6e-3)
     assert measured["outlined"] == 1
-    [e, _] = explanations
-    matrix = e.word_alignment(e.prototypes[0].index).matrix
-    strongest = matrix.max()
-    expected = [max(0, value / strongest) for value in matrix[1]]
-    assert measured["chosen"] == pytest.approx(expected, abs=2e-3)
-    expected = [max(0, value / strongest) for value in matrix[:, 0]]
-    assert measured["back"] == pytest.approx(expected, abs=2e-3)
-    assert measured["after"] == measured["before"]
+    assert measured["moved"] == 0, "the page moves under the pointer"
+    assert measured["said"].startswith(f"{measured['word']} matches ")
+    assert measured["hovered"] != measured["before"] == measured["after"]
+    assert (measured["lit"], measured["silent"]) == (0, "")
+
+
+ARROWS = """
+    const words = [...document.querySelectorAll(".skprotolm-explained span")];
+    const stops = () => words.map((w, i) => w.tabIndex === 0 ? i : null)
+        .filter(i => i !== null);
+    const press = (key) => {
+        words[stops()[0]].dispatchEvent(
+            new KeyboardEvent("keydown", {key, bubbles: true}));
+        return stops();
+    };
+    return {n: words.length, stops: [stops(), press("ArrowRight"), press("ArrowDown"),
+            press("ArrowLeft"), press("ArrowLeft"), press("ArrowLeft")]};
+"""
+
+
+def test_arrow_keys_move_between_words(fitted, tmp_path):
+    """Each word was a stop of the Tab key."""
+    page = fitted.explain(["the food was good"]).to_html()
+    measured, console = browse(page, ARROWS, tmp_path)
+    assert console == ""
+    assert measured["n"] >= 3
+    assert measured["stops"] == [[0], [1], [2], [1], [0], [0]]
+
+
+NARROW = """
+    const box = document.body.appendChild(document.createElement("iframe"));
+    box.style.width = "400px";
+    const frame = box.contentDocument;
+    frame.open();
+    frame.write(PAGE);
+    frame.close();
+    for (const e of frame.querySelectorAll("details")) e.open = true;
+    const cards = [...frame.querySelectorAll(".skprotolm-card, .report-wide")];
+    const matrix = frame.querySelector(".report-matrix")?.parentElement;
+    return {matrix: matrix && matrix.scrollWidth - matrix.clientWidth,
+            head: matrix && matrix.querySelector("thead").clientHeight,
+            cards: cards.length, width: frame.documentElement.clientWidth,
+            page: frame.documentElement.scrollWidth,
+            cut: cards.filter(e => e.scrollWidth > e.clientWidth
+                && e.tabIndex < 0).map(e => e.className)};
+"""
+
+
+def browse_narrow(page: str, folder: Path) -> Any:
+    """Measure a page in a frame of 400 pixels, since windows are at least 500 wide."""
+    written = json.dumps(page).replace("<", "\\u003c")
+    empty = "<!doctype html><html><body></body></html>"
+    measured, _ = browse(empty, NARROW.replace("PAGE", written), folder)
+    assert measured["width"] <= 400
+    return measured
+
+
+LONG = (
+    "The donaudampfschifffahrtsgesellschaftskapitaensmuetzenschild was good. " * 12,
+    "a second text",
+)
+
+
+def test_a_page_fits_a_phone(make_classifier, texts, tmp_path):
+    X, y = texts
+    pairs = [(text, "the same") for text in X]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too long for the tiny tokenizer
+        clf = make_classifier(max_epochs=1).fit(pairs, y)
+        page = clf.explain([LONG, pairs[0]]).to_html()
+    measured = browse_narrow(page, tmp_path)
+    assert measured["cards"] == 2
+    assert measured["page"] <= 400
+    assert measured["cut"] == []
 
 
 def test_texts_are_not_executed(make_classifier, texts, tmp_path):
@@ -174,7 +261,7 @@ def test_restored_explanations_have_a_page(fitted, tmp_path):
     stored = Explanations.from_json(fitted.explain(["good food"]).to_json())
     measured, console = browse(
         stored.to_html(),
-        "return document.querySelectorAll('.skprotolm-match, script[type]').length",
+        "return document.querySelectorAll('[role=status], script').length - 1",
         tmp_path,
     )
     assert (measured, console) == (0, "")
@@ -279,17 +366,19 @@ def test_the_report_searches_filters_and_sorts(report, tmp_path):
 
 
 OPEN = """
-    const box = document.querySelector("#mistakes .skprotolm-match");
-    box.querySelector("summary").click();
-    box.querySelector("[data-side=text]").dispatchEvent(new Event("mouseenter"));
+    const mistake = document.querySelector("#mistakes .skprotolm-card");
+    const json = mistake.querySelector("script");
+    const [[i]] = JSON.parse(json.textContent);
+    const word = mistake.querySelectorAll(".skprotolm-explained span")[i];
+    word.dispatchEvent(new Event("mouseenter"));
     const around = document.querySelector("#prototypes article details");
     around.querySelector("summary").click();
     const card = document.getElementById("prototype-6");
     card.hidden = true;
-    document.querySelector("a[data-prototype='6']")
+    document.querySelector("a[href='#prototype-6']")
         .dispatchEvent(new Event("click", {bubbles: true}));
-    return {open: box.open, status: box.querySelector("[role=status]").textContent,
-            chosen: document.querySelectorAll(".skprotolm-chosen").length,
+    return {status: mistake.querySelector("[role=status]").textContent,
+            chosen: document.querySelectorAll(".chosen").length,
             around: around.open && around.querySelectorAll("li").length,
             hidden: card.hidden, title: document.title, images: document.images.length,
             text: card.querySelector("p").textContent};
@@ -299,14 +388,70 @@ OPEN = """
 def test_the_report_opens_cards_and_executes_no_text(report, tmp_path):
     measured, console = browse(report, OPEN, tmp_path)
     assert console == ""
-    assert measured["open"]
     assert measured["chosen"] == 1
-    assert re.match(r"Best match: \S+ \(-?0\.\d{4}\)", measured["status"])
+    assert re.match(r"\S+ matches \S+ \(0\.\d+(e-\d+)?\)", measured["status"])
     assert measured["around"] == 3
     assert not measured["hidden"]
     assert measured["title"] == "Report of a ProtoLMClassifier"
     assert measured["images"] == 0
     assert measured["text"] == "again " + HOSTILE
+
+
+MANY = """
+    const list = document.getElementById("other-prototypes");
+    const rows = [...list.querySelectorAll("tr[id]")];
+    const bar = document.querySelector(".report-bar").elements;
+    const link = document.querySelector(`a[href="#${rows[1].id}"]`);
+    const closed = list.open;
+    link.dispatchEvent(new Event("click", {bubbles: true}));
+    const opened = list.open;
+    list.open = false;
+    bar.order.value = "usage";
+    bar.order.dispatchEvent(new Event("change", {bubbles: true}));
+    const usages = [...list.querySelectorAll("tr[id]")].map(e =>
+        Number(e.cells[4].textContent.replace("–", "-1")));
+    bar.text.value = "again";
+    bar.text.dispatchEvent(new Event("input", {bubbles: true}));
+    return {closed, opened, searched: list.open, usages, rows: rows.length,
+            cards: document.querySelectorAll("#prototypes article").length,
+            shown: rows.filter(e => e.checkVisibility()).map(e => e.textContent)};
+"""
+
+
+@pytest.fixture(scope="module")
+def large_report(make_classifier, tmp_path_factory) -> str:
+    """A report of ten classes with more prototypes than cards."""
+    X, _ = make_texts(60)
+    labels = np.array([f"class_{i % 10}_of_a_long_name" for i in range(60)])
+    clf = make_classifier(max_epochs=1, n_prototypes=2).fit(X, labels)
+    clf.add_prototypes(["again a prototype"], [labels[0]])
+    path = tmp_path_factory.mktemp("large") / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skprotolm._report.prototypes._N_CARDS", 4)
+        clf.report(X, labels, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_further_prototypes_of_a_report_are_found(large_report, tmp_path):
+    measured, console = browse(large_report, MANY, tmp_path)
+    assert console == ""
+    assert (measured["cards"], measured["rows"]) == (4, 17)
+    assert not measured["closed"]
+    assert measured["opened"]
+    assert measured["searched"]
+    assert measured["usages"] == sorted(measured["usages"], reverse=True)
+    [row] = measured["shown"]
+    assert "again a prototype" in row
+
+
+def test_a_report_of_ten_classes_fits_a_phone(large_report, tmp_path):
+    """The confusion matrix was cut off."""
+    measured = browse_narrow(large_report, tmp_path)
+    assert measured["cards"] > 4
+    assert measured["page"] <= 400
+    assert measured["cut"] == []
+    assert measured["matrix"] <= 0
+    assert measured["head"] < 40, "names of classes are broken into letters"
 
 
 ACCESSIBLE = """
@@ -315,7 +460,7 @@ ACCESSIBLE = """
     return {levels, lang: document.documentElement.lang,
             unlabeled: fields.filter(e => !e.labels.length).length,
             fields: fields.length,
-            links: all("a[data-prototype]").length,
+            links: all("a[href^='#prototype-']").length,
             unnamed: all("svg").filter(e => !e.getAttribute("aria-label")
                 && e.getAttribute("aria-hidden") !== "true").length,
             headless: all("section").filter(e => !e.querySelector("h2")).length,
@@ -347,255 +492,3 @@ def test_the_report_is_accessible(report, tmp_path, options, width):
     problems = ("unlabeled", "unnamed", "headless", "tables", "broken")
     assert {name: measured[name] for name in problems} == dict.fromkeys(problems, 0)
     assert measured["faint"] == []
-
-
-# --- Snippets in notebooks and other pages. The rules below use selectors and
-# properties of the style sheets of such pages.
-
-JUPYTERLAB = """
-    body { background: var(--jp-layout-color0); margin: 0; --jp-layout-color0: white;
-        --jp-font: rgba(0, 0, 0, 0.87); --jp-row: #f5f5f5; --jp-border: #bdbdbd; }
-    body[data-jp-theme-light="false"] { --jp-layout-color0: #111; --jp-font: white;
-        --jp-row: #212121; --jp-border: #616161; }
-    .jp-RenderedHTMLCommon { color: var(--jp-font); font: 14px/1.6 serif; }
-    .jp-RenderedHTMLCommon h2, .jp-RenderedHTMLCommon h3 { font-size: 1.728em;
-        font-weight: 500; line-height: 1; margin: 1.2em 0 0.8em; }
-    .jp-RenderedHTMLCommon h2:first-child { margin-top: 0.6em; }
-    .jp-RenderedHTMLCommon table { border: none; color: var(--jp-font); font-size: 13px;
-        margin: 0 auto 1em; table-layout: fixed; }
-    .jp-RenderedHTMLCommon thead { border-bottom: 1px solid var(--jp-border);
-        vertical-align: bottom; }
-    .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th, .jp-RenderedHTMLCommon tr {
-        border: none; line-height: normal; max-width: none; padding: 0.5em;
-        vertical-align: middle; white-space: normal; }
-    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon td,
-    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon th,
-    :not(.jp-RenderedMarkdown).jp-RenderedHTMLCommon tr { text-align: right; }
-    .jp-RenderedHTMLCommon tbody tr:nth-child(odd) {
-        background: var(--jp-layout-color0); }
-    .jp-RenderedHTMLCommon tbody tr:nth-child(even) { background: var(--jp-row); }
-    .jp-RenderedHTMLCommon p { margin: 0 0 1em; text-align: left; }
-    .jp-OutputArea-output dl, .jp-OutputArea-output dt, .jp-OutputArea-output dd {
-        display: block; margin: 0; padding: 0; }
-    .jp-OutputArea-output dl { overflow: hidden; width: 100%; }
-    .jp-OutputArea-output dt { float: left; font-weight: bold; width: 20%; }
-    .jp-OutputArea-output dd { float: left; width: 80%; }
-    .jp-RenderedHTMLCommon > *:last-child { margin-bottom: 0.5em; }
-"""
-CLASSIC = """
-    html { font-size: 10px; }
-    * { box-sizing: border-box; }
-    article, details, summary { display: block; }
-    caption { color: #777; padding: 8px 0; text-align: left; }
-    dl { margin: 0 0 18px; }
-    dt, dd { line-height: 1.4; }
-    dt { font-weight: bold; }
-    .rendered_html table { border: none; color: black; font-size: 12px;
-        margin: 0 auto; table-layout: fixed; }
-    .rendered_html tr, .rendered_html th, .rendered_html td { border: none;
-        line-height: normal; padding: 0.5em; text-align: right; white-space: normal;
-        vertical-align: middle; }
-    .rendered_html tbody tr:nth-child(odd) { background: #f5f5f5; }
-    .rendered_html h2 { font-size: 157.1%; line-height: 1; margin: 1.27em 0 0; }
-    .rendered_html * + p, .rendered_html * + table { margin-top: 1em; }
-"""
-SPHINX = """
-    body[data-theme="dark"] { background: #131416; color: #cfd0d0; }
-    article { background: inherit; line-height: 1.3; overflow-wrap: break-word; }
-    article[role=main] * { scrollbar-width: thin; }
-    table > caption { font-size: 81%; text-align: center; }
-    dl:not([class]) dt { font-weight: 500; margin-top: 0.25rem; }
-    dd { margin: 3px 0 10px 30px; }
-    div.body p, div.body dd, div.body td { hyphens: auto; line-height: 140%; }
-    #page td { padding: 1em; }
-"""
-# The rules of a page, and the opening tags before a snippet.
-HOSTS = {
-    "jupyterlab": (
-        JUPYTERLAB,
-        '<div class="jp-OutputArea-output jp-RenderedHTMLCommon jp-RenderedHTML">',
-    ),
-    "classic": (CLASSIC, '<div class="rendered_html">'),
-    "sphinx": (SPHINX, '<div class="body" id="page"><article role="main">'),
-    "plain": ("", "<div>"),
-}
-
-
-def embed(snippet: str, host: str, theme: str = "") -> str:
-    """Return the page of a host with a snippet; `theme` is an attribute of its body."""
-    rules, opening_tags = HOSTS[host]
-    return (
-        f"<!doctype html><html><head><style>{rules}</style></head>"
-        f"<body {theme}>{opening_tags}{snippet}</div></body></html>"
-    )
-
-
-@pytest.fixture(scope="module")
-def snippet(make_classifier, fitted, texts) -> str:
-    """Notebook HTML: explanations of a text and of a pair, and prototypes."""
-    X, y = texts
-    pairs = [(text, "the same") for text in X]
-    clf = make_classifier(formulation="proto-lm", max_epochs=1).fit(pairs, y)
-    shown = [fitted.explain([X[0]]), clf.explain([pairs[0]]), fitted.prototypes_]
-    return "".join(each._repr_html_() for each in shown)
-
-
-LOOKS = """
-    for (const e of all("details")) e.open = true;
-    return all(".skprotolm, .skprotolm :not(style)").map(e => {
-        const box = e.getBoundingClientRect();
-        const from = e.closest(".skprotolm").getBoundingClientRect();
-        const style = getComputedStyle(e);
-        return {tag: e.tagName, x: box.x - from.x, y: box.y - from.y,
-                ...Object.fromEntries([...style].map(name => [name, style[name]]))};
-    });
-"""
-
-
-@pytest.mark.parametrize("width", [500, 1280])
-@pytest.mark.parametrize("host", ["jupyterlab", "classic", "sphinx"])
-def test_a_snippet_looks_the_same_everywhere(snippet, tmp_path, host, width):
-    """JupyterLab's rules for tables and lists made labels overlap numbers."""
-    sized = f"<div style='width: 90vw'>{snippet}</div>"
-    script, options = MEASURES + LOOKS, [f"--window-size={width},900"]
-    looks, _ = browse(embed(sized, host), script, tmp_path, options)
-    expected, _ = browse(embed(sized, "plain"), script, tmp_path, options)
-    assert len(looks) == len(expected) > 100
-    changed = [
-        (one["tag"], name, one[name], other[name])
-        for one, other in zip(looks, expected, strict=True)
-        for name in other
-        if one[name] != other[name]
-    ]
-    assert changed == []
-
-
-FITS = """
-    for (const e of all("details")) e.open = true;
-    const box = (e) => e.getBoundingClientRect();
-    const columns = all(".skprotolm-shares").map(
-        table => [...table.querySelectorAll("th")].map(e => box(e).width));
-    const ink = (e) => {  // its text, which may overflow its box
-        const range = document.createRange();
-        range.selectNodeContents(e);
-        return range.getBoundingClientRect();
-    };
-    const overlap = (one, other) => ink(one).left < ink(other).right
-        && ink(other).left < ink(one).right
-        && ink(one).top < ink(other).bottom
-        && ink(other).top < ink(one).bottom;
-    const covered = all("dl").flatMap(list => {
-        const parts = [...list.querySelectorAll("dt, dd")];
-        return parts.filter(one => parts.some(e => e !== one && overlap(one, e)));
-    });
-    const wide = all(".skprotolm *").filter(
-        e => box(e).right > box(e.closest(".skprotolm")).right + 0.5);
-    return {columns, parts: all("dl > div").length, covered: covered.length,
-            wide: wide.map(e => e.tagName),
-            page: document.documentElement.scrollWidth - innerWidth};
-"""
-
-
-@pytest.mark.parametrize("width", [500, 1280])
-def test_a_snippet_fits_into_a_notebook(snippet, tmp_path, width):
-    """The column of texts had a fifth of the table's width."""
-    measured, console = browse(
-        embed(snippet, "jupyterlab"),
-        MEASURES + FITS,
-        tmp_path,
-        [f"--window-size={width},900"],
-    )
-    assert console == ""
-    assert measured["parts"] >= 12
-    assert measured["covered"] == 0, "labels overlap numbers"
-    assert measured["wide"] == []
-    assert measured["page"] <= 0
-    assert len(measured["columns"]) == 2
-    for columns in measured["columns"]:
-        # In a narrow window, texts are moved to separate rows.
-        assert columns[3] == (0 if width == 500 else max(columns))
-
-
-COLORS = """
-    return {dark: all(".skprotolm, .skprotolm-card").map(isDark), faint: faint()};
-"""
-
-
-@in_both_schemes
-@pytest.mark.parametrize(
-    ("host", "theme", "is_dark"),
-    [
-        ("jupyterlab", "data-jp-theme-light=true", False),
-        ("jupyterlab", "data-jp-theme-light=false", True),
-        ("sphinx", "data-theme=dark", True),
-        ("plain", "", None),
-    ],
-)
-def test_a_snippet_has_the_colors_of_its_notebook(
-    snippet, tmp_path, options, host, theme, is_dark
-):
-    """Dark systems had light text on the white page of a light notebook."""
-    page = embed(snippet, host, theme)
-    measured, console = browse(page, MEASURES + COLORS, tmp_path, options)
-    assert console == ""
-    # A page without a theme has the color scheme of the system.
-    assert set(measured["dark"]) == {options == DARK if is_dark is None else is_dark}
-    assert measured["faint"] == []
-
-
-THEMES = {
-    "": "light dark",
-    'data-jp-theme-light="true"': "light",
-    'data-jp-theme-light="false"': "dark",
-    'data-vscode-theme-kind="vscode-light"': "light",
-    'data-vscode-theme-kind="vscode-dark"': "dark",
-    'data-vscode-theme-kind="vscode-high-contrast"': "dark",
-    'data-vscode-theme-kind="vscode-high-contrast-light"': "light",
-    'data-theme="light"': "light",  # of Sphinx
-    'data-theme="dark"': "dark",
-    'data-theme="auto"': "light dark",
-    'theme="dark"': "dark",  # of Colab
-}
-
-
-def test_a_snippet_follows_the_themes_of_notebooks(snippet, tmp_path):
-    pages = [f"<div {theme}>{snippet}</div>" for theme in THEMES]
-    script = """return all("body > div > div > .skprotolm:first-child").map(
-        e => getComputedStyle(e).colorScheme)"""
-    page = embed("".join(pages), "plain")
-    measured, _ = browse(page, MEASURES + script, tmp_path)
-    assert measured == list(THEMES.values())
-
-
-KEYS = """
-    const [summary] = all("summary");
-    const article = summary.closest("article");
-    summary.focus();
-    const {outlineStyle, cursor} = getComputedStyle(summary);
-    const focused = summary.matches(":focus-visible");
-    summary.click();
-    const open = summary.parentElement.open;
-    article.hidden = true;
-    return {outlineStyle, cursor, focused, open,
-            order: all("summary").map(e => e.tabIndex),
-            hidden: !article.checkVisibility()};
-"""
-
-
-def test_a_snippet_is_usable_by_keyboard(snippet, tmp_path):
-    """Some pages remove the outline of the focused element."""
-    rules = "<style>.jp-RenderedHTML :focus { outline: none; }</style>"
-    page = embed(rules + snippet, "jupyterlab")
-    for attempt in range(5):  # headless windows are not always focused
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        measured, console = browse(page, MEASURES + KEYS, folder)
-        if measured["focused"]:
-            break
-    assert console == ""
-    assert measured["focused"]
-    assert measured["outlineStyle"] == "auto"
-    assert measured["cursor"] == "pointer"
-    assert measured["open"]
-    assert set(measured["order"]) == {0}
-    assert measured["hidden"]

@@ -74,7 +74,8 @@ def assert_exact(clf: ProtoLMClassifier, X: list[Any], targets: Any = None) -> N
     """Check the four sums of an explanation against the predictions."""
     p, cosines = clf.predict_proba(X), clf.transform(X)
     labels, classes = clf.prototypes_.labels, clf.classes_
-    for row, e in enumerate(clf.explain(X, target=targets)):
+    explanations = clf.explain(X, target=targets, token_method="decomposition")
+    for row, e in enumerate(explanations):
         np.testing.assert_allclose(e.class_probabilities, p[row], atol=1e-5)
         np.testing.assert_allclose(e.similarities, cosines[row], atol=1e-5)
         # 1. Shares.
@@ -133,7 +134,7 @@ def test_explanations_are_exact_in_double_precision(tmp_path):
     encoder = make_encoder("bert", tmp_path, dtype=torch.float64)
     clf = ProtoLMClassifier(encoder, n_prototypes=2, max_epochs=1, random_state=0)
     X, y = make_texts()
-    for e in clf.fit(X, y).explain(X[:6]):
+    for e in clf.fit(X, y).explain(X[:6], token_method="decomposition"):
         total = e.base_value + e.token_scores.sum()
         assert total == pytest.approx(e.log_odds, abs=1e-12)
         assert e.contributions.sum() == pytest.approx(1, abs=1e-12)
@@ -163,7 +164,8 @@ def test_token_scores_follow_from_shares_and_token_similarities(clf, n_classes):
     labels = clf.prototypes_.labels
     for target in range(n_classes):
         concentrations = []
-        for e in clf.explain(make_texts(6, seed=3)[0], target=target):
+        X = make_texts(6, seed=3)[0]
+        for e in clf.explain(X, target=target, token_method="decomposition"):
             is_target = labels == target
             signed = np.where(
                 is_target, e.contributions / e.probability, -e.contributions
@@ -180,7 +182,10 @@ def test_token_scores_follow_from_shares_and_token_similarities(clf, n_classes):
 @pytest.mark.parametrize("n_classes", [2], indirect=True)
 def test_token_scores_of_two_classes_have_opposite_signs(clf):
     X = texts_to_explain()[:6]
-    for a, b in zip(clf.explain(X, target=0), clf.explain(X, target=1), strict=True):
+    ones, others = (
+        clf.explain(X, target=target, token_method="decomposition") for target in (0, 1)
+    )
+    for a, b in zip(ones, others, strict=True):
         assert a.log_odds == pytest.approx(-b.log_odds)
         assert a.base_value == pytest.approx(-b.base_value)
         np.testing.assert_allclose(a.token_scores, -b.token_scores, atol=1e-10)
@@ -311,7 +316,7 @@ def test_learned_vectors_have_no_alignment(fitted_on, formulation, message):
 
 def test_token_sums_of_learned_vectors_are_exact(fitted_on):
     clf = fitted_on("bert", 2, False, projection=False)
-    [e] = clf.explain(["the food was good"])
+    [e] = clf.explain(["the food was good"], token_method="decomposition")
     sums = e.token_similarities.sum(axis=0)
     np.testing.assert_allclose(sums, e.similarities, atol=1e-4)
     total = e.base_value + e.token_scores.sum()
@@ -339,7 +344,7 @@ def test_extreme_confidence_is_finite_and_exact(fitted_on, sharpness):
         layer.readout.log_concentration.fill_(8.0)  # κ = 3000, more than is learned
     X = [*clf.prototypes_.texts, *texts_to_explain()[:6]]
     assert_extreme(clf, X)
-    for e in clf.explain(X, target=1):
+    for e in clf.explain(X, target=1, token_method="decomposition"):
         assert e.contributions.sum() == pytest.approx(1)
         size = abs(e.token_scores).sum() + abs(e.base_value)
         total = e.base_value + e.token_scores.sum()

@@ -54,22 +54,26 @@ def explained(tmp_path_factory) -> Callable[..., Explanations]:
 
 @pytest.fixture
 def explanation(fitted) -> Explanation:
-    return fitted.explain(["the food was good today, and kind!"])[0]
+    [e] = fitted.explain(["the food was good today, and kind!"])
+    return dataclasses.replace(e, novelty_limit=None)
 
 
 # --- Words.
 
 WORDS = [
     ("the food was good", ["the", "food", "was", "good"]),
-    ("the lovely, honest day!", ["the", "lovely,", "honest", "day!"]),
-    ("it's  a\tday\nat -3.75", ["it's", "a", "day", "at", "-3.75"]),
+    ("the lovely, honest day!", ["the", "lovely", ",", "honest", "day", "!"]),
+    ("it's  a\tday\nat -3.75", ["it's", "a", "day", "at", "-", "3.75"]),
     ("😀😀 good 👩‍👩‍👧 day", ["😀😀", "good", "👩‍👩‍👧", "day"]),
     ("食べ物 good", ["食", "べ", "物", "good"]),
     ("한국어 좋다", ["한국어", "좋다"]),
     ("שלום good عالم", ["שלום", "good", "عالم"]),
     ("naïve cafe\u0301 ﬁne", ["naïve", "cafe\u0301", "ﬁne"]),
-    ("[SEP] the [CLS] <s>", ["[SEP]", "the", "[CLS]", "<s>"]),
-    ("<|endoftext|> [PAD] [UNK]", ["<|endoftext|>", "[PAD]", "[UNK]"]),
+    ("[SEP] the [CLS] <s>", ["[", "SEP", "]", "the", "[", "CLS", "]", "<", "s", ">"]),
+    (
+        "<|endoftext|> [PAD] [UNK]",
+        ["<|", "endoftext", "|>", "[", "PAD", "]", "[", "UNK", "]"],
+    ),
 ]
 
 
@@ -87,8 +91,9 @@ def test_a_word_s_score_is_the_sum_of_its_tokens(explained, kind):
     text = "a lovely, honest day"
     [e] = explained(kind, [text])
     assert len(e.tokens) > len(e.words), "the test needs a word of several tokens"
-    starts = [match.start() for match in re.finditer(r"\S+", text)]
-    word_ids = np.searchsorted(starts, e.offsets[:, 1], side="right") - 1
+    starts = [match.start() for match in re.finditer(r"\w+|,", text)]
+    letters = [re.compile(r"\S").search(text, start).start() for start, _ in e.offsets]
+    word_ids = np.searchsorted(starts, letters, side="right") - 1
     for number, score in enumerate(e.word_scores):
         assert score == pytest.approx(e.token_scores[word_ids == number].sum())
 
@@ -126,7 +131,7 @@ def test_words_of_pairs_are_separate(explained, kind):
     pairs = [("the food, good", "good day"), ("", "good food"), ("good", "")]
     explanations = explained(kind, pairs)
     assert [e.words for e in explanations] == [
-        ("the", "food,", "good", "good", "day"),
+        ("the", "food", ",", "good", "good", "day"),
         ("good", "food"),
         ("good",),
     ]
@@ -284,10 +289,12 @@ def test_a_refit_does_not_change_explanations(make_classifier, texts):
 # --- Dicts and frames.
 
 KEYS = {
-    "text", "prediction", "target", "labels", "probabilities", "space", "base_value",
-    "log_odds", "score", "prototypes", "remainder", "tokens", "offsets", "segments",
+    "text", "prediction", "target", "against", "labels", "probabilities", "space",
+    "base_value", "log_odds", "score", "novelty", "novelty_limit", "nearest_similarity",
+    "is_unlike", "prototypes", "remainder", "tokens", "offsets", "segments",
     "attention", "token_scores", "token_method", "token_unread", "words",
-    "word_offsets", "word_scores", "word_unread",
+    "word_offsets", "word_scores", "word_unread", "read_fraction", "sentences",
+    "sentence_offsets", "sentence_ids", "sentence_scores", "alignments",
 }  # fmt: skip
 
 
@@ -327,9 +334,9 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     explanations = fitted.explain(X, top_k=2)
     frame = explanations.to_frame()
     assert list(frame.columns) == [
-        "row", "text", "prediction", "target", "probability", "prototype",
-        "prototype_label", "prototype_text", "prototype_unread", "of_target",
-        "similarity", "contribution",
+        "row", "text", "prediction", "target", "against", "probability", "is_unlike",
+        "prototype", "prototype_label", "prototype_text", "prototype_unread",
+        "of_target", "similarity", "contribution",
     ]  # fmt: skip
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]
@@ -373,10 +380,7 @@ def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanatio
     assert f"{explanation.log_odds:+.2f}" in output
     strongest = int(np.argmax(np.abs(explanation.word_scores)))
     score = explanation.word_scores[strongest]
-    assert (
-        f'words (decomposition): "{explanation.words[strongest]}" {score:+.2f}'
-        in output
-    )
+    assert f'words (relevance): "{explanation.words[strongest]}" {score:+.2f}' in output
 
 
 def test_text_of_another_target_names_the_prediction(fitted):
@@ -713,5 +717,6 @@ def test_alignment_rejects_an_invalid_index(fitted, index):
 def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
     """The error was about slice indices, and -1 meant all but the last prototype."""
     explanations = fitted.explain(["the food was good"])
-    with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
-        explanations.to_html(n_alignments=n_alignments)
+    for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
+        with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
+            view(n_alignments=n_alignments)

@@ -212,7 +212,7 @@ def test_prototype_measures_encode_texts_once(clf):
 
     hook = register_module_forward_hook(count)
     try:
-        clf.explain(X)
+        clf.explain(X, token_method="decomposition")
         n_passes_of_explain = n_passes
         prototype_comprehensiveness(clf, X)
     finally:

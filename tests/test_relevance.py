@@ -135,15 +135,20 @@ def test_base_value_and_relevance_sum_to_the_log_odds(clf):
 
 
 def test_relevance_changes_only_token_scores(clf):
-    for by_default, by_relevance in zip(
-        clf.explain(X), clf.explain(X, token_method="relevance"), strict=True
-    ):
-        assert by_default.log_odds == by_relevance.log_odds
-        np.testing.assert_array_equal(
-            by_default.contributions, by_relevance.contributions
-        )
-        np.testing.assert_array_equal(by_default.attention, by_relevance.attention)
-        assert not np.allclose(by_default.token_scores, by_relevance.token_scores)
+    methods = ("decomposition", "relevance")
+    explanations = [clf.explain(X, token_method=method) for method in methods]
+    for exact, relevant in zip(*explanations, strict=True):
+        assert exact.log_odds == relevant.log_odds
+        np.testing.assert_array_equal(exact.contributions, relevant.contributions)
+        np.testing.assert_array_equal(exact.attention, relevant.attention)
+        assert not np.allclose(exact.token_scores, relevant.token_scores)
+
+
+@pytest.mark.parametrize("name", ["clf", "published"])
+def test_relevance_is_the_default(name, request):
+    clf = request.getfixturevalue(name)
+    by_name = clf.explain(X[:3], token_method="relevance")
+    assert clf.explain(X[:3]).to_dict() == by_name.to_dict()
 
 
 def test_relevance_of_the_other_class_has_the_opposite_sign(clf):
@@ -193,8 +198,7 @@ def test_pairs_have_relevance(make_classifier):
 
 
 def test_the_published_formulation_has_relevance(published):
-    for e in published.explain(X[:5]):
-        assert e.token_method == "relevance"
+    for e in published.explain(X[:5], token_method="relevance"):
         assert e.token_scores.shape == (len(e.tokens),)
         assert e.base_value + e.contributions.sum() == pytest.approx(e.score)
 
@@ -254,7 +258,7 @@ def test_occlusion_does_not_depend_on_the_number_of_texts(clf):
 
 @pytest.mark.parametrize("method", ["lime", "", None, 1])
 def test_an_unknown_method_raises_an_error(clf, method):
-    with pytest.raises(ValueError, match="token_method must be one of 'auto', 'deco"):
+    with pytest.raises(ValueError, match="token_method must be 'auto', 'deco"):
         clf.explain(X, token_method=method)
 
 
@@ -274,6 +278,14 @@ def test_relevance_of_an_unsupported_architecture_raises_an_error(
     clf = make_classifier(backbone=unsupported).fit(X, Y)
     with pytest.raises(ValueError, match="does not support the architecture 'albert'"):
         clf.explain(X, token_method="relevance")
+
+
+def test_an_unsupported_architecture_has_the_decomposition_by_default(
+    make_classifier, unsupported
+):
+    clf = make_classifier(backbone=unsupported).fit(X, Y)
+    by_name = clf.explain(X[:3], token_method="decomposition")
+    assert clf.explain(X[:3]).to_dict() == by_name.to_dict()
 
 
 def test_the_published_formulation_of_an_unsupported_architecture_has_no_token_scores(

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanations, ProtoLMClassifier
-from skprotolm._display.formatting import printable, shorten
+from skprotolm._display.formatting import class_name, printable, shorten
+from skprotolm._display.pieces import STRONGEST_SHARE
 from skprotolm._display.plots import plot_map
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm.exceptions import TextTruncatedWarning
@@ -46,7 +47,7 @@ KNOWN = {
     "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
     "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
     "rect", "script", "section", "select", "span", "style", "summary", "svg", "table",
-    "tbody", "td", "text", "th", "thead", "title", "tr", "ul",
+    "tbody", "td", "text", "th", "thead", "title", "tr", "ul", "i", "ol", "footer",
 }  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def test_plots_show_texts_literally(fitted, text, label):
     written = words.get_xlabel()
     prefix = "part of the log-odds of "
     assert written == "" or any(
-        is_cut_from(written.removeprefix(prefix), x) for x in clf.classes_
+        is_cut_from(written.removeprefix(prefix), class_name(x)) for x in clf.classes_
     )
     names = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
     assert is_cut_from(names[0], label)
@@ -282,7 +283,21 @@ def test_a_plot_of_a_long_text_shows_the_strongest_words(fitted):
     shown = [int(tick.get_text()[1:]) for tick in words.get_yticklabels()]
     assert shown == sorted(np.argsort(-np.abs(scores))[:40].tolist())
     np.testing.assert_allclose([b.get_width() for b in words.patches], scores[shown])
-    assert words.get_title() == "The 40 strongest of 312 words"
+    assert words.get_title() == "Words by relevance: the 40 strongest of 312"
+    faces = {bar.get_facecolor() for bar in words.patches}
+    strong = np.abs(scores[shown]) >= STRONGEST_SHARE * np.abs(scores).max()
+    gray = [len(set(bar.get_facecolor()[:3])) == 1 for bar in words.patches]
+    assert gray == (~strong).tolist()
+    assert len(faces) == 2 + any(gray)
+
+
+def test_a_plot_of_a_pair_names_the_text_of_each_word(make_classifier, texts):
+    pytest.importorskip("matplotlib")
+    X, y = texts
+    clf = make_classifier(max_epochs=1).fit([(text, "the same") for text in X], y)
+    words, _ = clf.explain([("good food", "food")])[0].plot().axes
+    names = [tick.get_text() for tick in words.get_yticklabels()]
+    assert names == ["good (first text)", "food (first text)", "food (second text)"]
 
 
 @fast

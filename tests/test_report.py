@@ -216,6 +216,32 @@ def test_the_marks_of_many_prototypes_are_small(report, copies, radius):
     assert ("<text" in marks[0]) == (6 * copies <= 100)
 
 
+def test_further_prototypes_have_rows(fitted, evaluated, texts, monkeypatch):
+    monkeypatch.setattr("skprotolm._report.prototypes._N_CARDS", 2)
+    record = build(fitted, evaluated, texts)
+    cards, rows = record["prototypes"], record["other_prototypes"]
+    assert (len(cards), len(rows)) == (2, 4)
+    assert sorted(p["index"] for p in [*cards, *rows]) == list(range(6))
+    used = [(p["n_wrong"], p["n_assigned"], p["usage"]) for p in cards]
+    assert min(used) >= max((p["n_wrong"], p["n_assigned"], p["usage"]) for p in rows)
+    for card in cards:
+        assert len(card["nearest"]) == 3
+        assert len(card["assigned"]) == min(5, card["n_assigned"])
+    page = report_html(record)
+    ids = set(re.findall(r' id="(prototype-\d)"', page))
+    assert ids == {f"prototype-{j}" for j in range(6)}
+
+
+def test_a_report_has_a_title_and_a_date(fitted, evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr("skprotolm._display.html.today", lambda: "2024-02-29")
+    fitted.report(*evaluated, tmp_path / "report.html", title="Tickets & more")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>Tickets &amp; more</title>" in page
+    assert "<h1>Tickets &amp; more</h1>" in page
+    assert "2024-02-29 (UTC), skprotolm " in page
+    assert "words by relevance" in page
+
+
 def test_the_map_shows_prototypes_and_texts(report, texts):
     marks = report["map"]
     numbers = [m["prototype"] for m in marks if m["prototype"] is not None]

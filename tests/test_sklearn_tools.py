@@ -66,7 +66,8 @@ def test_column_transformer(make_classifier, texts, fitted, selector):
     np.testing.assert_array_equal(features[:, :-1], fitted.transform(X))
     np.testing.assert_array_equal(columns.transform(frame), features)
     assert columns.get_feature_names_out().tolist() == [
-        *(f"protolmclassifier__protolmclassifier{j}" for j in range(6)),
+        *(f"protolmclassifier__neg_{j}" for j in range(3)),
+        *(f"protolmclassifier__pos_{j}" for j in range(3, 6)),
         "passthrough__length",
     ]
 
@@ -87,8 +88,17 @@ def test_features_as_a_frame(make_classifier, texts, fitted):
     column = pd.Series(X, index=[f"row {i}" for i in range(48)])
     features = clf.transform(column)
     assert list(features.columns) == clf.get_feature_names_out().tolist()
-    assert list(features.columns)[:2] == ["protolmclassifier0", "protolmclassifier1"]
+    assert list(features.columns)[2:4] == ["neg_2", "pos_3"]
     np.testing.assert_array_equal(features.to_numpy(), fitted.transform(X))
+
+
+def test_features_of_numeric_classes_have_names_too(make_classifier, texts):
+    X, y = texts
+    clf = make_classifier(n_prototypes=2, max_epochs=1)
+    clf.set_output(transform="pandas").fit(X, y == "pos")
+    names = ["False_0", "False_1", "True_2", "True_3"]
+    assert clf.transform(X[:2]).columns.tolist() == names
+    assert clf.relabel_prototypes({3: False}).get_feature_names_out()[3] == "False_3"
 
 
 def test_a_frame_of_features_keeps_the_index(make_classifier, texts):

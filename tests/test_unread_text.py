@@ -171,14 +171,29 @@ def test_prints_contain_the_truncated_share(clf):
     assert "too long" not in str(short)
 
 
+def test_explanations_have_the_fraction_that_is_read(clf):
+    with pytest.warns(TextTruncatedWarning):
+        explanations = clf.explain(["good " * 400, "food"])
+    truncated, short = explanations
+    last = truncated.word_offsets[-1, 2]
+    assert truncated.read_fraction == pytest.approx(last / len(truncated.text))
+    assert truncated.to_dict()["read_fraction"] == truncated.read_fraction
+    assert short.read_fraction == 1
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
+@pytest.mark.parametrize("text", ["", " \n", "food, ", "  (food)  "])
+def test_spaces_and_punctuation_are_not_cut_off(clf, text):
+    assert clf.explain([text])[0].read_fraction == 1
+
+
 def test_html_marks_unknown_words(clf, unread, tmp_path):
     quoted = unread.prototypes[0].unread[0]
     html = unread.to_html()
-    assert re.search(r'skprotolm-unknown" title="not read[^"]*">漢</span>', html)
+    assert re.search(r'skprotolm-unknown"[^>]* title="not read[^"]*">漢</span>', html)
     assert f"(not read: {quoted})" in html
-    assert (
-        "skprotolm-pair skprotolm-unread skprotolm-unknown" in html
-    )  # of an alignment
+    # In a quoted text.
+    assert '<span class="skprotolm-unread skprotolm-unknown"' in html
     assert f"(not read: {quoted})" in clf.prototypes_._repr_html_()
     path = tmp_path / "report.html"
     with warnings.catch_warnings():

@@ -260,7 +260,7 @@ def run_task(name: str, data: Path, n_texts: int, folder: Path | None) -> None:
     clf = fitted_on(name, task, folder)
     order = np.random.RandomState(SEED).permutation(len(task.X_test))
     X = [task.X_test[i] for i in order if len(task.X_test[i].split()) > 3][:n_texts]
-    explanations = list(clf.explain(X))
+    explanations = list(clf.explain(X, token_method="decomposition"))
     rows: dict[str, Measures] = {"random": measure(clf, X, "random")}
     costs = {"random": 0.0}
     for title, method in METHODS.items():

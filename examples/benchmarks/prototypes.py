@@ -47,7 +47,8 @@ def errors(e: Explanation) -> list[float]:
 
 def exactness(clf: ProtoLMClassifier, X: list[str]) -> str:
     """Return the largest errors over many texts."""
-    explanations = clf.explain(X[:N_EXACT])
+    method = "decomposition" if clf.formulation == "mixture" else "auto"
+    explanations = clf.explain(X[:N_EXACT], token_method=method)
     largest = np.max([errors(e) for e in explanations], axis=0).tolist()
     if explanations[0].space == "probability":
         largest.append(

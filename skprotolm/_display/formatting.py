@@ -57,6 +57,25 @@ def amount(value: float, unit: Unit) -> str:
     return percent(value) if unit.is_percentage else f"{value:+.3f}"
 
 
+def class_name(label: Any) -> str:
+    """Name a class: "positive", but "class 1"."""
+    is_word = isinstance(label, str) and any(map(str.isalpha, label))
+    return str(label) if is_word else f"class {label}"
+
+
+def text_of_class(label: Any, noun: str = "text") -> str:
+    """Name a text by its class: "positive text", but "text of class 1"."""
+    name = class_name(label)
+    return f"{name} {noun}" if name == label else f"{noun} of {name}"
+
+
+def compared(target: Any, against: Any) -> str:
+    """Name what is explained: "positive", or "positive rather than negative"."""
+    if against is None:
+        return class_name(target)
+    return f"{class_name(target)} rather than {class_name(against)}"
+
+
 def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:
     """Return the words; those that the tokenizer cannot read are marked."""
     pairs = zip(words, unread, strict=True)

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
-from skprotolm._display.formatting import amount, percent, shorten
-from skprotolm._display.pieces import split_explanation, split_match, strongest_words
+from skprotolm._display.folding import fold, fold_end
+from skprotolm._display.footer import today, versions
+from skprotolm._display.formatting import (
+    amount,
+    class_name,
+    compared,
+    percent,
+    shorten,
+    text_of_class,
+)
+from skprotolm._display.matches import split_page
+from skprotolm._display.pieces import strongest_words
 from skprotolm._tasks.units import UNITS
+
+_ROLES = ("target", "against", "other")
 
 
 @lru_cache(maxsize=1)
@@ -21,14 +33,20 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     for function in (
         amount,
+        class_name,
+        compared,
+        fold,
+        fold_end,
         percent,
-        remainders,
         shorten,
-        split_explanation,
-        split_match,
+        split_page,
+        starts,
         strongest_words,
+        sum_parts,
+        text_of_class,
     ):
         environment.filters[function.__name__] = function
     environment.globals["units"] = UNITS
@@ -36,12 +54,18 @@ def _templates() -> jinja2.Environment:
 
 
 def explanations_html(
-    explanations: list[dict[str, Any]], *, page: bool, n_more: int = 0
+    explanations: list[dict[str, Any]],
+    *,
+    page: bool,
+    title: str | None = None,
+    n_more: int = 0,
 ) -> str:
     """Render explanations as a page or a snippet; `n_more` counts those left out."""
     template = _templates().get_template("explanations.html")
     records = [{"matches": [], **explanation} for explanation in explanations]
-    return template.render(explanations=records, page=page, n_more=n_more)
+    return template.render(
+        explanations=records, page=page, title=title, n_more=n_more, **_footer()
+    )
 
 
 def prototypes_html(prototypes: list[dict[str, Any]], *, n_more: int = 0) -> str:
@@ -50,30 +74,35 @@ def prototypes_html(prototypes: list[dict[str, Any]], *, n_more: int = 0) -> str
     return template.render(prototypes=prototypes, n_more=n_more)
 
 
-def report_html(report: dict[str, Any]) -> str:
+def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
     """Render a report as a page."""
-    return _templates().get_template("report.html").render(r=report)
+    template = _templates().get_template("report.html")
+    return template.render(r=report, title=title, **_footer())
 
 
-def remainders(
-    explanation: dict[str, Any], total: float
-) -> list[tuple[float, Any, str]]:
-    """Return rows for the prototypes that are not listed: contribution, class, text.
+def _footer() -> dict[str, str]:
+    return {"date": today(), "versions": versions()}
 
-    If the total is a sum over the target's prototypes only, they have a row of their
-    own.
-    """
-    remainder, target = explanation["remainder"], explanation["target"]
-    if not remainder:
-        return []
-    if not UNITS[explanation["space"]].sums_target_only:
-        return [(remainder, "", "all other prototypes")]
-    listed = sum(
-        p["contribution"] for p in explanation["prototypes"] if p["label"] == target
-    )
-    of_target = total - listed
-    rows = [
-        (of_target, target, "all other prototypes of it"),
-        (remainder - of_target, "", "all other prototypes of other classes"),
+
+def starts(offsets: list[tuple[int, int, int]], segment: int) -> list[int]:
+    """Return the first characters of the sentences of one text of a pair."""
+    return [start for side, start, _ in offsets if side == segment]
+
+
+class Part(NamedTuple):
+    """A part of an explanation's sum: one listed prototype, or a group of others."""
+
+    contribution: float
+    role: str  # of its class: "target", "against" or "other"
+    prototype: dict[str, Any] | None
+    group: dict[str, Any] | None
+
+
+def sum_parts(explanation: dict[str, Any]) -> list[Part]:
+    """Return the parts of the sum: those of the target, then those of other classes."""
+    listed, groups = explanation["prototypes"], explanation["groups"]
+    parts = [Part(p["contribution"], p["role"], p, None) for p in listed]
+    parts += [
+        Part(group["contribution"], group["role"], None, group) for group in groups
     ]
-    return [row for row in rows if row[0] > 1e-9]
+    return sorted(parts, key=lambda part: _ROLES.index(part.role))  # stable

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+STRONGEST_SHARE = 0.1  # of the largest absolute score: weaker words are not marked
+
 
 class Piece(NamedTuple):
     """A part of a text: a word with its score, or the characters between two words."""
@@ -14,6 +16,18 @@ class Piece(NamedTuple):
     strength: float  # score, relative to the largest absolute score of the text
     word: int | None = None  # position in the words
     is_unknown: bool = False  # the tokenizer cannot read the word
+    is_linked: bool = False  # matches a word of a quoted text
+
+    @property
+    def counts(self) -> bool:
+        """Whether the score is large enough for the word to be marked."""
+        return abs(self.strength) >= STRONGEST_SHARE
+
+    @property
+    def is_element(self) -> bool:
+        """Whether a page wraps the word in an element."""
+        is_marked = self.counts or self.is_unknown or self.is_linked
+        return self.word is not None and is_marked
 
     @property
     def is_cut(self) -> bool:
@@ -26,55 +40,28 @@ class Piece(NamedTuple):
 def split_explanation(explanation: dict[str, Any]) -> list[Piece]:
     """Cut the text of an explanation into words with scores and gaps.
 
-    The pieces contain the whole text, including parts that are not read. Special
-    tokens, which are not in the text, come last.
+    The pieces contain the whole text, including parts that are not read. A bar
+    separates the texts of a pair. Special tokens, which are not in the text, come last.
     """
+    return join_sides(split_sides(explanation))
+
+
+def split_sides(explanation: dict[str, Any]) -> list[list[Piece]]:
+    """Cut the text of an explanation as `split_explanation` does, text by text."""
     words, offsets = explanation["words"], explanation["word_offsets"]
     scores, unread = explanation["word_scores"], explanation["word_unread"]
     if scores:
         return split_text(explanation["text"], words, offsets, scores, unread)
-    # Without scores, only unread words are marked.
-    rows = [w for w, is_unread in enumerate(unread) if is_unread]
-    words, offsets = [words[w] for w in rows], [offsets[w] for w in rows]
-    n = len(rows)
-    return split_text(explanation["text"], words, offsets, [0.0] * n, [True] * n)
+    sides = split_text(explanation["text"], words, offsets, [0.0] * len(words), unread)
+    special = {w for w, (_, start, end) in enumerate(offsets) if end == start}
+    sides[-1] = [p for p in sides[-1] if p.word not in special or p.is_unknown]
+    return sides
 
 
-def strongest_words(explanation: dict[str, Any], n: int = 20) -> list[Piece]:
-    """Return the n words of the largest absolute scores, in descending order."""
-    words = [p for p in split_explanation(explanation) if p.score is not None]
+def strongest_words(explanation: dict[str, Any], n: int = 10) -> list[Piece]:
+    """Return at most n of the words that count, by descending absolute scores."""
+    words = [p for p in split_explanation(explanation) if p.counts]
     return sorted(words, key=lambda piece: -abs(piece.strength))[:n]
-
-
-def split_match(
-    explanation: dict[str, Any], match: dict[str, Any]
-) -> tuple[list[Piece], list[Piece]]:
-    """Cut the text and the prototype's text; a word's score is that of its best match.
-
-    Parameters
-    ----------
-    explanation, match : dict
-        The explanation, and its word alignment with one prototype.
-    """
-    matrix = match["matrix"]
-    row_scores = [max(row) for row in matrix]
-    column_scores = [max(column) for column in zip(*matrix, strict=True)]
-    return (
-        split_text(
-            explanation["text"],
-            explanation["words"],
-            explanation["word_offsets"],
-            row_scores,
-            explanation["word_unread"],
-        ),
-        split_text(
-            match["text"],
-            match["words"],
-            match["offsets"],
-            column_scores,
-            match["unread"],
-        ),
-    )
 
 
 def split_text(
@@ -83,26 +70,32 @@ def split_text(
     offsets: Any,
     scores: Sequence[float],
     unread: Sequence[bool],
-) -> list[Piece]:
-    """Cut a text, or a pair of texts, at its words."""
+) -> list[list[Piece]]:
+    """Cut a text, or each text of a pair, at its words."""
     texts = [text] if isinstance(text, str) else list(text)
     largest = max(map(abs, scores), default=0.0) or 1.0
-    pieces: list[Piece] = []
+    sides: list[list[Piece]] = [[] for _ in texts]
     special: list[Piece] = []
-    position = (0, 0)  # segment and character after the last word
+    positions = [0] * len(texts)  # characters after the last word
     rows = zip(words, offsets, scores, unread, strict=True)
     for w, (word, (segment, start, end), score, is_unread) in enumerate(rows):
         piece = Piece(word, score, score / largest, w, is_unread)
         if end == start:
             special.append(piece)
             continue
-        pieces += [_gap(texts, position, (segment, start)), piece]
-        position = (segment, end)
-    return [*pieces, _gap(texts, position, (len(texts) - 1, len(texts[-1]))), *special]
+        gap = texts[segment][positions[segment] : start]
+        sides[segment] += [Piece(gap, None, 0.0), piece]
+        positions[segment] = end
+    for side, whole, position in zip(sides, texts, positions, strict=True):
+        side.append(Piece(whole[position:], None, 0.0))
+    sides[-1] += special
+    return sides
 
 
-def _gap(texts: list[str], start: tuple[int, int], end: tuple[int, int]) -> Piece:
-    """Return the characters between two positions; a bar separates a pair's texts."""
-    if start[0] == end[0]:
-        return Piece(texts[start[0]][start[1] : end[1]], None, 0.0)
-    return Piece(f"{texts[0][start[1] :]} | {texts[1][: end[1]]}", None, 0.0)
+def join_sides(sides: list[list[Piece]]) -> list[Piece]:
+    """Join the pieces of a pair of texts; a bar separates the texts."""
+    if len(sides) == 1:
+        return sides[0]
+    first, second = sides
+    bar = Piece(f"{first[-1].text} | {second[0].text}", None, 0.0)
+    return [*first[:-1], bar, *second[1:]]

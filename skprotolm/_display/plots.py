@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import mark_unread, percent, printable, shorten
+from skprotolm._display.formatting import (
+    class_name,
+    compared,
+    mark_unread,
+    percent,
+    printable,
+    shorten,
+)
 from skprotolm._display.map import map_coordinates
+from skprotolm._display.pieces import STRONGEST_SHARE
 from skprotolm.exceptions import MissingExtraError
 
-_GREEN, _RED = "#2a8f4f", "#c8443c"
+_GREEN, _RED, _GRAY = "#2a8f4f", "#c8443c", "#b0b0b0"
 _WIDTH = 8  # inches of a figure
 _ROW = 0.28  # inches per bar
 # Largest widths, in inches, of a bar's name, of a class label within it, and of an
@@ -21,6 +29,7 @@ _NAME, _LABEL, _CAPTION = 4.0, 1.5, 3.4
 _BARS = 40  # largest number per panel; 200 would make a figure 56 inches high
 _LISTED = 5  # prototypes if top_k is None
 _LISTED_MEAN = 15  # the same for the mean over several texts
+_SIDES = ("first text", "second text")  # of a pair
 _NAME_LENGTH = 120  # characters of a name
 _UNREAD_LENGTH = 12  # characters of the unread words of a prototype's text
 _MARKERS = "osD^vPX*"  # per class, since colors alone do not suffice
@@ -64,29 +73,48 @@ _FALLBACKS = (
 def plot_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
     listed = e.prototypes[: min(e.top_k or _LISTED, _BARS)]
-    scores = np.empty(0) if e.word_scores is None else e.word_scores
-    # The strongest words, in the order of the text.
-    strongest = np.sort(np.argsort(-np.abs(scores), kind="stable")[:_BARS])
-    rows = [len(strongest) or 1, len(listed)]
+    explained = compared(e.target, e.against)
+    n_words = 1 if e.word_scores is None else min(len(e.word_scores), _BARS)
+    rows = [n_words, len(listed)]
     figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
     words, prototypes = figure.subplots(2, 1, height_ratios=rows)
     font = _font("large")
-    title = f"{_fit(e.target, _WIDTH - 3, font)}: {percent(e.probability)}"
+    title = f"{_fit(class_name(e.target), _WIDTH - 3, font)}: {percent(e.probability)}"
     figure.suptitle(_escape(title), fontproperties=font)
-    if len(strongest):
-        names = mark_unread(e.words, e.word_unread)
-        names = [names[w] for w in strongest]
-        _bars(words, names, scores[strongest], scores[strongest] > 0)
-        _set_xlabel(words, f"part of the log-odds of {e.target}")
-        if len(strongest) < len(scores):
-            words.set_title(f"The {len(strongest)} strongest of {len(scores)} words")
-    else:
+    if e.word_scores is None:
         words.set_axis_off()
+    else:
+        _draw_words(words, e)
     names = [_quote(p.label, p.text, p.unread) for p in listed]
     contributions = np.array([p.contribution for p in listed])
-    _bars(prototypes, names, contributions, [p.label == e.target for p in listed])
-    _set_xlabel(prototypes, e.unit.axis_label.format(target=e.target))
+    of_target = [p.label == e.target for p in listed]
+    _bars(prototypes, names, contributions, _for_or_against(of_target))
+    _set_xlabel(prototypes, e.unit.axis_label.format(target=explained))
     return figure
+
+
+def _draw_words(axes: Any, e: Any) -> None:
+    """Draw the strongest words in the order of the text."""
+    strengths = np.abs(e.word_scores)
+    strongest = np.sort(np.argsort(-strengths, kind="stable")[:_BARS])
+    names = mark_unread(e.words, e.word_unread)
+    if not isinstance(e.text, str):
+        sides = e.word_offsets[:, 0]
+        names = [f"{w} ({_SIDES[side]})" for w, side in zip(names, sides, strict=True)]
+    scores = e.word_scores[strongest]
+    colors = _for_or_against(scores > 0)
+    weak = strengths[strongest] < STRONGEST_SHARE * strengths.max(initial=0.0)
+    colors = [_GRAY if w else color for w, color in zip(weak, colors, strict=True)]
+    _bars(axes, [names[w] for w in strongest], scores, colors)
+    _set_xlabel(axes, f"part of the log-odds of {compared(e.target, e.against)}")
+    title = f"Words by {e.token_method}"
+    if len(strongest) < len(strengths):
+        title += f": the {len(strongest)} strongest of {len(strengths)}"
+    axes.set_title(title)
+
+
+def _for_or_against(is_for: Any) -> list[str]:
+    return [_GREEN if value else _RED for value in is_for]
 
 
 def plot_mean_contributions(explanations: Any) -> Any:
@@ -102,7 +130,7 @@ def plot_mean_contributions(explanations: Any) -> Any:
         _quote(label, first.prototype_texts[j], first.prototype_unread[j])
         for label, j in zip(labels, listed.tolist(), strict=True)
     ]
-    _bars(axes, names, mean[listed], mean[listed] > 0)
+    _bars(axes, names, mean[listed], _for_or_against(mean[listed] > 0))
     _set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
     return figure
 
@@ -237,7 +265,8 @@ def _quote(label: Any, text: Any, unread: Sequence[str]) -> str:
     """
     words = shorten(", ".join(dict.fromkeys(unread)), _UNREAD_LENGTH)
     note = f" (not read: {words})" if unread else ""
-    return f"{_fit(label, _LABEL, _font())}{note}: {shorten(text, _NAME_LENGTH)}"
+    name = _fit(class_name(label), _LABEL, _font())
+    return f"{name}{note}: {shorten(text, _NAME_LENGTH)}"
 
 
 def _set_xlabel(axes: Any, text: str) -> None:
@@ -245,11 +274,10 @@ def _set_xlabel(axes: Any, text: str) -> None:
     axes.set_xlabel(_escape(_fit(text, _CAPTION, font)), fontproperties=font)
 
 
-def _bars(axes: Any, names: Any, values: np.ndarray, is_green: Any) -> None:
+def _bars(axes: Any, names: Any, values: np.ndarray, colors: list[str]) -> None:
     rows = np.arange(len(values))
-    colors = [_GREEN if green else _RED for green in is_green]
     # Hatches, since colors alone do not suffice.
-    hatches = ["" if green else "//" for green in is_green]
+    hatches = ["//" if color == _RED else "" for color in colors]
     axes.barh(rows, values, color=colors, hatch=hatches, edgecolor="white")
     axes.axvline(0, color="black", linewidth=0.8)
     font = _font()

@@ -9,16 +9,19 @@ import numpy as np
 
 from skprotolm._display.formatting import (
     amount,
-    mark_unread,
+    compared,
     one_line,
     percent,
     printable,
     shorten,
+    text_of_class,
 )
-from skprotolm._display.pieces import Piece, split_explanation
+from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_explanation
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
+_SENTENCES, _MANY_SENTENCES = 2, 4  # listed, for texts of so many
+_SIDES = ("first", "second")  # texts of a pair
 _TEXT_LENGTH = 300  # characters of the explained text
 _QUOTE_LENGTH = 70  # characters of a prototype's text
 _RESET, _STRIKE = "\x1b[0m", "\x1b[9m"
@@ -30,11 +33,27 @@ _NEGATIVE = (224, 217, 210, 203)
 def explanation_text(e: Any, *, color: bool) -> str:
     """Return an `Explanation` as lines of text."""
     text = colored(e.to_dict()) if color else printable(shorten(e.text, _TEXT_LENGTH))
-    head = f"{e.target}: {percent(e.probability)}"
+    head = f"{compared(e.target, e.against)}: {percent(e.probability)}"
+    if e.against is not None:
+        head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
         head += f" (predicted is {e.prediction})"
-    lines = [head, *_contribution_lines(e), *_word_lines(e), *_unread_lines(e)]
+    lines = [
+        *_novelty_lines(e),
+        head,
+        *_contribution_lines(e),
+        *_word_lines(e),
+        *_unread_lines(e),
+    ]
     return "\n".join([text, *map(one_line, lines)])
+
+
+def _novelty_lines(e: Any) -> list[str]:
+    """Warn that even the nearest prototype is not similar."""
+    if not e.is_unlike:
+        return []
+    nearest = e.unit.similarity.format(e.nearest_similarity)
+    return [f"unlike the training texts (nearest {nearest})"]
 
 
 def colored(explanation: dict[str, Any]) -> str:
@@ -46,7 +65,7 @@ def _color(piece: Piece) -> str:
     word, strength = printable(piece.text), piece.strength
     if piece.is_unknown:
         return f"{_STRIKE}{word}{_RESET}"
-    if abs(strength) < 0.1:
+    if not piece.counts:
         return word
     palette = _POSITIVE if strength > 0 else _NEGATIVE
     shade = palette[min(int(abs(strength) * len(palette)), len(palette) - 1)]
@@ -55,27 +74,39 @@ def _color(piece: Piece) -> str:
 
 def _contribution_lines(e: Any) -> list[str]:
     """List the contributions that sum to the total, then those outside of the sum."""
-    order = np.argsort(-e.contributions, kind="stable")
-    summed, others, noun = order, order[:0], "other prototype"
-    if e.unit.sums_target_only:
-        is_target = e.prototype_labels[order] == e.target
-        summed, others = order[is_target], order[~is_target]
-        noun = f"other {e.target} text"
-    listed, unlisted = np.split(summed, [e.top_k or _LISTED])
-    lines = [f"{_sum(e, [j])}  {e.unit.reason} {_quote(e, j)}" for j in listed]
-    if unlisted.size:
-        lines.append(f"{_sum(e, unlisted)}  {_count(unlisted, noun)}")
-    if e.unit.bias:
-        lines.append(f"{amount(e.base_value, e.unit):>10}  {e.unit.bias}")
-    total = f"= {amount(e.total, e.unit)}"
-    lines.append(f"{total:>10}  {e.unit.total.format(target=e.target)}")
+    others = np.argsort(-e.contributions, kind="stable")
+    explained = compared(e.target, e.against)
+    if not e.unit.sums_target_only:
+        lines = _listed(e, others, "because")
+        bias = e.unit.bias if e.against is None else "difference of the biases"
+        lines.append(f"{amount(e.base_value, e.unit):>10}  {bias}")
+        return [*lines, _total(e, e.total, e.unit.total.format(target=explained))]
+    lines = []
+    for label, link in ((e.target, "because"), (e.against, "although")):
+        if label is not None:
+            is_label = e.prototype_labels[others] == label
+            lines += _listed(e, others[is_label], link, label)
+            lines.append(_total(e, e.probabilities[label], str(label)))
+            others = others[~is_label]
+    if e.against is None and others.size:
+        lines += _quotes(e, others[:1], "although")
+        others = others[1:]
     if others.size:
-        lines.append(
-            f"{_sum(e, others[:1])}  although it reads like {_quote(e, others[0])}"
-        )
-    if others[1:].size:
-        count = _count(others[1:], "more text")
-        lines.append(f"{_sum(e, others[1:])}  {count} of other classes")
+        more = "more " if e.against is None else ""
+        count = f"{len(others)} {more}text{_plural(others)}"
+        lines.append(f"{_sum(e, others)}  {count} of other classes")
+    return lines
+
+
+def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[str]:
+    """Quote the first prototypes of a sum, and count the others."""
+    listed, unlisted = np.split(rows, [e.top_k or _LISTED])
+    lines = _quotes(e, listed, link)
+    if unlisted.size:
+        noun = f"prototype{_plural(unlisted)}"
+        if label is not None:
+            noun = text_of_class(label, f"text{_plural(unlisted)}")
+        lines.append(f"{_sum(e, unlisted)}  {len(unlisted)} other {noun}")
     return lines
 
 
@@ -83,17 +114,32 @@ def _sum(e: Any, rows: Any) -> str:
     return f"{amount(float(e.contributions[rows].sum()), e.unit):>10}"
 
 
-def _count(rows: Any, noun: str) -> str:
-    return f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'}"
+def _total(e: Any, total: float, name: str) -> str:
+    return f"{f'= {amount(total, e.unit)}':>10}  {name}"
+
+
+def _plural(rows: np.ndarray) -> str:
+    return "" if len(rows) == 1 else "s"
+
+
+def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
+    """Quote prototypes, each with its contribution."""
+    reason = e.unit.reason_if_unlike if e.is_unlike else e.unit.reason
+    lines = []
+    for j, label in zip(rows, e.prototype_labels[rows].tolist(), strict=True):
+        rivals = e.similarities[e.prototype_labels == label]
+        rank = "nearest" if e.similarities[j] == rivals.max() else "next"
+        joined = reason.format(link=link, rank=rank, text=text_of_class(label))
+        lines.append(f"{_sum(e, [j])}  {joined} {_quote(e, j)}")
+    return lines
 
 
 def _quote(e: Any, j: int) -> str:
-    label = e.prototype_labels[j : j + 1].tolist()[0]
     text = shorten(e.prototype_texts[j], _QUOTE_LENGTH)
     notes = [e.unit.similarity.format(e.similarities[j])]
     if e.prototype_unread[j]:
         notes.append(f"not read: {_enumerate(e.prototype_unread[j])}")
-    return f'the {label} text "{text}" ({"; ".join(notes)})'
+    return f'"{text}" ({"; ".join(notes)})'
 
 
 def _enumerate(words: Sequence[str]) -> str:
@@ -107,16 +153,55 @@ def _word_lines(e: Any) -> list[str]:
     if e.word_scores is None:
         return []
     lines = []
+    of = purpose = ""
+    if e.against is not None:
+        explained = compared(e.target, e.against)
+        of, purpose = f" of {explained}", f" for {explained}"
     if e.unit.has_token_sums:
         lines.append(
-            f"  log-odds: {e.base_value:+.2f} (base) {e.token_scores.sum():+.2f} "
+            f"  log-odds{of}: {e.base_value:+.2f} (base) {e.token_scores.sum():+.2f} "
             f"(words) = {e.log_odds:+.2f}"
         )
-    order = np.argsort(-np.abs(e.word_scores), kind="stable")
-    quoted = mark_unread([f'"{word}"' for word in e.words], e.word_unread)
-    scored = [f"{quoted[w]} {e.word_scores[w]:+.2f}" for w in order[:_WORDS]]
-    scored += ["…"] if len(order) > _WORDS else []
-    return [*lines, f"  words ({e.token_method}): {', '.join(scored)}"]
+    listed = {"words": _strongest(_words(e), e.word_scores, _WORDS)}
+    if len(e.sentences) >= _MANY_SENTENCES:
+        sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES)
+        listed = {"sentences": sentences, **listed}
+    for noun, names in listed.items():
+        if names:
+            lines.append(f"  {noun}{purpose} ({e.token_method}): {names}")
+    return lines
+
+
+def _words(e: Any) -> list[str]:
+    """Quote the words, with notes about their text of a pair, and if not read."""
+    return [
+        _noted(e, word, segment, *(["not read"] if is_unread else []))
+        for word, segment, is_unread in zip(
+            e.words, e.word_offsets[:, 0], e.word_unread, strict=True
+        )
+    ]
+
+
+def _sentences(e: Any) -> list[str]:
+    """Quote the sentences, with a note about their text of a pair."""
+    pairs = zip(e.sentences, e.sentence_offsets[:, 0], strict=True)
+    return [_noted(e, shorten(s, _QUOTE_LENGTH), segment) for s, segment in pairs]
+
+
+def _noted(e: Any, part: str, segment: int, *notes: str) -> str:
+    if not isinstance(e.text, str):
+        notes = (_SIDES[segment], *notes)
+    return f'"{part}"' + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _strongest(names: Sequence[str], scores: np.ndarray, n: int) -> str:
+    """List at most n names with their scores, without those too weak to count."""
+    strengths = np.abs(scores)
+    counts = strengths >= STRONGEST_SHARE * strengths.max()
+    order = np.argsort(-strengths, kind="stable")
+    order = order[counts[order] & (strengths[order] > 0)]
+    listed = [f"{names[i]} {scores[i]:+.2f}" for i in order[:n]]
+    return ", ".join([*listed, "…"] if len(order) > n else listed)
 
 
 def _unread_lines(e: Any) -> list[str]:
@@ -126,8 +211,7 @@ def _unread_lines(e: Any) -> list[str]:
         pairs = zip(e.words, e.word_unread, strict=True)
         words = [word for word, is_unread in pairs if is_unread]
         lines.append(f"  not read by the tokenizer: {_enumerate(words)}")
-    n_unread = sum(end - start for _, start, end in e.unread_spans)
-    if n_unread:
-        n = len(e.text) if isinstance(e.text, str) else sum(map(len, e.text))
-        lines.append(f"  not read, since too long: {percent(n_unread / n)} of the text")
+    if e.read_fraction < 1:
+        unread = percent(1 - e.read_fraction)
+        lines.append(f"  not read, since too long: {unread} of the text")
     return lines

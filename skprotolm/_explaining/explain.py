@@ -27,19 +27,32 @@ from skprotolm._records.explanations import Explanations
 from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
-TOKEN_METHODS = ("auto", "decomposition", "relevance", "occlusion")
-
 
 @isolated_torch()
 def explain(
     model: FittedModel,
     texts: Texts,
-    index: np.ndarray | None,
-    top_k: int | None,
-    token_method: str,
+    index: np.ndarray | None = None,
+    against: np.ndarray | None = None,
+    top_k: int | None = None,
+    token_method: str | None = None,
 ) -> Explanations:
-    """Explain the outputs `index` (n,) of texts, by default the predicted ones."""
-    method = choose_method(model, token_method)
+    """Explain outputs of texts.
+
+    Parameters
+    ----------
+    model : FittedModel
+    texts : list of str or of (str, str)
+    index : ndarray of shape (n,), int, or None
+        The output that is explained per text; None for the predicted ones.
+    against : ndarray of shape (n,), int, or None
+        The output that each is compared with; None for all others.
+    top_k : int or None
+        The number of prototypes that are listed; None for all.
+    token_method : str or None
+        As in `BaseProtoLM.explain`; None for explanations without token scores.
+    """
+    method = None if token_method is None else choose_method(model, token_method)
     tokenized = model.tokenize(texts, with_offsets=True)
     splitter = TokenSplits(model)
     # Relevance scores need not sum to the explained value minus the base.
@@ -47,15 +60,17 @@ def explain(
     records: dict[int, Explanation] = {}
     explained = np.empty(len(texts), dtype=np.int64)
     for encoded in model.encode(tokenized):
-        chosen = None if index is None else torch.from_numpy(index[encoded.rows])
+        rows = encoded.rows
+        s = encoded.s.cpu().double()
         with torch.inference_mode(False):
-            attribution = model.layer.attribute(encoded.s.cpu().double(), chosen)
-        explained[encoded.rows] = attribution.target.numpy()
+            attribution = model.layer.attribute(
+                s, _take(index, rows), _take(against, rows)
+            )
+        novelty = model.layer.novelty(s).tolist()
+        explained[rows] = attribution.target.numpy()
         scores = score_tokens(model, tokenized, encoded, attribution, method)
-        described = model.task.describe(
-            attribution.outputs.numpy(), attribution.target.numpy()
-        )
-        for b, row in enumerate(encoded.rows):
+        described = _describe(model, attribution, rows)
+        for b, row in enumerate(rows):
             content_mask = tokenized.content_mask[row]
             records[row] = Explanation(
                 text=texts[row],
@@ -65,23 +80,40 @@ def explain(
                 **_score_fields(
                     content_mask, encoded, attribution, scores, b, adjust_base
                 ),
+                novelty=novelty[b],
+                novelty_limit=model.novelty_limit,
                 token_method=None if scores is None else method,
                 top_k=top_k,
                 _splitter=splitter,
             )
     ordered = [records[row] for row in range(len(texts))]
     if method == "occlusion":
-        ordered = occlude(model, ordered, explained)
+        ordered = occlude(model, ordered, explained, against)
     return Explanations(ordered)
+
+
+def _take(outputs: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
+    return None if outputs is None else torch.from_numpy(outputs[rows])
+
+
+def _describe(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return what explanations hold of predictions and targets, per row."""
+    index, against = attribution.target.numpy(), attribution.against
+    rivals = None if against is None else against.numpy()
+    described = model.task.describe(attribution.outputs.numpy(), index, rivals)
+    for row, fields in zip(rows.tolist(), described, strict=True):
+        if fields["against"] == fields["target"]:
+            raise ValueError(
+                f"against must differ from the explained class, which is "
+                f"{fields['target']!r} in row {row}; pass target, or other texts."
+            )
+    return described
 
 
 def choose_method(model: FittedModel, token_method: str) -> str | None:
     """Return how tokens are scored; None if "auto" has no method to offer."""
-    if token_method not in TOKEN_METHODS:
-        raise ValueError(
-            f"token_method must be one of {', '.join(map(repr, TOKEN_METHODS))}, got "
-            f"{token_method!r}."
-        )
     is_exact = model.layer.unit.has_token_sums
     if token_method == "decomposition" and not is_exact:
         raise ValueError(
@@ -91,9 +123,9 @@ def choose_method(model: FittedModel, token_method: str) -> str | None:
         )
     if token_method != "auto":
         return token_method
-    if is_exact:
-        return "decomposition"
-    return "relevance" if is_supported(model.network.encoder) else None
+    if is_supported(model.network.encoder):
+        return "relevance"
+    return "decomposition" if is_exact else None
 
 
 def score_tokens(
@@ -108,33 +140,40 @@ def score_tokens(
         with torch.inference_mode():
             return token_scores(encoded, attribution.direction).numpy()
     if method == "relevance":
-        scores = _relevance_scores(model, tokenized, encoded.rows, attribution.target)
+        scores = _relevance_scores(model, tokenized, encoded.rows, attribution)
         return scores.cpu().double().numpy()
     return None
 
 
 def _relevance_scores(
-    model: FittedModel, tokenized: TokenizedTexts, rows: np.ndarray, index: Tensor
+    model: FittedModel,
+    tokenized: TokenizedTexts,
+    rows: np.ndarray,
+    attribution: Attribution,
 ) -> Tensor:
-    """Score the tokens of a batch for the outputs `index` (B,) by relevance."""
+    """Score the tokens of a batch by relevance."""
     encoder, attention = model.network.encoder, model.network.attention
     batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
     with linearized_encoder(encoder).run(batch) as linearized:
         weights = linearized.attention_weights(attention)
         s = pool(weights.detach(), linearized.h.detach())
-        direction = model.layer.attribute(s.cpu().double(), index.clone()).direction
-        return relevance(linearized, weights, direction)
+        at_low_presence = model.layer.attribute(
+            s.cpu().double(), attribution.target, attribution.against
+        )
+        return relevance(linearized, weights, at_low_presence.direction)
 
 
 def _prototype_fields(
     model: FittedModel, attribution: Attribution, b: int
 ) -> dict[str, Any]:
     """Return what an explanation holds of prototypes."""
-    unit, index = model.layer.unit, attribution.target[b]
-    score = None if unit.has_token_sums else float(attribution.outputs[b, index])
+    unit, scores = model.layer.unit, attribution.outputs[b]
+    score = scores[attribution.target[b]]
+    if attribution.against is not None:
+        score = score - scores[attribution.against[b]]
     return {
         "space": unit.name,
-        "score": score,
+        "score": None if unit.has_token_sums else float(score),
         "similarities": attribution.similarities[b].numpy().copy(),
         "contributions": attribution.contributions[b].numpy().copy(),
         "_prototypes": model.prototype_texts,

@@ -16,7 +16,10 @@ _MAX_TEXTS = 1024  # texts with a word left out that are held in memory
 
 
 def occlude(
-    model: FittedModel, explanations: list[Explanation], index: np.ndarray
+    model: FittedModel,
+    explanations: list[Explanation],
+    index: np.ndarray,
+    against: np.ndarray | None,
 ) -> list[Explanation]:
     """Score each word by how far the explained value falls without it.
 
@@ -26,6 +29,8 @@ def occlude(
     explanations : list of Explanation, length n
     index : ndarray of shape (n,), int
         The output that each explains.
+    against : ndarray of shape (n,), int, or None
+        The output that each is compared with.
     """
     occluded: list[Explanation] = []
     start = n_words = 0
@@ -33,13 +38,17 @@ def occlude(
         n_words += len(e.word_offsets)
         if n_words >= _MAX_TEXTS or stop == len(explanations):
             some = slice(start, stop)
-            occluded += _occlude_some(model, explanations[some], index[some])
+            rivals = None if against is None else against[some]
+            occluded += _occlude_some(model, explanations[some], index[some], rivals)
             start, n_words = stop, 0
     return occluded
 
 
 def _occlude_some(
-    model: FittedModel, explanations: list[Explanation], index: np.ndarray
+    model: FittedModel,
+    explanations: list[Explanation],
+    index: np.ndarray,
+    against: np.ndarray | None,
 ) -> list[Explanation]:
     texts: Any = [text for e in explanations for text in _without_each_word(e)]
     if not texts:
@@ -47,7 +56,10 @@ def _occlude_some(
     counts = [len(e.word_offsets) for e in explanations]
     outputs = model.layer_outputs(texts, quiet=True).outputs
     repeated = torch.from_numpy(np.repeat(index, counts))
-    without = model.layer.explained(outputs, repeated).numpy()
+    rivals = None
+    if against is not None:
+        rivals = torch.from_numpy(np.repeat(against, counts))
+    without = model.layer.explained(outputs, repeated, rivals).numpy()
     return [
         _with_word_scores(e, e.log_odds - values)
         for e, values in zip(

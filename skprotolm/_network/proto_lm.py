@@ -105,30 +105,40 @@ class InverseDistanceLayer(PrototypeLayer):
             ),
         }
 
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
-        """Return the log-odds of a class."""
-        return log_odds(outputs, index)
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
+        """Return the log-odds of a class, against all others or against one."""
+        return log_odds(outputs, index, against)
 
-    def attribute(self, s: Tensor, index: Tensor | None = None) -> Attribution:
+    def attribute(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Attribution:
         """Explain scores as sums over prototypes; the direction is only a gradient.
 
         1/(distance + ε) is no sum over tokens, so that base and contributions are those
-        of the class's score, while the direction is that of its log-odds at the text.
+        of the class's score, or of the difference of two scores, while the direction is
+        that of the log-odds at the text.
         """
         with torch.inference_mode(False), torch.enable_grad():
             point = s.clone().requires_grad_()
             similarities, _, scores = self(point)
             index = scores.argmax(dim=1) if index is None else index
-            explained = self.explained(scores, index)
+            explained = self.explained(scores, index, against)
             (direction,) = torch.autograd.grad(explained.sum(), point)
         similarities = similarities.detach()
+        weights, base = self.weights.to(s)[index], self.bias.to(s)[index]
+        if against is not None:
+            weights = weights - self.weights.to(s)[against]
+            base = base - self.bias.to(s)[against]
         return Attribution(
             scores.detach(),
             index,
+            against,
             explained.detach(),
             similarities,
-            contributions=self.weights.to(s)[index] * similarities,
-            base=self.bias.to(s)[index],
+            contributions=weights * similarities,
+            base=base,
             direction=direction,
         )
 

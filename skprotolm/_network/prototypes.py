@@ -36,6 +36,7 @@ class Attribution(NamedTuple):
 
     outputs: Tensor  # (B, L)
     target: Tensor  # (B,), the output that is explained
+    against: Tensor | None  # (B,), the output it is compared with, instead of all
     explained: Tensor  # (B,), what is split over tokens, such as log-odds
     similarities: Tensor  # (B, M)
     contributions: Tensor  # (B, M)
@@ -204,14 +205,19 @@ class PrototypeLayer(nn.Module, ABC):
         """Return the terms of the objective."""
 
     @abstractmethod
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
         """Return what token scores are parts of, from outputs (B, L), (B,)."""
 
     @abstractmethod
-    def attribute(self, s: Tensor, index: Tensor | None = None) -> Attribution:
+    def attribute(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Attribution:
         """Explain one output of each text vector (B, H), by default the predicted one.
 
-        `s` is float64 on the CPU, as are the layer's parameters (see `exact`).
+        With `against` (B,), explain why this output and not that one. `s` is float64 on
+        the CPU, as are the layer's parameters (see `exact`).
         """
 
 
@@ -334,7 +340,11 @@ class MixtureLayer(PrototypeLayer):
 
     def novelty(self, s: Tensor) -> Tensor:
         """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), C groups of priors."""
-        log_sum = torch.logsumexp(self.evidence(self.cosines(s)), dim=1)
+        return self.novelty_of(self.evidence(self.cosines(s)))
+
+    def novelty_of(self, evidence: Tensor) -> Tensor:
+        """Return the novelty (B,) as a function of the evidence (B, M)."""
+        log_sum = torch.logsumexp(evidence, dim=1)
         return (math.log(self.readout.n_groups) - log_sum) / self.sharpness
 
     def losses(self, output: LayerOutput, batch: Batch, config: FitConfig) -> Terms:
@@ -360,11 +370,15 @@ class MixtureLayer(PrototypeLayer):
             terms["preservation"] = config.preservation, term
         return terms
 
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
         """Return what the readout explains."""
-        return self.readout.explained(outputs, index)
+        return self.readout.explained(outputs, index, against)
 
-    def attribute(self, s: Tensor, index: Tensor | None = None) -> Attribution:
+    def attribute(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Attribution:
         """Explain outputs by the derivative of what is explained by the cosines.
 
         With y(cos) what is explained and coef_j = ∂y/∂cos_j, the token scores are
@@ -377,7 +391,7 @@ class MixtureLayer(PrototypeLayer):
             outputs = self.readout(evidence, self.values)
             if index is None:
                 index = self.readout.default_index(outputs)
-            explained = self.explained(outputs, index)
+            explained = self.explained(outputs, index, against)
             (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
         cosines, explained = cosines.detach(), explained.detach()
         lengths = self.mapped(s).norm(dim=1, keepdim=True).clamp_min(1e-300)
@@ -385,6 +399,7 @@ class MixtureLayer(PrototypeLayer):
         return Attribution(
             outputs.detach(),
             index,
+            against,
             explained,
             cosines,
             contributions=self.readout.shares(evidence.detach(), self.values, index),

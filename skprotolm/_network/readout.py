@@ -50,8 +50,10 @@ class Readout(nn.Module, ABC):
         """Return which output is explained unless the user names one, (B,)."""
 
     @abstractmethod
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
-        """Return what the token scores sum to, (B,)."""
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
+        """Return what the token scores sum to, (B,), for one output or two."""
 
     @abstractmethod
     def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
@@ -85,7 +87,13 @@ def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     return sums.log() + top
 
 
-def log_odds(scores: Tensor, index: Tensor) -> Tensor:
-    """Return log p_k − log(1 − p_k) of class k (B,) from scores (B, C)."""
+def log_odds(scores: Tensor, index: Tensor, against: Tensor | None = None) -> Tensor:
+    """Return the log-odds of class k (B,) from scores (B, C).
+
+    They are log p_k − log(1 − p_k), or log p_k − log p_a against one class a (B,).
+    """
+    score = scores.gather(1, index[:, None])[:, 0]
+    if against is not None:
+        return score - scores.gather(1, against[:, None])[:, 0]
     rivals = scores.scatter(1, index[:, None], -torch.inf)
-    return scores.gather(1, index[:, None])[:, 0] - torch.logsumexp(rivals, dim=1)
+    return score - torch.logsumexp(rivals, dim=1)

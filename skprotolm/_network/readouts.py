@@ -95,9 +95,11 @@ class ClassReadout(Readout):
         """Return the predicted class."""
         return outputs.argmax(dim=1)
 
-    def explained(self, outputs: Tensor, index: Tensor) -> Tensor:
-        """Return the log-odds of a class."""
-        return log_odds(outputs, index)
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
+        """Return the log-odds of a class, against all others or against one."""
+        return log_odds(outputs, index, against)
 
     def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
         """Return p_c·r_j, with r_j the share of the prototype inside its class."""

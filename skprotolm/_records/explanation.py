@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import one_line, percent, shorten
+from skprotolm._display.formatting import compared, one_line, percent, shorten
 from skprotolm._display.html import explanations_html
 from skprotolm._display.plots import plot_explanation
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import explanation_text
 from skprotolm._records.json import dump_explanations
+from skprotolm._records.pages import PageMixin
 from skprotolm._records.parts import (
     Contribution,
     NoSplitError,
@@ -24,19 +23,14 @@ from skprotolm._records.parts import (
     WordAlignment,
     check_index,
 )
-from skprotolm._records.views import frame_rows, listed_record, page_records, to_dict
-from skprotolm._records.words import (
-    Span,
-    Text,
-    merge_tokens,
-    split_pair,
-    unread_spans,
-)
+from skprotolm._records.scored_text import ScoredText
+from skprotolm._records.views import frame_rows, listed_record, to_dict
+from skprotolm._records.words import Text, merge_tokens, split_pair
 from skprotolm._tasks.units import UNITS, Unit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(PageMixin, ScoredText):
     """The explanation of one prediction, in exact sums.
 
     Under ``formulation="mixture"`` (``space == "probability"``):
@@ -59,6 +53,8 @@ class Explanation:
         The predicted label.
     target : object
         The explained label: the predicted label unless `explain` gets another target.
+    against : object or None
+        The label that the target is compared with; None for all other labels.
     classes : ndarray of shape (C,)
         All labels.
     class_probabilities : ndarray of shape (C,), float64
@@ -69,11 +65,19 @@ class Explanation:
         The part of the log-odds that belongs to no token; under "proto-lm", the part of
         the score that belongs to no prototype.
     log_odds : float
-        log p − log(1 − p) of the target.
+        log p − log(1 − p) of the target; with `against`, log p(target) −
+        log p(against), which is the same for two labels.
     score : float or None
-        The target's logit, under "proto-lm" only.
+        The target's logit, under "proto-lm" only; with `against`, the target's logit
+        minus that of `against`.
     similarities, contributions : ndarray of shape (M,), float64
         One entry per prototype, in the order of ``prototypes_``.
+    novelty : float
+        The dissimilarity of the text to all prototypes; see
+        `ProtoLMClassifier.novelty_score`.
+    novelty_limit : float or None
+        The novelty that one percent of the training texts exceed; None if there were
+        fewer than 20.
     tokens : tuple of str
         The content tokens, as substrings of the text.
     offsets : ndarray of shape (T, 2), int64
@@ -95,9 +99,9 @@ class Explanation:
 
     __module__ = "skprotolm"
 
-    text: Text
     prediction: Any
     target: Any
+    against: Any
     classes: np.ndarray
     class_probabilities: np.ndarray
     space: str
@@ -106,13 +110,10 @@ class Explanation:
     score: float | None
     similarities: np.ndarray
     contributions: np.ndarray
-    tokens: tuple[str, ...]
-    offsets: np.ndarray
-    segments: np.ndarray
+    novelty: float
+    novelty_limit: float | None
     attention: np.ndarray
-    token_scores: np.ndarray | None
     token_method: str | None
-    token_unread: np.ndarray
     top_k: int | None
     _prototypes: PrototypeTexts
     # Splits are computed on demand, since token vectors would fill the memory.
@@ -155,6 +156,19 @@ class Explanation:
         return self.probability if self.score is None else self.score
 
     @property
+    def nearest_similarity(self) -> float:
+        """The largest of the similarities."""
+        return float(self.similarities.max())
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the text is unlike the training texts: `novelty` is above its limit.
+
+        Its prototypes are then the nearest ones, but not similar.
+        """
+        return self.novelty_limit is not None and self.novelty > self.novelty_limit
+
+    @property
     def prototypes(self) -> tuple[Contribution, ...]:
         """At most `top_k` prototypes, in descending order of their contributions."""
         order = np.argsort(-self.contributions, kind="stable")[: self.top_k]
@@ -177,48 +191,6 @@ class Explanation:
         if self.top_k is None:
             return 0.0
         return float(np.sort(self.contributions)[::-1][self.top_k :].sum())
-
-    @cached_property
-    def _words(self) -> tuple[list[Span], np.ndarray]:
-        return merge_tokens(self.text, self.segments, self.offsets)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of the text; for a pair, the words of both texts in sequence."""
-        spans, word_ids = self._words
-        texts = split_pair(self.text)
-        first_tokens = np.unique(word_ids, return_index=True)[1].tolist()
-        return tuple(
-            texts[segment][start:end] if end > start else self.tokens[t]
-            for (segment, start, end), t in zip(spans, first_tokens, strict=True)
-        )
-
-    @property
-    def word_ids(self) -> np.ndarray:
-        """(T,): the position in `words` of each token's word."""
-        return self._words[1]
-
-    @property
-    def word_offsets(self) -> np.ndarray:
-        """(W, 3): segment, start and end of each word, in characters of its text."""
-        return np.array(self._words[0], dtype=np.int64).reshape(-1, 3)
-
-    @property
-    def word_scores(self) -> np.ndarray | None:
-        """The sum of the token scores per word, in the order of `words`."""
-        if self.token_scores is None:
-            return None
-        return np.bincount(self.word_ids, self.token_scores)
-
-    @property
-    def word_unread(self) -> np.ndarray:
-        """(W,): whether the tokenizer cannot read a word, in the order of `words`."""
-        return np.bincount(self.word_ids, self.token_unread) > 0
-
-    @property
-    def unread_spans(self) -> list[Span]:
-        """Segment, start and end of the parts that are cut off a text too long."""
-        return unread_spans(self.text, self._words[0])
 
     @cached_property
     def token_similarities(self) -> np.ndarray:
@@ -296,6 +268,9 @@ class Explanation:
             )
         return self._splitter
 
+    def _explanations(self) -> list[Explanation]:
+        return [self]
+
     def _fields(self) -> dict[str, Any]:
         """Return the fields that can be stored without the model."""
         names = (f.name for f in fields(self) if f.name != "_splitter")
@@ -315,12 +290,23 @@ class Explanation:
         }
         return replace(self, **arrays)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, n_alignments: int = 0) -> dict[str, Any]:
         """Return the explanation as plain Python objects.
 
         Labels and probabilities are parallel lists, so that labels keep their types.
+
+        Parameters
+        ----------
+        n_alignments : int, default=0
+            Number of first listed prototypes whose `word_alignment` is added under
+            "alignments", if it is available. Each costs one pass through the encoder.
+
+        Raises
+        ------
+        ValueError
+            If `n_alignments` is not a nonnegative int.
         """
-        return to_dict(self)
+        return to_dict(self, n_alignments)
 
     def to_json(self) -> str:
         """Return the explanation as JSON, without loss; see `Explanations.to_json`."""
@@ -329,16 +315,6 @@ class Explanation:
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row per listed prototype."""
         return as_frame(frame_rows([self]))
-
-    def to_html(self, *, n_alignments: int = 3) -> str:
-        """Return a self-contained HTML page.
-
-        Parameters
-        ----------
-        n_alignments : int, default=3
-            As in `Explanations.to_html`.
-        """
-        return explanations_html(page_records([self], n_alignments), page=True)
 
     @np.errstate(under="ignore")
     def plot(self) -> Any:
@@ -371,26 +347,13 @@ class Explanation:
         """
         return explanation_text(self, color=color)
 
-    def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
-        """Write `to_html` to a file.
-
-        Parameters
-        ----------
-        path : str or path
-            The file. An existing file is replaced.
-        n_alignments : int, default=3
-            As in `Explanations.to_html`.
-        """
-        page = self.to_html(n_alignments=n_alignments)
-        Path(path).write_text(page, encoding="utf-8")
-
     def __str__(self) -> str:
         return self.to_text()
 
     def __repr__(self) -> str:
         return one_line(
-            f"<Explanation of {shorten(self.text, 40)!r}: {self.target} "
-            f"{percent(self.probability)}>"
+            f"<Explanation of {shorten(self.text, 40)!r}: "
+            f"{compared(self.target, self.against)} {percent(self.probability)}>"
         )
 
     def _repr_html_(self) -> str:

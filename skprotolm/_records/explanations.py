@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from os import PathLike
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -14,13 +12,14 @@ from skprotolm._display.plots import plot_mean_contributions
 from skprotolm._display.tables import as_frame, as_shap
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.json import dump_explanations, load_explanations
-from skprotolm._records.views import frame_rows, listed_record, page_records
+from skprotolm._records.pages import PageMixin
+from skprotolm._records.views import frame_rows, listed_record
 
 _PRINTED = 5  # explanations in print
 _RENDERED = 50  # explanations in a notebook cell
 
 
-class Explanations(Sequence[Explanation]):
+class Explanations(PageMixin, Sequence[Explanation]):
     """Explanations of several texts: a sequence of `Explanation`."""
 
     __module__ = "skprotolm"
@@ -44,9 +43,18 @@ class Explanations(Sequence[Explanation]):
     def __iter__(self) -> Iterator[Explanation]:
         return iter(self._items)
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Return one plain dict per text; see `Explanation.to_dict`."""
-        return [explanation.to_dict() for explanation in self]
+    def _explanations(self) -> Explanations:
+        return self
+
+    def to_dict(self, *, n_alignments: int = 0) -> list[dict[str, Any]]:
+        """Return one plain dict per text; see `Explanation.to_dict`.
+
+        Parameters
+        ----------
+        n_alignments : int, default=0
+            As in `Explanation.to_dict`.
+        """
+        return [e.to_dict(n_alignments=n_alignments) for e in self]
 
     def to_json(self) -> str:
         """Return all explanations as JSON, without loss.
@@ -155,38 +163,6 @@ class Explanations(Sequence[Explanation]):
             As in `Explanation.to_text`.
         """
         return "\n\n".join(e.to_text(color=color) for e in self)
-
-    def to_html(self, *, n_alignments: int = 3) -> str:
-        """Return a self-contained HTML page with all explanations.
-
-        The page lists five prototypes per text, or `top_k` of `explain`.
-
-        Parameters
-        ----------
-        n_alignments : int, default=3
-            Number of first prototypes per text for which the page shows matching words,
-            if alignments are available. Each text and each of these prototypes costs
-            one pass through the encoder.
-
-        Raises
-        ------
-        ValueError
-            If `n_alignments` is not a nonnegative int.
-        """
-        return explanations_html(page_records(self, n_alignments), page=True)
-
-    def save_html(self, path: str | PathLike[str], *, n_alignments: int = 3) -> None:
-        """Write `to_html` to a file.
-
-        Parameters
-        ----------
-        path : str or path
-            The file. An existing file is replaced.
-        n_alignments : int, default=3
-            As in `to_html`.
-        """
-        page = self.to_html(n_alignments=n_alignments)
-        Path(path).write_text(page, encoding="utf-8")
 
     def __str__(self) -> str:
         parts = [str(explanation) for explanation in self[:_PRINTED]]

@@ -17,7 +17,7 @@ from skprotolm._records.parts import PrototypeTexts
 from skprotolm._records.words import Text
 
 _FORMAT = "skprotolm.explanations"
-_VERSION = 2
+_VERSION = 3
 _ARRAYS = {
     "class_probabilities": np.float64,
     "similarities": np.float64,
@@ -27,7 +27,16 @@ _ARRAYS = {
     "token_scores": np.float64,
     "token_unread": np.bool_,
 }
-_VALUES = ("space", "base_value", "log_odds", "score", "token_method", "top_k")
+_VALUES = (
+    "space",
+    "base_value",
+    "log_odds",
+    "score",
+    "token_method",
+    "top_k",
+    "novelty",
+    "novelty_limit",
+)
 
 
 def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
@@ -44,6 +53,7 @@ def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
                 "prototypes": prototypes.index(columns, tuple(map(id, columns))),
                 "prediction": codes[e["prediction"]],
                 "target": codes[e["target"]],
+                "against": None if e["against"] is None else codes[e["against"]],
                 "tokens": list(e["tokens"]),
                 "offsets": e["offsets"].tolist(),
                 **{name: e[name] for name in _VALUES},
@@ -98,12 +108,13 @@ def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
 def _load_fields(
     entry: dict[str, Any], classes: np.ndarray, prototypes: PrototypeTexts
 ) -> dict[str, Any]:
-    labels = classes.tolist()
+    labels, against = classes.tolist(), entry["against"]
     return {
         "text": _load_text(entry["text"]),
         "classes": classes,
         "prediction": labels[entry["prediction"]],
         "target": labels[entry["target"]],
+        "against": None if against is None else labels[against],
         "tokens": tuple(entry["tokens"]),
         "offsets": np.array(entry["offsets"], dtype=np.int64).reshape(-1, 2),
         "_prototypes": prototypes,

@@ -9,6 +9,8 @@ import numpy as np
 
 from skprotolm._records.words import Text
 
+_ROUNDING = 1e-9  # of the sum of absolute values
+
 
 class PrototypeTexts(NamedTuple):
     """The columns of `Prototypes` that explanations show and store."""
@@ -89,6 +91,22 @@ class WordAlignment:
     words: tuple[str, ...]
     offsets: np.ndarray
     unread: np.ndarray
+
+    @property
+    def excess(self) -> np.ndarray:
+        """(W, V), float64: what is specific to each pair of words.
+
+        The vectors of all tokens share a large common part, so that `matrix` is nearly
+        the outer product of its row and column sums, divided by its sum, the cosine:
+        every word matches the same few words best. The excess is the matrix minus this
+        outer product. It sums to 0. If the cosine is 0, there is no outer product, and
+        the excess is the matrix itself.
+        """
+        total = self.matrix.sum()
+        if abs(total) <= _ROUNDING * np.abs(self.matrix).sum():
+            return self.matrix.copy()
+        rows, columns = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
+        return self.matrix - np.outer(rows, columns) / total
 
 
 def check_index(index: Any, M: int) -> int:

@@ -7,8 +7,10 @@ A span is (segment, start, end): `segment` is 0, or 1 for the second text of a p
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,56 @@ import numpy as np
 Text = str | tuple[str, str]
 Span = tuple[int, int, int]
 
-# A word is a run between spaces. Chinese and Japanese use no spaces, so that each
-# ideograph and each kana is a word.
-_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
+# Chinese and Japanese use no spaces, so that each ideograph and each kana, without the
+# two combining kana marks, is a run of its own.
+_IDEOGRAPHS = (
+    "\u3040-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_MARKS = ("Mn", "Mc", "Me", "Cf")
+_RUN = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
 
 
 def split_pair(text: Text) -> tuple[str, ...]:
     """Return a tuple of one text, or of the two texts of a pair."""
     return (text,) if isinstance(text, str) else text
+
+
+def find_words(text: str) -> list[tuple[int, int]]:
+    """Return start and end of each word of a text.
+
+    A run between spaces is cut into the punctuation before its first letter or number,
+    the part up to its last one, and the punctuation after it: "(don't!)" is three
+    words. Accents, vowel signs and joiners belong to the character before them. A run
+    without letters and numbers, such as ":-)" or an emoji, is one word.
+    """
+    words: list[tuple[int, int]] = []
+    for run in _RUN.finditer(text):
+        start, end = run.span()
+        if words and words[-1][1] == start:
+            start = _skip_marks(text, start, end)
+            words[-1] = (words[-1][0], start)
+        words += _cut_run(text, start, end)
+    return words
+
+
+def _cut_run(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a run into leading punctuation, letters and numbers, trailing punctuation."""
+    # The categories L* and N*.
+    letters = [i for i in range(start, end) if text[i].isalnum()]
+    if not letters:
+        return [(start, end)] if start < end else []
+    first, last = letters[0], _skip_marks(text, letters[-1] + 1, end)
+    if _skip_marks(text, start, first) == first:  # invisible, such as a direction mark
+        first = start
+    return [(a, b) for a, b in pairwise((start, first, last, end)) if a < b]
+
+
+def _skip_marks(text: str, start: int, end: int) -> int:
+    """Return the position after the combining and format characters from `start` on."""
+    while start < end and unicodedata.category(text[start]) in _MARKS:
+        start += 1
+    return start
 
 
 def merge_tokens(
@@ -50,7 +93,7 @@ def merge_tokens(
         Position of each token's word in `spans`.
     """
     texts = split_pair(text)
-    words_of_texts = [[match.span() for match in _WORD.finditer(t)] for t in texts]
+    words_of_texts = [find_words(t) for t in texts]
     spans: list[Span] = []
     word_ids = np.empty(len(segments), dtype=np.int64)
     for t, (segment, (start, end)) in enumerate(

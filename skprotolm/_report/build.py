@@ -17,15 +17,14 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
 from skprotolm._report.doubtful_labels import find_doubtful_labels
-from skprotolm._report.predictions import Predictions, nearest_rows
-from skprotolm._training.neighborhoods import distinct_ids
+from skprotolm._report.predictions import Predictions
+from skprotolm._report.prototypes import prototype_cards
 
 _MAX_MATRIX_CLASSES = 20  # a larger confusion matrix is not readable
 _N_CONFUSIONS = 10
 _N_BINS = 15  # of the calibration curve
 _N_MISTAKES = 20
-_N_LISTED = 5  # prototypes per mistake, assigned texts per prototype
-_N_NEAREST = 3  # reference texts per prototype
+_N_LISTED = 5  # prototypes per mistake
 _N_NEVER_PREDICTED = 20
 _N_MAP_TEXTS = 1000
 # Two percent of wrong predictions are too few to find wrong labels among them.
@@ -63,7 +62,7 @@ def build_report(
         "confusion": _confusion(evaluated, model.task.n_outputs),
         "calibration": _calibration(evaluated),
         "map": _map(model, reference),
-        "prototypes": _prototype_cards(model, evaluated, reference),
+        **prototype_cards(model, evaluated, reference),
         "mistakes": _mistakes(model, evaluated),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
@@ -198,62 +197,6 @@ def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
     ]
 
 
-def _prototype_cards(
-    model: FittedModel, evaluated: Predictions, reference: Predictions
-) -> list[dict[str, Any]]:
-    """Return each prototype with its nearest texts and the texts assigned to it.
-
-    A text is assigned to its top prototype.
-    """
-    nearest = _nearest_texts(model, reference)
-    confidence = evaluated.probabilities.max(axis=1)
-    cards = []
-    for prototype, code, near in zip(
-        model.prototypes.to_dict(), model.layer.values.tolist(), nearest, strict=True
-    ):
-        assigned = np.flatnonzero(evaluated.top_prototypes == prototype["index"])
-        mistakes_first = np.lexsort(
-            (-confidence[assigned], evaluated.is_correct[assigned])
-        )
-        listed = assigned[mistakes_first[:_N_LISTED]].tolist()
-        cards.append(
-            {
-                **prototype,
-                "code": code,
-                "nearest": [reference.quote(row) for row in near],
-                "n_assigned": len(assigned),
-                "n_wrong": int((~evaluated.is_correct[assigned]).sum()),
-                "assigned": [
-                    {
-                        **evaluated.quote(row),
-                        "is_correct": bool(evaluated.is_correct[row]),
-                    }
-                    for row in listed
-                ],
-            }
-        )
-    return cards
-
-
-def _nearest_texts(model: FittedModel, reference: Predictions) -> list[list[int]]:
-    """Return the rows of the texts nearest to each prototype, without its own text."""
-    distinct = np.unique(distinct_ids(reference.keys), return_index=True)[1]
-    prototype_vectors = model.layer.positions.numpy()
-    # One more, since the prototype's own text may be among them.
-    nearest = distinct[
-        nearest_rows(reference.vectors[distinct], prototype_vectors, _N_NEAREST + 1)
-    ]
-    return [
-        # The text nearest to a redacted prototype is likely the redacted text.
-        []
-        if is_redacted
-        else [row for row in rows if reference.keys[row] != key][:_N_NEAREST]
-        for rows, key, is_redacted in zip(
-            nearest.tolist(), model.quoted.keys, model.quotes.redacted, strict=True
-        )
-    ]
-
-
 def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]]:
     """Explain the mistakes with the lowest probabilities of the true class."""
     mistakes = np.flatnonzero(~evaluated.is_correct)
@@ -265,7 +208,7 @@ def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]
     p_true = evaluated.probabilities[mistakes, evaluated.codes[mistakes]]
     rows = mistakes[np.argsort(p_true, kind="stable")][:_N_MISTAKES].tolist()
     texts: Any = [evaluated.texts[row] for row in rows]
-    explanations = explain(model, texts, None, _N_LISTED, "auto")
+    explanations = explain(model, texts, top_k=_N_LISTED, token_method="auto")
     top_prototypes = evaluated.top_prototypes[rows].tolist()
     return [
         {

@@ -36,7 +36,7 @@ from skprotolm._runtime import isolated_torch, resolve_device, seeded
 from skprotolm._tasks.base import Task
 from skprotolm._tasks.classification import ClassificationTask
 
-_PROTOCOL = 4
+_PROTOCOL = 5
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
 _TASKS = {task.__name__: task for task in (ClassificationTask,)}
 _COMPARED = 8  # texts by which an encoder and what its files describe are compared
@@ -61,6 +61,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "batch_size": model.batch_size,
         "bf16": model.bf16,
         "device": model.device,
+        "novelty_limit": model.novelty_limit,
         "edits": model.edits,
         "undo": [
             (_pack_layer(layer), _pack_quotes(quotes)) for layer, quotes in model.undo
@@ -99,6 +100,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],
+        novelty_limit=payload["novelty_limit"],
         edits=payload["edits"],
         undo=tuple(
             (_layer(layer).to(device), Quotes(**quotes))

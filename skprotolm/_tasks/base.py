@@ -53,7 +53,7 @@ class Task(ABC):
         """Turn labels into values; they are called `name`, and there must be n."""
 
     @abstractmethod
-    def target_index(self, target: Any, n: int) -> np.ndarray:
+    def target_index(self, target: Any, n: int, name: str = "target") -> np.ndarray:
         """Return which output is explained for each of n texts, (n,) int."""
 
     @abstractmethod
@@ -65,5 +65,7 @@ class Task(ABC):
         """Return the labels of texts that are predicted for none of them."""
 
     @abstractmethod
-    def describe(self, outputs: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:
+    def describe(
+        self, outputs: np.ndarray, index: np.ndarray, against: np.ndarray | None
+    ) -> list[dict[str, Any]]:
         """Return what explanations of n texts hold of predictions and targets."""

@@ -68,9 +68,9 @@ class ClassificationTask(Task):
             return class_codes(self.classes, name, labels)
         return one_code_each(self.classes, name, labels, n)
 
-    def target_index(self, target: Any, n: int) -> np.ndarray:
+    def target_index(self, target: Any, n: int, name: str = "target") -> np.ndarray:
         """Return the class index of one label per text, or of one for all."""
-        return class_codes(self.classes, "target", target, n)
+        return class_codes(self.classes, name, target, n)
 
     def require_prototypes(self, values: np.ndarray, action: str) -> None:
         """Raise if a class would have no prototype."""
@@ -86,18 +86,26 @@ class ClassificationTask(Task):
         """Return the labels in `values` that no output predicts."""
         return self.classes[np.setdiff1d(values, outputs.argmax(axis=1))].tolist()
 
-    def describe(self, outputs: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:
+    def describe(
+        self, outputs: np.ndarray, index: np.ndarray, against: np.ndarray | None
+    ) -> list[dict[str, Any]]:
         """Return prediction, target, classes and their probabilities, per text."""
-        predictions = self.decode(outputs).tolist()
-        targets = self.classes[index].tolist()
+        n = len(outputs)
+        rivals = [None] * n if against is None else self.classes[against].tolist()
+        rows = zip(
+            self.decode(outputs).tolist(),
+            self.classes[index].tolist(),
+            rivals,
+            self.probabilities(outputs),
+            strict=True,
+        )
         return [
             {
                 "prediction": prediction,
                 "target": target,
+                "against": rival,
                 "classes": self.classes,
                 "class_probabilities": probabilities.copy(),
             }
-            for prediction, target, probabilities in zip(
-                predictions, targets, self.probabilities(outputs), strict=True
-            )
+            for prediction, target, rival, probabilities in rows
         ]

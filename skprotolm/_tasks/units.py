@@ -1,7 +1,9 @@
 """Units of contributions: what they sum to, and how text, HTML and figures show them.
 
 A display reads the fields of a unit and has no branch per unit. In the templates of
-this module, "{target}" stands for the target and "{total}" for the formatted total.
+this module, "{target}" stands for the target and "{total}" for the formatted total. In
+the reasons, "{link}" stands for "because" or "although", "{text}" for a text of a class
+such as "positive text", and "{rank}" for "nearest" or "next".
 """
 
 from __future__ import annotations
@@ -22,10 +24,15 @@ class Unit:
     bias: str | None  # name of `base_value` if it is part of that sum
     # Similarities, and the log-odds less `base_value`, are sums over tokens.
     has_token_sums: bool
-    reason: str  # joins a contribution to the prototype that it comes from
+    # What joins a contribution to the prototype that it comes from, for texts that are
+    # like the training texts and for others.
+    reason: str
+    reason_if_unlike: str
     similarity: str  # format of a similarity
     axis_label: str
+    # Of the listed prototypes, for texts that are like the training texts and others.
     table_caption: str
+    table_caption_if_unlike: str
 
 
 PROBABILITY = Unit(
@@ -36,12 +43,16 @@ PROBABILITY = Unit(
     sums_target_only=True,
     bias=None,
     has_token_sums=True,
-    reason="because it reads like",
+    reason="{link} it reads like the {text}",
+    reason_if_unlike="{link} its {rank} {text} is",
     similarity="cosine {:.2f}",
     axis_label="share",
     table_caption=(
         "Training texts it reads like, with their shares; those of {target} sum to "
         "{total}"
+    ),
+    table_caption_if_unlike=(
+        "Nearest training texts, with their shares; those of {target} sum to {total}"
     ),
 )
 SCORE = Unit(
@@ -52,9 +63,13 @@ SCORE = Unit(
     sums_target_only=False,
     bias="bias of the class",
     has_token_sums=False,
-    reason="from",
+    reason="from the {text}",
+    reason_if_unlike="from the {text}",
     similarity="similarity {:.3f}",
     axis_label="part of the score of {target}",
     table_caption="Training texts, and what each adds to the score of {target}",
+    table_caption_if_unlike=(
+        "Nearest training texts, and what each adds to the score of {target}"
+    ),
 )
 UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE)}

@@ -39,6 +39,7 @@ from skprotolm._training.neighborhoods import (
     label_agreement,
     measure_purity,
 )
+from skprotolm._training.novelty_limit import find_novelty_limit
 from skprotolm._training.progress import Progress
 from skprotolm._training.projection import PROJECTIONS, nearest_texts
 from skprotolm._training.splits import (
@@ -267,6 +268,7 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
         batch_size=config.batch_size,
         bf16=config.predict_bf16,
         device=str(config.device),
+        novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
     )
 
 

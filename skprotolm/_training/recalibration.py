@@ -112,15 +112,23 @@ def _sample(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
 def outputs_without_itself(
     layer: MixtureLayer, cosines: Tensor, itself: Tensor
 ) -> Tensor:
-    """Return outputs (n, L) of texts without the prototypes that quote them.
+    """Return outputs (n, L) of texts without the prototypes that quote them."""
+    return layer.readout(evidence_without_itself(layer, cosines, itself), layer.values)
 
-    The priors of the other prototypes of the group are rescaled to sum to 1: otherwise
-    a class of fewer prototypes would be less likely, however near they are.
+
+def evidence_without_itself(
+    layer: MixtureLayer, cosines: Tensor, itself: Tensor
+) -> Tensor:
+    """Return the evidence (n, M) of the prototypes that do not quote the text itself.
+
+    That of the prototypes that quote it is −inf. The priors of the other prototypes of
+    the group are rescaled to sum to 1: otherwise a class of fewer prototypes would be
+    less likely, however near they are.
 
     Parameters
     ----------
     layer : MixtureLayer
-        Its priors are not fixed.
+        Its priors sum to 1 inside each group.
     cosines : Tensor of shape (n, M)
     itself : Tensor of shape (n, M), bool
         Which prototypes quote the text itself.
@@ -130,9 +138,9 @@ def outputs_without_itself(
     log_priors = layer.log_priors(cosines).expand(len(quoting), -1)
     others = log_priors.masked_fill(itself[quoting], -torch.inf)
     remaining = grouped_logsumexp(others, groups, layer.readout.n_groups)
+    remaining = remaining.masked_fill(remaining.isinf(), 0)  # no other prototype
     evidence = layer.evidence(cosines).masked_fill(itself, -torch.inf)
-    evidence = evidence.index_add(0, quoting, -remaining[:, groups])
-    return layer.readout(evidence, layer.values)
+    return evidence.index_add(0, quoting, -remaining[:, groups])
 
 
 def _minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:

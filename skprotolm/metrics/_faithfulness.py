@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 
 from skprotolm import _editing
 from skprotolm._config import COUNT, Rule, require
+from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.explanations import Explanations
@@ -201,9 +202,10 @@ def _score_words(
         return explanations, explained_scores(explanations)
     if isinstance(word_scores, str):
         require("word_scores", word_scores, _one_of(["random"]))
-        explanations = clf.explain(X)
+    model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
+    if isinstance(word_scores, str):
         return explanations, random_scores(explanations, random_state)
-    explanations = clf.explain(X)
     _check_scores(explanations, word_scores)
     return explanations, word_scores
 
@@ -299,8 +301,8 @@ def prototype_comprehensiveness(
         If `ranking` is not one of the options, or `k` is not a positive int.
     """
     _check_prototype_options(k, ranking)
-    explanations = clf.explain(X)
     model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
     return prototype_drops(model, explanations, k, ranking, random_state, keep=False)
 
 
@@ -338,8 +340,8 @@ def prototype_sufficiency(
         If `ranking` is not one of the options, or `k` is not a positive int.
     """
     _check_prototype_options(k, ranking)
-    explanations = clf.explain(X)
     model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
     return prototype_drops(model, explanations, k, ranking, random_state, keep=True)
 
 

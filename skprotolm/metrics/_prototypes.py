@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
+from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
@@ -154,7 +155,8 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
     5.0
     """
     require("mass", mass, FRACTION)
-    return compactness(clf.explain(X), mass)
+    model = fitted_model(clf)
+    return compactness(explain(model, model.texts_of(X)), mass)
 
 
 def compactness(explanations: Explanations, mass: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._explaining.explain import explain
 from skprotolm._fitted import fitted_model
 from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
@@ -58,7 +59,9 @@ def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     0.81
     """
     encoder = clf.backbone if encoder is None else encoder
-    return reading_gains(clf.explain(X), clf.prototypes_, encoder)
+    model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
+    return reading_gains(explanations, model.prototypes, encoder)
 
 
 def reading_gains(

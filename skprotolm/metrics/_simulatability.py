@@ -13,6 +13,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from skprotolm._config import COUNT, FOLDS, require
+from skprotolm._explaining.explain import explain
+from skprotolm._fitted import fitted_model
 from skprotolm._records.explanations import Explanations
 
 
@@ -78,7 +80,8 @@ def simulatability(
     """
     require("k", k, COUNT)
     require("n_splits", n_splits, FOLDS)
-    explanations = clf.explain(X)
+    model = fitted_model(clf)
+    explanations = explain(model, model.texts_of(X))
     check_decisions(explanations, n_splits)
     return simulate(explanations, k, n_splits, random_state)
 

@@ -1,0 +1,61 @@
+"""Explanations as HTML pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from skprotolm._display.html import explanations_html
+from skprotolm._records.views import page_records
+
+
+class PageMixin:
+    """The page of one explanation, or of several."""
+
+    def _explanations(self) -> Sequence[Any]:
+        raise NotImplementedError
+
+    def to_html(self, *, n_alignments: int = 3, title: str | None = None) -> str:
+        """Return a self-contained HTML page.
+
+        The page lists five prototypes per text, or `top_k` of `explain`.
+
+        Parameters
+        ----------
+        n_alignments : int, default=3
+            Number of first prototypes per text for which the page shows matching words,
+            if alignments are available. Each text and each of these prototypes costs
+            one pass through the encoder.
+        title : str, default=None
+            Title and heading of the page; by default "Explanations of n texts".
+
+        Raises
+        ------
+        ValueError
+            If `n_alignments` is not a nonnegative int.
+        """
+        records = page_records(self._explanations(), n_alignments)
+        return explanations_html(records, page=True, title=title)
+
+    def save_html(
+        self,
+        path: str | PathLike[str],
+        *,
+        n_alignments: int = 3,
+        title: str | None = None,
+    ) -> None:
+        """Write `to_html` to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. An existing file is replaced.
+        n_alignments : int, default=3
+            As in `to_html`.
+        title : str, default=None
+            As in `to_html`.
+        """
+        page = self.to_html(n_alignments=n_alignments, title=title)
+        Path(path).write_text(page, encoding="utf-8")

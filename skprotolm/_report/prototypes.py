@@ -1,0 +1,85 @@
+"""The prototypes of a report: cards, and rows of a table for the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skprotolm._fitted import FittedModel
+from skprotolm._report.predictions import Predictions, nearest_rows
+from skprotolm._training.neighborhoods import distinct_ids
+
+_N_CARDS = 60
+_N_ASSIGNED = 5  # texts per card
+_N_NEAREST = 3  # reference texts per card
+
+
+def prototype_cards(
+    model: FittedModel, evaluated: Predictions, reference: Predictions
+) -> dict[str, Any]:
+    """Return the prototypes of the report's template.
+
+    A text is assigned to its top prototype.
+
+    Returns
+    -------
+    dict
+        "prototypes" are the 60 with the most mistakes, then the most assigned texts
+        and the highest usage, with their nearest and their assigned texts;
+        "other_prototypes" are the others, without texts.
+    """
+    records = model.prototypes.to_dict()
+    M, top = len(records), evaluated.top_prototypes
+    n_assigned = np.bincount(top, minlength=M)
+    n_wrong = np.bincount(top[~evaluated.is_correct], minlength=M)
+    for j, (record, code) in enumerate(
+        zip(records, model.layer.values.tolist(), strict=True)
+    ):
+        counts = {"n_assigned": int(n_assigned[j]), "n_wrong": int(n_wrong[j])}
+        record.update(counts, code=code)
+    order = np.lexsort((-model.prototypes.usages, -n_assigned, -n_wrong))
+    listed, others = np.sort(order[:_N_CARDS]), np.sort(order[_N_CARDS:])
+    nearest = _nearest_texts(model, reference, listed)
+    cards = [
+        {
+            **records[j],
+            "nearest": [reference.quote(row) for row in near],
+            "assigned": _assigned_texts(evaluated, j),
+        }
+        for j, near in zip(listed.tolist(), nearest, strict=True)
+    ]
+    rest = [records[j] for j in others.tolist()]
+    return {"prototypes": cards, "other_prototypes": rest}
+
+
+def _assigned_texts(evaluated: Predictions, index: int) -> list[dict[str, Any]]:
+    """Quote texts of a prototype: mistakes first, the most confident ones first."""
+    rows = np.flatnonzero(evaluated.top_prototypes == index)
+    confidence = evaluated.probabilities[rows].max(axis=1)
+    rows = rows[np.lexsort((-confidence, evaluated.is_correct[rows]))]
+    return [
+        {**evaluated.quote(row), "is_correct": bool(evaluated.is_correct[row])}
+        for row in rows[:_N_ASSIGNED].tolist()
+    ]
+
+
+def _nearest_texts(
+    model: FittedModel, reference: Predictions, indices: np.ndarray
+) -> list[list[int]]:
+    """Return the rows of the texts nearest to some prototypes, without their own."""
+    distinct = np.unique(distinct_ids(reference.keys), return_index=True)[1]
+    prototype_vectors = model.layer.positions.numpy()[indices]
+    # One more, since the prototype's own text may be among them.
+    nearest = distinct[
+        nearest_rows(reference.vectors[distinct], prototype_vectors, _N_NEAREST + 1)
+    ]
+    return [
+        # The text nearest to a redacted prototype is likely the redacted text.
+        []
+        if model.quotes.redacted[j]
+        else [row for row in rows if reference.keys[row] != model.quoted.keys[j]][
+            :_N_NEAREST
+        ]
+        for j, rows in zip(indices.tolist(), nearest.tolist(), strict=True)
+    ]

@@ -1,0 +1,83 @@
+"""The novelty above which a text is called unlike the training texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skprotolm._network.proto_lm import InverseDistanceLayer
+from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._training.recalibration import evidence_without_itself
+from skprotolm._training.splits import FitData
+
+_RATE = 0.01  # of training texts above the limit
+_FEWEST = 20  # texts
+_SAMPLE = 10_000  # texts, or fewer
+_CHUNK = 1024  # texts that are compared at once
+
+
+def find_novelty_limit(
+    layer: PrototypeLayer, data: FitData, vectors: Tensor, quoted: np.ndarray
+) -> float | None:
+    """Return the novelty that one percent of the training texts exceed.
+
+    The novelty of a text that is a prototype is that without this prototype, since new
+    texts have none of their own.
+
+    Parameters
+    ----------
+    layer : PrototypeLayer
+        Its vectors are final.
+    data : FitData
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
+    quoted : ndarray of shape (M,)
+        The row of each prototype's text.
+
+    Returns
+    -------
+    float or None
+        None for fewer than 20 texts.
+    """
+    exact, ids = layer.exact(), data.candidates.text_ids
+    rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
+    itself = torch.from_numpy(ids[rows, None] == ids[quoted])
+    novelty_of = _NOVELTIES[layer.formulation]
+    chunks = zip(vectors[rows].split(_CHUNK), itself.split(_CHUNK), strict=True)
+    novelty = torch.cat([novelty_of(exact, s.cpu().double(), i) for s, i in chunks])
+    scores = np.sort(novelty[novelty.isfinite()].numpy())
+    if len(scores) < _FEWEST:
+        return None
+    return float(scores[min(conformal_rank(len(scores), _RATE), len(scores)) - 1])
+
+
+def conformal_rank(n: int, rate: float) -> int:
+    """Return k = ⌈(n + 1)(1 − rate)⌉, at least 1 and at most n + 1.
+
+    The k-th smallest of n scores is exceeded by one more exchangeable score with a
+    probability of at most `rate`, if k ≤ n (split conformal prediction; Vovk, Gammerman
+    and Shafer 2005).
+    """
+    # A rank that is whole but for its last bits is that rank.
+    return max(1, math.ceil((n + 1) * (1 - rate) - 1e-9))
+
+
+def _mixture_novelty(layer: MixtureLayer, s: Tensor, itself: Tensor) -> Tensor:
+    evidence = evidence_without_itself(layer, layer.cosines(s), itself)
+    return layer.novelty_of(evidence)
+
+
+def _distance(layer: InverseDistanceLayer, s: Tensor, itself: Tensor) -> Tensor:
+    distances = layer(s).squared_distances.masked_fill(itself, torch.inf)
+    return distances.amin(dim=1).sqrt()
+
+
+_NOVELTIES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "mixture": _mixture_novelty,
+    "proto-lm": _distance,
+}

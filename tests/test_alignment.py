@@ -1,0 +1,82 @@
+"""Alignments of words: the excess over the common part, and dicts."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from skprotolm import WordAlignment
+from tests.conftest import make_texts
+
+
+def make_alignment(matrix: np.ndarray) -> WordAlignment:
+    V = matrix.shape[1]
+    words, offsets = tuple("abcdefgh"[:V]), np.zeros((V, 3), dtype=int)
+    return WordAlignment(matrix, words, offsets, np.zeros(V, dtype=bool))
+
+
+def test_the_excess_and_the_outer_product_sum_to_the_matrix():
+    matrix = np.random.RandomState(0).uniform(size=(4, 3))
+    excess = make_alignment(matrix).excess
+    rows, columns = matrix.sum(axis=1), matrix.sum(axis=0)
+    for i in range(4):
+        for j in range(3):
+            expected = matrix[i, j] - rows[i] * columns[j] / matrix.sum()
+            assert excess[i, j] == pytest.approx(expected)
+    np.testing.assert_allclose(excess.sum(axis=0), 0, atol=1e-15)
+    np.testing.assert_allclose(excess.sum(axis=1), 0, atol=1e-15)
+
+
+def test_a_matrix_of_rank_one_has_no_excess():
+    matrix = np.outer([1.0, 2.0, -0.5], [0.3, 0.1])
+    np.testing.assert_allclose(make_alignment(matrix).excess, 0, atol=1e-15)
+
+
+def test_the_excess_over_a_common_part_finds_the_pair():
+    """All words match "b" best, since it has the largest weight."""
+    matrix = np.outer([1.0, 1.0, 1.0], [1.0, 9.0, 1.0])
+    matrix[2, 0] += 1
+    alignment = make_alignment(matrix)
+    assert matrix.argmax(axis=1).tolist() == [1, 1, 1]
+    assert np.unravel_index(alignment.excess.argmax(), (3, 3)) == (2, 0)
+
+
+@pytest.mark.parametrize("matrix", [[[0.0, 0.0]], [[1.0, -1.0]], [[0.1, 0.2, -0.3]]])
+def test_the_excess_of_a_cosine_of_0_is_the_matrix(matrix):
+    excess = make_alignment(np.array(matrix)).excess
+    np.testing.assert_array_equal(excess, matrix)
+
+
+def test_the_excess_of_an_explanation_sums_to_0(fitted):
+    [e] = fitted.explain(["the food was good, today"])
+    alignment = e.word_alignment(1)
+    assert alignment.excess.sum() == pytest.approx(0, abs=1e-12)
+    assert alignment.matrix.sum() == pytest.approx(e.similarities[1], abs=1e-5)
+
+
+def test_dicts_contain_the_first_alignments(fitted):
+    explanations = fitted.explain(make_texts(2)[0], top_k=4)
+    plain = explanations.to_dict(n_alignments=2)
+    assert json.loads(json.dumps(plain)) == plain
+    for d, e in zip(plain, explanations, strict=True):
+        assert [a["index"] for a in d["alignments"]] == [
+            p.index for p in e.prototypes[:2]
+        ]
+        for a in d["alignments"]:
+            alignment = e.word_alignment(a["index"])
+            np.testing.assert_array_equal(a["matrix"], alignment.matrix)
+            np.testing.assert_array_equal(a["excess"], alignment.excess)
+            assert a["words"] == list(alignment.words)
+            assert a["offsets"] == alignment.offsets.tolist()
+            assert a["unread"] == alignment.unread.tolist()
+    # At most those that are listed.
+    assert len(explanations[0].to_dict(n_alignments=9)["alignments"]) == 4
+    assert explanations[0].to_dict()["alignments"] == []
+
+
+def test_dicts_leave_out_alignments_that_are_not_available(fitted):
+    [e] = pickle.loads(pickle.dumps(fitted.explain(["good"])))
+    assert e.to_dict(n_alignments=3)["alignments"] == []
