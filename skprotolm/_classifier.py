@@ -59,7 +59,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     sharpness : float or "auto", default="auto"
         λ of the mixture, at least 0.001. The higher, the fewer prototypes carry a
         prediction. "auto" is 30 while prototypes are learned; once they are texts, it
-        is chosen so that about three of them share the prediction of a median text.
+        is chosen so that about two per class share the prediction of a median text.
     cohesion : float, default=0.1
         Weight of the terms that pull texts to prototypes of their class, and
         prototypes to texts.

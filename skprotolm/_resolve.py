@@ -14,7 +14,7 @@ from skprotolm._config import FitConfig
 _TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 # Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
-_QUOTED, _FEWEST_QUOTED = 1000, 20
+_QUOTED, _FEWEST_QUOTED = 2000, 20
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
 # max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
@@ -146,7 +146,8 @@ def resolve_quoted_counts(
 ) -> list[int]:
     """Return the texts to quote per stratum, never more than candidates.
 
-    "auto" is 1,000 in total, at least 20 per stratum.
+    "auto" is 2,000 in total, at least 20 per stratum; `choose_texts` takes at most half
+    of a stratum.
     """
     wanted = [max(_FEWEST_QUOTED, _QUOTED // len(strata))] * len(strata)
     if n_prototypes != "auto":

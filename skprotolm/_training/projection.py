@@ -6,6 +6,7 @@ Letters: M prototypes, n training texts, H hidden size, P pretrained size.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,7 @@ def project_mixture(
     """Replace the learned prototypes by more texts under a sharper λ.
 
     Few learned prototypes are accurate; many texts read like the explained one. The
-    concentration κ and the biases are recalibrated, so that the outputs stay.
+    biases are recalibrated, so that the outputs stay.
 
     Returns
     -------
@@ -68,10 +69,11 @@ def project_mixture(
 def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
     """Return the rows of the texts to quote, stratum after stratum.
 
-    They are chosen by the frozen encoder: inside a class the learned vectors are
-    similar whatever the texts are about. Texts that the model misclassifies are the
-    last to be chosen; with ``n_prototypes="auto"`` they are not chosen at all, if their
-    stratum has others.
+    They represent their stratum in the space of the frozen encoder: inside a class the
+    learned vectors are similar whatever the texts are about. They are chosen from the
+    more confident half of the texts that the model classifies correctly; the others
+    attract texts of neighboring classes. More are used only where the user asks for
+    more.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
         rows = rows[np.argsort(-p[rows], kind="stable")]
         n_correct = np.count_nonzero(p[rows])
         least = 1 if config.prune else count
-        rows = np.sort(rows[: max(n_correct, least)])
+        rows = np.sort(rows[: max(math.ceil(n_correct / 2), least)])
         unit = normalize(data.pretrained.numpy()[rows])
         picked = representative(unit, weights[rows], count, data.seed)
         chosen.append(rows[picked])

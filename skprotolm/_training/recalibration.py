@@ -1,4 +1,4 @@
-"""Recalibration by distillation: κ and biases once prototypes are texts."""
+"""Recalibration by distillation: biases once prototypes are texts."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def recalibrate(
 ) -> None:
     """Make the projected model match the learned one, in place.
 
-    The concentration κ and the biases b minimize
+    The biases b minimize
 
         Σ_b w_b·KL(p_b with learned vectors ‖ p_b with texts) / B
-        + 0.01·((change of log κ)² + Σ_c (change of b_c)² / C)
+        + 0.01·Σ_c (change of b_c)² / C
 
     where no text is compared with itself, to which it is more similar than to any
     other. The step uses no labels. (ProtoPNet retrains its last layer on the labels:
