@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skprotolm._training.neighborhoods import (
-    count_coincident,
+    coincident,
     count_usage,
     distinct_ids,
     label_agreement,
@@ -37,9 +37,12 @@ def neighborhoods_by_hand(assigned, texts, vectors, codes):
     return purity, usage
 
 
-@pytest.mark.parametrize(("n", "n_classes"), [(9, 2), (40, 3), (120, 2)])
 @pytest.mark.parametrize("seed", range(4))
-def test_purity_and_usage_are_those_of_plain_loops(n, n_classes, seed):
+@pytest.mark.parametrize(
+    ("n", "n_classes", "n_prototypes"),
+    [(9, 2, 5), (40, 3, 5), (120, 2, 5), (400, 3, 300)],  # more than fit in a chunk
+)
+def test_purity_and_usage_are_those_of_plain_loops(n, n_classes, n_prototypes, seed):
     rng = np.random.RandomState(seed)
     texts = [str(t) for t in rng.permutation(n)]
     texts[-1] = texts[0]  # one text in two rows
@@ -48,7 +51,7 @@ def test_purity_and_usage_are_those_of_plain_loops(n, n_classes, seed):
     vectors = rng.normal(size=(n, 3)) + codes[:, None]
     vectors[-1] = vectors[0]
     ids = distinct_ids(texts)
-    assigned = rng.choice(n - 1, size=min(5, n), replace=False)
+    assigned = rng.choice(n - 1, size=n_prototypes, replace=False)
     assigned[0] = 0 if 0 not in assigned[1:] else assigned[0]
     purity, usage = neighborhoods_by_hand(assigned, texts, vectors, codes)
     np.testing.assert_allclose(measure_purity(assigned, vectors, codes, ids), purity)
@@ -68,6 +71,15 @@ def test_purity_counts_at_most_ten_neighbors(codes, assigned, expected):
     vectors = np.arange(20.0)[:, None]
     purity = measure_purity(np.array(assigned), vectors, np.array(codes), np.arange(20))
     assert purity.tolist() == expected
+
+
+def test_purity_is_exact_where_texts_hardly_differ():
+    """Squared distances of 1e-10 are lost beside lengths of 1 in float32."""
+    angles = 1e-5 * np.array([0, 1, 3, 4, 8, 9], dtype=np.float32)
+    vectors = np.stack([np.ones(6, dtype=np.float32), angles], axis=1)
+    codes = np.array([0, 1, 1, 1, 0, 0])
+    purity = measure_purity(np.arange(6), vectors, codes, np.arange(6))
+    assert purity.tolist() == [0, 0.5, 1, 1, 0.5, 0.5]
 
 
 def test_a_class_of_one_text_has_no_purity():
@@ -96,25 +108,34 @@ def test_every_text_counts_for_one_prototype_in_large_data():
 # Prototypes that nearly coincide.
 
 
-def test_prototypes_of_one_class_coincide_at_a_small_distance():
+def test_a_prototype_coincides_with_an_earlier_one_of_its_class_near_by():
     vectors = np.array([[1, 0], [1, 0.05], [1, 0.3], [1, 0.01], [1, 0]])
     strata = np.array([0, 0, 0, 0, 1])
-    assert count_coincident(vectors, strata) == 2  # the second and the fourth
+    expected = [False, True, False, True, False]
+    assert coincident(vectors, strata).tolist() == expected
+
+
+def test_equal_prototypes_all_coincide_with_the_first():
+    vectors = np.ones((4, 2))
+    repeated = coincident(vectors, np.array([1, 0, 1, 1]))
+    assert repeated.tolist() == [False, False, True, True]
 
 
 def test_prototypes_of_one_direction_do_not_coincide():
     """proto-lm compares distances and not cosines."""
     vectors = np.array([[1.0, 0.0], [3.0, 0.0], [3.1, 0.0]])
-    assert count_coincident(vectors, np.zeros(3, dtype=int)) == 1
+    repeated = coincident(vectors, np.zeros(3, dtype=int))
+    assert repeated.tolist() == [False, False, True]
 
 
 def test_coincidence_does_not_depend_on_the_scale():
     rng = np.random.RandomState(0)
     vectors, strata = rng.normal(size=(20, 3)), rng.randint(2, size=20)
     vectors[10:] = vectors[:10] + 0.05 * rng.normal(size=(10, 3))
-    count = count_coincident(vectors, strata)
-    assert 0 < count < 10
-    assert count_coincident(1000 * vectors, strata) == count
+    repeated = coincident(vectors, strata)
+    assert 0 < repeated.sum() < 10
+    assert not repeated[:10].any()
+    np.testing.assert_array_equal(coincident(1000 * vectors, strata), repeated)
 
 
 # Label agreement.

@@ -10,10 +10,12 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+from sklearn.utils import gen_batches
 
 N_NEIGHBORS = 10  # of purity and of label agreement
 _COINCIDENT = 0.01  # for unit vectors ‖a − b‖² is 2 − 2·cos: a cosine of 0.995
 _SAMPLE = 5000  # texts of which label agreement is computed
+_CHUNK = 256  # prototypes that are compared with all texts at once
 
 
 def distinct_ids(values: Sequence[Any]) -> np.ndarray:
@@ -79,16 +81,38 @@ def measure_purity(
     training texts, n_c the distinct texts of the stratum. Further rows of the
     prototype's own text do not count. Parameters are as in `count_usage`.
     """
+    sizes = np.array(
+        [len(np.unique(text_ids[strata == c])) for c in range(strata.max() + 1)]
+    )
+    n_counted = np.minimum(N_NEIGHBORS, sizes[strata[assigned]] - 1)
+    near = _nearest_others(assigned, texts, text_ids)
+    is_counted = np.arange(near.shape[1]) < n_counted[:, None]
+    agree = (strata[near] == strata[assigned, None]) & is_counted
     purities = np.full(len(assigned), np.nan)
-    sizes = [len(np.unique(text_ids[strata == c])) for c in range(strata.max() + 1)]
-    for j, row in enumerate(assigned):
-        k = min(N_NEIGHBORS, sizes[strata[row]] - 1)
-        if k:
-            distances = ((texts - texts[row]) ** 2).sum(axis=1)
-            distances[text_ids == text_ids[row]] = np.inf
-            near = np.argpartition(distances, k - 1)[:k]
-            purities[j] = np.mean(strata[near] == strata[row])
+    np.divide(agree.sum(axis=1), n_counted, out=purities, where=n_counted > 0)
     return purities
+
+
+def _nearest_others(
+    assigned: np.ndarray, texts: np.ndarray, text_ids: np.ndarray
+) -> np.ndarray:
+    """Return the rows of the nearest other texts of each prototype, (M, 10).
+
+    The nearest comes first; rows of the prototype's own text come last.
+    """
+    texts = texts.astype(np.float64)
+    squares = np.einsum("nh,nh->n", texts, texts)
+    n_near = min(N_NEIGHBORS, len(texts))
+    near = []
+    for chunk in gen_batches(len(assigned), _CHUNK):
+        rows = assigned[chunk]
+        # ‖a − b‖² without ‖a‖², which is the same for all b.
+        distances = squares - 2 * texts[rows] @ texts.T
+        distances[text_ids[rows, None] == text_ids] = np.inf
+        nearest = np.argpartition(distances, n_near - 1, axis=1)[:, :n_near]
+        order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)
+        near.append(np.take_along_axis(nearest, order, axis=1))
+    return np.concatenate(near)
 
 
 def relative_gaps(vectors: np.ndarray) -> np.ndarray:
