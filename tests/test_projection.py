@@ -1,151 +1,319 @@
-"""Every prototype moves to a distinct text of its class; unused ones are pruned."""
+"""Training texts replace the learned prototypes of each class."""
 
+import copy
 import math
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from torch.nn import functional as F
 
 from skprotolm._network.proto_lm import InverseDistanceLayer
-from skprotolm._training.neighborhoods import count_usage
 from skprotolm._training.projection import (
-    PROJECTION_TARGETS,
+    PROJECTIONS,
     assign,
-    join_spaces,
+    choose_texts,
+    nearest_texts,
     prototype_strata,
-    prune,
+    reading_metric,
 )
 from skprotolm._training.splits import find_candidates
-from tests.helpers import make_config, make_data, make_mixture
+from tests.helpers import make_config, make_data, make_mixture, normal
 
-# Targets of the projection, on the unit circle.
-
-
-def directions(*degrees):
-    radians = np.radians(degrees)
-    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+# Which texts are quoted.
 
 
-def degrees(vectors):
-    return np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
+def chosen(p, codes, counts, *, prune=True, pretrained=None, **data):
+    """Return the rows of the quoted texts, from the probabilities of the true class."""
+    n = len(codes)
+    if pretrained is None:
+        pretrained = normal(n, 5)
+    config = make_config(quoted_counts=tuple(counts), prune=prune)
+    data = make_data(torch.zeros(n, 2), codes, pretrained=pretrained, **data)
+    return choose_texts(data, config, np.asarray(p, dtype=float)).tolist()
 
 
-def mixture_targets(
-    prototypes, angles, codes, counts, *, pretrained=None, weights=None, **fields
-):
-    """Return projection targets of a mixture layer, and texts, all from angles."""
-    config = make_config(prototype_counts=tuple(counts), **fields)
-    values = torch.from_numpy(prototype_strata(config))
-    vectors = torch.from_numpy(directions(*prototypes)).float()
-    layer = make_mixture(vectors, values, len(counts), 30.0).requires_grad_(False)
-    learned = torch.from_numpy(directions(*angles)).float()
-    data = make_data(learned, codes, weights=weights, pretrained=pretrained)
-    outputs = layer.outputs_of(learned)
-    targets = PROJECTION_TARGETS["mixture"]
-    return targets(layer, data, config, learned, outputs)
+def test_the_more_confident_half_of_the_correctly_classified_texts_is_quoted():
+    p = [0.6, 0.9, 0.7, 0.0, 0.8, 0.5, 0.6, 0.9, 0.0]
+    codes = [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    # Three of the five of class 0, stratum after stratum; one of the two of class 1.
+    assert chosen(p, codes, [9, 9]) == [1, 2, 4, 7]
+    codes = [1, 1, 1, 1, 1, 1, 0, 0, 0]
+    assert chosen(p, codes, [9, 9]) == [7, 1, 2, 4]
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"), [(30, 40, [5, 65, 205]), (40, 30, [65, 5, 205])]
-)
-def test_targets_are_cluster_centers_each_matched_to_the_nearest_prototype(
-    first, second, expected
-):
-    angles, codes = [0, 10, 60, 70, 200, 210], [0, 0, 0, 0, 1, 1]
-    targets, _ = mixture_targets([first, second, 180], angles, codes, [2, 1])
-    assert degrees(targets[:, :2]) == pytest.approx(expected, abs=0.1)
+def test_a_class_that_is_never_predicted_has_one_text():
+    assert chosen([0.9, 0.8, 0.0, 0.0, 0.0], [0, 0, 1, 1, 1], [5, 5]) == [0, 2]
 
 
-def test_misclassified_texts_do_not_attract_a_prototype():
-    """Three texts of class 0 lie where the model predicts class 1."""
-    angles = [0, 10, 60, 70, 178, 180, 182, 175, 185]
-    codes = [0, 0, 0, 0, 0, 0, 0, 1, 1]
-    targets, _ = mixture_targets([30, 40, 180], angles, codes, [2, 1])
-    assert degrees(targets[:, :2]) == pytest.approx([5, 65, 180], abs=1)
+def test_more_texts_are_quoted_where_the_user_asks_for_more():
+    """First the confident ones, then those that are misclassified."""
+    p, codes = [0.6, 0.0, 0.9, 0.0, 0.7], [0, 0, 0, 0, 1]
+    assert chosen(p, codes, [3, 1], prune=False) == [0, 1, 2, 4]
+    assert chosen(p, codes, [1, 1], prune=False) == [2, 4]
+    assert chosen(p, codes, [3, 1]) == [2, 4]
 
 
-def test_a_class_that_is_never_predicted_has_targets_too():
-    targets, _ = mixture_targets([90, 180], [170, 190, 180], [0, 0, 1], [1, 1])
-    assert degrees(targets[:, :2]) == pytest.approx([180, 180], abs=1)
+def test_a_text_is_quoted_once_and_texts_of_two_classes_are_not_quoted():
+    ids = [0, 1, 0, 2, 3, 2]  # rows 0 and 2 are one text, and so are 3 and 5
+    codes = [0, 0, 0, 0, 1, 1]
+    p = [0.9, 0.8, 0.9, 0.99, 0.7, 0.8]
+    assert chosen(p, codes, [2, 1], prune=False, text_ids=ids) == [0, 1, 4]
 
 
-def test_weights_move_the_targets():
-    targets, _ = mixture_targets(
-        [5, 180], [0, 40, 180], [0, 0, 1], [1, 1], weights=[3.0, 1.0, 1.0]
+TOPICS = np.array([0, 0, 1, 0, 1, 0, 2, 2])
+
+
+def test_quoted_texts_stand_for_the_topics_of_the_frozen_encoder():
+    pretrained = np.eye(3)[TOPICS] + 0.01 * np.random.RandomState(0).normal(size=(8, 3))
+    rows = chosen(
+        np.ones(8), [0] * 6 + [1] * 2, [2, 1], prune=False, pretrained=pretrained
     )
-    assert degrees(targets[:, :2])[0] == pytest.approx(10, abs=1)
+    assert sorted(TOPICS[rows]) == [0, 1, 2]
 
 
-TOPICS = np.array([0, 0, 0, 1, 1, 1, 0, 1])
-
-
-def test_clusters_are_formed_in_the_pretrained_space_too():
-    """Inside a class the model does not separate topics."""
-    angles, codes = [0, 1, 2, 0, 1, 2, 180, 181], [0] * 6 + [1] * 2
-    targets, texts = mixture_targets(
-        [20, 340, 180], angles, codes, [2, 1], pretrained=np.eye(2)[TOPICS]
+@pytest.mark.parametrize(("weight", "topic"), [(1.0, 0), (5.0, 1)])
+def test_weights_change_which_topic_is_quoted(weight, topic):
+    weights = np.where(TOPICS == 1, weight, 1.0)
+    first, _ = chosen(
+        np.ones(8),
+        [0] * 6 + [1] * 2,
+        [1, 1],
+        prune=False,
+        pretrained=np.eye(3)[TOPICS],
+        weights=weights,
     )
-    gaps = np.linalg.norm(targets[:2, None] - texts[None, :6], axis=2)
-    assert sorted(TOPICS[gaps.argmin(axis=1)]) == [0, 1]
+    assert TOPICS[first] == topic
 
 
-def test_clusters_of_texts_of_one_topic_are_those_of_the_learned_space():
-    angles, codes = [0, 1, 80, 81, 0, 80, 180, 181], [0] * 6 + [1] * 2
-    targets, _ = mixture_targets(
-        [20, 60, 180], angles, codes, [2, 1], pretrained=np.ones((8, 2))
+# The metric in which texts are compared.
+
+N, H, P = 60, 4, 7
+
+
+@pytest.fixture
+def spaces():
+    """Return learned and pretrained vectors that are related, of any lengths."""
+    learned = normal(N, H)
+    pretrained = learned @ normal(H, P, seed=1) + 0.5 * normal(N, P, seed=2)
+    return learned, pretrained
+
+
+def regression(learned, pretrained):
+    """Return the ridge regression W from learned to pretrained unit vectors, (P, H)."""
+    ridge = Ridge(alpha=0.1, fit_intercept=False)
+    return torch.from_numpy(
+        ridge.fit(F.normalize(learned, dim=1), F.normalize(pretrained, dim=1)).coef_
     )
-    expected = [1 / 3, 80 + 1 / 3]
-    assert degrees(targets[:2, :2]) == pytest.approx(expected, abs=0.01)
 
 
-def test_clusters_may_be_formed_in_the_learned_space_alone():
-    angles, codes = [0, 2, 9, 0, 2, 9, 180, 181], [0] * 6 + [1] * 2
-    targets, texts = mixture_targets(
-        [0, 9, 180],
-        angles,
-        codes,
-        [2, 1],
-        pretrained=np.eye(2)[TOPICS],
-        cluster_in_pretrained_space=False,
+@pytest.mark.parametrize("weight", [0.0, 0.4, 3.0])
+def test_the_metric_weights_what_the_frozen_encoder_sees(spaces, weight):
+    A, W = reading_metric(*spaces, weight), regression(*spaces)
+    assert A.shape == (H, H)
+    gram = torch.eye(H) + weight * W.T @ W
+    torch.testing.assert_close(A.T @ A, gram, rtol=1e-9, atol=1e-9)
+
+
+def test_of_weight_0_the_metric_is_the_identity(spaces):
+    A = reading_metric(*spaces, 0.0)
+    torch.testing.assert_close(A, torch.eye(H, dtype=torch.float64))
+
+
+def test_cosines_are_those_of_learned_vectors_joined_with_their_regression(spaces):
+    A, W = reading_metric(*spaces, 0.4), regression(*spaces)
+    s = normal(9, H, seed=3)  # of further texts
+    joined = torch.cat([s, math.sqrt(0.4) * s @ W.T], dim=1)
+    cosines = (
+        F.normalize(x, dim=1) @ F.normalize(x, dim=1).T for x in (s @ A.T, joined)
     )
-    assert degrees(targets) == pytest.approx([1, 9, 180.5], abs=0.01)
-    np.testing.assert_allclose(texts, directions(*angles), atol=1e-6)
+    torch.testing.assert_close(*cosines, rtol=1e-9, atol=1e-9)
 
 
-def test_without_clusters_targets_are_the_learned_positions():
-    targets, texts = mixture_targets(
-        [30, 180], [0, 60, 180], [0, 0, 1], [1, 1], cluster_before_projection=False
+def test_lengths_of_vectors_do_not_change_the_metric(spaces):
+    expected = reading_metric(*spaces, 0.4)
+    lengths = normal(N, 1, seed=4).abs() + 0.1
+    metric = reading_metric(lengths * spaces[0], spaces[1] / lengths, 0.4)
+    torch.testing.assert_close(metric, expected)
+
+
+def test_texts_of_one_topic_are_nearer_under_the_metric():
+    """The learned space shows hardly more than the class."""
+    topics = torch.arange(N) % 2
+    learned = torch.tensor([1.0, 0.0]).repeat(N, 1)
+    learned[:, 1] = 0.1 * (2 * topics - 1) + 0.02 * normal(N)
+    A = reading_metric(learned, torch.eye(2)[topics], 0.4)
+
+    def contrast(vectors):
+        cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T
+        is_same = topics[:, None] == topics
+        return float(cosines[is_same].mean() - cosines[~is_same].mean())
+
+    assert contrast(learned.double() @ A.T) > 5 * contrast(learned)
+
+
+# The projection of a mixture.
+
+CODES = np.arange(N) % 3 % 2  # two thirds are of class 0
+CONFIG = {"prototype_counts": (1, 1), "quoted_counts": (12, 6), "recalibrate": False}
+
+
+@pytest.fixture
+def vectors():
+    """Return learned vectors around one direction per class."""
+    return (torch.eye(H)[CODES] + 0.3 * normal(N, H, seed=5)).float()
+
+
+@pytest.fixture
+def layer():
+    layer = make_mixture(torch.eye(H)[:2], torch.tensor([0, 1]), 2, 30.0)
+    with torch.no_grad():
+        layer.prior_logits.copy_(torch.tensor([0.5, -0.5]))
+        layer.readout.bias.copy_(torch.tensor([0.3, -0.3]))
+    return layer.requires_grad_(False)
+
+
+def project(layer, vectors, *, read=None, codes=CODES, **fields):
+    """Return the projected layer, the rows of its texts, and the data."""
+    config = make_config(**{**CONFIG, **fields})
+    data = make_data(vectors, codes, pretrained=normal(len(codes), P, seed=6))
+    read = read or vectors.__getitem__
+    return *PROJECTIONS["mixture"](layer, data, config, vectors, read), data
+
+
+def test_prototypes_are_the_quoted_texts_under_the_metric(layer, vectors):
+    projected, rows, data = project(layer, vectors)
+    p = layer.readout.true_probability(
+        layer.outputs_of(vectors), torch.from_numpy(CODES)
     )
-    assert degrees(targets) == pytest.approx([30, 180], abs=1e-4)
-    np.testing.assert_allclose(texts, directions(0, 60, 180), atol=1e-6)
-
-
-def test_learned_and_pretrained_vectors_vary_equally_inside_a_class():
-    rng = np.random.RandomState(0)
-    learned, pretrained = (
-        directions(*rng.uniform(0, 9, size=40)),
-        rng.normal(size=(40, 5)),
+    expected = choose_texts(data, make_config(**CONFIG), p.numpy())
+    assert rows.tolist() == expected.tolist()
+    assert np.bincount(CODES[rows]).tolist() == [12, 6]
+    A = reading_metric(vectors, data.pretrained, 0.4)
+    torch.testing.assert_close(projected.metric, A.float())
+    torch.testing.assert_close(projected.vectors, vectors[rows] @ A.float().T)
+    assert projected.values.tolist() == CODES[rows].tolist()
+    torch.testing.assert_close(
+        projected.cosines(vectors[rows]).diagonal(), torch.ones(18)
     )
-    texts = join_spaces(learned, pretrained, np.arange(40) % 2)
-    means = np.stack([texts[i::2].mean(axis=0) for i in (0, 1)] * 20)
-    scatter = ((texts - means) ** 2).sum(axis=0)
-    assert scatter[:2].sum() == pytest.approx(scatter[2:].sum(), rel=1e-4)
-    assert np.linalg.norm(texts, axis=1) == pytest.approx(1)
+    assert {p.dtype for p in projected.parameters()} == {torch.float32}
+    assert not any(p.requires_grad for p in projected.parameters())
 
 
-def test_targets_of_proto_lm_are_the_learned_positions():
-    vectors = torch.from_numpy(3 * np.eye(2)[::-1].copy()).float()
-    layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
+def test_priors_are_equal_inside_a_class(layer, vectors):
+    projected, _, _ = project(layer, vectors)
+    expected = [1 / 12] * 12 + [1 / 6] * 6
+    assert projected.describe()["priors"].tolist() == pytest.approx(expected)
+
+
+def test_prototypes_are_what_predictions_read(layer, vectors):
+    """Training in bfloat16 reads other vectors."""
+    learned, rows, _ = project(layer, vectors)
+    read, again, _ = project(layer, vectors, read=lambda rows: 2 - vectors[rows])
+    assert rows.tolist() == again.tolist()
+    torch.testing.assert_close(read.metric, learned.metric)
+    torch.testing.assert_close(read.vectors, (2 - vectors[rows]) @ learned.metric.T)
+
+
+def test_the_learned_layer_stays_unchanged(layer, vectors):
+    before = copy.deepcopy(layer.state_dict())
+    project(layer, vectors, recalibrate=True)
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert layer.sharpness == layer.readout.sharpness == 30
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_texts_that_the_model_cannot_tell_apart_are_pruned(layer, vectors, prune):
+    vectors[3::6] = vectors[0]  # of class 0
+    projected, rows, _ = project(
+        layer, vectors, prune=prune, quoted_counts=(N, N), reading_weight=0.0
+    )
+    near = np.isin(rows, [0, *range(3, N, 6)])
+    assert near.sum() == (1 if prune else 11)
+    assert len(projected.values) == len(projected.vectors) == len(rows)
+    torch.testing.assert_close(projected.vectors, vectors[rows])
+
+
+def test_equal_texts_of_two_classes_are_both_kept(layer, vectors):
+    """Each class has such a text, whatever the other one quotes."""
+    vectors[:] = torch.tensor([1.0, 1, 0, 0])
+    _, rows, _ = project(layer, vectors, prune=True)
+    assert CODES[rows].tolist() == [0, 1]
+
+
+def test_the_sharpness_that_the_user_sets_is_kept(layer, vectors):
+    projected, _, _ = project(layer, vectors, quoted_sharpness=12.0)
+    assert projected.sharpness == projected.readout.sharpness == 12
+    assert projected.options()["readout"]["sharpness"] == 12
+
+
+def test_the_automatic_sharpness_is_higher_than_the_learned_one(layer, vectors):
+    projected, _, _ = project(layer, vectors, quoted_sharpness=None)
+    assert projected.sharpness == projected.readout.sharpness
+    assert 30 < projected.sharpness < 3000
+
+
+def test_recalibration_changes_the_biases_alone(layer, vectors):
+    without, _, _ = project(layer, vectors)
+    assert torch.equal(without.readout.bias, layer.readout.bias)
+    after, _, _ = project(layer, vectors, recalibrate=True)
+    changed = [
+        name
+        for name, tensor in after.state_dict().items()
+        if not torch.equal(tensor, without.state_dict()[name])
+    ]
+    assert changed == ["readout.bias"]
+
+
+def test_recalibration_brings_the_outputs_closer_to_the_learned_ones(layer, vectors):
+    expected = layer.outputs_of(vectors).log_softmax(dim=1)
+    distances = []
+    for recalibrate in (False, True):
+        projected, rows, _ = project(layer, vectors, recalibrate=recalibrate)
+        others = np.setdiff1d(np.arange(N), rows)
+        outputs = projected.outputs_of(vectors[others]).log_softmax(dim=1)
+        gaps = F.kl_div(outputs, expected[others], log_target=True, reduction="sum")
+        distances.append(float(gaps))
+    assert distances[1] < 0.9 * distances[0]
+
+
+# The projection of proto-lm, and nearest texts.
+
+
+def test_published_prototypes_move_to_their_nearest_texts():
+    vectors = torch.tensor([[0.0, 0], [4, 0], [0, 3], [9, 9], [5, 5]])
+    layer = InverseDistanceLayer(
+        torch.tensor([[0.0, 4], [3, 1], [8, 9]]), torch.tensor([0, 0, 1]), n_classes=2
+    )
+    with torch.no_grad():
+        layer.weights.copy_(normal(2, 3))
     layer.requires_grad_(False)
-    config, data = make_config(prototype_counts=(1, 1)), make_data(vectors, [0, 1])
-    outputs = layer.outputs_of(vectors)
-    targets, texts = PROJECTION_TARGETS["proto-lm"](
-        layer, data, config, vectors, outputs
-    )
-    np.testing.assert_array_equal(targets, np.eye(2))
-    np.testing.assert_array_equal(texts, vectors)
-    assert torch.equal(layer.vectors, torch.eye(2))
+    config = make_config(prototype_counts=(2, 1))
+    data = make_data(vectors, [0, 0, 0, 1, 1])
+    project = PROJECTIONS["proto-lm"]
+    projected, rows = project(layer, data, config, vectors, lambda r: vectors[r] + 0.5)
+    assert rows.tolist() == [2, 1, 3]
+    assert torch.equal(projected.vectors, vectors[rows] + 0.5)
+    assert projected.values.tolist() == [0, 0, 1]
+    assert torch.equal(projected.weights, layer.weights)
+    assert torch.equal(projected.bias, layer.bias)
+
+
+def test_the_nearest_texts_of_a_mixture_are_those_of_the_highest_cosine():
+    vectors = torch.tensor([[9.0, 0], [0.1, 0.1], [0, 5], [-1, 0], [-3, 1]])
+    prototypes = torch.tensor([[0.2, 7.0], [1, 1], [-2, 0]])
+    layer = make_mixture(prototypes, torch.tensor([0, 0, 1]), 2).requires_grad_(False)
+    data = make_data(vectors, [0, 0, 0, 1, 1])
+    config = make_config(prototype_counts=(2, 1))
+    assert nearest_texts(layer, data, config, vectors).tolist() == [2, 1, 3]
+
+
+def test_strata_of_learned_prototypes_are_those_of_their_counts():
+    config = make_config(prototype_counts=(3, 1, 2))
+    assert prototype_strata(config).tolist() == [0, 0, 0, 1, 2, 2]
 
 
 # Assignment.
@@ -219,65 +387,3 @@ def test_a_prototype_on_a_text_keeps_its_text():
     rows = np.array([7, 8, 30, 31, 41])
     assigned = assign(vectors[rows], codes[rows], vectors, candidates)
     assert assigned.tolist() == rows.tolist()
-
-
-# Pruning.
-
-
-def prune_of(vectors, codes, assigned):
-    vectors, codes = np.array(vectors, dtype=float), np.array(codes)
-    candidates = find_candidates(range(len(codes)), codes)
-    return prune(np.array(assigned), vectors, codes, candidates).tolist()
-
-
-def test_an_unused_prototype_is_pruned():
-    vectors = [[1, 0], [1, 0.1], [0.7, 0.7], [0, 1], [0.1, 1], [-1, 0], [-1, 0.1]]
-    codes = [0, 0, 0, 0, 0, 1, 1]
-    # Texts 1 and 4 are nearest to 0 and 3; only text 2 itself is nearest to 2.
-    assert prune_of(vectors, codes, [0, 2, 3, 5]) == [0, 2, 3]
-
-
-def test_the_more_used_of_two_near_duplicates_is_kept():
-    near = [[1, 0], [1, 0.02], [1, 0.03], [1, 0.04], [1, -0.01]]
-    vectors = [*near, [0, 1], [0.1, 1], [-1, 0], [-1, 0.1]]
-    codes = [0] * 7 + [1, 1]
-    # Texts 2 and 3 are nearest to prototype 1, and text 4 to prototype 0.
-    assert prune_of(vectors, codes, [0, 1, 5, 7]) == [1, 2, 3]
-
-
-def test_near_duplicates_of_different_classes_are_kept():
-    vectors = [[1, 0], [1, 0.01], [1, 0.001], [1, 0.011]]
-    assert prune_of(vectors, [0, 1, 0, 1], [0, 1]) == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("vectors", "codes", "assigned", "kept"),
-    [
-        ([[1, 0], [0, 1], [-1, 0], [0, -1]], [0, 0, 1, 1], [0, 1, 2, 3], [0, 2]),
-        ([[1, 0], [0, 1]], [0, 1], [0, 1], [0, 1]),
-        (np.zeros((4, 2)), [0, 0, 1, 1], [0, 1, 2, 3], [0, 2]),
-    ],
-)
-def test_the_last_prototype_of_a_class_is_kept(vectors, codes, assigned, kept):
-    assert prune_of(vectors, codes, assigned) == kept
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("n", "n_prototypes"), [(10, 5), (40, 5), (200, 8)])
-def test_kept_prototypes_are_used_and_differ(seed, n, n_prototypes):
-    rng = np.random.RandomState(seed)
-    codes = np.arange(n) % 2
-    vectors = rng.normal(size=(n, 3)) + 2 * codes[:, None]
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assigned = np.concatenate(
-        [np.flatnonzero(codes == c)[:n_prototypes] for c in (0, 1)]
-    )
-    rows = assigned[prune_of(vectors, codes, assigned)]
-    assert set(codes[rows]) == {0, 1}
-    usage = count_usage(rows, vectors, np.arange(n))
-    for j, row in enumerate(rows):
-        mates = [r for r in rows if codes[r] == codes[row] and r != row]
-        assert usage[j] > 0 or not mates
-        cosines = [vectors[m] @ vectors[row] for m in mates]
-        assert max(cosines, default=0) <= 0.9
-    assert 2 <= len(rows) < len(assigned)

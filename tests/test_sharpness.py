@@ -1,0 +1,127 @@
+"""The sharpness under which about two texts share a prediction."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skprotolm._training.recalibration import Comparison
+from skprotolm._training.sharpness import choose_sharpness
+from tests.helpers import make_mixture, normal
+
+
+def sharpness_of(cosines, values, prototype_values, itself=None):
+    """Return λ from the cosines of texts and prototypes, both of classes."""
+    values, prototype_values = torch.tensor(values), torch.tensor(prototype_values)
+    cosines = torch.as_tensor(cosines, dtype=torch.float64)
+    if itself is None:
+        itself = torch.zeros(cosines.shape, dtype=torch.bool)
+    vectors = normal(len(prototype_values), 2)
+    n_classes = int(max(values.max(), prototype_values.max())) + 1
+    layer = make_mixture(vectors, prototype_values, n_classes)
+    compared = Comparison(np.arange(len(values)), cosines, itself)
+    return choose_sharpness(layer, compared, values)
+
+
+def perplexity(sharpness, cosines):
+    """Return exp(entropy) of the shares of one text, by hand."""
+    terms = [math.exp(sharpness * (c - max(cosines))) for c in cosines]
+    shares = [term / sum(terms) for term in terms]
+    return math.exp(-sum(r * math.log(r) for r in shares if r > 0))
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("n_prototypes", [3, 20])
+def test_the_median_text_has_a_perplexity_of_2(spread, n_prototypes):
+    rng = np.random.RandomState(0)
+    cosines = 0.8 - spread * rng.rand(51, n_prototypes)
+    sharpness = sharpness_of(cosines, [0] * 51, [0] * n_prototypes)
+    assert 30 < sharpness < 3000
+    perplexities = [perplexity(sharpness, row) for row in cosines.tolist()]
+    assert np.median(perplexities) == pytest.approx(2, abs=1e-3)
+
+
+def test_the_sharpness_is_inverse_to_the_differences_of_cosines():
+    sharpness = [
+        sharpness_of([[0.9, *[0.9 - gap] * 4]], [0], [0] * 5) for gap in (0.02, 0.04)
+    ]
+    assert sharpness[0] == pytest.approx(2 * sharpness[1], rel=1e-4)
+    assert perplexity(sharpness[1], [0.9, *[0.86] * 4]) == pytest.approx(2, abs=1e-4)
+
+
+def test_only_prototypes_of_the_texts_class_count():
+    rng = np.random.RandomState(0)
+    cosines = np.concatenate(
+        [0.8 - 0.05 * rng.rand(30, 6), np.full((30, 40), 0.99)], axis=1
+    )
+    inside = sharpness_of(cosines[:, :6], [0] * 30, [0] * 6)
+    both = sharpness_of(cosines, [0] * 30, [0] * 6 + [1] * 40)
+    assert both == pytest.approx(inside)
+
+
+def test_a_text_is_not_compared_with_itself():
+    """Its own cosine of 1 would leave no share to others, under any λ."""
+    rng = np.random.RandomState(0)
+    cosines = 0.8 - 0.05 * rng.rand(8, 8)
+    np.fill_diagonal(cosines, 1.0)
+    itself = torch.eye(8, dtype=torch.bool)
+    others = [np.delete(row, b).tolist() for b, row in enumerate(cosines)]
+    sharpness = sharpness_of(cosines, [0] * 8, [0] * 8, itself)
+    perplexities = [perplexity(sharpness, row) for row in others]
+    assert np.median(perplexities) == pytest.approx(2, abs=0.2)
+    assert sharpness_of(cosines, [0] * 8, [0] * 8) == pytest.approx(30)
+
+
+def test_texts_whose_class_has_no_other_prototype_do_not_count():
+    cosines = np.full((5, 5), 0.5)
+    cosines[:2, :4] = 0.8 - 0.05 * np.random.RandomState(0).rand(2, 4)
+    itself = torch.zeros(5, 5, dtype=torch.bool)
+    itself[2:, 4] = True
+    values, prototype_values = [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]
+    sharpness = sharpness_of(cosines, values, prototype_values, itself)
+    alone = sharpness_of(cosines[:2, :4], [0, 0], [0] * 4)
+    assert sharpness == alone > 31
+
+
+@pytest.mark.parametrize(
+    ("cosines", "bound"),
+    [
+        (np.full((3, 9), 0.7), 3000),  # all texts are equal
+        ([[0.9] + [-0.9] * 8] * 3, 30),  # one is nearest by far
+        ([[0.5, 0.6]] * 3, 30),  # two prototypes have a perplexity of at most 2
+        ([[0.5]] * 3, 30),
+    ],
+    ids=["equal", "far", "two", "one"],
+)
+def test_the_sharpness_has_bounds(cosines, bound):
+    n_prototypes = len(cosines[0])
+    sharpness = sharpness_of(cosines, [0] * 3, [0] * n_prototypes)
+    assert sharpness == pytest.approx(bound, rel=1e-5)
+    assert 30 <= sharpness <= 3000
+
+
+def test_without_a_text_to_compare_it_is_the_lowest():
+    itself = torch.eye(2, dtype=torch.bool)
+    assert sharpness_of(np.eye(2), [0, 1], [0, 1], itself) == 30
+
+
+def test_the_rows_say_which_texts_are_compared():
+    """Values are those of all training texts."""
+    rng = np.random.RandomState(0)
+    cosines = torch.from_numpy(0.8 - 0.05 * rng.rand(4, 6))
+    prototype_values, values = torch.tensor([0] * 6), torch.tensor([1, 0, 1, 0, 0, 0])
+    layer = make_mixture(normal(6, 2), prototype_values, 2)
+    none = torch.zeros(4, 6, dtype=torch.bool)
+    rows = np.array([1, 3, 4, 5])  # of class 0
+    chosen = choose_sharpness(layer, Comparison(rows, cosines, none), values)
+    assert chosen == sharpness_of(cosines, [0] * 4, [0] * 6)
+
+
+def test_the_first_500_texts_are_compared():
+    rng = np.random.RandomState(0)
+    cosines = 0.8 - 0.05 * rng.rand(900, 5)
+    cosines[500:] = 0.5
+    assert sharpness_of(cosines, [0] * 900, [0] * 5) == sharpness_of(
+        cosines[:500], [0] * 500, [0] * 5
+    )
