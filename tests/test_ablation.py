@@ -14,11 +14,18 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._config import PARAMETERS, FitConfig
 from tests.helpers import FORMULATIONS, ablated, without_times
 
-RESOLVED = {"train_bf16", "predict_bf16", "prototype_counts", "prune", "spread"}
+RESOLVED = {
+    "train_bf16",
+    "predict_bf16",
+    "prototype_counts",
+    "quoted_counts",
+    "quoted_sharpness",
+    "prune",
+    "spread",
+}
 ABLATIONS = {
     "least_spread": ("mixture", 1.0),
-    "cluster_before_projection": ("mixture", False),
-    "cluster_in_pretrained_space": ("mixture", False),
+    "reading_weight": ("mixture", 0.0),
     "recalibrate": ("mixture", False),
     "similarities_as_distances": ("proto-lm", True),
 }
@@ -71,14 +78,13 @@ def test_ablations_are_off_by_default(make_classifier, fit, data, formulation):
         )
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["cluster_before_projection", "cluster_in_pretrained_space", "recalibrate"],
-)
+@pytest.mark.parametrize("name", ["reading_weight", "recalibrate"])
 def test_an_ablation_of_the_projection_does_not_change_training(fit, name):
-    other = fit("mixture", **{name: False})
-    expected = without_times(fit("mixture").history_)
+    formulation, value = ABLATIONS[name]
+    other = fit(formulation, **{name: value})
+    expected = without_times(fit(formulation).history_)
     assert without_times(other.history_) == expected
+    assert other.prototypes_.texts == fit(formulation).prototypes_.texts
 
 
 @pytest.mark.parametrize("name", ["least_spread", "similarities_as_distances"])
@@ -88,16 +94,20 @@ def test_an_ablation_of_training_changes_the_first_loss(fit, name):
     assert loss != fit(formulation).history_[0]["loss"]
 
 
-def test_without_recalibration_priors_and_biases_are_those_learned(fit, data):
+def test_without_recalibration_biases_are_those_learned(fit, data):
     without, default = fit("mixture", recalibrate=False), fit("mixture")
     learned = clone(default).set_params(projection=False).fit(*data)
     assert without.prototypes_.projected.all()
     assert without.prototypes_.texts == default.prototypes_.texts
-    expected = learned.prototypes_.priors
-    np.testing.assert_array_equal(without.prototypes_.priors, expected)
-    assert not np.allclose(default.prototypes_.priors, expected, rtol=1e-3)
     biases, recalibrated, expected = (
         clf._fitted.layer.readout.bias.numpy() for clf in (without, default, learned)
     )
     np.testing.assert_array_equal(biases, expected)
     assert not np.allclose(recalibrated, expected, atol=1e-6)
+
+
+def test_of_reading_weight_0_texts_are_compared_in_the_learned_space(fit):
+    metric = fit("mixture", reading_weight=0.0)._fitted.layer.metric.numpy()
+    np.testing.assert_allclose(metric, np.eye(len(metric)), atol=1e-6)
+    metric = fit("mixture")._fitted.layer.metric.numpy()
+    assert abs(metric - np.eye(len(metric))).max() > 0.01

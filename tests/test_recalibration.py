@@ -1,4 +1,4 @@
-"""Recalibration: priors and biases after the projection onto texts."""
+"""Recalibration: biases after the projection onto texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.recalibration import (
-    RECALIBRATION,
+    compare,
     outputs_without_itself,
     recalibrate,
 )
@@ -56,7 +56,7 @@ def recalibrated(
     """Return a recalibrated copy of a layer."""
     other = copy.deepcopy(layer)
     data = make_data(s, codes, weights=weights, text_ids=text_ids, seed=seed)
-    recalibrate(other, data, s, quoted, learned, **limits)
+    recalibrate(other, compare(other, data, s, quoted, **limits), data.targets, learned)
     return other
 
 
@@ -75,15 +75,16 @@ def test_nothing_changes_where_texts_give_the_learned_outputs(layer, s):
         torch.testing.assert_close(after.state_dict()[name], value)
 
 
-def test_priors_and_biases_compensate_for_moved_prototypes(layer, s):
+def test_biases_compensate_for_moved_prototypes(layer, s):
     learned = layer.outputs_of(s)
     with torch.no_grad():
-        layer.vectors += 0.3 * normal(*layer.vectors.shape, seed=2, dtype=F32)
+        layer.vectors += 0.1 * normal(*layer.vectors.shape, seed=2, dtype=F32)
         layer.readout.bias += torch.tensor([1.0, 0.0, -1.0])
     after = recalibrated(layer, s, learned)
     assert divergence(after, s, learned) < 0.5 * divergence(layer, s, learned)
-    assert torch.equal(after.vectors, layer.vectors)
-    assert not torch.equal(after.prior_logits, layer.prior_logits)
+    for name, tensor in layer.state_dict().items():
+        is_same = torch.equal(after.state_dict()[name], tensor)
+        assert is_same == (name != "readout.bias"), name
     assert not any(p.requires_grad for p in after.parameters())
 
 
@@ -130,7 +131,7 @@ def single_text(layer) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     return s, np.append(np.arange(N) % 2, 2), np.array([0, 2, 1, 3, 5, N])
 
 
-def test_a_class_without_other_texts_keeps_its_bias_and_prior(layer, single_text):
+def test_a_class_without_other_texts_keeps_its_bias(layer, single_text):
     """Texts of other classes lowered its bias, so that it was hardly predicted."""
     s, codes, quoted = single_text
     learned = layer.outputs_of(s) + UNEVEN
@@ -139,7 +140,6 @@ def test_a_class_without_other_texts_keeps_its_bias_and_prior(layer, single_text
     assert change[1] - change[0] > 0.5  # the other classes are recalibrated
     assert change[2] == 0
     assert change[:2].mean() == pytest.approx(0, abs=1e-3)
-    assert torch.equal(after.prior_logits[5:], layer.prior_logits[5:])
 
 
 def test_one_further_text_of_a_class_recalibrates_it(layer, single_text):
@@ -152,10 +152,8 @@ def test_one_further_text_of_a_class_recalibrates_it(layer, single_text):
 
 def test_nothing_changes_where_no_text_can_be_compared(layer):
     s = layer.vectors[5:]
-    data = make_data(s, [2])
-    after = copy.deepcopy(layer)
-    recalibrate(after, data, s, np.zeros(6, dtype=int), layer.outputs_of(s) + 1)
-    assert same(after, layer)
+    learned, quoted = layer.outputs_of(s) + 1, np.zeros(6, dtype=int)
+    assert same(recalibrated(layer, s, learned, codes=[2], quoted=quoted), layer)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -230,11 +228,32 @@ def test_the_sample_is_limited_by_texts_and_by_cosines(layer, s):
     assert same(recalibrated(layer, s, learned, max_texts=50), limited)
 
 
-def test_proto_lm_is_not_recalibrated():
-    layer = InverseDistanceLayer(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
-    before = copy.deepcopy(layer.state_dict())
-    s = normal(4, 2, dtype=F32)
-    data, learned = make_data(s, [0, 1, 0, 1]), torch.zeros(4, 2)
-    RECALIBRATION["proto-lm"](layer, data, s, np.array([0, 1]), learned, 0)
-    for name, tensor in layer.state_dict().items():
-        assert torch.equal(tensor, before[name])
+# What is compared.
+
+
+def test_texts_are_compared_with_all_prototypes_in_float64(layer, s):
+    layer.metric.copy_(normal(H, H, seed=4))
+    compared = compare(layer, make_data(s, CODES), s, QUOTED)
+    assert sorted(compared.rows.tolist()) == list(range(N))
+    mapped = s[compared.rows].double() @ layer.metric.double().T
+    expected = F.cosine_similarity(mapped[:, None], layer.vectors.double(), dim=2)
+    torch.testing.assert_close(compared.cosines, expected)
+    expected = torch.from_numpy(compared.rows[:, None] == QUOTED)
+    assert torch.equal(compared.itself, expected)
+
+
+def test_copies_of_a_text_are_the_text_itself(layer, s):
+    ids = np.arange(N)
+    ids[[6, 9]] = 3  # as row 3, which is quoted
+    compared = compare(layer, make_data(s, CODES, text_ids=ids), s, QUOTED)
+    rows, columns = compared.itself.nonzero(as_tuple=True)
+    quoting = [(compared.rows[r], c) for r, c in zip(rows, columns, strict=True)]
+    expected = [(row, j) for j, row in enumerate(QUOTED)]
+    assert sorted(quoting) == sorted([*expected, (6, 1), (9, 1)])
+
+
+def test_the_learned_layer_may_be_of_another_precision(layer, s):
+    """The copy that is minimized is float64; the layer stays float32."""
+    after = recalibrated(layer, s.double(), layer.outputs_of(s).double() + UNEVEN)
+    assert {p.dtype for p in after.parameters()} == {F32}
+    assert not same(after, layer)

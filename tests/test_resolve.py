@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._config import (
-    FitConfig,
-    check_parameters,
+from skprotolm._config import FitConfig, check_parameters
+from skprotolm._resolve import (
     resolve,
     resolve_epochs,
     resolve_learning_rate,
     resolve_precision,
     resolve_preservation,
     resolve_prototype_counts,
+    resolve_quoted_counts,
     resolve_smoothing,
     spread_prototypes,
 )
-from tests.helpers import FORMULATIONS
+from tests.helpers import FORMULATIONS, make_config
 
 
 def resolved(n_texts=600, label_agreement=0.5, **parameters):
@@ -46,14 +46,28 @@ def test_no_field_is_auto_once_resolved(formulation):
     # The device is resolved by the estimator; two fields hold the precision.
     assert left <= {"device", "precision"}
     assert config.prototype_counts == (8, 8)
+    assert config.quoted_counts == (300, 300)
     assert (config.train_bf16, config.predict_bf16) == (True, False)
 
 
-@pytest.mark.parametrize(("n_prototypes", "is_pruned"), [("auto", True), (8, False)])
-def test_prototypes_are_pruned_if_their_number_is_automatic(n_prototypes, is_pruned):
+@pytest.mark.parametrize(
+    ("n_prototypes", "quoted", "is_pruned"),
+    [("auto", (300, 300), True), (8, (8, 8), False), ({"neg": 5, "pos": 9}, (5, 9), 0)],
+)
+def test_quoted_texts_are_pruned_if_their_number_is_automatic(
+    n_prototypes, quoted, is_pruned
+):
     config = resolved(n_prototypes=n_prototypes)
-    assert config.prototype_counts == (8, 8)
-    assert config.prune is is_pruned
+    assert config.quoted_counts == quoted
+    assert config.prune == is_pruned
+    assert config.n_prototypes == {"neg": quoted[0], "pos": quoted[1]}
+
+
+def test_an_automatic_sharpness_is_chosen_anew_for_texts():
+    config = resolved(sharpness="auto")
+    assert (config.sharpness, config.quoted_sharpness) == (30.0, None)
+    config = resolved(sharpness=12.0)
+    assert config.sharpness == config.quoted_sharpness == 12.0
 
 
 @pytest.mark.parametrize(
@@ -141,15 +155,50 @@ def test_prototypes_per_class_depend_on_texts_classes_and_agreement(
     n_candidates, label_agreement, expected
 ):
     strata = list(range(len(n_candidates)))
-    counts = resolve_prototype_counts("auto", strata, n_candidates, label_agreement)
+    counts = resolve_prototype_counts(
+        make_config(n_prototypes="auto"), strata, n_candidates, label_agreement
+    )
     assert counts == expected
 
 
 @pytest.mark.parametrize(
-    ("n_prototypes", "expected"), [(5, [5, 2]), ({"a": 1, "b": 40}, [1, 2])]
+    ("n_prototypes", "expected"),
+    [
+        (5, [5, 2]),
+        ({"a": 1, "b": 40}, [1, 2]),
+        (30, [10, 2]),
+        ({"a": 11, "b": 1}, [10, 1]),
+    ],
 )
-def test_more_prototypes_than_candidates_are_reduced(n_prototypes, expected):
-    assert resolve_prototype_counts(n_prototypes, ["a", "b"], [50, 2], 1.0) == expected
+def test_at_most_10_prototypes_are_learned_of_those_asked_for(n_prototypes, expected):
+    """Never more than candidates."""
+    config = make_config(n_prototypes=n_prototypes)
+    assert resolve_prototype_counts(config, ["a", "b"], [50, 2], 1.0) == expected
+
+
+@pytest.mark.parametrize("fields", [{"projection": False}, {"formulation": "proto-lm"}])
+def test_all_prototypes_are_learned_where_texts_do_not_replace_them(fields):
+    config = make_config(n_prototypes=30, **fields)
+    assert resolve_prototype_counts(config, ["a", "b"], [50, 2], 1.0) == [30, 2]
+
+
+@pytest.mark.parametrize(
+    ("n_prototypes", "n_candidates", "expected"),
+    [
+        ("auto", [5000, 5000], [1000, 1000]),
+        ("auto", [5000] * 5, [400] * 5),
+        ("auto", [5000] * 150, [20] * 150),
+        ("auto", [3, 5000], [3, 1000]),
+        (30, [50, 2], [30, 2]),
+        ({0: 1500, 1: 2}, [5000, 5000], [1500, 2]),
+    ],
+)
+def test_2000_texts_are_quoted_and_20_per_class_at_least(
+    n_prototypes, n_candidates, expected
+):
+    strata = list(range(len(n_candidates)))
+    counts = resolve_quoted_counts(n_prototypes, strata, n_candidates)
+    assert counts == expected
 
 
 @pytest.mark.parametrize(

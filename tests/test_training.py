@@ -12,10 +12,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from skprotolm import ProtoLMClassifier
-from skprotolm.exceptions import FitInterruptedWarning
 from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS, make_trainer
-from tests.watching import stop_at
 
 
 def encoder_state(clf: ProtoLMClassifier) -> dict[str, torch.Tensor]:
@@ -243,42 +241,31 @@ def test_the_automatic_number_of_epochs_is_used(make_classifier):
     assert clf.n_iter_ == 7
 
 
-# Clusters before training, and before the projection.
-
-
-@pytest.fixture
-def clustered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the numbers of texts that are clustered, one per call of k-means."""
-    counts: list[int] = []
-    original = KMeans.fit
-
-    def fit(self: KMeans, X: Any, *args: Any, **kwargs: Any) -> Any:
-        counts.append(len(X))
-        return original(self, X, *args, **kwargs)
-
-    monkeypatch.setattr(KMeans, "fit", fit)
-    return counts
+# Clusters before training.
 
 
 @pytest.mark.parametrize(
-    ("parameters", "n_clusterings"),
-    [({}, 2), ({"projection": False}, 1), ({"formulation": "proto-lm"}, 0)],
+    ("parameters", "expected"),
+    [
+        ({}, [24, 24]),
+        ({"projection": False}, [24, 24]),
+        ({"formulation": "proto-lm"}, []),
+    ],
     ids=["projected", "learned", "proto-lm"],
 )
-def test_each_class_is_clustered_at_the_start_and_before_the_projection(
-    make_classifier, texts, clustered, parameters, n_clusterings
+def test_each_class_is_clustered_at_the_start(
+    make_classifier, texts, monkeypatch, parameters, expected
 ):
+    clustered: list[int] = []  # texts per call of k-means
+    original = KMeans.fit
+
+    def fit(self: KMeans, X: Any, *args: Any, **kwargs: Any) -> Any:
+        clustered.append(len(X))
+        return original(self, X, *args, **kwargs)
+
+    monkeypatch.setattr(KMeans, "fit", fit)
     make_classifier(**parameters).fit(*texts)
-    assert clustered == n_clusterings * [24, 24]
-
-
-def test_an_interrupted_fit_clusters_before_the_projection_too(
-    make_classifier, texts, clustered, monkeypatch
-):
-    stop_at(monkeypatch, 9, KeyboardInterrupt())
-    with pytest.warns(FitInterruptedWarning), pytest.raises(KeyboardInterrupt):
-        make_classifier(max_epochs=3).fit(*texts)
-    assert clustered == [24, 24, 24, 24]
+    assert clustered == expected
 
 
 def test_copies_of_texts_do_not_change_the_label_agreement(make_classifier):
