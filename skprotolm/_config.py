@@ -59,6 +59,7 @@ class FitConfig:
     predict_bf16: bool = False
     prototype_counts: tuple[int, ...] = ()  # per stratum, that are learned
     quoted_counts: tuple[int, ...] = ()  # per stratum, texts that replace them
+    quotable: float = 1.0  # fraction of the correctly classified texts per stratum
     quoted_sharpness: float | None = None  # λ of these texts; None is by perplexity
     prune: bool = False  # texts that the model cannot tell apart, or misclassifies
     spread: float = 1.0  # of initial clusters around the mean of their stratum

@@ -15,6 +15,9 @@ _TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 # Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
 _QUOTED, _FEWEST_QUOTED = 2000, 20
+# The texts of a class that may be quoted, the more confident ones first; more of them
+# where the frozen encoder separates the classes.
+_QUOTABLE = 0.5
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
 # max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
@@ -79,6 +82,7 @@ def resolve(
         n_prototypes=dict(zip(strata, quoted, strict=True)),
         prototype_counts=tuple(counts),
         quoted_counts=tuple(quoted),
+        quotable=max(_QUOTABLE, label_agreement),
         sharpness=_SHARPNESS if is_auto else config.sharpness,
         quoted_sharpness=None if is_auto else config.sharpness,
         prune=config.n_prototypes == "auto",

@@ -76,7 +76,7 @@ class Explanation(PageMixin, ScoredText):
         The dissimilarity of the text to all prototypes; see
         `ProtoLMClassifier.novelty_score`.
     novelty_limit : float or None
-        The novelty that one percent of the training texts exceed; None if there were
+        The novelty that two percent of the training texts exceed; None if there were
         fewer than 20.
     tokens : tuple of str
         The content tokens, as substrings of the text.

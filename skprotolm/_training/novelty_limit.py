@@ -15,7 +15,7 @@ from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
 from skprotolm._training.recalibration import evidence_without_itself
 from skprotolm._training.splits import FitData
 
-_RATE = 0.01  # of training texts above the limit
+_RATE = 0.02  # of training texts above the limit; about twice as many of new texts
 _FEWEST = 20  # texts
 _SAMPLE = 10_000  # texts, or fewer
 _CHUNK = 1024  # texts that are compared at once
@@ -24,7 +24,7 @@ _CHUNK = 1024  # texts that are compared at once
 def find_novelty_limit(
     layer: PrototypeLayer, data: FitData, vectors: Tensor, quoted: np.ndarray
 ) -> float | None:
-    """Return the novelty that one percent of the training texts exceed.
+    """Return the novelty that two percent of the training texts exceed.
 
     The novelty of a text that is a prototype is that without this prototype, since new
     texts have none of their own.

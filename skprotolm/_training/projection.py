@@ -70,10 +70,10 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
     """Return the rows of the texts to quote, stratum after stratum.
 
     They represent their stratum in the space of the frozen encoder: inside a class the
-    learned vectors are similar whatever the texts are about. They are chosen from the
-    more confident half of the texts that the model classifies correctly; the others
-    attract texts of neighboring classes. More are used only where the user asks for
-    more.
+    learned vectors are similar whatever the texts are about. They are chosen from those
+    texts that the model classifies correctly and most confidently, the `quotable`
+    fraction; the others attract texts of neighboring classes. More are used only where
+    the user asks for more.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
         rows = rows[np.argsort(-p[rows], kind="stable")]
         n_correct = np.count_nonzero(p[rows])
         least = 1 if config.prune else count
-        rows = np.sort(rows[: max(math.ceil(n_correct / 2), least)])
+        rows = np.sort(rows[: max(math.ceil(n_correct * config.quotable), least)])
         unit = normalize(data.pretrained.numpy()[rows])
         picked = representative(unit, weights[rows], count, data.seed)
         chosen.append(rows[picked])

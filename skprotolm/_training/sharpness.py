@@ -10,7 +10,7 @@ from torch import Tensor
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
-_PERPLEXITY = 2.0  # texts that share the prediction of the median text
+_PERPLEXITY = 1.75  # texts that share the prediction of the median text
 _LOWEST, _HIGHEST = 30.0, 3000.0
 _TEXTS = 500  # that are compared
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
@@ -19,7 +19,7 @@ _STEPS = 20  # of the bisection; the error is a factor of 1.000004
 def choose_sharpness(
     layer: MixtureLayer, compared: Comparison, values: Tensor
 ) -> float:
-    """Return the λ under which the shares of a text have a perplexity of about 2.
+    """Return the λ under which the shares of a text have a perplexity of 1.75.
 
     How far the cosines of a class differ depends on the task and on how long it was
     trained, so that no constant suits all. The perplexity of the shares r_j inside a
