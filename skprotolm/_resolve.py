@@ -150,8 +150,8 @@ def resolve_quoted_counts(
 ) -> list[int]:
     """Return the texts to quote per stratum, never more than candidates.
 
-    "auto" is 2,000 in total, at least 20 per stratum; `choose_texts` takes at most half
-    of a stratum.
+    "auto" is 2,000 in total, at least 20 per stratum, of which `choose_texts` takes at
+    most the quotable fraction.
     """
     wanted = [max(_FEWEST_QUOTED, _QUOTED // len(strata))] * len(strata)
     if n_prototypes != "auto":

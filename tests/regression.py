@@ -28,6 +28,7 @@ class NumberReadout(Readout):
         similarity="cosine {:.2f}",
         axis_label="part of the value",
         table_caption="Training texts, and what each adds to the value",
+        table_caption_if_unlike="Nearest training texts, and what each adds",
     )
     loss_name = "squared_error"
     n_groups = 1

@@ -19,6 +19,7 @@ RESOLVED = {
     "predict_bf16",
     "prototype_counts",
     "quoted_counts",
+    "quotable",
     "quoted_sharpness",
     "prune",
     "spread",

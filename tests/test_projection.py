@@ -18,6 +18,7 @@ from skprotolm._training.projection import (
     nearest_texts,
     prototype_strata,
     reading_metric,
+    weights_of_texts,
 )
 from skprotolm._training.splits import find_candidates
 from tests.helpers import make_config, make_data, make_mixture, normal
@@ -25,12 +26,12 @@ from tests.helpers import make_config, make_data, make_mixture, normal
 # Which texts are quoted.
 
 
-def chosen(p, codes, counts, *, prune=True, pretrained=None, **data):
+def chosen(p, codes, counts, *, prune=True, quotable=0.5, pretrained=None, **data):
     """Return the rows of the quoted texts, from the probabilities of the true class."""
     n = len(codes)
     if pretrained is None:
         pretrained = normal(n, 5)
-    config = make_config(quoted_counts=tuple(counts), prune=prune)
+    config = make_config(quoted_counts=tuple(counts), prune=prune, quotable=quotable)
     data = make_data(torch.zeros(n, 2), codes, pretrained=pretrained, **data)
     return choose_texts(data, config, np.asarray(p, dtype=float)).tolist()
 
@@ -42,6 +43,15 @@ def test_the_more_confident_half_of_the_correctly_classified_texts_is_quoted():
     assert chosen(p, codes, [9, 9]) == [1, 2, 4, 7]
     codes = [1, 1, 1, 1, 1, 1, 0, 0, 0]
     assert chosen(p, codes, [9, 9]) == [7, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("quotable", "rows"),
+    [(0.5, [0, 1, 4]), (0.8, [0, 1, 3, 4]), (1.0, [0, 1, 3, 4, 5])],
+)
+def test_the_quotable_fraction_of_the_correctly_classified_texts(quotable, rows):
+    p, codes = [0.9, 0.8, 0.0, 0.6, 0.7, 0.5], [0] * 6
+    assert chosen(p, codes, [9], quotable=quotable) == rows
 
 
 def test_a_class_that_is_never_predicted_has_one_text():
@@ -88,6 +98,22 @@ def test_weights_change_which_topic_is_quoted(weight, topic):
     assert TOPICS[first] == topic
 
 
+def test_weights_of_copies_are_added():
+    """The copies of the text of topic 1 are five rows of weight 1."""
+    topics = np.array([0, 0, 0, 1, 1, 1, 1, 1, 2])
+    ids = [0, 1, 2, 3, 3, 3, 3, 3, 4]
+    rows = chosen(
+        np.ones(9),
+        [0] * 8 + [1],
+        [1, 1],
+        prune=False,
+        quotable=1.0,
+        pretrained=np.eye(3)[topics],
+        text_ids=ids,
+    )
+    assert rows == [3, 8]
+
+
 # The metric in which texts are compared.
 
 N, H, P = 60, 4, 7
@@ -101,6 +127,11 @@ def spaces():
     return learned, pretrained
 
 
+def metric_of(spaces, reading_weight, weights=None):
+    weights = np.ones(len(spaces[0])) if weights is None else np.asarray(weights)
+    return reading_metric(*spaces, weights, reading_weight)
+
+
 def regression(learned, pretrained):
     """Return the ridge regression W from learned to pretrained unit vectors, (P, H)."""
     ridge = Ridge(alpha=0.1, fit_intercept=False)
@@ -111,19 +142,19 @@ def regression(learned, pretrained):
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 3.0])
 def test_the_metric_weights_what_the_frozen_encoder_sees(spaces, weight):
-    A, W = reading_metric(*spaces, weight), regression(*spaces)
+    A, W = metric_of(spaces, weight), regression(*spaces)
     assert A.shape == (H, H)
     gram = torch.eye(H) + weight * W.T @ W
     torch.testing.assert_close(A.T @ A, gram, rtol=1e-9, atol=1e-9)
 
 
 def test_of_weight_0_the_metric_is_the_identity(spaces):
-    A = reading_metric(*spaces, 0.0)
+    A = metric_of(spaces, 0.0)
     torch.testing.assert_close(A, torch.eye(H, dtype=torch.float64))
 
 
 def test_cosines_are_those_of_learned_vectors_joined_with_their_regression(spaces):
-    A, W = reading_metric(*spaces, 0.4), regression(*spaces)
+    A, W = metric_of(spaces, 0.4), regression(*spaces)
     s = normal(9, H, seed=3)  # of further texts
     joined = torch.cat([s, math.sqrt(0.4) * s @ W.T], dim=1)
     cosines = (
@@ -133,10 +164,28 @@ def test_cosines_are_those_of_learned_vectors_joined_with_their_regression(space
 
 
 def test_lengths_of_vectors_do_not_change_the_metric(spaces):
-    expected = reading_metric(*spaces, 0.4)
+    expected = metric_of(spaces, 0.4)
     lengths = normal(N, 1, seed=4).abs() + 0.1
-    metric = reading_metric(lengths * spaces[0], spaces[1] / lengths, 0.4)
+    metric = metric_of((lengths * spaces[0], spaces[1] / lengths), 0.4)
     torch.testing.assert_close(metric, expected)
+
+
+def test_a_text_of_weight_3_counts_as_three_copies(spaces):
+    weights = np.arange(N) % 3 + 1
+    expected = metric_of(
+        [space[np.repeat(np.arange(N), weights)] for space in spaces], 0.4
+    )
+    torch.testing.assert_close(metric_of(spaces, 0.4, weights), expected)
+    assert not torch.allclose(metric_of(spaces, 0.4), expected)
+
+
+def test_weights_of_texts_sum_to_the_number_of_distinct_ones():
+    """Weighted texts, and as many copies of each, are then the same training data."""
+    data = make_data(torch.zeros(3, 2), [0, 0, 1], weights=[1.5, 0.5, 1.0])
+    assert weights_of_texts(data).tolist() == [1.5, 0.5, 1.0]
+    ids = [0, 0, 0, 1, 2, 2]
+    data = make_data(torch.zeros(6, 2), [0, 0, 0, 0, 1, 1], text_ids=ids)
+    assert weights_of_texts(data).tolist() == [0.5] * 6
 
 
 def test_texts_of_one_topic_are_nearer_under_the_metric():
@@ -144,7 +193,7 @@ def test_texts_of_one_topic_are_nearer_under_the_metric():
     topics = torch.arange(N) % 2
     learned = torch.tensor([1.0, 0.0]).repeat(N, 1)
     learned[:, 1] = 0.1 * (2 * topics - 1) + 0.02 * normal(N)
-    A = reading_metric(learned, torch.eye(2)[topics], 0.4)
+    A = metric_of((learned, torch.eye(2)[topics]), 0.4)
 
     def contrast(vectors):
         cosines = F.normalize(vectors, dim=1) @ F.normalize(vectors, dim=1).T
@@ -157,7 +206,12 @@ def test_texts_of_one_topic_are_nearer_under_the_metric():
 # The projection of a mixture.
 
 CODES = np.arange(N) % 3 % 2  # two thirds are of class 0
-CONFIG = {"prototype_counts": (1, 1), "quoted_counts": (12, 6), "recalibrate": False}
+CONFIG = {
+    "prototype_counts": (1, 1),
+    "quoted_counts": (12, 6),
+    "quotable": 0.5,
+    "recalibrate": False,
+}
 
 
 @pytest.fixture
@@ -191,7 +245,7 @@ def test_prototypes_are_the_quoted_texts_under_the_metric(layer, vectors):
     expected = choose_texts(data, make_config(**CONFIG), p.numpy())
     assert rows.tolist() == expected.tolist()
     assert np.bincount(CODES[rows]).tolist() == [12, 6]
-    A = reading_metric(vectors, data.pretrained, 0.4)
+    A = metric_of((vectors, data.pretrained), 0.4)
     torch.testing.assert_close(projected.metric, A.float())
     torch.testing.assert_close(projected.vectors, vectors[rows] @ A.float().T)
     assert projected.values.tolist() == CODES[rows].tolist()

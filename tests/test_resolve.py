@@ -63,6 +63,13 @@ def test_quoted_texts_are_pruned_if_their_number_is_automatic(
     assert config.n_prototypes == {"neg": quoted[0], "pos": quoted[1]}
 
 
+@pytest.mark.parametrize(
+    ("label_agreement", "quotable"), [(0.0, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0)]
+)
+def test_more_texts_are_quotable_where_neighbors_agree(label_agreement, quotable):
+    assert resolved(label_agreement=label_agreement).quotable == quotable
+
+
 def test_an_automatic_sharpness_is_chosen_anew_for_texts():
     config = resolved(sharpness="auto")
     assert (config.sharpness, config.quoted_sharpness) == (30.0, None)

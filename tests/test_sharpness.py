@@ -1,4 +1,4 @@
-"""The sharpness under which about two texts share a prediction."""
+"""The sharpness under which few texts share a prediction."""
 
 import math
 
@@ -7,21 +7,26 @@ import pytest
 import torch
 
 from skprotolm._training.recalibration import Comparison
-from skprotolm._training.sharpness import choose_sharpness
-from tests.helpers import make_mixture, normal
+from skprotolm._training.sharpness import choose_sharpness, weighted_median
+from tests.helpers import make_data, make_mixture, normal
+
+PERPLEXITY = 1.75
 
 
-def sharpness_of(cosines, values, prototype_values, itself=None):
+def targets_of(codes, weights=None):
+    return make_data(torch.zeros(len(codes), 1), codes, weights=weights).targets
+
+
+def sharpness_of(cosines, codes, prototype_codes, itself=None, weights=None):
     """Return λ from the cosines of texts and prototypes, both of classes."""
-    values, prototype_values = torch.tensor(values), torch.tensor(prototype_values)
     cosines = torch.as_tensor(cosines, dtype=torch.float64)
     if itself is None:
         itself = torch.zeros(cosines.shape, dtype=torch.bool)
-    vectors = normal(len(prototype_values), 2)
-    n_classes = int(max(values.max(), prototype_values.max())) + 1
-    layer = make_mixture(vectors, prototype_values, n_classes)
-    compared = Comparison(np.arange(len(values)), cosines, itself)
-    return choose_sharpness(layer, compared, values)
+    values = torch.tensor(prototype_codes)
+    vectors, n_classes = normal(len(values), 2), max([*codes, *prototype_codes]) + 1
+    layer = make_mixture(vectors, values, n_classes)
+    compared = Comparison(np.arange(len(codes)), cosines, itself)
+    return choose_sharpness(layer, compared, targets_of(codes, weights))
 
 
 def perplexity(sharpness, cosines):
@@ -33,13 +38,13 @@ def perplexity(sharpness, cosines):
 
 @pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("n_prototypes", [3, 20])
-def test_the_median_text_has_a_perplexity_of_2(spread, n_prototypes):
+def test_the_median_text_has_the_perplexity(spread, n_prototypes):
     rng = np.random.RandomState(0)
     cosines = 0.8 - spread * rng.rand(51, n_prototypes)
     sharpness = sharpness_of(cosines, [0] * 51, [0] * n_prototypes)
     assert 30 < sharpness < 3000
     perplexities = [perplexity(sharpness, row) for row in cosines.tolist()]
-    assert np.median(perplexities) == pytest.approx(2, abs=1e-3)
+    assert np.median(perplexities) == pytest.approx(PERPLEXITY, abs=1e-3)
 
 
 def test_the_sharpness_is_inverse_to_the_differences_of_cosines():
@@ -47,7 +52,9 @@ def test_the_sharpness_is_inverse_to_the_differences_of_cosines():
         sharpness_of([[0.9, *[0.9 - gap] * 4]], [0], [0] * 5) for gap in (0.02, 0.04)
     ]
     assert sharpness[0] == pytest.approx(2 * sharpness[1], rel=1e-4)
-    assert perplexity(sharpness[1], [0.9, *[0.86] * 4]) == pytest.approx(2, abs=1e-4)
+    assert perplexity(sharpness[1], [0.9, *[0.86] * 4]) == pytest.approx(
+        PERPLEXITY, abs=1e-4
+    )
 
 
 def test_only_prototypes_of_the_texts_class_count():
@@ -68,8 +75,8 @@ def test_a_text_is_not_compared_with_itself():
     itself = torch.eye(8, dtype=torch.bool)
     others = [np.delete(row, b).tolist() for b, row in enumerate(cosines)]
     sharpness = sharpness_of(cosines, [0] * 8, [0] * 8, itself)
-    perplexities = [perplexity(sharpness, row) for row in others]
-    assert np.median(perplexities) == pytest.approx(2, abs=0.2)
+    lower_median = sorted(perplexity(sharpness, row) for row in others)[3]
+    assert lower_median == pytest.approx(PERPLEXITY, abs=1e-3)
     assert sharpness_of(cosines, [0] * 8, [0] * 8) == pytest.approx(30)
 
 
@@ -89,7 +96,7 @@ def test_texts_whose_class_has_no_other_prototype_do_not_count():
     [
         (np.full((3, 9), 0.7), 3000),  # all texts are equal
         ([[0.9] + [-0.9] * 8] * 3, 30),  # one is nearest by far
-        ([[0.5, 0.6]] * 3, 30),  # two prototypes have a perplexity of at most 2
+        ([[0.5, 0.6]] * 3, 30),
         ([[0.5]] * 3, 30),
     ],
     ids=["equal", "far", "two", "one"],
@@ -110,11 +117,10 @@ def test_the_rows_say_which_texts_are_compared():
     """Values are those of all training texts."""
     rng = np.random.RandomState(0)
     cosines = torch.from_numpy(0.8 - 0.05 * rng.rand(4, 6))
-    prototype_values, values = torch.tensor([0] * 6), torch.tensor([1, 0, 1, 0, 0, 0])
-    layer = make_mixture(normal(6, 2), prototype_values, 2)
+    layer = make_mixture(normal(6, 2), torch.tensor([0] * 6), 2)
     none = torch.zeros(4, 6, dtype=torch.bool)
-    rows = np.array([1, 3, 4, 5])  # of class 0
-    chosen = choose_sharpness(layer, Comparison(rows, cosines, none), values)
+    rows, targets = np.array([1, 3, 4, 5]), targets_of([1, 0, 1, 0, 0, 0])
+    chosen = choose_sharpness(layer, Comparison(rows, cosines, none), targets)
     assert chosen == sharpness_of(cosines, [0] * 4, [0] * 6)
 
 
@@ -125,3 +131,25 @@ def test_the_first_500_texts_are_compared():
     assert sharpness_of(cosines, [0] * 900, [0] * 5) == sharpness_of(
         cosines[:500], [0] * 500, [0] * 5
     )
+
+
+def test_a_text_of_weight_3_counts_as_three_texts():
+    cosines = 0.8 - 0.05 * np.random.RandomState(0).rand(6, 5)
+    weights = [3, 1, 1, 2, 1, 1]
+    weighted = sharpness_of(cosines, [0] * 6, [0] * 5, weights=weights)
+    repeated = sharpness_of(cosines.repeat(weights, axis=0), [0] * 9, [0] * 5)
+    assert weighted == repeated
+    assert weighted != sharpness_of(cosines, [0] * 6, [0] * 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "weights", "expected"),
+    [
+        ([5.0, 1, 3], [1.0, 1, 1], 3),
+        ([5.0, 1, 3, 4], [0.1, 0.1, 0.1, 0.1], 3),  # the lower one of two
+        ([5.0, 1, 3], [9.0, 1, 1], 5),
+        ([2.0], [0.3], 2),
+    ],
+)
+def test_half_of_the_weight_is_at_or_below_the_median(values, weights, expected):
+    assert weighted_median(np.array(values), np.array(weights)) == expected

@@ -51,7 +51,9 @@ def project_mixture(
     values = torch.from_numpy(targets.values)
     p = layer.readout.true_probability(outputs, values).numpy()
     rows = choose_texts(data, config, p)
-    metric = reading_metric(vectors, data.pretrained, config.reading_weight)
+    metric = reading_metric(
+        vectors, data.pretrained, weights_of_texts(data), config.reading_weight
+    )
     positions = read(rows).to(metric) @ metric.T
     if config.prune:
         kept = ~coincident(normalize(positions.cpu().numpy()), targets.strata[rows])
@@ -59,7 +61,7 @@ def project_mixture(
     projected = _on_texts(layer, data, positions, rows, metric)
     compared = compare(projected, data, vectors, rows)
     projected.sharpen(
-        config.quoted_sharpness or choose_sharpness(projected, compared, values)
+        config.quoted_sharpness or choose_sharpness(projected, compared, targets)
     )
     if config.recalibrate:
         recalibrate(projected, compared, targets, outputs)
@@ -82,7 +84,8 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
     p : ndarray of shape (n,)
         Probability of the true value, 0 if mispredicted.
     """
-    candidates, weights = data.candidates, data.targets.weights
+    candidates, ids = data.candidates, data.candidates.text_ids
+    weights = np.bincount(ids, weights_of_texts(data))[ids]  # of all copies
     chosen = []
     for stratum, count in enumerate(config.quoted_counts):
         rows = candidates.rows[candidates.strata == stratum]
@@ -96,12 +99,23 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
     return np.concatenate(chosen)
 
 
-def reading_metric(vectors: Tensor, pretrained: Tensor, weight: float) -> Tensor:
+def weights_of_texts(data: FitData) -> np.ndarray:
+    """Return weights (n,) that sum to the number of distinct texts.
+
+    A text of weight 2 then counts as two copies of it do, beside the ridge, too.
+    """
+    weights = data.targets.weights
+    return weights * (data.candidates.text_ids.max() + 1) / weights.sum()
+
+
+def reading_metric(
+    vectors: Tensor, pretrained: Tensor, weights: np.ndarray, reading_weight: float
+) -> Tensor:
     """Return the metric in which texts are similar as a reader sees it, (H, H).
 
     Fine-tuning makes the texts of a class similar, whatever they are about. The ridge
     regression W from learned to pretrained vectors recovers the rest: the cosine of A s
-    is that of the concatenation of s and √weight·W s, since AᵀA = I + weight·WᵀW.
+    is that of the concatenation of s and √w·W s, since AᵀA = I + w·WᵀW.
 
     Parameters
     ----------
@@ -109,14 +123,17 @@ def reading_metric(vectors: Tensor, pretrained: Tensor, weight: float) -> Tensor
         Learned text vectors.
     pretrained : Tensor of shape (n, P)
         The frozen encoder's sentence vectors.
-    weight : float
-        0 is the learned space alone.
+    weights : ndarray of shape (n,)
+        Of the texts.
+    reading_weight : float
+        w; 0 is the learned space alone.
     """
     s = normalize(vectors.cpu().double().numpy())
     targets = normalize(pretrained.cpu().double().numpy())
     identity = np.eye(s.shape[1])
-    W = np.linalg.solve(s.T @ s + _RIDGE * identity, s.T @ targets)
-    gram = identity + weight * (W @ W.T)
+    weighted = (weights[:, None] * s).T
+    W = np.linalg.solve(weighted @ s + _RIDGE * identity, weighted @ targets)
+    gram = identity + reading_weight * (W @ W.T)
     return torch.from_numpy(np.linalg.cholesky(gram).T.copy())
 
 

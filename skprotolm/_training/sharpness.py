@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._data.targets import Targets
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
@@ -17,21 +19,21 @@ _STEPS = 20  # of the bisection; the error is a factor of 1.000004
 
 
 def choose_sharpness(
-    layer: MixtureLayer, compared: Comparison, values: Tensor
+    layer: MixtureLayer, compared: Comparison, targets: Targets
 ) -> float:
     """Return the λ under which the shares of a text have a perplexity of 1.75.
 
     How far the cosines of a class differ depends on the task and on how long it was
     trained, so that no constant suits all. The perplexity of the shares r_j inside a
     class is exp(−Σ_j r_j log r_j), the number of equal shares that they amount to; the
-    median is over training texts, of which none is compared with itself (as the
-    bandwidths of t-SNE are chosen: van der Maaten and Hinton 2008).
+    weighted median is over training texts, of which none is compared with itself (as
+    the bandwidths of t-SNE are chosen: van der Maaten and Hinton 2008).
 
     Parameters
     ----------
     layer : MixtureLayer
     compared : Comparison
-    values : Tensor of shape (n, ...)
+    targets : Targets
         Of the training texts.
 
     Returns
@@ -39,24 +41,33 @@ def choose_sharpness(
     float
         From 30 to 3,000.
     """
-    rows = torch.from_numpy(compared.rows[:_TEXTS])
-    groups = layer.readout.groups(values[rows])
+    rows = compared.rows[:_TEXTS]
+    groups = layer.readout.groups(torch.from_numpy(targets.values[rows]))
     own = (groups[:, None] == layer.groups.cpu()) & ~compared.itself[:_TEXTS]
-    cosines = compared.cosines[:_TEXTS].masked_fill(~own, -torch.inf)
-    cosines = cosines[own.any(dim=1)]
-    if not len(cosines):
+    is_usable = own.any(dim=1)
+    if not is_usable.any():
         return _LOWEST
+    cosines = compared.cosines[:_TEXTS].masked_fill(~own, -torch.inf)[is_usable]
+    weights = targets.weights[rows][is_usable.numpy()]
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if _median_perplexity(math.exp(middle) * cosines) > _PERPLEXITY:
+        perplexities = _perplexities(math.exp(middle) * cosines)
+        if weighted_median(perplexities, weights) > _PERPLEXITY:
             low = middle
         else:
             high = middle
     return math.exp(low)
 
 
-def _median_perplexity(logits: Tensor) -> float:
-    """Return the median of exp(entropy) of softmax(logits), over rows (B, M)."""
-    shares = logits.softmax(dim=1)
-    return float(torch.special.entr(shares).sum(dim=1).exp().median())
+def _perplexities(logits: Tensor) -> np.ndarray:
+    """Return exp(entropy) of softmax(logits), for rows (B, M), (B,)."""
+    return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).exp().numpy()
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the least value whose own and lesser values have half of the weight."""
+    order = values.argsort()
+    shares = weights[order].cumsum() / weights.sum()
+    # A half is one, too, if its last bits differ.
+    return float(values[order][np.searchsorted(shares, 0.5 - 1e-9)])
