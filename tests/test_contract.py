@@ -188,7 +188,7 @@ def test_a_clone_copies_an_encoder(tiny_bert):
 
 def test_repr_shows_parameters_that_differ_from_the_defaults():
     assert repr(ProtoLMClassifier()) == "ProtoLMClassifier()"
-    shown = repr(ProtoLMClassifier("folder", n_prototypes=4, sharpness=30.0))
+    shown = repr(ProtoLMClassifier("folder", n_prototypes=4, sharpness="auto"))
     assert shown == "ProtoLMClassifier(backbone='folder', n_prototypes=4)"
 
 

@@ -61,7 +61,7 @@ def test_removing_changes_only_the_scores_of_the_classes(mixture, indices):
     removed, labels = np.atleast_1d(indices), clf.prototypes_.labels
     kept = np.setdiff1d(np.arange(6), removed)
     priors, layer = clf.prototypes_.priors, clf._fitted.layer
-    scale = layer.readout.concentration(layer.vectors).item() / 30
+    scale = layer.readout.concentration(layer.vectors).item() / layer.sharpness
     assert clf.remove_prototypes(indices) is clf
     np.testing.assert_allclose(clf.prototypes_.priors, priors[kept], rtol=1e-6)
     after = log_scores(clf)

@@ -146,12 +146,12 @@ def test_explanations_are_exact_in_double_precision(tmp_path):
 @pytest.mark.parametrize("kind", ["bert"], indirect=True)
 def test_shares_follow_from_priors_and_cosines(clf):
     """They are p_c · π_j exp(λ cos_j) / Σ_i π_i exp(λ cos_i)."""
-    prototypes = clf.prototypes_
+    prototypes, sharpness = clf.prototypes_, clf._fitted.layer.sharpness
     for e in clf.explain(texts_to_explain()[:6]):
         for label, p in e.probabilities.items():
             members = np.flatnonzero(prototypes.labels == label)
             terms = [
-                prototypes.priors[j] * np.exp(clf.sharpness * e.similarities[j])
+                prototypes.priors[j] * np.exp(sharpness * e.similarities[j])
                 for j in members
             ]
             for j, term in zip(members, terms, strict=True):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.cluster import KMeans
 
 from skprotolm.exceptions import FitInterruptedWarning
 from tests.helpers import FORMULATIONS, Calls
@@ -59,11 +58,12 @@ def test_an_interruption_before_the_first_step_changes_nothing(
 # Functions of other libraries that a fit calls after the last step, by its stages.
 ASSIGNMENT = (np, "argpartition", 0)
 PURITY = (np, "argpartition", -1)
-COINCIDENCE = (np, "triu", 0)
+COINCIDENCE = (np, "triu", -1)
 CASES = {
-    "mixture, clusters": ({}, KMeans, "fit", 0),
-    "mixture, assignment": ({}, *ASSIGNMENT),
-    "mixture, pruning": ({}, np, "tri", 0),
+    "mixture, choice": ({}, np, "argsort", 0),
+    "mixture, metric": ({}, np.linalg, "cholesky", 0),
+    "mixture, pruning": ({}, np, "triu", 0),
+    "mixture, sharpness": ({}, torch.special, "entr", 0),
     "mixture, recalibration": ({}, torch.optim.LBFGS, "step", 0),
     "mixture, purity": ({}, *PURITY),
     "mixture, coincidence": ({}, *COINCIDENCE),
@@ -71,7 +71,6 @@ CASES = {
     "mixture, learned, usage": ({"projection": False}, np, "bincount", 0),
     "mixture, learned, coincidence": ({"projection": False}, *COINCIDENCE),
     "proto-lm, assignment": ({"formulation": "proto-lm"}, *ASSIGNMENT),
-    "proto-lm, pruning": ({"formulation": "proto-lm"}, np, "tri", 0),
     "proto-lm, purity": ({"formulation": "proto-lm"}, *PURITY),
     "proto-lm, learned, usage": (
         {"formulation": "proto-lm", "projection": False},

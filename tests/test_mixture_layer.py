@@ -15,7 +15,7 @@ B, H = 5, 6
 def make_layer(
     values=VALUES, n_classes=N_CLASSES, sharpness=9.0, seed=0, fixed_priors=False
 ):
-    """Return a layer whose vectors, priors, biases and κ are random."""
+    """Return a layer whose vectors, metric, priors, biases and κ are random."""
     layer = make_mixture(
         normal(len(values), H, seed=seed),
         values,
@@ -24,6 +24,7 @@ def make_layer(
         fixed_priors=fixed_priors,
     )
     with torch.no_grad():
+        layer.metric.add_(0.5 * normal(H, H, seed=seed + 4))
         layer.prior_logits.copy_(normal(len(values), seed=seed + 2))
         layer.readout.bias.copy_(normal(n_classes, seed=seed + 3))
         layer.readout.log_concentration.fill_(1.3)
@@ -52,6 +53,14 @@ def cosine(a, b):
     return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
 
 
+def mapped_by_hand(layer, s_b):
+    """Return A s of one text."""
+    return [
+        sum(a * x for a, x in zip(row, s_b, strict=True))
+        for row in layer.metric.tolist()
+    ]
+
+
 def priors_by_hand(layer):
     logits, values = layer.prior_logits.tolist(), layer.values
     if layer.fixed_priors:
@@ -64,10 +73,11 @@ def priors_by_hand(layer):
 
 
 def terms_by_hand(layer, s_b):
-    """Return π_j·exp(λ·cos(s, p_j)) of every prototype, for one text."""
+    """Return π_j·exp(λ·cos(A s, p_j)) of every prototype, for one text."""
     prototypes, priors = layer.vectors.tolist(), priors_by_hand(layer)
+    mapped = mapped_by_hand(layer, s_b)
     return [
-        priors[j] * math.exp(layer.sharpness * cosine(s_b, prototypes[j]))
+        priors[j] * math.exp(layer.sharpness * cosine(mapped, prototypes[j]))
         for j in range(len(prototypes))
     ]
 
@@ -120,10 +130,25 @@ def test_outputs_are_those_of_the_formula(layer, s):
     for b in range(B):
         expected = scores_by_hand(layer, s[b].tolist())
         torch.testing.assert_close(scores[b].tolist(), expected, rtol=1e-9, atol=1e-9)
-        cosines = [cosine(s[b].tolist(), p) for p in layer.vectors.tolist()]
+        mapped = mapped_by_hand(layer, s[b].tolist())
+        cosines = [cosine(mapped, p) for p in layer.vectors.tolist()]
         torch.testing.assert_close(
             similarities[b].tolist(), cosines, rtol=1e-9, atol=1e-9
         )
+
+
+def test_a_layer_starts_in_the_learned_space(s):
+    layer = make_mixture(normal(len(VALUES), H), VALUES, N_CLASSES)
+    assert torch.equal(layer.metric, torch.eye(H, dtype=torch.float64))
+    assert torch.equal(layer.mapped(s), s)
+
+
+def test_texts_are_mapped_linearly(layer, s):
+    """Token vectors are mapped like the text that is their sum."""
+    mapped = layer.mapped(s)
+    torch.testing.assert_close(layer.mapped(s.sum(dim=0)), mapped.sum(dim=0))
+    tokens = s.reshape(1, B, H).expand(3, B, H)
+    torch.testing.assert_close(layer.mapped(tokens), mapped.expand(3, B, H))
 
 
 def test_a_layer_starts_with_equal_priors_and_no_bias(s):
@@ -178,6 +203,15 @@ def test_a_higher_sharpness_concentrates_a_class_on_fewer_prototypes(s):
     assert 0.25 < largest[0] < 0.5 < largest[1] < largest[2]
 
 
+def test_sharpening_changes_the_evidence_and_the_readout(layer, s):
+    layer.sharpen(200)
+    for b in range(B):
+        expected = scores_by_hand(layer, s[b].tolist())
+        assert layer(s).outputs[b].tolist() == pytest.approx(expected)
+    assert layer.options()["sharpness"] == 200
+    assert layer.options()["readout"]["sharpness"] == 200
+
+
 def test_a_sharp_layer_does_not_overflow(s):
     layer = make_layer(sharpness=1e4).float()
     assert layer(s.float()).outputs.isfinite().all()
@@ -192,7 +226,7 @@ def closed_form(layer, s_b, k):
     terms, priors = terms_by_hand(layer, s_b), priors_by_hand(layer)
     scale = kappa(layer) / layer.sharpness
     p = softmax_by_hand(scores_by_hand(layer, s_b))
-    length = math.sqrt(sum(x * x for x in s_b))
+    length = math.hypot(*mapped_by_hand(layer, s_b))
     # Without fixed weights, per class: the score without its cosines, and the mean
     # direction of its prototypes.
     rests, directions = [], []
@@ -216,6 +250,10 @@ def closed_form(layer, s_b, k):
             direction = [
                 x - q * y for x, y in zip(direction, directions[c], strict=True)
             ]
+    direction = [  # Aᵀ direction
+        sum(row[i] * x for row, x in zip(layer.metric.tolist(), direction, strict=True))
+        for i in dimensions
+    ]
     return base, [kappa(layer) * x / length for x in direction]
 
 

@@ -13,12 +13,13 @@ from tests.helpers import FORMULATIONS
 
 def test_novelty_is_that_of_the_formula(fitted, texts):
     cosines, priors = fitted.transform(texts[0]), fitted.prototypes_.priors
+    sharpness = fitted._fitted.layer.sharpness
     for row, novelty in zip(cosines, fitted.novelty_score(texts[0]), strict=True):
         total = sum(
-            prior * np.exp(30 * cosine)
+            prior * np.exp(sharpness * cosine)
             for prior, cosine in zip(priors, row, strict=True)
         )
-        assert novelty == pytest.approx(-np.log(total / 2) / 30, abs=1e-9)
+        assert novelty == pytest.approx(-np.log(total / 2) / sharpness, abs=1e-9)
         assert -1 <= novelty <= 1
 
 

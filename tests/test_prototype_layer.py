@@ -20,6 +20,7 @@ B, T, H = 5, 4, 6
 def make_random_mixture():
     layer = make_mixture(normal(len(VALUES), H), VALUES, N_CLASSES)
     with torch.no_grad():
+        layer.metric.add_(0.5 * normal(H, H, seed=4))
         layer.prior_logits.copy_(normal(len(VALUES), seed=2))
         layer.readout.bias.copy_(normal(N_CLASSES, seed=3))
         layer.readout.log_concentration.fill_(1.3)
@@ -51,7 +52,7 @@ def s():
 
 def test_squared_distances_are_euclidean_after_mapping(layer, s):
     similarities, squared, _ = layer(s)
-    mapped, prototypes = layer.to_euclidean(s), layer.to_euclidean(layer.vectors)
+    mapped, prototypes = layer.to_euclidean(s), layer.positions
     for b in range(B):
         for j in range(len(VALUES)):
             expected = sum((mapped[b] - prototypes[j]).square().tolist())
@@ -73,7 +74,8 @@ def test_outputs_have_the_precision_of_the_text_vectors(layer, s):
 
 def test_gradients_are_finite_for_a_text_exactly_on_a_prototype(trainable):
     layer = trainable.float()
-    s = layer.vectors.detach().clone().requires_grad_(True)
+    matrix = layer.mapped(torch.eye(H)).T  # the identity under proto-lm
+    s = torch.linalg.solve(matrix, layer.vectors.detach().T).T.requires_grad_(True)
     similarities, squared, outputs = layer(s)
     assert squared.detach().diagonal().abs().max() < 1e-6
     total = outputs.softmax(dim=1).sum() + squared.sum() + similarities.sum()
@@ -144,9 +146,12 @@ def test_taking_rows_keeps_their_vectors_values_and_weights(layer):
 
 def test_added_prototypes_have_the_mean_weight_of_their_class(layer):
     layer.freeze()
-    extended = layer.extended(normal(2, H, seed=9), torch.tensor([0, 2]))
+    texts = normal(2, H, seed=9)
+    extended = layer.extended(texts, torch.tensor([0, 2]))
     assert torch.equal(extended.vectors[:7], layer.vectors)
-    assert torch.equal(extended.vectors[7:], normal(2, H, seed=9))
+    assert torch.equal(extended.vectors[7:], layer.mapped(texts))
+    distances = extended(texts).squared_distances[:, 7:].diagonal()
+    torch.testing.assert_close(distances, torch.zeros(2).double())
     assert extended.values.tolist() == [*VALUES.tolist(), 0, 2]
     for name, weights in layer.describe().items():
         after = extended.describe()[name]

@@ -150,11 +150,13 @@ def unread(clf) -> Any:
     return e
 
 
-def test_prints_mark_unknown_words(unread):
+def test_prints_mark_unknown_words(clf, unread):
     assert 'not read by the tokenizer: "漢"' in unread.to_text()
     assert f'not read: "{unread.prototypes[0].unread[0]}"' in unread.to_text()
-    assert '"漢" (not read) ' in unread.to_text()
     assert "\x1b[9m漢\x1b[0m" in unread.to_text(color=True)
+    with pytest.warns(UnreadTextWarning):  # a method that gives it a score
+        [e] = clf.explain(["the 漢 food"], token_method="decomposition")
+    assert '"漢" (not read) ' in e.to_text()
 
 
 def test_frames_and_lists_mark_unknown_words(clf, unread):

@@ -62,12 +62,7 @@ VARIANTS = {
     "diversity 0.1": Variant({"diversity": 0.1}),
     "no preservation": Variant({"preservation": 0.0}),
     "no shrinkage at the start": Variant(ablation={"least_spread": 1.0}),
-    "no clustering before projection": Variant(
-        ablation={"cluster_before_projection": False}
-    ),
-    "clustering in the learned space only": Variant(
-        ablation={"cluster_in_pretrained_space": False}
-    ),
+    "texts compared in the learned space": Variant(ablation={"reading_weight": 0.0}),
     "no recalibration": Variant(ablation={"recalibrate": False}),
     "label_smoothing 0.1": Variant({"label_smoothing": 0.1}),
     "no projection": Variant({"projection": False}),
