@@ -552,6 +552,8 @@ def test_prototypes_print_their_texts(make_classifier):
     output = repr(clf.prototypes_)
     assert output.startswith("24 prototypes of 2 classes")
     assert output.count("good day") == 20
+    first = clf.prototypes_[0]
+    assert f"  0  0, {first.name}: {first.text}" in output
     assert output.endswith("… and 4 more")
     assert clf.prototypes_._repr_html_().count("<article") == 24
 
@@ -637,7 +639,8 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
     [axes] = clf.prototypes_.plot(X, y).axes
     drawn = sum(len(marks.get_offsets()) for marks in axes.collections)
     assert drawn == len(X) + 6
-    assert [t.get_text() for t in axes.texts] == list("012345")
+    numbered = [f"{p.index}  {p.name}" for p in clf.prototypes_]
+    assert [t.get_text() for t in axes.texts] == numbered
     names = [t.get_text() for t in axes.get_legend().get_texts()]
     assert names == ["neg", "pos"]
     alone = clf.prototypes_.plot().axes[0]
