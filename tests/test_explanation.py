@@ -335,10 +335,12 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     frame = explanations.to_frame()
     assert list(frame.columns) == [
         "row", "text", "prediction", "target", "against", "probability", "is_unlike",
-        "prototype", "prototype_label", "prototype_text", "prototype_unread",
-        "of_target", "similarity", "contribution",
+        "prototype", "prototype_name", "prototype_label", "prototype_text",
+        "prototype_unread", "of_target", "similarity", "contribution",
     ]  # fmt: skip
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
+    names = [fitted.prototypes_[j].name for j in frame["prototype"]]
+    assert frame["prototype_name"].tolist() == names
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]
     assert frame["text"].tolist() == [text for text in X for _ in range(2)]
     expected = [p.contribution for e in explanations for p in e.prototypes]

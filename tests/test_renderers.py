@@ -145,7 +145,7 @@ def test_a_label_of_several_lines_is_printed_on_one(fitted):
     [e] = clf.explain(["good food"], target="a\tb\nc")
     plain = fitted.explain(["good food"])[0]
     assert "a b c: " in str(e)
-    assert "a b c: " in repr(clf.prototypes_)
+    assert "  0  a b c, good food 0: good food 0" in repr(clf.prototypes_)
     assert len(str(e).splitlines()) == len(str(plain).splitlines())
 
 

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from skprotolm._display.formatting import one_line, shorten
 from skprotolm._records.words import Text, find_words, split_pair
 
-_MIN_WORDS, _MAX_WORDS = 2, 5  # of a name; more than three only if others have it
+_MAX_WORDS = 5  # of a name; more than three only if another prototype has it
 _THIRD = 0.5  # of the highest score, at least, for a third word
 _MIN_LETTERS = 3  # of the words that are preferred
 _WORD_LENGTH, _TEXT_LENGTH = 24, 40  # characters
@@ -125,10 +125,13 @@ def _candidates(text: str, scores: dict[str, float], number: int) -> Iterator[st
         spans.setdefault(text[start:end], (start, end))
     words = sorted(spans, key=lambda word: (not _is_preferred(word), -scores[word]))
     name = shorten(one_line(text), _TEXT_LENGTH) or "…"
-    first = _MIN_WORDS
-    if len(words) > 2 and scores[words[2]] >= _THIRD * scores[words[0]]:
-        first += 1
-    for n_words in range(first, max(first, min(len(words), _MAX_WORDS)) + 1):
+    n_strong = sum(
+        _is_preferred(word) and scores[word] >= _THIRD * scores[words[0]]
+        for word in words[:3]
+    )
+    fewest = max(2, n_strong)
+    most = max(fewest, min(len(words), _MAX_WORDS))
+    for n_words in range(fewest, most + 1):
         name = _join(text, [spans[word] for word in words[:n_words]]) or name
         yield name
     for suffix in count(number):
