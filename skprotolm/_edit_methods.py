@@ -139,8 +139,9 @@ class EditMethodsMixin:
         """Replace the quoted texts of prototypes permanently.
 
         The vectors stay, so predictions and shares do not change. `alignment` with a
-        redacted prototype raises an error. The old texts are removed from the
-        estimator, from the undo history, and from files that are saved afterwards.
+        redacted prototype raises an error. The old texts, and the names with words of
+        them, are removed from the estimator, from the undo history, and from files that
+        are saved afterwards.
 
         Parameters
         ----------

@@ -20,8 +20,9 @@ from skprotolm._network.network import text_vectors
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.prototypes import Quotes
+from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch
+from skprotolm._training.names import name_prototypes
 
 
 @isolated_torch()
@@ -84,7 +85,12 @@ def add(model: FittedModel, texts: Any, labels: Any) -> FittedModel:
     }
     all_quotes = [model.quotes, *(quotes for _, quotes in model.undo)]
     first_id = 1 + max(int(quotes.ids.max()) for quotes in all_quotes)
-    return _edited(model, layer, model.quotes.added(added, first_id), edit)
+    # The quoted texts stand for the training texts.
+    texts = [*model.quotes.texts, *added]
+    documents = np.arange(len(texts))
+    names = name_prototypes(texts, documents, documents, model.quotes.names)
+    quotes = model.quotes.added(added, names[M:], first_id)
+    return _edited(model, layer, quotes, edit)
 
 
 def redact(model: FittedModel, texts: Any) -> FittedModel:

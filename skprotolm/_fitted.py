@@ -18,7 +18,8 @@ from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.parts import PrototypeTexts
-from skprotolm._records.prototypes import Prototypes, Quotes
+from skprotolm._records.prototypes import Prototypes
+from skprotolm._records.quotes import Quotes
 from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
@@ -70,7 +71,9 @@ class FittedModel:
     def prototype_texts(self) -> PrototypeTexts:
         """The columns of the prototypes that explanations show."""
         columns = self.prototypes
-        return PrototypeTexts(columns.labels, columns.texts, columns.unread)
+        return PrototypeTexts(
+            columns.labels, columns.texts, columns.names, columns.unread
+        )
 
     @cached_property
     def quoted(self) -> TokenizedTexts:

@@ -102,6 +102,7 @@ def test_a_linear_head_takes_pairs(load, make_classifier, texts):
     assert not np.array_equal(p, linear.predict_proba(X))
 
 
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.FewerPrototypesWarning")
 def test_every_variant_of_the_ablation_differs_from_the_default(load, task, tiny):
     ablation = load("ablation")
     p = {

@@ -409,7 +409,7 @@ MANY = """
     bar.order.value = "usage";
     bar.order.dispatchEvent(new Event("change", {bubbles: true}));
     const usages = [...list.querySelectorAll("tr[id]")].map(e =>
-        Number(e.cells[4].textContent.replace("–", "-1")));
+        Number(e.cells[5].textContent.replace("–", "-1")));
     bar.text.value = "again";
     bar.text.dispatchEvent(new Event("input", {bubbles: true}));
     return {closed, opened, searched: list.open, usages, rows: rows.length,

@@ -136,6 +136,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "prototypes": [
             {
                 "index": 0,
+                "name": whole,
                 "label": label,
                 "text": text,
                 "unread": words[:2],
@@ -155,6 +156,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
                 "prototypes": [
                     {
                         "index": 1,
+                        "name": whole,
                         "label": "another label",
                         "text": text,
                         "unread": [],
@@ -237,6 +239,7 @@ def test_no_text_of_a_prototype_becomes_an_element(text, label):
     prototype = {"index": 0, "label": label, "text": text, "purity": None, "usage": 3}
     prototype["unread"] = text.split()
     prototype |= {
+        "name": f"{text} name",
         "prior": 0.5,
         "train_index": None,
         "projected": True,
@@ -246,6 +249,7 @@ def test_no_text_of_a_prototype_becomes_an_element(text, label):
     assert parsed.tags.count("article") == 2
     assert "3moreprototypes" in parsed.text
     assert squeezed(text) in parsed.text
+    assert squeezed(f"{text} name (no. 0), class") in parsed.text
     assert squeezed(label) in parsed.text
 
 

@@ -335,10 +335,12 @@ def test_a_frame_has_one_row_per_text_and_prototype(fitted):
     frame = explanations.to_frame()
     assert list(frame.columns) == [
         "row", "text", "prediction", "target", "against", "probability", "is_unlike",
-        "prototype", "prototype_label", "prototype_text", "prototype_unread",
-        "of_target", "similarity", "contribution",
+        "prototype", "prototype_name", "prototype_label", "prototype_text",
+        "prototype_unread", "of_target", "similarity", "contribution",
     ]  # fmt: skip
     assert (frame["of_target"] == (frame["prototype_label"] == frame["target"])).all()
+    names = [fitted.prototypes_[j].name for j in frame["prototype"]]
+    assert frame["prototype_name"].tolist() == names
     assert frame["row"].tolist() == [0, 0, 1, 1, 2, 2]
     assert frame["text"].tolist() == [text for text in X for _ in range(2)]
     expected = [p.contribution for e in explanations for p in e.prototypes]
@@ -552,6 +554,8 @@ def test_prototypes_print_their_texts(make_classifier):
     output = repr(clf.prototypes_)
     assert output.startswith("24 prototypes of 2 classes")
     assert output.count("good day") == 20
+    first = clf.prototypes_[0]
+    assert f"  0  0, {first.name}: {first.text}" in output
     assert output.endswith("… and 4 more")
     assert clf.prototypes_._repr_html_().count("<article") == 24
 
@@ -637,7 +641,8 @@ def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation)
     [axes] = clf.prototypes_.plot(X, y).axes
     drawn = sum(len(marks.get_offsets()) for marks in axes.collections)
     assert drawn == len(X) + 6
-    assert [t.get_text() for t in axes.texts] == list("012345")
+    numbered = [f"{p.index}  {p.name}" for p in clf.prototypes_]
+    assert [t.get_text() for t in axes.texts] == numbered
     names = [t.get_text() for t in axes.get_legend().get_texts()]
     assert names == ["neg", "pos"]
     alone = clf.prototypes_.plot().axes[0]

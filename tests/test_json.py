@@ -14,7 +14,7 @@ from skprotolm import Explanation, Explanations
 from tests.conftest import make_texts
 
 FIELDS = [f.name for f in dataclasses.fields(Explanation) if f.name[0] != "_"]
-FIELDS += ["prototype_labels", "prototype_texts", "prototype_unread"]
+FIELDS += [f"prototype_{name}" for name in ("labels", "texts", "names", "unread")]
 
 
 def assert_same(restored: Explanations, original: Explanations) -> None:

@@ -36,26 +36,29 @@ def chosen(p, codes, counts, *, prune=True, quotable=0.5, pretrained=None, **dat
     return choose_texts(data, config, np.asarray(p, dtype=float)).tolist()
 
 
-def test_the_more_confident_half_of_the_correctly_classified_texts_is_quoted():
+def test_texts_that_are_classified_correctly_are_quoted_class_after_class():
     p = [0.6, 0.9, 0.7, 0.0, 0.8, 0.5, 0.6, 0.9, 0.0]
-    codes = [0, 0, 0, 0, 0, 0, 1, 1, 1]
-    # Three of the five of class 0, stratum after stratum; one of the two of class 1.
-    assert chosen(p, codes, [9, 9]) == [1, 2, 4, 7]
-    codes = [1, 1, 1, 1, 1, 1, 0, 0, 0]
-    assert chosen(p, codes, [9, 9]) == [7, 1, 2, 4]
+    codes = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    assert chosen(p, codes, [9, 9]) == [0, 1, 2, 4, 5, 6, 7]
+    assert chosen(p, 1 - codes, [9, 9]) == [6, 7, 0, 1, 2, 4, 5]
 
 
-@pytest.mark.parametrize(
-    ("quotable", "rows"),
-    [(0.5, [0, 1, 4]), (0.8, [0, 1, 3, 4]), (1.0, [0, 1, 3, 4, 5])],
-)
-def test_the_quotable_fraction_of_the_correctly_classified_texts(quotable, rows):
-    p, codes = [0.9, 0.8, 0.0, 0.6, 0.7, 0.5], [0] * 6
-    assert chosen(p, codes, [9], quotable=quotable) == rows
+@pytest.mark.parametrize("quotable", [0.5, 0.75, 1.0])
+def test_of_many_texts_the_more_confident_ones_are_quoted(quotable):
+    """50 at least: of few texts, none is dispensable."""
+    rng = np.random.RandomState(0)
+    p, codes = rng.uniform(0.5, 1, size=260), np.repeat([0, 1], [200, 60])
+    p[:20] = 0  # of class 0, so that 180 are classified correctly
+    rows = np.array(chosen(p, codes, [300, 300], quotable=quotable))
+    for code, n_correct in ((0, 180), (1, 60)):
+        members = np.flatnonzero(codes == code)
+        n_quoted = max(50, round(n_correct * quotable))
+        expected = members[p[members].argsort()[-n_quoted:]]
+        assert rows[codes[rows] == code].tolist() == sorted(expected)
 
 
 def test_a_class_that_is_never_predicted_has_one_text():
-    assert chosen([0.9, 0.8, 0.0, 0.0, 0.0], [0, 0, 1, 1, 1], [5, 5]) == [0, 2]
+    assert chosen([0.9, 0.8, 0.0, 0.0, 0.0], [0, 0, 1, 1, 1], [5, 5]) == [0, 1, 2]
 
 
 def test_more_texts_are_quoted_where_the_user_asks_for_more():
@@ -63,7 +66,7 @@ def test_more_texts_are_quoted_where_the_user_asks_for_more():
     p, codes = [0.6, 0.0, 0.9, 0.0, 0.7], [0, 0, 0, 0, 1]
     assert chosen(p, codes, [3, 1], prune=False) == [0, 1, 2, 4]
     assert chosen(p, codes, [1, 1], prune=False) == [2, 4]
-    assert chosen(p, codes, [3, 1]) == [2, 4]
+    assert chosen(p, codes, [3, 1]) == [0, 2, 4]
 
 
 def test_a_text_is_quoted_once_and_texts_of_two_classes_are_not_quoted():

@@ -59,7 +59,7 @@ def with_texts(fitted: ProtoLMClassifier, text: str, label: str) -> ProtoLMClass
     clf._fitted = replace(
         state,
         task=ClassificationTask(np.array([label, f"{label} not"])),
-        quotes=replace(state.quotes, texts=texts),
+        quotes=replace(state.quotes, texts=texts, names=texts),
     )
     clf.classes_ = clf._fitted.task.classes
     return clf
@@ -145,7 +145,7 @@ def test_a_label_of_several_lines_is_printed_on_one(fitted):
     [e] = clf.explain(["good food"], target="a\tb\nc")
     plain = fitted.explain(["good food"])[0]
     assert "a b c: " in str(e)
-    assert "a b c: " in repr(clf.prototypes_)
+    assert "  0  a b c, good food 0: good food 0" in repr(clf.prototypes_)
     assert len(str(e).splitlines()) == len(str(plain).splitlines())
 
 
@@ -250,7 +250,8 @@ def test_many_prototypes_have_small_markers_without_numbers(M, numbered, size):
     """A map of 1,312 prototypes had overlapping numbers and markers."""
     pytest.importorskip("matplotlib")
     vectors = np.random.RandomState(0).normal(size=(M, 2))
-    [axes] = plot_map(vectors, ["a", "b"] * (M // 2) + ["b"] * (M % 2), []).axes
+    labels = ["a", "b"] * (M // 2) + ["b"] * (M % 2)
+    [axes] = plot_map(vectors, labels, ["name"] * M, []).axes
     assert [text.get_text() for text in axes.texts] == (
         [str(j) for j in range(M)] if numbered else []
     )

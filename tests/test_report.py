@@ -230,6 +230,15 @@ def test_further_prototypes_have_rows(fitted, evaluated, texts, monkeypatch):
     page = report_html(record)
     ids = set(re.findall(r' id="(prototype-\d)"', page))
     assert ids == {f"prototype-{j}" for j in range(6)}
+    for p in rows:
+        assert f'<td>{p["index"]}</td><td dir="auto">{p["name"]}</td>' in page
+    names = fitted.prototypes_.names
+    for mark in record["map"][:6]:
+        title = f"{names[mark['prototype']]} (no. {mark['prototype']}), "
+        assert f"<title>{title}" in page
+    for mistake in record["mistakes"]:
+        top = mistake["top_prototype"]
+        assert f">{names[top]} (no. {top})</a> is the top prototype" in page
 
 
 def test_a_report_has_a_title_and_a_date(fitted, evaluated, tmp_path, monkeypatch):
@@ -260,8 +269,9 @@ def test_the_page_shows_prototypes_and_accuracy(fitted, evaluated, texts, tmp_pa
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == []
     assert page.tags.count("h1") == 1
-    for text in fitted.prototypes_.texts:
-        assert squeezed(text) in page.text
+    for p in fitted.prototypes_:
+        assert squeezed(p.text) in page.text
+        assert squeezed(f"{p.name} (no. {p.index}), class {p.label}") in page.text
     assert squeezed(f"{100 * fitted.score(*evaluated):.1f} %") in page.text
     first = path.read_bytes()
     fitted.report(*evaluated, str(path), X_train=X_train, y_train=y_train)

@@ -211,10 +211,11 @@ def print_prototypes(runs: Runs) -> None:
         "prototypes": ("prototypes", 0),
         "distinct texts": ("unique", 3),
         "purity": ("purity", 3),
-        "unused": ("unused", 1),
-        "nearest pair": ("nearest_pair", 3),
         "for 90 %": ("for_90", 1),
         "reading gain": ("reading_gain", 2),
+        "reading distance": ("reading_distance", 2),
+        "unlike, of test texts": ("unlike", 3),
+        "of texts from elsewhere": ("unlike_elsewhere", 2),
     }
     print()
     table("mixture", [*columns, "learned vectors nearest to their class"])

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import elsewhere
 import numpy as np
 from scipy.stats import t as student
 from tasks import Task
@@ -19,6 +20,7 @@ from skprotolm.metrics import (
     prototype_diversity,
     prototype_purity,
     prototype_uniqueness,
+    reading_distance,
     reading_gain,
 )
 
@@ -37,6 +39,9 @@ DESCRIBED = (
     "nearest_pair",  # largest cosine between two prototypes of a class
     "for_90",  # prototypes that carry 90 % of the shares of the median text
     "reading_gain",
+    "reading_distance",
+    "unlike",  # share of test texts that are said to be unlike the training texts
+    "unlike_elsewhere",  # the same of texts from elsewhere
 )
 
 
@@ -210,7 +215,12 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
     usage = np.bincount(nearest[others], minlength=len(prototypes))
     same_label = task.y_train[nearest_text] == prototypes.labels
     # A backbone that is already fine-tuned compares texts by their label.
-    gains = reading_gain(clf, X, encoder=ProtoLMClassifier().backbone)
+    encoder = ProtoLMClassifier().backbone
+    gains = reading_gain(clf, X, encoder=encoder)
+    distances = reading_distance(clf, X, task.X_train, task.y_train, encoder=encoder)
+    foreign: list = list(elsewhere.TEXTS)
+    if not isinstance(X[0], str):
+        foreign = list(zip(foreign, foreign[1:] + foreign[:1], strict=True))
     measures = {
         "prototypes": len(prototypes),
         "unique": prototype_uniqueness(clf),
@@ -220,8 +230,16 @@ def describe(clf: ProtoLMClassifier, task: Task) -> dict[str, float]:
         "nearest_pair": 1 - np.nanmin(prototype_diversity(clf)),
         "for_90": np.median(explanation_compactness(clf, X)),
         "reading_gain": np.nanmean(gains),
+        "reading_distance": np.nanmean(distances),
+        "unlike": share_unlike(clf, X),
+        "unlike_elsewhere": share_unlike(clf, foreign),
     }
     return {name: round(float(value), 4) for name, value in measures.items()}
+
+
+def share_unlike(clf: ProtoLMClassifier, X: list) -> float:
+    """Return the share of texts that are said to be unlike the training texts."""
+    return float(np.mean([explanation.is_unlike for explanation in clf.explain(X)]))
 
 
 def expected_calibration_error(

@@ -34,7 +34,8 @@ _NAME_LENGTH = 120  # characters of a name
 _UNREAD_LENGTH = 12  # characters of the unread words of a prototype's text
 _MARKERS = "osD^vPX*"  # per class, since colors alone do not suffice
 _LEGEND = 12  # largest number of classes in a legend
-_NUMBERED = 100  # largest number of prototypes with numbers on a map
+# Largest number of prototypes with numbers, and with names, on a map.
+_NUMBERED, _NAMED = 100, 12
 # Size of a prototype's marker in square points, and the smallest size.
 _MARKER_SIZE, _SMALLEST_SIZE = 90, 16
 # Unicode categories of accents and joiners, which combine with the character before
@@ -136,7 +137,10 @@ def plot_mean_contributions(explanations: Any) -> Any:
 
 
 def plot_map(
-    vectors: np.ndarray, prototype_labels: Sequence[Any], text_labels: Sequence[Any]
+    vectors: np.ndarray,
+    prototype_labels: Sequence[Any],
+    names: Sequence[str],
+    text_labels: Sequence[Any],
 ) -> Any:
     """Draw a map of prototypes and texts.
 
@@ -144,7 +148,7 @@ def plot_map(
     ----------
     vectors : ndarray of shape (M + n, H)
         The vectors of the M prototypes, then those of the n texts.
-    prototype_labels : sequence of length M
+    prototype_labels, names : sequences of length M
     text_labels : sequence of length n
         Labels, or None for texts without a label.
     """
@@ -156,9 +160,7 @@ def plot_map(
     axes.set(xticks=[], yticks=[], title=title if is_numbered else "Prototypes")
     coordinates = map_coordinates(vectors)
     if is_numbered:
-        for j in range(M):
-            offset = {"xytext": (5, 5), "textcoords": "offset points"}
-            axes.annotate(str(j), coordinates[j], **offset)
+        _annotate(axes, coordinates, names)
     labels = [*prototype_labels, *text_labels]
     classes = list(dict.fromkeys(labels))
     code_of = {label: code for code, label in enumerate(classes)}
@@ -166,10 +168,19 @@ def plot_map(
     handles = _scatter_classes(axes, coordinates, codes, classes, M)
     if len(classes) <= _LEGEND:
         font = _font()
-        names = ["no label" if x is None else _fit(x, _LABEL, font) for x in classes]
+        lines = ["no label" if x is None else _fit(x, _LABEL, font) for x in classes]
         # With explicit handles, matplotlib lists names that start with "_" too.
-        axes.legend(handles, [_escape(name) for name in names], prop=font)
+        axes.legend(handles, [_escape(line) for line in lines], prop=font)
     return figure
+
+
+def _annotate(axes: Any, coordinates: np.ndarray, names: Sequence[str]) -> None:
+    """Write the numbers of prototypes, and the names of few, next to their markers."""
+    font = _font()
+    for j, name in enumerate(names):
+        label = f"{j}  {_fit(name, _LABEL, font)}" if len(names) <= _NAMED else str(j)
+        offset = {"xytext": (5, 5), "textcoords": "offset points"}
+        axes.annotate(_escape(label), coordinates[j], fontproperties=font, **offset)
 
 
 def _scatter_classes(

@@ -130,6 +130,11 @@ class Explanation(PageMixin, ScoredText):
         return self._prototypes.texts
 
     @property
+    def prototype_names(self) -> tuple[str, ...]:
+        """The name of each prototype."""
+        return self._prototypes.names
+
+    @property
     def prototype_unread(self) -> tuple[tuple[str, ...], ...]:
         """The words of each prototype's text that the tokenizer cannot read."""
         return self._prototypes.unread
@@ -176,6 +181,7 @@ class Explanation(PageMixin, ScoredText):
         return tuple(
             Contribution(
                 index=int(j),
+                name=self.prototype_names[j],
                 label=label,
                 text=self.prototype_texts[j],
                 unread=self.prototype_unread[j],

@@ -154,6 +154,7 @@ def _dump_prototypes(prototypes: PrototypeTexts) -> dict[str, Any]:
     return {
         **_dump_labels(prototypes.labels),
         "texts": list(prototypes.texts),
+        "names": list(prototypes.names),
         "unread": list(prototypes.unread),
     }
 
@@ -162,6 +163,7 @@ def _load_prototypes(row: dict[str, Any]) -> PrototypeTexts:
     return PrototypeTexts(
         _load_labels(row),
         tuple(map(_load_text, row["texts"])),
+        tuple(row["names"]),
         tuple(map(tuple, row["unread"])),
     )
 

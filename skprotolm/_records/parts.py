@@ -17,6 +17,7 @@ class PrototypeTexts(NamedTuple):
 
     labels: np.ndarray  # (M,)
     texts: tuple[Text, ...]
+    names: tuple[str, ...]
     unread: tuple[tuple[str, ...], ...]
 
 
@@ -48,6 +49,8 @@ class Contribution:
     ----------
     index : int
         Position of the prototype in ``prototypes_``.
+    name : str
+        Name of the prototype; see `Prototype`.
     label : object
         Class of the prototype.
     text : str or (str, str)
@@ -61,6 +64,7 @@ class Contribution:
     """
 
     index: int
+    name: str
     label: Any
     text: Text
     unread: tuple[str, ...]

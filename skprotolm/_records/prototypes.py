@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple, Protocol, overload
 
@@ -19,53 +19,6 @@ from skprotolm._records.words import Text
 
 _PRINTED = 20  # prototypes in print
 _RENDERED = 100  # prototypes in a notebook cell
-
-
-@dataclass(frozen=True, eq=False)
-class Quotes:
-    """The texts of prototypes with their metadata: one entry per prototype."""
-
-    texts: tuple[Text, ...]
-    train_indices: np.ndarray  # (M,) rows of X in `fit`, -1 for an added prototype
-    purities: np.ndarray  # (M,), NaN if unknown
-    usages: np.ndarray  # (M,), -1 if unknown
-    projected: np.ndarray  # (M,) whether the vector is that of the text
-    redacted: np.ndarray  # (M,) whether the text replaces the original one
-    ids: np.ndarray  # (M,) numbers that identify prototypes across edits
-
-    def take(self, rows: np.ndarray) -> Quotes:
-        """Return the entries of some prototypes."""
-        return Quotes(
-            tuple(self.texts[i] for i in rows.tolist()),
-            *(getattr(self, f.name)[rows] for f in fields(self)[1:]),
-        )
-
-    def added(self, texts: Sequence[Text], first_id: int) -> Quotes:
-        """Return the entries followed by those of new texts."""
-        n = len(texts)
-        return Quotes(
-            (*self.texts, *texts),
-            np.append(self.train_indices, np.full(n, -1)),
-            np.append(self.purities, np.full(n, np.nan)),
-            np.append(self.usages, np.full(n, -1)),
-            np.append(self.projected, np.full(n, True)),
-            np.append(self.redacted, np.full(n, False)),
-            np.append(self.ids, first_id + np.arange(n)),
-        )
-
-    def with_redactions(self, texts: Mapping[int, Text]) -> Quotes:
-        """Return the entries with other texts; the vectors stay the original ones."""
-        projected, redacted = self.projected.copy(), self.redacted.copy()
-        projected[list(texts)] = False
-        redacted[list(texts)] = True
-        new_texts = tuple(texts.get(j, text) for j, text in enumerate(self.texts))
-        return replace(self, texts=new_texts, projected=projected, redacted=redacted)
-
-    def with_unknown_purity(self, rows: np.ndarray) -> Quotes:
-        """Return the entries with unknown purity of relabeled prototypes."""
-        purities = self.purities.copy()
-        purities[rows] = np.nan
-        return replace(self, purities=purities)
 
 
 class TextComparison(Protocol):
@@ -106,6 +59,10 @@ class Prototype:
     ----------
     index : int
         Position among all prototypes.
+    name : str
+        Words of the text that are frequent among the texts nearest to the prototype and
+        rare elsewhere, such as "slow · plot · dull". Names are unique, and edits do not
+        change them; only a redacted prototype is named "redacted" with a number.
     label : object
         Class of the prototype.
     text : str or (str, str)
@@ -136,6 +93,7 @@ class Prototype:
     __module__ = "skprotolm"
 
     index: int
+    name: str
     label: Any
     text: Text
     train_index: int | None
@@ -165,6 +123,8 @@ class Prototypes(Sequence[Prototype]):
         Class of each prototype.
     texts : tuple of str, or of (str, str)
         Training text of each prototype.
+    names : tuple of str
+        Name of each prototype, unique.
     train_indices : ndarray of shape (M,), int64
         Row of each text in the X of `fit`; -1 for added prototypes.
     unread : tuple of tuples of str
@@ -194,6 +154,7 @@ class Prototypes(Sequence[Prototype]):
     vectors: np.ndarray
     labels: np.ndarray
     texts: tuple[Text, ...]
+    names: tuple[str, ...]
     train_indices: np.ndarray
     unread: tuple[tuple[str, ...], ...]
     priors: np.ndarray | None
@@ -247,6 +208,7 @@ class Prototypes(Sequence[Prototype]):
         train_index = int(self.train_indices[j])
         return Prototype(
             index=j,
+            name=self.names[j],
             label=self.labels[j : j + 1].tolist()[0],
             text=self.texts[j],
             train_index=None if train_index < 0 else train_index,
@@ -311,8 +273,8 @@ class Prototypes(Sequence[Prototype]):
 
         The coordinates come from t-SNE [1]_, which preserves neighborhoods: most points
         that are close on the map are similar. Distances between groups and their sizes
-        have little meaning. Up to 100 prototypes are numbered; markers of more are
-        smaller.
+        have little meaning. Up to 100 prototypes are numbered, and up to 12 named;
+        markers of more than 100 are smaller.
 
         Parameters
         ----------
@@ -350,7 +312,7 @@ class Prototypes(Sequence[Prototype]):
             codes = one_code_each(classes, "labels", labels, len(vectors))
             text_labels = classes[codes].tolist()
         vectors = np.concatenate([self._map_vectors, vectors])
-        return plot_map(vectors, self.labels.tolist(), text_labels)
+        return plot_map(vectors, self.labels.tolist(), self.names, text_labels)
 
     def _require_model(self) -> TextComparison:
         if self._model is None:
@@ -384,7 +346,7 @@ class Prototypes(Sequence[Prototype]):
     def __repr__(self) -> str:
         lines = [f"{len(self)} prototypes of {len(np.unique(self.labels))} classes"]
         lines += [
-            f"  {p.index:>3}  {p.label}: {shorten(p.text)}"
+            f"  {p.index:>3}  {p.label}, {p.name}: {shorten(p.text)}"
             + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
             for p in self[:_PRINTED]
         ]

@@ -183,6 +183,7 @@ def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
             "probability": e.probability,
             "is_unlike": e.is_unlike,
             "prototype": p.index,
+            "prototype_name": p.name,
             "prototype_label": p.label,
             "prototype_text": p.text,
             "prototype_unread": p.unread,

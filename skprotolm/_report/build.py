@@ -182,13 +182,15 @@ def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
     # One scale for both axes preserves the ratios of distances.
     xy = (xy - low) / max((high - low).max(), 1e-9)
     codes = np.append(layer.values.numpy(), reference.codes[sample])
+    names = model.quotes.names
     texts = [*model.quotes.texts, *(reference.texts[row] for row in sample.tolist())]
     return [
         {
             "x": round(float(x), 4),
             "y": round(float(y), 4),
             "code": int(code),
-            "prototype": number if number < len(prototype_vectors) else None,
+            "prototype": number if number < len(names) else None,
+            "name": names[number] if number < len(names) else None,
             "text": shorten(text),
         }
         for number, ((x, y), code, text) in enumerate(
@@ -217,6 +219,7 @@ def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]
             "predicted": int(evaluated.predicted[row]),
             "true": int(evaluated.codes[row]),
             "top_prototype": top,
+            "top_name": model.quotes.names[top],
             "n_mistakes": int(n_mistakes[top]),
         }
         for explanation, row, top in zip(

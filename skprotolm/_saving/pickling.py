@@ -31,7 +31,7 @@ from skprotolm._network.network import Network, evaluating
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
-from skprotolm._records.prototypes import Quotes
+from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch, resolve_device, seeded
 from skprotolm._tasks.base import Task
 from skprotolm._tasks.classification import ClassificationTask

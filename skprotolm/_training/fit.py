@@ -19,7 +19,7 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
-from skprotolm._records.prototypes import Quotes
+from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve, spread_prototypes
 from skprotolm._runtime import (
     deferred_interrupt,
@@ -33,11 +33,13 @@ from skprotolm._training.build import build, load
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS
+from skprotolm._training.names import name_prototypes
 from skprotolm._training.neighborhoods import (
     coincident,
     count_usage,
     label_agreement,
     measure_purity,
+    nearest_prototypes,
 )
 from skprotolm._training.novelty_limit import find_novelty_limit
 from skprotolm._training.progress import Progress
@@ -273,11 +275,12 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
 
 
 def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
-    """Return the texts of prototypes, with purity and usage."""
+    """Return the texts of prototypes, with names, purity and usage."""
     data = trainer.data
     targets, ids = data.targets, data.candidates.text_ids
     return Quotes(
         texts=tuple(data.texts[i] for i in rows),
+        names=name_prototypes(data.texts, rows, nearest_prototypes(rows, texts)),
         train_indices=targets.rows[rows],
         purities=measure_purity(rows, texts, targets.strata, ids),
         usages=count_usage(rows, texts, ids),

@@ -53,6 +53,11 @@ def label_agreement(vectors: np.ndarray, strata: np.ndarray, seed: int) -> float
     return float(max(0.0, (agreement - chance) / max(1 - chance, 1e-9)))
 
 
+def nearest_prototypes(assigned: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Return the nearest prototype of each text, (n,); see `count_usage`."""
+    return pairwise_distances_argmin(texts, texts[assigned])
+
+
 def count_usage(
     assigned: np.ndarray, texts: np.ndarray, text_ids: np.ndarray
 ) -> np.ndarray:
@@ -67,7 +72,7 @@ def count_usage(
     text_ids : ndarray of shape (n,), int
         Which distinct text each row holds.
     """
-    nearest = pairwise_distances_argmin(texts, texts[assigned])
+    nearest = nearest_prototypes(assigned, texts)
     others = text_ids != text_ids[assigned[nearest]]
     return np.bincount(nearest[others], minlength=len(assigned))
 

@@ -24,6 +24,9 @@ from skprotolm._training.selection import representative
 from skprotolm._training.sharpness import choose_sharpness
 from skprotolm._training.splits import Candidates, FitData
 
+# Correctly classified texts per stratum, of which all may be quoted: with 8 to 16 texts
+# per class, half of them cost a point (SST-2, three seeds).
+_FEW = 50
 _RIDGE = 0.1  # of the regression from learned to pretrained vectors, of length 1
 
 # From rows of training texts to their vectors as predictions compute them, (M, H).
@@ -91,7 +94,7 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
         rows = candidates.rows[candidates.strata == stratum]
         rows = rows[np.argsort(-p[rows], kind="stable")]
         n_correct = np.count_nonzero(p[rows])
-        least = 1 if config.prune else count
+        least = max(1, min(n_correct, _FEW)) if config.prune else count
         rows = np.sort(rows[: max(math.ceil(n_correct * config.quotable), least)])
         unit = normalize(data.pretrained.numpy()[rows])
         picked = representative(unit, weights[rows], count, data.seed)
