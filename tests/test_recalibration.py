@@ -17,6 +17,7 @@ from skprotolm._training.recalibration import (
     recalibrate,
 )
 from tests.helpers import make_data, make_mixture, normal
+from tests.regression import NumberReadout
 
 N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
 F32 = torch.float32
@@ -226,6 +227,13 @@ def test_the_sample_is_limited_by_texts_and_by_cosines(layer, s):
     others = np.random.RandomState(0).permutation(N)[50:]
     learned[others] = 0  # of texts outside the sample
     assert same(recalibrated(layer, s, learned, max_texts=50), limited)
+
+
+def test_a_readout_without_calibrated_parameters_stays_unchanged(s):
+    layer = MixtureLayer(
+        normal(6, H, dtype=F32), normal(6, dtype=F32), NumberReadout(), sharpness=5.0
+    ).requires_grad_(False)
+    assert same(recalibrated(layer, s, layer.outputs_of(s) + 1), layer)
 
 
 # What is compared.

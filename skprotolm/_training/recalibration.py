@@ -83,12 +83,13 @@ def recalibrate(
         The outputs of the training texts under the learned vectors.
     """
     exact = layer.exact()
+    parameters = exact.readout.calibrated()
     rows, cosines, itself = compared
     # Without the text itself, a class whose only prototype it is has no evidence.
     is_usable = outputs_without_itself(exact, cosines, itself).isfinite().all(dim=1)
     cosines, itself = cosines[is_usable], itself[is_usable]
     rows = rows[is_usable.numpy()]
-    if not len(rows):
+    if not len(rows) or not parameters:
         return
     expected = learned[rows].cpu().double()
     values = torch.from_numpy(targets.values[rows])
@@ -98,7 +99,7 @@ def recalibrate(
         outputs = outputs_without_itself(exact, cosines, itself)
         return exact.readout.divergence(outputs, expected, values, weights)
 
-    _minimize(divergence, exact.readout.calibrated())
+    _minimize(divergence, parameters)
     layer.load_state_dict(exact.state_dict())
 
 
