@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from skprotolm._training.recalibration import Comparison
-from skprotolm._training.sharpness import choose_sharpness, weighted_median
+from skprotolm._training.sharpness import (
+    choose_sharpness,
+    target_perplexity,
+    weighted_median,
+)
 from tests.helpers import make_data, make_mixture, normal
 
-PERPLEXITY = 1.75
+PERPLEXITY = 3.0  # with two classes
 
 
 def targets_of(codes, weights=None):
@@ -23,7 +27,7 @@ def sharpness_of(cosines, codes, prototype_codes, itself=None, weights=None):
     if itself is None:
         itself = torch.zeros(cosines.shape, dtype=torch.bool)
     values = torch.tensor(prototype_codes)
-    vectors, n_classes = normal(len(values), 2), max([*codes, *prototype_codes]) + 1
+    vectors, n_classes = normal(len(values), 2), 2
     layer = make_mixture(vectors, values, n_classes)
     compared = Comparison(np.arange(len(codes)), cosines, itself)
     return choose_sharpness(layer, compared, targets_of(codes, weights))
@@ -37,7 +41,7 @@ def perplexity(sharpness, cosines):
 
 
 @pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
-@pytest.mark.parametrize("n_prototypes", [3, 20])
+@pytest.mark.parametrize("n_prototypes", [8, 20])
 def test_the_median_text_has_the_perplexity(spread, n_prototypes):
     rng = np.random.RandomState(0)
     cosines = 0.8 - spread * rng.rand(51, n_prototypes)
@@ -49,10 +53,10 @@ def test_the_median_text_has_the_perplexity(spread, n_prototypes):
 
 def test_the_sharpness_is_inverse_to_the_differences_of_cosines():
     sharpness = [
-        sharpness_of([[0.9, *[0.9 - gap] * 4]], [0], [0] * 5) for gap in (0.02, 0.04)
+        sharpness_of([[0.9, *[0.9 - gap] * 4]], [0], [0] * 5) for gap in (0.01, 0.02)
     ]
     assert sharpness[0] == pytest.approx(2 * sharpness[1], rel=1e-4)
-    assert perplexity(sharpness[1], [0.9, *[0.86] * 4]) == pytest.approx(
+    assert perplexity(sharpness[1], [0.9, *[0.88] * 4]) == pytest.approx(
         PERPLEXITY, abs=1e-4
     )
 
@@ -153,3 +157,10 @@ def test_a_text_of_weight_3_counts_as_three_texts():
 )
 def test_half_of_the_weight_is_at_or_below_the_median(values, weights, expected):
     assert weighted_median(np.array(values), np.array(weights)) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "expected"), [(1, 5.0), (2, 3.0), (4, 2.0), (5, 1.8), (77, 1.75)]
+)
+def test_more_classes_have_fewer_prototypes_each(n_classes, expected):
+    assert target_perplexity(n_classes) == pytest.approx(expected)

@@ -76,8 +76,8 @@ class Explanation(PageMixin, ScoredText):
         The dissimilarity of the text to all prototypes; see
         `ProtoLMClassifier.novelty_score`.
     novelty_limit : float or None
-        The novelty that two percent of the training texts exceed; None if there were
-        fewer than 20.
+        The novelty that at most two percent of the training texts exceed; None if
+        there were fewer than 20.
     tokens : tuple of str
         The content tokens, as substrings of the text.
     offsets : ndarray of shape (T, 2), int64

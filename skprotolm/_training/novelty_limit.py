@@ -15,7 +15,9 @@ from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
 from skprotolm._training.recalibration import evidence_without_itself
 from skprotolm._training.splits import FitData
 
-_RATE = 0.02  # of training texts above the limit; about twice as many of new texts
+# The fraction of training texts above the limit, from so many texts on, and less in
+# proportion for fewer, which are memorized more: up to twice as many of new texts are.
+_RATE, _MANY = 0.02, 5000
 _FEWEST = 20  # texts
 _SAMPLE = 10_000  # texts, or fewer
 _CHUNK = 1024  # texts that are compared at once
@@ -24,7 +26,7 @@ _CHUNK = 1024  # texts that are compared at once
 def find_novelty_limit(
     layer: PrototypeLayer, data: FitData, vectors: Tensor, quoted: np.ndarray
 ) -> float | None:
-    """Return the novelty that two percent of the training texts exceed.
+    """Return the novelty that few of the training texts exceed.
 
     The novelty of a text that is a prototype is that without this prototype, since new
     texts have none of their own.
@@ -53,7 +55,8 @@ def find_novelty_limit(
     scores = np.sort(novelty[novelty.isfinite()].numpy())
     if len(scores) < _FEWEST:
         return None
-    return float(scores[min(conformal_rank(len(scores), _RATE), len(scores)) - 1])
+    rate = _RATE * min(1.0, len(vectors) / _MANY)
+    return float(scores[min(conformal_rank(len(scores), rate), len(scores)) - 1])
 
 
 def conformal_rank(n: int, rate: float) -> int:

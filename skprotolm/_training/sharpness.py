@@ -12,7 +12,9 @@ from skprotolm._data.targets import Targets
 from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
-_PERPLEXITY = 1.75  # texts that share the prediction of the median text
+# Texts that share the prediction of the median text: 1 + 4/G in each of G groups, since
+# the shares of all groups add up, but not fewer than this.
+_LEAST_PERPLEXITY, _PERPLEXITY_OF_ALL = 1.75, 4.0
 _LOWEST, _HIGHEST = 30.0, 3000.0
 _TEXTS = 500  # that are compared
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
@@ -21,7 +23,7 @@ _STEPS = 20  # of the bisection; the error is a factor of 1.000004
 def choose_sharpness(
     layer: MixtureLayer, compared: Comparison, targets: Targets
 ) -> float:
-    """Return the λ under which the shares of a text have a perplexity of 1.75.
+    """Return the λ under which the shares of a text have a given perplexity.
 
     How far the cosines of a class differ depends on the task and on how long it was
     trained, so that no constant suits all. The perplexity of the shares r_j inside a
@@ -49,15 +51,21 @@ def choose_sharpness(
         return _LOWEST
     cosines = compared.cosines[:_TEXTS].masked_fill(~own, -torch.inf)[is_usable]
     weights = targets.weights[rows][is_usable.numpy()]
+    wanted = target_perplexity(layer.readout.n_groups)
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     for _ in range(_STEPS):
         middle = (low + high) / 2
         perplexities = _perplexities(math.exp(middle) * cosines)
-        if weighted_median(perplexities, weights) > _PERPLEXITY:
+        if weighted_median(perplexities, weights) > wanted:
             low = middle
         else:
             high = middle
     return math.exp(low)
+
+
+def target_perplexity(n_groups: int) -> float:
+    """Return the perplexity of the shares inside a group: 3 for 2 groups, 1.8 for 5."""
+    return max(_LEAST_PERPLEXITY, 1 + _PERPLEXITY_OF_ALL / n_groups)
 
 
 def _perplexities(logits: Tensor) -> np.ndarray:
