@@ -15,8 +15,8 @@ from skprotolm._config import FitConfig, check_parameters
 from skprotolm._data.targets import Targets, encode_targets
 from skprotolm._data.texts import Columns, as_texts
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._network.readouts import ClassReadout
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.build import build, load

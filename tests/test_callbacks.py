@@ -129,13 +129,14 @@ def test_the_estimator_of_a_callback_is_what_a_stop_returns(
 
 @pytest.mark.usefixtures("callbacks")
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_a_stopped_fit_prunes_prototypes(make_classifier, texts, formulation):
+def test_a_stopped_fit_projects_prototypes(make_classifier, texts, formulation):
     X, y = texts
     few = [0, 2, 4, 1, 3, 5]
     clf = make_classifier(n_prototypes="auto", max_epochs=3, formulation=formulation)
     clf.set_callbacks(Watcher(stop_after=1)).fit([X[i] for i in few], y[few])
     assert clf.n_iter_ == 1
-    assert len(clf.prototypes_) < 6  # not every text is used by another one
+    assert set(clf.prototypes_.texts) <= {X[i] for i in few}
+    assert clf.prototypes_.projected.all()
     assert len(clf.explain(X[:1])[0].contributions) == len(clf.prototypes_)
 
 

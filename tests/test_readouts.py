@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from skprotolm._explaining.attribution import token_scores
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import pool
-from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._network.readout import grouped_logsumexp, log_odds
 from skprotolm._network.readouts import ClassReadout, make_readout
 from tests.helpers import normal

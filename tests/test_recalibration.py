@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._training.recalibration import (
     compare,
     outputs_without_itself,

@@ -13,8 +13,8 @@ import torch
 from skprotolm._config import check_parameters
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Network
-from skprotolm._network.prototypes import MixtureLayer
 from skprotolm._training.build import build, load
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.progress import Progress

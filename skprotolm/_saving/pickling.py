@@ -27,10 +27,11 @@ from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.loading import load_folder, save_folder
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Network, evaluating
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.proto_lm import InverseDistanceLayer
-from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch, resolve_device, seeded
 from skprotolm._tasks.base import Task

@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from skprotolm._config import FitConfig
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.proto_lm import InverseDistanceLayer
-from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.readouts import make_readout
 from skprotolm._training.splits import FitData
 

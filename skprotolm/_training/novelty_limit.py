@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.proto_lm import InverseDistanceLayer
-from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._training.recalibration import evidence_without_itself
 from skprotolm._training.splits import FitData
 

@@ -17,7 +17,8 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from skprotolm._config import FitConfig
-from skprotolm._network.prototypes import MixtureLayer, PrototypeLayer
+from skprotolm._network.mixture import MixtureLayer
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._training.neighborhoods import coincident
 from skprotolm._training.recalibration import compare, recalibrate
 from skprotolm._training.selection import representative

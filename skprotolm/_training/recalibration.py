@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._data.targets import Targets
-from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._training.splits import FitData
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skprotolm._data.targets import Targets
-from skprotolm._network.prototypes import MixtureLayer
+from skprotolm._network.mixture import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
 # Texts that share the prediction of the median text: 1 + 4/G in each of G groups, since

@@ -1,0 +1,212 @@
+"""The mixture layer: evidence from cosines in a metric, under a readout.
+
+Letters: B texts, H hidden size, L outputs, M prototypes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skprotolm._config import FitConfig
+from skprotolm._network import losses
+from skprotolm._network.prototypes import (
+    Attribution,
+    Batch,
+    LayerOutput,
+    PrototypeLayer,
+    Terms,
+)
+from skprotolm._network.readout import Readout, grouped_logsumexp
+from skprotolm._network.readouts import make_readout
+
+
+class MixtureLayer(PrototypeLayer):
+    """Prototypes whose evidence is log π_j + λ·cos(A s, p_j), under a readout.
+
+    The matrix A, the metric, is the identity while prototypes are learned. The vector
+    of a prototype that is a text is A s of this text.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (M, H)
+    values : Tensor of shape (M, ...)
+    readout : Readout
+    sharpness : float
+        λ.
+    fixed_priors : bool
+        Whether the priors are no longer normalized inside their groups.
+    """
+
+    metric: Tensor  # (H, H)
+    formulation = "mixture"
+    per_prototype = "prior_logits"
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        values: Tensor,
+        readout: Readout,
+        *,
+        sharpness: float,
+        fixed_priors: bool = False,
+    ):
+        super().__init__(vectors, values)
+        self.sharpness = float(sharpness)
+        self.fixed_priors = fixed_priors
+        self.prior_logits = nn.Parameter(vectors.new_zeros(len(vectors)))
+        self.register_buffer("metric", torch.eye(vectors.shape[1]).to(vectors))
+        self.readout = readout.to(vectors.dtype)
+        self.unit = readout.unit
+
+    @classmethod
+    def _from_options(
+        cls, vectors: Tensor, values: Tensor, options: dict[str, Any]
+    ) -> PrototypeLayer:
+        readout = make_readout(**options["readout"])
+        return cls(vectors, values, **{**options, "readout": readout})
+
+    def options(self) -> dict[str, Any]:
+        """Return sharpness, whether priors are fixed, and the readout's arguments."""
+        return {
+            "sharpness": self.sharpness,
+            "fixed_priors": self.fixed_priors,
+            "readout": self.readout.options(),
+        }
+
+    def sharpen(self, sharpness: float) -> None:
+        """Set λ, here and in the readout."""
+        self.sharpness = self.readout.sharpness = float(sharpness)
+
+    def freeze(self) -> None:
+        """Fix the priors, so that removing one leaves the others as they are."""
+        with torch.no_grad():
+            self.prior_logits.copy_(self.log_priors(self.prior_logits))
+        self.fixed_priors = True
+
+    def describe(self) -> dict[str, Tensor]:
+        """Return the priors (M,)."""
+        return {"priors": self.log_priors(self.vectors).exp()}
+
+    def log_priors(self, like: Tensor) -> Tensor:
+        """Return log π_j (M,): a softmax inside each group, until they are fixed."""
+        logits = self.prior_logits.to(like)
+        if self.fixed_priors:
+            return logits
+        groups = self.groups.to(like.device)
+        log_sums = grouped_logsumexp(logits[None], groups, self.readout.n_groups)
+        return logits - log_sums[0, groups]
+
+    @property
+    def groups(self) -> Tensor:
+        """The group of each prototype, inside which priors sum to 1, (M,)."""
+        return self.readout.groups(self.values)
+
+    def _mean_weight(self, value: Tensor) -> Tensor:
+        """Return the logarithm of the mean prior of the value's group."""
+        group = self.readout.groups(value[None])
+        log_priors = self.log_priors(self.vectors)[self.groups == group]
+        return torch.logsumexp(log_priors, dim=0) - math.log(len(log_priors))
+
+    @property
+    def positions(self) -> Tensor:
+        """Unit vectors of prototypes."""
+        return F.normalize(self.vectors, dim=-1)
+
+    def to_euclidean(self, s: Tensor) -> Tensor:
+        """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
+        return F.normalize(self.mapped(s), dim=-1)
+
+    def mapped(self, vectors: Tensor) -> Tensor:
+        """Apply the metric A to each vector."""
+        return vectors @ self.metric.to(vectors).T
+
+    def cosines(self, s: Tensor) -> Tensor:
+        """Return cos(A s, p_j), (B, M)."""
+        return self.to_euclidean(s) @ self.positions.to(s).T
+
+    def evidence(self, cosines: Tensor) -> Tensor:
+        """Return log π_j + λ·cos_j, (B, M)."""
+        return self.log_priors(cosines) + self.sharpness * cosines
+
+    def outputs(self, cosines: Tensor) -> Tensor:
+        """Return the outputs (B, L) as a function of the cosines (B, M)."""
+        return self.readout(self.evidence(cosines), self.values.to(cosines.device))
+
+    def forward(self, s: Tensor) -> LayerOutput:
+        """Compare text vectors (B, H) by cosine."""
+        cosines = self.cosines(s)
+        return LayerOutput(cosines, 2 - 2 * cosines, self.outputs(cosines))
+
+    def novelty(self, s: Tensor) -> Tensor:
+        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), C groups of priors."""
+        return self.novelty_of(self.evidence(self.cosines(s)))
+
+    def novelty_of(self, evidence: Tensor) -> Tensor:
+        """Return the novelty (B,) as a function of the evidence (B, M)."""
+        log_sum = torch.logsumexp(evidence, dim=1)
+        return (math.log(self.readout.n_groups) - log_sum) / self.sharpness
+
+    def losses(self, output: LayerOutput, batch: Batch, config: FitConfig) -> Terms:
+        """Return the readout's loss and the terms whose weight is not 0."""
+        d2, own, weights = output.squared_distances, batch.own, batch.weights
+        main = self.readout.loss(
+            output.outputs, batch.values, weights, config.label_smoothing
+        )
+        terms: Terms = {
+            self.readout.loss_name: (1 - config.cohesion - config.separation, main)
+        }
+        if config.cohesion:
+            terms["cohesion"] = config.cohesion, losses.cohesion(d2, own, weights)
+            terms["coverage"] = config.cohesion, losses.coverage(d2, own)
+        if config.separation:
+            term = losses.separation(d2, own, weights)
+            terms["separation"] = config.separation, term
+        if config.diversity:
+            term = losses.diversity(self.positions, self.groups)
+            terms["diversity"] = config.diversity, term
+        if config.preservation:
+            term = losses.preservation(batch.s, batch.pretrained, batch.mates)
+            terms["preservation"] = config.preservation, term
+        return terms
+
+    def explained(
+        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
+    ) -> Tensor:
+        """Return what the readout explains."""
+        return self.readout.explained(outputs, index, against)
+
+    def attribute(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Attribution:
+        """Explain outputs by the derivative of what is explained by the cosines.
+
+        With y(cos) what is explained and coef_j = ∂y/∂cos_j, the token scores are
+        α_t·(h_t·direction), direction = Aᵀ Σ_j coef_j·p̂_j / ‖A s‖, and the base value
+        is y − Σ_j coef_j·cos_j: since Σ_t α_t·h_t = s, they sum to y, whatever readout.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            cosines = self.cosines(s.clone()).detach().requires_grad_()
+            evidence = self.evidence(cosines)
+            outputs = self.readout(evidence, self.values)
+            if index is None:
+                index = self.readout.default_index(outputs)
+            explained = self.explained(outputs, index, against)
+            (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
+        cosines, explained = cosines.detach(), explained.detach()
+        lengths = self.mapped(s).norm(dim=1, keepdim=True).clamp_min(1e-300)
+        pull = coefficients @ self.positions.to(s) / lengths
+        return Attribution(
+            outputs.detach(),
+            index,
+            against,
+            explained,
+            cosines,
+            contributions=self.readout.shares(evidence.detach(), self.values, index),
+            base=explained - (coefficients * cosines).sum(dim=1),
+            direction=pull @ self.metric.to(s),
+        )
