@@ -14,7 +14,7 @@ from skprotolm._training.sharpness import (
 )
 from tests.helpers import make_data, make_mixture, normal
 
-PERPLEXITY = 3.0  # with two classes
+PERPLEXITY = 2.5  # with two classes
 
 
 def targets_of(codes, weights=None):
@@ -160,7 +160,7 @@ def test_half_of_the_weight_is_at_or_below_the_median(values, weights, expected)
 
 
 @pytest.mark.parametrize(
-    ("n_classes", "expected"), [(1, 5.0), (2, 3.0), (4, 2.0), (5, 1.8), (77, 1.75)]
+    ("n_classes", "expected"), [(1, 4.0), (2, 2.5), (4, 1.75), (5, 1.6), (77, 1.5)]
 )
 def test_more_classes_have_fewer_prototypes_each(n_classes, expected):
     assert target_perplexity(n_classes) == pytest.approx(expected)

@@ -12,9 +12,9 @@ from skprotolm._data.targets import Targets
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
-# Texts that share the prediction of the median text: 1 + 4/G in each of G groups, since
+# Texts that share the prediction of the median text: 1 + 3/G in each of G groups, since
 # the shares of all groups add up, but not fewer than this.
-_LEAST_PERPLEXITY, _PERPLEXITY_OF_ALL = 1.75, 4.0
+_LEAST_PERPLEXITY, _PERPLEXITY_OF_ALL = 1.5, 3.0
 _LOWEST, _HIGHEST = 30.0, 3000.0
 _TEXTS = 500  # that are compared
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
@@ -64,7 +64,7 @@ def choose_sharpness(
 
 
 def target_perplexity(n_groups: int) -> float:
-    """Return the perplexity of the shares inside a group: 3 for 2 groups, 1.8 for 5."""
+    """Return the perplexity of the shares inside a group: 2.5 for 2 groups, 1.6 for 5."""
     return max(_LEAST_PERPLEXITY, 1 + _PERPLEXITY_OF_ALL / n_groups)
 
 
