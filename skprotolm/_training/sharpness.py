@@ -64,7 +64,7 @@ def choose_sharpness(
 
 
 def target_perplexity(n_groups: int) -> float:
-    """Return the perplexity of the shares inside a group: 2.5 for 2 groups, 1.6 for 5."""
+    """Return the perplexity of shares in a group: 2.5 for 2 groups, 1.6 for 5."""
     return max(_LEAST_PERPLEXITY, 1 + _PERPLEXITY_OF_ALL / n_groups)
 
 
