@@ -11,6 +11,7 @@ from skprotolm._training.neighborhoods import (
     distinct_ids,
     label_agreement,
     measure_purity,
+    nearest_prototypes,
 )
 
 
@@ -55,7 +56,8 @@ def test_purity_and_usage_are_those_of_plain_loops(n, n_classes, n_prototypes, s
     assigned[0] = 0 if 0 not in assigned[1:] else assigned[0]
     purity, usage = neighborhoods_by_hand(assigned, texts, vectors, codes)
     np.testing.assert_allclose(measure_purity(assigned, vectors, codes, ids), purity)
-    assert count_usage(assigned, vectors, ids).tolist() == usage
+    nearest = nearest_prototypes(assigned, vectors)
+    assert count_usage(assigned, nearest, ids).tolist() == usage
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,8 @@ def test_further_rows_of_a_prototypes_text_count_neither_as_usage_nor_as_neighbo
     vectors = np.array([[0.0], [0], [0.1], [5], [5.1]])
     codes, ids = np.array([0, 0, 0, 1, 1]), distinct_ids(["a", "a", "b", "c", "d"])
     assigned = np.array([0, 3])
-    assert count_usage(assigned, vectors, ids).tolist() == [1, 1]
+    nearest = nearest_prototypes(assigned, vectors)
+    assert count_usage(assigned, nearest, ids).tolist() == [1, 1]
     assert measure_purity(assigned, vectors, codes, ids).tolist() == [1.0, 1.0]
 
 
@@ -101,7 +104,8 @@ def test_every_text_counts_for_one_prototype_in_large_data():
     rng = np.random.RandomState(0)
     n = 20_000  # more than are compared at once
     assigned = np.array([3, 4, 10_001, 19_998])
-    usage = count_usage(assigned, rng.normal(size=(n, 2)), np.arange(n))
+    nearest = nearest_prototypes(assigned, rng.normal(size=(n, 2)))
+    usage = count_usage(assigned, nearest, np.arange(n))
     assert usage.sum() == n - len(assigned)
 
 

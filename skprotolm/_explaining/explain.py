@@ -66,7 +66,6 @@ def explain(
             attribution = model.layer.attribute(
                 s, _take(index, rows), _take(against, rows)
             )
-        novelty = model.layer.novelty(s).tolist()
         explained[rows] = attribution.target.numpy()
         scores = score_tokens(model, tokenized, encoded, attribution, method)
         described = _describe(model, attribution, rows)
@@ -80,7 +79,7 @@ def explain(
                 **_score_fields(
                     content_mask, encoded, attribution, scores, b, adjust_base
                 ),
-                novelty=novelty[b],
+                novelty=float(attribution.novelty[b]),
                 novelty_limit=model.novelty_limit,
                 token_method=None if scores is None else method,
                 top_k=top_k,

@@ -197,7 +197,8 @@ class MixtureLayer(PrototypeLayer):
                 index = self.readout.default_index(outputs)
             explained = self.explained(outputs, index, against)
             (coefficients,) = torch.autograd.grad(explained.sum(), cosines)
-        cosines, explained = cosines.detach(), explained.detach()
+        cosines, evidence = cosines.detach(), evidence.detach()
+        explained = explained.detach()
         lengths = self.mapped(s).norm(dim=1, keepdim=True).clamp_min(1e-300)
         pull = coefficients @ self.positions.to(s) / lengths
         return Attribution(
@@ -206,7 +207,8 @@ class MixtureLayer(PrototypeLayer):
             against,
             explained,
             cosines,
-            contributions=self.readout.shares(evidence.detach(), self.values, index),
+            novelty=self.novelty_of(evidence),
+            contributions=self.readout.shares(evidence, self.values, index),
             base=explained - (coefficients * cosines).sum(dim=1),
             direction=pull @ self.metric.to(s),
         )

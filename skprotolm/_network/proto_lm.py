@@ -122,7 +122,7 @@ class InverseDistanceLayer(PrototypeLayer):
         """
         with torch.inference_mode(False), torch.enable_grad():
             point = s.clone().requires_grad_()
-            similarities, _, scores = self(point)
+            similarities, squared_distances, scores = self(point)
             index = scores.argmax(dim=1) if index is None else index
             explained = self.explained(scores, index, against)
             (direction,) = torch.autograd.grad(explained.sum(), point)
@@ -137,6 +137,7 @@ class InverseDistanceLayer(PrototypeLayer):
             against,
             explained.detach(),
             similarities,
+            novelty=squared_distances.detach().amin(dim=1).sqrt(),
             contributions=weights * similarities,
             base=base,
             direction=direction,

@@ -34,6 +34,7 @@ class Attribution(NamedTuple):
     against: Tensor | None  # (B,), the output it is compared with, instead of all
     explained: Tensor  # (B,), what is split over tokens, such as log-odds
     similarities: Tensor  # (B, M)
+    novelty: Tensor  # (B,)
     contributions: Tensor  # (B, M)
     base: Tensor  # (B,), what no token, or no prototype, contributes
     direction: Tensor  # (B, H): token t contributes α_t·(h_t·direction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,11 +12,12 @@ from skprotolm._display.html import explanations_html
 from skprotolm._records.views import page_records
 
 
-class PageMixin:
+class PageMixin(ABC):
     """The page of one explanation, or of several."""
 
+    @abstractmethod
     def _explanations(self) -> Sequence[Any]:
-        raise NotImplementedError
+        """Return the explanations on the page."""
 
     def to_html(self, *, n_alignments: int = 3, title: str | None = None) -> str:
         """Return a self-contained HTML page.

@@ -278,12 +278,13 @@ def _quotes(texts: np.ndarray, rows: np.ndarray, trainer: Trainer) -> Quotes:
     """Return the texts of prototypes, with names, purity and usage."""
     data = trainer.data
     targets, ids = data.targets, data.candidates.text_ids
+    nearest = nearest_prototypes(rows, texts)
     return Quotes(
         texts=tuple(data.texts[i] for i in rows),
-        names=name_prototypes(data.texts, rows, nearest_prototypes(rows, texts)),
+        names=name_prototypes(data.texts, rows, nearest),
         train_indices=targets.rows[rows],
         purities=measure_purity(rows, texts, targets.strata, ids),
-        usages=count_usage(rows, texts, ids),
+        usages=count_usage(rows, nearest, ids),
         projected=np.full(len(rows), trainer.config.projection),
         redacted=np.full(len(rows), False),
         ids=np.arange(len(rows)),

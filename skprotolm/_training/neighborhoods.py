@@ -54,14 +54,7 @@ def label_agreement(vectors: np.ndarray, strata: np.ndarray, seed: int) -> float
 
 
 def nearest_prototypes(assigned: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Return the nearest prototype of each text, (n,); see `count_usage`."""
-    return pairwise_distances_argmin(texts, texts[assigned])
-
-
-def count_usage(
-    assigned: np.ndarray, texts: np.ndarray, text_ids: np.ndarray
-) -> np.ndarray:
-    """Count the other training texts whose nearest prototype each is, (M,).
+    """Return the nearest prototype of each text, (n,).
 
     Parameters
     ----------
@@ -69,10 +62,24 @@ def count_usage(
         The row of each prototype's text.
     texts : ndarray of shape (n, H)
         Vectors of the training texts, where distance is Euclidean.
+    """
+    return pairwise_distances_argmin(texts, texts[assigned])
+
+
+def count_usage(
+    assigned: np.ndarray, nearest: np.ndarray, text_ids: np.ndarray
+) -> np.ndarray:
+    """Count the other training texts whose nearest prototype each is, (M,).
+
+    Parameters
+    ----------
+    assigned : ndarray of shape (M,), int
+        The row of each prototype's text.
+    nearest : ndarray of shape (n,), int
+        The nearest prototype of each text.
     text_ids : ndarray of shape (n,), int
         Which distinct text each row holds.
     """
-    nearest = nearest_prototypes(assigned, texts)
     others = text_ids != text_ids[assigned[nearest]]
     return np.bincount(nearest[others], minlength=len(assigned))
 
@@ -84,7 +91,8 @@ def measure_purity(
 
     It is the fraction of its own stratum among the min(10, n_c − 1) nearest other
     training texts, n_c the distinct texts of the stratum. Further rows of the
-    prototype's own text do not count. Parameters are as in `count_usage`.
+    prototype's own text do not count. Parameters are as in `nearest_prototypes` and
+    `count_usage`; `strata` (n,) are those of the texts.
     """
     sizes = np.array(
         [len(np.unique(text_ids[strata == c])) for c in range(strata.max() + 1)]
