@@ -4,7 +4,8 @@
 
 The linear head uses the same encoder, texts, batch size, epochs and learning rates as
 the classifier. Results are written as they come, and an interrupted run continues with
-the missing ones. `--tasks`, `--models` and `--seeds` select a part.
+the missing ones. `--tasks`, `--models` and `--seeds` select a part. `--fitted` keeps the
+classifiers in a folder, where `explanations.py` finds them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from encoders import Backbone, frozen_vectors
 from linear_head import LinearHeadClassifier
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--models", nargs="+", default=TITLES, choices=TITLES)
     parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
+    parser.add_argument("--fitted", type=Path, help="folder for fitted classifiers")
     parser.add_argument("--table", action="store_true", help="only print the tables")
     arguments = parser.parse_args()
     if not arguments.table:
@@ -152,22 +155,28 @@ def main() -> None:
 
 def run_missing(arguments: argparse.Namespace) -> None:
     """Run one seed after another, so that an interrupted run has whole comparisons."""
+    folder = arguments.fitted
     for seed in arguments.seeds:
         for name in arguments.tasks:
             task = load_task(name, arguments.data)
             for model in arguments.models:
                 is_repetition = seed != SEEDS[0] and model in DETERMINISTIC
                 if not is_repetition and not RESULTS.has(name, model, seed):
-                    row = run_one(task, model, seed)
+                    path = folder and folder / f"{name}-{seed}.joblib"
+                    row = run_one(task, model, seed, path)
                     RESULTS.add({"task": name, "model": model, "seed": seed} | row)
 
 
-def run_one(task: Task, model: str, seed: int) -> dict[str, float]:
-    """Fit one model and evaluate it on the test texts."""
+def run_one(
+    task: Task, model: str, seed: int, path: Path | None = None
+) -> dict[str, float]:
+    """Fit one model, save it if it is the classifier, and evaluate it."""
     started = time.perf_counter()  # a warm start is a part of the fit
     fitted = make(model, task, seed)
     fitted.fit(task.X_train, task.y_train)
     row = {"seconds": round(time.perf_counter() - started, 1)}
+    if path is not None and model == "mixture":
+        joblib.dump(fitted, path)
     row |= evaluate(fitted, task)
     return row | describe(fitted, task) if model in PROTOTYPES else row
 
