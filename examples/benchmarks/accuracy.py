@@ -4,7 +4,7 @@
 
 The linear head uses the same encoder, texts, batch size, epochs and learning rates as
 the classifier. Results are written as they come, and an interrupted run continues with
-the missing ones. `--tasks`, `--models` and `--seeds` select a part. `--fitted` keeps the
+the missing ones. `--tasks`, `--models` and `--seeds` select a part. `--fitted` keeps
 classifiers in a folder, where `explanations.py` finds them.
 """
 
