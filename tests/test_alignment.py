@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from skprotolm import WordAlignment
+from skprotolm._records.parts import align_words
 from tests.conftest import make_texts
 
 
 def make_alignment(matrix: np.ndarray) -> WordAlignment:
     V = matrix.shape[1]
     words, offsets = tuple("abcdefgh"[:V]), np.zeros((V, 3), dtype=int)
-    return WordAlignment(matrix, words, offsets, np.zeros(V, dtype=bool))
+    correlation, unread = np.zeros_like(matrix), np.zeros(V, dtype=bool)
+    return WordAlignment(matrix, correlation, words, offsets, unread)
 
 
 def test_the_excess_and_the_outer_product_sum_to_the_matrix():
@@ -57,6 +59,37 @@ def test_the_excess_of_an_explanation_sums_to_0(fitted):
     assert alignment.matrix.sum() == pytest.approx(e.similarities[1], abs=1e-5)
 
 
+def test_the_correlation_is_the_excess_divided_by_lengths(fitted):
+    [e] = fitted.explain(["the food was good, today"])
+    alignment = e.word_alignment(1)
+    ratio = alignment.excess / alignment.correlation  # of rank one: lengths × lengths
+    assert (ratio > 0).all()
+    np.testing.assert_allclose(
+        ratio * ratio[0, 0], np.outer(ratio[:, 0], ratio[0]), rtol=1e-6
+    )
+    assert np.abs(alignment.correlation).max() <= 1 + 1e-12
+
+
+def test_words_of_the_same_text_correlate_with_themselves(fitted):
+    prototypes = fitted.prototypes_
+    longest = max(range(len(prototypes)), key=lambda j: len(prototypes.texts[j]))
+    [e] = fitted.explain([prototypes.texts[longest]])
+    alignment = e.word_alignment(longest)
+    assert alignment.words == e.words
+    np.testing.assert_allclose(np.diag(alignment.correlation), 1, atol=1e-6)
+
+
+def test_a_word_correlates_most_with_its_like_though_another_counts_more():
+    """The excess is largest for a word of a large weight that is half alike."""
+    common, x, y, z, other = np.eye(5)
+    rows = np.array([common + 0.3 * x, common + 0.3 * y, common + 0.3 * z])
+    half_alike = 5 * (common + 0.15 * (x + y + other))
+    columns = np.array([common + 0.3 * x, half_alike, 10 * (common + 0.3 * z)])
+    matrix, correlation = align_words(rows, columns)
+    assert make_alignment(matrix).excess[0].argmax() == 1
+    assert correlation[0].argmax() == 0
+
+
 def test_dicts_contain_the_first_alignments(fitted):
     explanations = fitted.explain(make_texts(2)[0], top_k=4)
     plain = explanations.to_dict(n_alignments=2)
@@ -69,6 +102,7 @@ def test_dicts_contain_the_first_alignments(fitted):
             alignment = e.word_alignment(a["index"])
             np.testing.assert_array_equal(a["matrix"], alignment.matrix)
             np.testing.assert_array_equal(a["excess"], alignment.excess)
+            np.testing.assert_array_equal(a["correlation"], alignment.correlation)
             assert a["words"] == list(alignment.words)
             assert a["offsets"] == alignment.offsets.tolist()
             assert a["unread"] == alignment.unread.tolist()

@@ -21,11 +21,12 @@ from skprotolm._records.parts import (
     PrototypeTexts,
     TokenSplitter,
     WordAlignment,
+    align_words,
     check_index,
 )
 from skprotolm._records.scored_text import ScoredText
 from skprotolm._records.views import frame_rows, listed_record, to_dict
-from skprotolm._records.words import Text, merge_tokens, split_pair
+from skprotolm._records.words import Text, merge_tokens, split_pair, sum_by_word
 from skprotolm._tasks.units import UNITS, Unit
 
 
@@ -230,7 +231,7 @@ class Explanation(PageMixin, ScoredText):
         """
         splitter = self._require_splitter()
         j = check_index(index, len(self.prototype_texts))
-        return splitter.alignment(self.text, j)
+        return splitter.token_parts(self.text) @ splitter.prototype_parts(j).T
 
     def word_alignment(self, index: int) -> WordAlignment:
         """Split the cosine to a prototype over pairs of words.
@@ -243,23 +244,27 @@ class Explanation(PageMixin, ScoredText):
         Returns
         -------
         WordAlignment
-            The matrix (W, V), and the V words of the prototype's text.
+            Matrices (W, V), and the V words of the prototype's text.
 
         Raises
         ------
         ValueError, IndexError, TypeError
             As in `alignment`.
         """
-        token_matrix = self.alignment(index)
-        text = self.prototype_texts[index]
-        segments, offsets, unread = self._require_splitter().prototype_tokens(index)
+        splitter = self._require_splitter()
+        j = check_index(index, len(self.prototype_texts))
+        segments, offsets, unread = splitter.prototype_tokens(j)
+        text = self.prototype_texts[j]
         spans, word_ids = merge_tokens(text, segments, offsets)
-        matrix = np.zeros((len(self.word_offsets), len(spans)))
-        np.add.at(matrix, (self.word_ids[:, None], word_ids[None, :]), token_matrix)
+        matrix, correlation = align_words(
+            sum_by_word(splitter.token_parts(self.text), self.word_ids),
+            sum_by_word(splitter.prototype_parts(j), word_ids),
+        )
         texts = split_pair(text)
         words = tuple(texts[segment][start:end] for segment, start, end in spans)
+        is_unread = np.bincount(word_ids, unread) > 0
         offsets = np.array(spans).reshape(-1, 3)
-        return WordAlignment(matrix, words, offsets, np.bincount(word_ids, unread) > 0)
+        return WordAlignment(matrix, correlation, words, offsets, is_unread)
 
     def _require_splitter(self) -> TokenSplitter:
         if not self.unit.has_token_sums:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from sklearn.metrics.pairwise import cosine_similarity
 
 from skprotolm._records.words import Text
 
@@ -32,8 +33,12 @@ class TokenSplitter(Protocol):
         """Split the similarities to all prototypes over the tokens, (T, M)."""
         ...
 
-    def alignment(self, text: Text, index: int) -> np.ndarray:
-        """Split the similarity to one prototype over pairs of tokens, (T, U)."""
+    def token_parts(self, text: Text) -> np.ndarray:
+        """Return the parts of the unit text vector that belong to tokens, (T, H)."""
+        ...
+
+    def prototype_parts(self, index: int) -> np.ndarray:
+        """Return the same of a prototype's text, (U, H)."""
         ...
 
     def prototype_tokens(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,6 +86,12 @@ class WordAlignment:
     matrix : ndarray of shape (W, V), float64
         How much the match of each word of the explained text with each word of the
         prototype's text adds to their cosine.
+    correlation : ndarray of shape (W, V), float64
+        How alike what is specific to each of both words is, from −1 to 1: the cosine of
+        their vectors without the part that all words of a text have in common. `excess`
+        is the correlation times the lengths of both vectors, so that both have the same
+        signs: the excess is large where words also count, and the correlation tells
+        which word of the other text matches a word best.
     words : tuple of str, length V
         The words of the prototype's text.
     offsets : ndarray of shape (V, 3), int64
@@ -92,6 +103,7 @@ class WordAlignment:
     __module__ = "skprotolm"
 
     matrix: np.ndarray
+    correlation: np.ndarray
     words: tuple[str, ...]
     offsets: np.ndarray
     unread: np.ndarray
@@ -111,6 +123,28 @@ class WordAlignment:
             return self.matrix.copy()
         rows, columns = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
         return self.matrix - np.outer(rows, columns) / total
+
+
+def align_words(
+    rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrix and the correlation of a `WordAlignment`, both (W, V).
+
+    Parameters
+    ----------
+    rows, columns : ndarray of shape (W, H), ndarray of shape (V, H)
+        The parts of both unit text vectors that belong to words.
+    """
+    matrix = rows @ columns.T
+    total = matrix.sum()
+    if abs(total) > _ROUNDING * np.abs(matrix).sum():
+        text, other = rows.sum(axis=0), columns.sum(axis=0)
+        # The products of what is left are the excess.
+        rows, columns = (
+            rows - np.outer(rows @ other, text) / total,
+            columns - np.outer(columns @ text, other) / total,
+        )
+    return matrix, cosine_similarity(rows, columns)
 
 
 def check_index(index: Any, M: int) -> int:

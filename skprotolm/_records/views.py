@@ -16,8 +16,8 @@ _LISTED = 5  # prototypes on a page if top_k is None
 _LISTED_PER_CLASS = 3  # the same for each of two classes that are compared
 _FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
 # Pairs of matching words: at most 60 per prototype, none with less than a fifth of the
-# strength of the strongest pair.
-_MAX_PAIRS, _WEAKEST_PAIR = 60, 0.2
+# largest excess, or with a lower correlation.
+_MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.3
 
 
 def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
@@ -119,8 +119,10 @@ def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
 
 def _match(alignment: dict[str, Any]) -> dict[str, Any]:
     """Return an alignment with its strongest pairs of words, without its matrices."""
-    parts = {k: v for k, v in alignment.items() if k not in ("matrix", "excess")}
-    return {**parts, "pairs": _strongest_pairs(np.array(alignment["excess"]))}
+    matrices = ("matrix", "excess", "correlation")
+    parts = {k: v for k, v in alignment.items() if k not in matrices}
+    excess, correlation = (np.array(alignment[k]) for k in matrices[1:])
+    return {**parts, "pairs": _matching_pairs(excess, correlation)}
 
 
 def page_records(
@@ -151,23 +153,21 @@ def _alignments(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
                 "unread": alignment.unread.tolist(),
                 "matrix": alignment.matrix.tolist(),
                 "excess": alignment.excess.tolist(),
+                "correlation": alignment.correlation.tolist(),
             }
         )
     return alignments
 
 
-def _strongest_pairs(strengths: np.ndarray) -> list[list[float]]:
-    """List the pairs of words that match: both positions, and the strength."""
-    strongest = strengths.max(initial=0.0)
-    if strongest <= 0:
-        return []
-    order = np.argsort(-strengths, axis=None, kind="stable")[:_MAX_PAIRS]
-    rows, columns = np.unravel_index(order, strengths.shape)
-    pairs = zip(rows.tolist(), columns.tolist(), strengths[rows, columns], strict=True)
+def _matching_pairs(excess: np.ndarray, correlation: np.ndarray) -> list[list[float]]:
+    """List the pairs of words that count and match: positions and correlation."""
+    strongest = excess.max(initial=0.0)
+    counts = (excess >= _WEAKEST_PAIR * strongest) & (excess > 0)
+    rows, columns = np.nonzero(counts & (correlation >= _LOWEST_CORRELATION))
+    order = np.argsort(-excess[rows, columns], kind="stable")[:_MAX_PAIRS]
     return [
-        [i, j, float(f"{strength:.3g}")]
-        for i, j, strength in pairs
-        if strength >= _WEAKEST_PAIR * strongest
+        [i, j, float(f"{correlation[i, j]:.2f}")]
+        for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True)
     ]
 
 

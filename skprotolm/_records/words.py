@@ -129,6 +129,11 @@ def words_of_tokens(
     return tuple(texts[segment][start:end] for segment, start, end in spans)
 
 
+def sum_by_word(values: np.ndarray, word_ids: np.ndarray) -> np.ndarray:
+    """Sum rows of tokens (T, H) to rows of words (W, H)."""
+    return np.add.reduceat(values, np.unique(word_ids, return_index=True)[1])
+
+
 def replace_words(
     text: Text,
     spans: Iterable[Sequence[int]],
