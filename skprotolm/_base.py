@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from skprotolm._config import COUNT, FRACTION, TOKEN_METHOD, FitConfig, require
 from skprotolm._data.targets import Targets
@@ -125,8 +124,7 @@ class BaseProtoLM(
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        model, texts = self._ready(X)
-        return model.layer_outputs(texts).similarities.numpy()
+        return fitted_model(self).similarities(X, "X")
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns of `transform`: a prototype's class and its number.
@@ -146,7 +144,6 @@ class BaseProtoLM(
         NotFittedError
             If the estimator is not fitted.
         """
-        check_is_fitted(self)
         labels = self.prototypes_.labels.tolist()
         names = [f"{label}_{j}" for j, label in enumerate(labels)]
         return np.array(names, dtype=object)

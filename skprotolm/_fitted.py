@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._network.network import Encoded, Network, encode, in_order
-from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._records.parts import PrototypeTexts
@@ -139,9 +139,11 @@ class FittedModel:
             for column in zip(*results, strict=True)
         ]
 
-    def similarities(self, texts: Any) -> np.ndarray:
+    def similarities(self, X: Any, name: str = "texts") -> np.ndarray:
         """Return the similarities of texts to all prototypes, (n, M)."""
-        return self.layer_outputs(self.texts_of(texts, "texts")).similarities.numpy()
+        tokenized = self.tokenize(self.texts_of(X, name))
+        [similarities] = self.read(tokenized, lambda s: (self.layer(s).similarities,))
+        return similarities.numpy()
 
     def map_vectors(self, texts: Any) -> np.ndarray:
         """Return text vectors where the layer's distance is Euclidean, (n, H)."""
@@ -149,23 +151,20 @@ class FittedModel:
         [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
         return vectors.numpy()
 
-    def layer_outputs(self, texts: Texts, *, quiet: bool = False) -> LayerOutput:
-        """Return what the layer of prototypes gives for each text, in float64."""
-        tokenized = self.tokenize(texts, quiet=quiet)
-        return LayerOutput(*self.read(tokenized, self.layer))
-
-    def outputs(self, texts: Texts) -> np.ndarray:
+    def outputs(self, texts: Texts, *, quiet: bool = False) -> np.ndarray:
         """Return the outputs of each text, (n, L) float64."""
-        return self.layer_outputs(texts).outputs.numpy()
+        tokenized = self.tokenize(texts, quiet=quiet)
+        [outputs] = self.read(tokenized, lambda s: (self.layer(s).outputs,))
+        return outputs.numpy()
 
-    def contributions(self, texts: Texts) -> np.ndarray:
-        """Return the contributions of the prototypes to each prediction, (n, M)."""
+    def top_prototypes(self, texts: Texts) -> np.ndarray:
+        """Return the prototype of the largest contribution to each prediction, (n,)."""
 
         def of(s: Tensor) -> tuple[Tensor]:
-            return (self.layer.attribute(s).contributions,)
+            return (self.layer.attribute(s).contributions.argmax(dim=1),)
 
-        [contributions] = self.read(self.tokenize(texts), of)
-        return contributions.numpy()
+        [tops] = self.read(self.tokenize(texts), of)
+        return tops.numpy()
 
     def novelty(self, texts: Texts) -> np.ndarray:
         """Return how unlike all prototypes each text is, (n,)."""

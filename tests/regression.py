@@ -57,8 +57,8 @@ class NumberReadout(Readout):
     def shares(self, evidence, values, index):
         return evidence.softmax(dim=1) * values.to(evidence)
 
-    def true_probability(self, outputs, values):
-        return torch.ones(len(outputs))
+    def confidence(self, outputs, values):
+        return -(outputs[:, 0] - values).abs()
 
     def divergence(self, outputs, targets, values, weights):
         return (weights * (outputs - targets)[:, 0].square()).mean()

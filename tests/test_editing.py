@@ -47,7 +47,7 @@ EDITS = {
 
 def log_scores(clf: ProtoLMClassifier) -> np.ndarray:
     """Return the scores z of the classes."""
-    return clf._fitted.layer_outputs(X).outputs.numpy()
+    return clf._fitted.outputs(X)
 
 
 # Effects of edits.

@@ -119,6 +119,14 @@ def test_a_prototype_coincides_with_an_earlier_one_of_its_class_near_by():
     assert coincident(vectors, strata).tolist() == expected
 
 
+def test_prototypes_in_a_chain_coincide_only_with_those_that_do_not():
+    """Pruning left one of 35 texts of which each was near only the one before it."""
+    angles = 0.09 * np.arange(35)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    repeated = coincident(vectors, np.zeros(35, dtype=int))
+    assert repeated.tolist() == 17 * [False, True] + [False]
+
+
 def test_equal_prototypes_all_coincide_with_the_first():
     vectors = np.ones((4, 2))
     repeated = coincident(vectors, np.array([1, 0, 1, 1]))

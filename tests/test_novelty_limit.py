@@ -54,7 +54,17 @@ def test_the_limit_is_a_quantile_of_the_novelty_without_ones_own_prototype():
         )
         for row in range(n)
     ]
-    assert limit == pytest.approx(max(expected))  # ⌈31·0.99⌉ is more than 30
+    assert limit == pytest.approx(max(expected))  # the rate of 30 texts is 0.01 %
+
+
+@pytest.mark.parametrize(("n", "rate"), [(6000, 0.02), (1000, 0.004)])
+def test_few_of_many_training_texts_are_above_the_limit(n, rate):
+    vectors, quoted = normal(n, H), np.arange(20)
+    labels = np.arange(n) % 2
+    layer = make_mixture(vectors[quoted], torch.from_numpy(labels[quoted]), 2)
+    limit = find_novelty_limit(layer, make_data(vectors, labels), vectors, quoted)
+    novelty = layer.novelty(vectors[20:]).detach().numpy()  # not of the quoted texts
+    assert np.mean(novelty > limit) == pytest.approx(rate, rel=0.15)
 
 
 def test_the_limit_of_proto_lm_is_a_distance_to_the_nearest_other_prototype():
@@ -68,18 +78,21 @@ def test_the_limit_of_proto_lm_is_a_distance_to_the_nearest_other_prototype():
 
 
 def test_equal_texts_are_not_compared_with_their_prototype():
-    vectors = normal(24, H)
-    vectors[1] = vectors[0] = -vectors[2:].mean(dim=0)
+    """The novelty of such a text, of which the limit is a quantile, is larger then."""
+    vectors = normal(24, H).abs()
+    vectors[0] = vectors[1] = -vectors[2:].mean(dim=0)  # nearest to itself only
     layer = make_mixture(vectors[[0, 2, 3]], torch.tensor([0, 0, 1]), 2)
     ids = [0, 0, *range(2, 24)]
     labels = [0, 0, 0, 1, *[0, 1] * 10]
-    distinct = make_data(vectors, labels)
+    # Prototype 0 quotes the first text, and the limit is the novelty of the second.
+    rows = np.arange(1, 24)
+    distinct = make_data(vectors[rows], np.array(labels)[rows])
     equal = make_data(vectors, labels, text_ids=ids)
     limits = [
-        find_novelty_limit(layer, data, vectors, np.array([0, 2, 3]))
-        for data in (distinct, equal)
+        find_novelty_limit(layer, distinct, vectors[rows], np.array([-1, 1, 2])),
+        find_novelty_limit(layer, equal, vectors, np.array([0, 2, 3])),
     ]
-    assert limits[0] <= limits[1]
+    assert limits[0] < limits[1] - 0.5
 
 
 def test_the_only_prototype_of_a_class_may_be_left_out():

@@ -33,7 +33,8 @@ def chosen(p, codes, counts, *, prune=True, quotable=0.5, pretrained=None, **dat
         pretrained = normal(n, 5)
     config = make_config(quoted_counts=tuple(counts), prune=prune, quotable=quotable)
     data = make_data(torch.zeros(n, 2), codes, pretrained=pretrained, **data)
-    return choose_texts(data, config, np.asarray(p, dtype=float)).tolist()
+    confidence = torch.tensor(p, dtype=torch.float64).log().numpy()  # −inf for 0
+    return choose_texts(data, config, confidence).tolist()
 
 
 def test_texts_that_are_classified_correctly_are_quoted_class_after_class():
@@ -242,10 +243,10 @@ def project(layer, vectors, *, read=None, codes=CODES, **fields):
 
 def test_prototypes_are_the_quoted_texts_under_the_metric(layer, vectors):
     projected, rows, data = project(layer, vectors)
-    p = layer.readout.true_probability(
+    confidence = layer.readout.confidence(
         layer.outputs_of(vectors), torch.from_numpy(CODES)
     )
-    expected = choose_texts(data, make_config(**CONFIG), p.numpy())
+    expected = choose_texts(data, make_config(**CONFIG), confidence.numpy())
     assert rows.tolist() == expected.tolist()
     assert np.bincount(CODES[rows]).tolist() == [12, 6]
     A = metric_of((vectors, data.pretrained), 0.4)

@@ -109,11 +109,18 @@ def test_shares_are_probabilities_times_shares_inside_the_class(readout):
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(B).double())
 
 
-def test_the_true_probability_is_0_for_misclassified_texts(readout):
+def test_the_confidence_is_the_log_probability_of_correct_classes(readout):
     outputs = torch.tensor([[2.0, 0, 0], [2, 0, 0], [0, 0, 1]]).double()
-    p = readout.true_probability(outputs, torch.tensor([0, 1, 2]))
+    p = readout.confidence(outputs, torch.tensor([0, 1, 2])).exp()
     first, last = math.exp(2) / (math.exp(2) + 2), math.e / (math.e + 2)
     assert p.tolist() == pytest.approx([first, 0, last])
+
+
+def test_probabilities_near_1_do_not_tie(readout):
+    """In float32 they were all 1, and the first texts of the fit were quoted."""
+    outputs = torch.tensor([[30.0, 0, 0], [31.0, 0, 0], [29.0, 0, 0]])
+    confidence = readout.confidence(outputs, torch.tensor([0, 0, 0]))
+    assert confidence.argsort().tolist() == [2, 0, 1]
 
 
 def test_the_divergence_is_the_weighted_mean_over_the_classes_present(readout):

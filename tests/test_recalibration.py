@@ -11,11 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from skprotolm._network.mixture import MixtureLayer
-from skprotolm._training.recalibration import (
-    compare,
-    outputs_without_itself,
-    recalibrate,
-)
+from skprotolm._training.recalibration import compare, recalibrate
 from tests.helpers import make_data, make_mixture, normal
 from tests.regression import NumberReadout
 
@@ -70,7 +66,8 @@ def same(one: MixtureLayer, other: MixtureLayer) -> bool:
 
 def test_nothing_changes_where_texts_give_the_learned_outputs(layer, s):
     itself = torch.from_numpy(np.arange(N)[:, None] == QUOTED)
-    learned = outputs_without_itself(layer, layer.cosines(s), itself)
+    evidence = layer.evidence(layer.cosines(s), itself)
+    learned = layer.readout(evidence, layer.values)
     after = recalibrated(layer, s, learned)
     for name, value in layer.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], value)
@@ -95,7 +92,7 @@ def test_a_quoted_text_is_scored_by_the_other_prototypes_of_its_class(layer):
         layer.prior_logits.copy_(normal(len(VALUES), seed=3))
     itself = torch.eye(len(VALUES), dtype=torch.bool)[:2]  # prototypes of class 0
     cosines = layer.cosines(layer.vectors[:2])
-    outputs = outputs_without_itself(layer, cosines, itself)
+    outputs = layer.readout(layer.evidence(cosines, itself), layer.values)
     expected = layer.outputs(cosines)
     for b, other in ((0, 1), (1, 0)):
         score = layer.readout.concentration(cosines) * cosines[b, other]

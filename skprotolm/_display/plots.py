@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ _FALLBACKS = (
 
 def plot_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
-    listed = e.prototypes[: min(e.top_k or _LISTED, _BARS)]
+    listed = replace(e, top_k=min(e.top_k or _LISTED, _BARS)).prototypes
     explained = compared(e.target, e.against)
     n_words = 1 if e.word_scores is None else min(len(e.word_scores), _BARS)
     rows = [n_words, len(listed)]

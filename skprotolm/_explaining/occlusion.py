@@ -54,7 +54,7 @@ def _occlude_some(
     if not texts:
         return explanations
     counts = [len(e.word_offsets) for e in explanations]
-    outputs = model.layer_outputs(texts, quiet=True).outputs
+    outputs = torch.from_numpy(model.outputs(texts, quiet=True))
     repeated = torch.from_numpy(np.repeat(index, counts))
     rivals = None
     if against is not None:

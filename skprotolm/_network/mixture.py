@@ -129,9 +129,29 @@ class MixtureLayer(PrototypeLayer):
         """Return cos(A s, p_j), (B, M)."""
         return self.to_euclidean(s) @ self.positions.to(s).T
 
-    def evidence(self, cosines: Tensor) -> Tensor:
-        """Return log π_j + λ·cos_j, (B, M)."""
-        return self.log_priors(cosines) + self.sharpness * cosines
+    def evidence(self, cosines: Tensor, excluded: Tensor | None = None) -> Tensor:
+        """Return log π_j + λ·cos_j, (B, M), and −inf for excluded prototypes.
+
+        The priors of the other prototypes of their group are rescaled to sum to 1:
+        otherwise a class of fewer prototypes would be less likely, however near they
+        are.
+
+        Parameters
+        ----------
+        cosines : Tensor of shape (B, M)
+        excluded : Tensor of shape (B, M), bool, default=None
+        """
+        evidence = self.log_priors(cosines) + self.sharpness * cosines
+        if excluded is None:
+            return evidence
+        rows = excluded.any(dim=1).nonzero().flatten()
+        groups = self.groups.to(cosines.device)
+        others = self.log_priors(cosines).expand(len(rows), -1)
+        others = others.masked_fill(excluded[rows], -torch.inf)
+        remaining = grouped_logsumexp(others, groups, self.readout.n_groups)
+        remaining = remaining.masked_fill(remaining.isinf(), 0)  # no other prototype
+        evidence = evidence.masked_fill(excluded, -torch.inf)
+        return evidence.index_add(0, rows, -remaining[:, groups])
 
     def outputs(self, cosines: Tensor) -> Tensor:
         """Return the outputs (B, L) as a function of the cosines (B, M)."""
@@ -142,9 +162,9 @@ class MixtureLayer(PrototypeLayer):
         cosines = self.cosines(s)
         return LayerOutput(cosines, 2 - 2 * cosines, self.outputs(cosines))
 
-    def novelty(self, s: Tensor) -> Tensor:
-        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(s, p_j))), C groups of priors."""
-        return self.novelty_of(self.evidence(self.cosines(s)))
+    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
+        """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(A s, p_j))), C groups of priors."""
+        return self.novelty_of(self.evidence(self.cosines(s), excluded))
 
     def novelty_of(self, evidence: Tensor) -> Tensor:
         """Return the novelty (B,) as a function of the evidence (B, M)."""

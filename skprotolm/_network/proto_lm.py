@@ -71,9 +71,12 @@ class InverseDistanceLayer(PrototypeLayer):
             weights[swapped, j] = weights[swapped[::-1], j]
         return weights
 
-    def novelty(self, s: Tensor) -> Tensor:
+    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
         """Return the distance to the nearest prototype."""
-        return self(s).squared_distances.amin(dim=1).sqrt()
+        squares = self(s).squared_distances
+        if excluded is not None:
+            squares = squares.masked_fill(excluded, torch.inf)
+        return squares.amin(dim=1).sqrt()
 
     def forward(self, s: Tensor) -> LayerOutput:
         """Compare text vectors (B, H) by distance."""

@@ -189,8 +189,11 @@ class PrototypeLayer(nn.Module, ABC):
         """Return what `Prototypes` shows besides vectors and labels."""
 
     @abstractmethod
-    def novelty(self, s: Tensor) -> Tensor:
-        """Return how far text vectors (B, H) are from all prototypes, (B,)."""
+    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
+        """Return how far text vectors (B, H) are from all prototypes, (B,).
+
+        Prototypes can be excluded per text (B, M).
+        """
 
     @abstractmethod
     def forward(self, s: Tensor) -> LayerOutput:

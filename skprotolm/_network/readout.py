@@ -60,8 +60,8 @@ class Readout(nn.Module, ABC):
         """Return the contribution of each prototype, (B, M)."""
 
     @abstractmethod
-    def true_probability(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return the probability of the true value, 0 if mispredicted, (B,)."""
+    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
+        """Return how sure outputs are of true values (B,), −inf if mispredicted."""
 
     @abstractmethod
     def divergence(

@@ -107,11 +107,12 @@ class ClassReadout(Readout):
         log_sums = grouped_logsumexp(evidence, values, self.n_classes)
         return (log_p[:, values] + evidence - log_sums[:, values]).exp()
 
-    def true_probability(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return p of the true class (B,), 0 where another class is predicted."""
-        p = outputs.softmax(dim=1)
-        is_right = p.argmax(dim=1) == values
-        return p.gather(1, values[:, None])[:, 0] * is_right
+    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
+        """Return log p of the true class (B,), −inf if another is predicted."""
+        # In float32, all probabilities near 1 are equal.
+        log_p = outputs.double().log_softmax(dim=1)
+        is_wrong = log_p.argmax(dim=1) != values
+        return log_p.gather(1, values[:, None])[:, 0].masked_fill(is_wrong, -torch.inf)
 
     def divergence(
         self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor

@@ -23,6 +23,8 @@ from skprotolm._records.parts import (
     WordAlignment,
     align_words,
     check_index,
+    contributions_of,
+    descending,
 )
 from skprotolm._records.scored_text import ScoredText
 from skprotolm._records.views import frame_rows, listed_record, to_dict
@@ -177,27 +179,16 @@ class Explanation(PageMixin, ScoredText):
     @property
     def prototypes(self) -> tuple[Contribution, ...]:
         """At most `top_k` prototypes, in descending order of their contributions."""
-        order = np.argsort(-self.contributions, kind="stable")[: self.top_k]
-        labels = self.prototype_labels[order].tolist()
-        return tuple(
-            Contribution(
-                index=int(j),
-                name=self.prototype_names[j],
-                label=label,
-                text=self.prototype_texts[j],
-                unread=self.prototype_unread[j],
-                similarity=float(self.similarities[j]),
-                contribution=float(self.contributions[j]),
-            )
-            for j, label in zip(order, labels, strict=True)
-        )
+        order = descending(self.contributions)[: self.top_k]
+        return tuple(contributions_of(self, order))
 
     @property
     def remainder(self) -> float:
         """The sum of the contributions that `prototypes` does not list."""
         if self.top_k is None:
             return 0.0
-        return float(np.sort(self.contributions)[::-1][self.top_k :].sum())
+        rest = descending(self.contributions)[self.top_k :]
+        return float(self.contributions[rest].sum())
 
     @cached_property
     def token_similarities(self) -> np.ndarray:

@@ -77,6 +77,29 @@ class Contribution:
     contribution: float
 
 
+def descending(contributions: np.ndarray) -> np.ndarray:
+    """Return the prototypes in descending order of their contributions, (M,)."""
+    return np.argsort(-contributions, kind="stable")
+
+
+def contributions_of(e: Any, indices: np.ndarray) -> list[Contribution]:
+    """Return the contributions of some prototypes to an explained prediction."""
+    return [
+        Contribution(
+            index=j,
+            name=e.prototype_names[j],
+            label=label,
+            text=e.prototype_texts[j],
+            unread=e.prototype_unread[j],
+            similarity=float(e.similarities[j]),
+            contribution=float(e.contributions[j]),
+        )
+        for j, label in zip(
+            indices.tolist(), e.prototype_labels[indices].tolist(), strict=True
+        )
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class WordAlignment:
     """Which words of a text match which words of a prototype's text.
@@ -125,9 +148,7 @@ class WordAlignment:
         return self.matrix - np.outer(rows, columns) / total
 
 
-def align_words(
-    rows: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def align_words(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrix and the correlation of a `WordAlignment`, both (W, V).
 
     Parameters

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skprotolm._config import USAGE, require
-from skprotolm._records.parts import Contribution, NoSplitError
+from skprotolm._records.parts import (
+    NoSplitError,
+    WordAlignment,
+    contributions_of,
+    descending,
+)
 from skprotolm._records.sentences import sentence_spans
 
 _LISTED = 5  # prototypes on a page if top_k is None
@@ -17,12 +23,13 @@ _LISTED_PER_CLASS = 3  # the same for each of two classes that are compared
 _FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
 # Pairs of matching words: at most 60 per prototype, none with less than a fifth of the
 # largest excess, or with a lower correlation.
-_MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.3
+_MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.4
 
 
 def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
     """Return an `Explanation` as plain Python objects."""
     require("n_alignments", n_alignments, USAGE)
+    listed = descending(e.contributions)[: e.top_k]
     return {
         "text": e.text,
         "prediction": e.prediction,
@@ -38,7 +45,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "novelty_limit": e.novelty_limit,
         "nearest_similarity": e.nearest_similarity,
         "is_unlike": e.is_unlike,
-        "prototypes": _prototype_dicts(e.prototypes),
+        "prototypes": _prototype_dicts(e, listed),
         "remainder": e.remainder,
         "tokens": list(e.tokens),
         "offsets": e.offsets.tolist(),
@@ -56,11 +63,15 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
         "sentence_scores": _as_list(e.sentence_scores),
-        "alignments": _alignments(e, [p.index for p in e.prototypes[:n_alignments]]),
+        "alignments": [
+            _alignment_dict(e, j, alignment)
+            for j, alignment in _alignments(e, listed[:n_alignments].tolist())
+        ],
     }
 
 
-def _prototype_dicts(prototypes: Iterable[Contribution]) -> list[dict[str, Any]]:
+def _prototype_dicts(e: Any, indices: np.ndarray) -> list[dict[str, Any]]:
+    prototypes = contributions_of(e, indices)
     return [{**vars(p), "unread": list(p.unread)} for p in prototypes]
 
 
@@ -71,58 +82,53 @@ def listed_record(e: Any) -> dict[str, Any]:
     target is explained, or an "other" one. "groups" are the prototypes of each role
     that are not listed, with the sum of their contributions.
     """
-    roles = {e.against: "against", e.target: "target"}
+    names = {e.against: "against", e.target: "target"}
+    roles = np.array([names.get(x, "other") for x in e.prototype_labels.tolist()])
     listed = _listed(e)
     prototypes = [
         {
             **entry,
-            "role": roles.get(entry["label"], "other"),
+            "role": str(roles[entry["index"]]),
             "sentence_offsets": sentence_spans(entry["text"]),
         }
-        for entry in _prototype_dicts(listed)
+        for entry in _prototype_dicts(e, listed)
     ]
-    indices = {p.index for p in listed}
-    unlisted = [p for p in replace(e, top_k=None).prototypes if p.index not in indices]
+    order = descending(e.contributions)
+    unlisted = order[~np.isin(order, listed)]
     n_further = 0 if e.top_k else _FURTHER
     groups = []
     for role in ("target", "against", "other"):
-        group = [p for p in unlisted if roles.get(p.label, "other") == role]
-        if group:
+        group = unlisted[roles[unlisted] == role]
+        if len(group):
             groups.append(
                 {
                     "role": role,
                     "n": len(group),
-                    "contribution": sum(p.contribution for p in group),
-                    "prototypes": _prototype_dicts(group[:n_further]),
+                    "contribution": float(e.contributions[group].sum()),
+                    "prototypes": _prototype_dicts(e, group[:n_further]),
                 }
             )
-    return {**to_dict(e), "prototypes": prototypes, "groups": groups}
+    plain = to_dict(replace(e, top_k=1))  # its list is replaced
+    return {**plain, "prototypes": prototypes, "groups": groups}
 
 
-def _listed(e: Any) -> list[Contribution]:
-    """Return the prototypes that HTML lists, in descending order of contributions."""
-    prototypes = replace(e, top_k=None).prototypes
+def _listed(e: Any) -> np.ndarray:
+    """Return which prototypes HTML lists, in descending order of contributions."""
+    order = descending(e.contributions)
     if e.against is None:
-        return list(prototypes[: e.top_k or _LISTED])
-    n = e.top_k or _LISTED_PER_CLASS
-    pairs = [
-        [p for p in prototypes if p.label == label][:n]
-        for label in (e.target, e.against)
-    ]
-    return sorted([*pairs[0], *pairs[1]], key=lambda p: -p.contribution)
+        return order[: e.top_k or _LISTED]
+    n, labels = e.top_k or _LISTED_PER_CLASS, e.prototype_labels[order]
+    firsts = [order[labels == label][:n] for label in (e.target, e.against)]
+    return order[np.isin(order, np.concatenate(firsts))]
 
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
     """Return `listed_record` with the matching words of some prototypes."""
-    return {**listed_record(e), "matches": [_match(a) for a in _alignments(e, indices)]}
-
-
-def _match(alignment: dict[str, Any]) -> dict[str, Any]:
-    """Return an alignment with its strongest pairs of words, without its matrices."""
-    matrices = ("matrix", "excess", "correlation")
-    parts = {k: v for k, v in alignment.items() if k not in matrices}
-    excess, correlation = (np.array(alignment[k]) for k in matrices[1:])
-    return {**parts, "pairs": _matching_pairs(excess, correlation)}
+    matches = [
+        {**_quoted_words(e, j, alignment), "pairs": _matching_pairs(e.words, alignment)}
+        for j, alignment in _alignments(e, indices)
+    ]
+    return {**listed_record(e), "matches": matches}
 
 
 def page_records(
@@ -130,45 +136,56 @@ def page_records(
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, USAGE)
-    return [
-        page_record(e, [p.index for p in _listed(e)[:n_alignments]])
-        for e in explanations
-    ]
+    return [page_record(e, _listed(e)[:n_alignments].tolist()) for e in explanations]
 
 
-def _alignments(e: Any, indices: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the word alignments of the prototypes that have one."""
-    alignments = []
+def _alignments(e: Any, indices: Iterable[int]) -> Iterator[tuple[int, WordAlignment]]:
+    """Yield the word alignments of the prototypes that have one."""
     for j in indices:
-        try:
-            alignment = e.word_alignment(j)
-        except NoSplitError:
-            continue
-        alignments.append(
-            {
-                "index": j,
-                "text": e.prototype_texts[j],
-                "words": list(alignment.words),
-                "offsets": alignment.offsets.tolist(),
-                "unread": alignment.unread.tolist(),
-                "matrix": alignment.matrix.tolist(),
-                "excess": alignment.excess.tolist(),
-                "correlation": alignment.correlation.tolist(),
-            }
-        )
-    return alignments
+        with suppress(NoSplitError):
+            yield j, e.word_alignment(j)
 
 
-def _matching_pairs(excess: np.ndarray, correlation: np.ndarray) -> list[list[float]]:
-    """List the pairs of words that count and match: positions and correlation."""
-    strongest = excess.max(initial=0.0)
-    counts = (excess >= _WEAKEST_PAIR * strongest) & (excess > 0)
+def _quoted_words(e: Any, j: int, alignment: WordAlignment) -> dict[str, Any]:
+    return {
+        "index": j,
+        "text": e.prototype_texts[j],
+        "words": list(alignment.words),
+        "offsets": alignment.offsets.tolist(),
+        "unread": alignment.unread.tolist(),
+    }
+
+
+def _alignment_dict(e: Any, j: int, alignment: WordAlignment) -> dict[str, Any]:
+    matrices = ("matrix", "excess", "correlation")
+    return {
+        **_quoted_words(e, j, alignment),
+        **{name: getattr(alignment, name).tolist() for name in matrices},
+    }
+
+
+def _matching_pairs(
+    words: tuple[str, ...], alignment: WordAlignment
+) -> list[list[float]]:
+    """List the pairs of words that count and match: positions and correlation.
+
+    Punctuation is left out.
+    """
+    excess, correlation = alignment.excess, alignment.correlation
+    rows_are_words = np.array([_has_letters(word) for word in words])
+    columns_are_words = np.array([_has_letters(word) for word in alignment.words])
+    excess = np.where(rows_are_words[:, None] & columns_are_words, excess, 0)
+    counts = (excess > 0) & (excess >= _WEAKEST_PAIR * excess.max(initial=0))
     rows, columns = np.nonzero(counts & (correlation >= _LOWEST_CORRELATION))
     order = np.argsort(-excess[rows, columns], kind="stable")[:_MAX_PAIRS]
     return [
         [i, j, float(f"{correlation[i, j]:.2f}")]
         for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True)
     ]
+
+
+def _has_letters(word: str) -> bool:
+    return any(character.isalnum() for character in word)
 
 
 def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:

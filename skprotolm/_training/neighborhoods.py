@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
@@ -128,19 +127,12 @@ def _nearest_others(
     return np.concatenate(near)
 
 
-def relative_gaps(vectors: np.ndarray) -> np.ndarray:
-    """Return ‖a − b‖² / (‖a‖·‖b‖) for all pairs, inf on the diagonal, (M, M)."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    scale = np.maximum(np.outer(lengths, lengths), np.finfo(vectors.dtype).tiny)
-    gaps = cdist(vectors, vectors, "sqeuclidean") / scale
-    np.fill_diagonal(gaps, np.inf)
-    return gaps
-
-
 def coincident(prototypes: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Return which prototypes nearly coincide with an earlier one of their stratum.
 
-    Two do if ‖a − b‖² < 0.01·‖a‖·‖b‖: the model cannot tell their texts apart.
+    Two do if ‖a − b‖² ≤ 0.01·‖a‖·‖b‖, a cosine of 0.995 for unit vectors. The earlier
+    one must not coincide with another in turn, so that every prototype is near one
+    that does not.
 
     Parameters
     ----------
@@ -155,6 +147,18 @@ def coincident(prototypes: np.ndarray, strata: np.ndarray) -> np.ndarray:
     repeated = np.zeros(len(strata), dtype=bool)
     for stratum in np.unique(strata):
         rows = np.flatnonzero(strata == stratum)
-        near = relative_gaps(prototypes[rows]) < _COINCIDENT
-        repeated[rows] = np.triu(near, k=1).any(axis=0)
+        for i, near in enumerate(_near_earlier(prototypes[rows])):
+            repeated[rows[i]] = not repeated[rows[near]].all()
     return repeated
+
+
+def _near_earlier(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield for each vector which earlier ones nearly coincide with it."""
+    vectors = vectors.astype(np.float64)
+    squares = np.einsum("mh,mh->m", vectors, vectors)
+    lengths = np.sqrt(squares)
+    for chunk in gen_batches(len(vectors), _CHUNK):
+        gaps = squares[chunk, None] + squares - 2 * vectors[chunk] @ vectors.T
+        near = gaps <= _COINCIDENT * lengths[chunk, None] * lengths
+        for row, i in enumerate(range(chunk.start, chunk.stop)):
+            yield np.flatnonzero(near[row, :i])

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._network.mixture import MixtureLayer
-from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import PrototypeLayer
-from skprotolm._training.recalibration import evidence_without_itself
 from skprotolm._training.splits import FitData
 
-# The fraction of training texts above the limit, from so many texts on, and less in
-# proportion for fewer, which are memorized more: up to twice as many of new texts are.
+# The fraction of training texts above the limit, from 5,000 texts on. For n texts it is
+# n/5,000 of that, since small training sets are memorized. Of new texts up to twice as
+# many are above the limit.
 _RATE, _MANY = 0.02, 5000
 _FEWEST = 20  # texts
 _SAMPLE = 10_000  # texts, or fewer
@@ -50,9 +46,8 @@ def find_novelty_limit(
     exact, ids = layer.exact(), data.candidates.text_ids
     rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
     itself = torch.from_numpy(ids[rows, None] == ids[quoted])
-    novelty_of = _NOVELTIES[layer.formulation]
     chunks = zip(vectors[rows].split(_CHUNK), itself.split(_CHUNK), strict=True)
-    novelty = torch.cat([novelty_of(exact, s.cpu().double(), i) for s, i in chunks])
+    novelty = torch.cat([exact.novelty(s.cpu().double(), i) for s, i in chunks])
     scores = np.sort(novelty[novelty.isfinite()].numpy())
     if len(scores) < _FEWEST:
         return None
@@ -69,19 +64,3 @@ def conformal_rank(n: int, rate: float) -> int:
     """
     # A rank that is whole but for its last bits is that rank.
     return max(1, math.ceil((n + 1) * (1 - rate) - 1e-9))
-
-
-def _mixture_novelty(layer: MixtureLayer, s: Tensor, itself: Tensor) -> Tensor:
-    evidence = evidence_without_itself(layer, layer.cosines(s), itself)
-    return layer.novelty_of(evidence)
-
-
-def _distance(layer: InverseDistanceLayer, s: Tensor, itself: Tensor) -> Tensor:
-    distances = layer(s).squared_distances.masked_fill(itself, torch.inf)
-    return distances.amin(dim=1).sqrt()
-
-
-_NOVELTIES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
-    "mixture": _mixture_novelty,
-    "proto-lm": _distance,
-}

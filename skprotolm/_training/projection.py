@@ -53,8 +53,8 @@ def project_mixture(
     outputs = layer.outputs_of(vectors)
     targets = data.targets
     values = torch.from_numpy(targets.values)
-    p = layer.readout.true_probability(outputs, values).numpy()
-    rows = choose_texts(data, config, p)
+    confidence = layer.readout.confidence(outputs, values).numpy()
+    rows = choose_texts(data, config, confidence)
     metric = reading_metric(
         vectors, data.pretrained, weights_of_texts(data), config.reading_weight
     )
@@ -72,7 +72,9 @@ def project_mixture(
     return projected, rows
 
 
-def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
+def choose_texts(
+    data: FitData, config: FitConfig, confidence: np.ndarray
+) -> np.ndarray:
     """Return the rows of the texts to quote, stratum after stratum.
 
     They represent their stratum in the space of the frozen encoder: inside a class the
@@ -85,16 +87,16 @@ def choose_texts(data: FitData, config: FitConfig, p: np.ndarray) -> np.ndarray:
     ----------
     data : FitData
     config : FitConfig
-    p : ndarray of shape (n,)
-        Probability of the true value, 0 if mispredicted.
+    confidence : ndarray of shape (n,)
+        Of the true values; −inf if mispredicted.
     """
     candidates, ids = data.candidates, data.candidates.text_ids
     weights = np.bincount(ids, weights_of_texts(data))[ids]  # of all copies
     chosen = []
     for stratum, count in enumerate(config.quoted_counts):
         rows = candidates.rows[candidates.strata == stratum]
-        rows = rows[np.argsort(-p[rows], kind="stable")]
-        n_correct = np.count_nonzero(p[rows])
+        rows = rows[np.argsort(-confidence[rows], kind="stable")]
+        n_correct = np.count_nonzero(confidence[rows] > -np.inf)
         least = max(1, min(n_correct, _FEW)) if config.prune else count
         rows = np.sort(rows[: max(math.ceil(n_correct * config.quotable), least)])
         unit = normalize(data.pretrained.numpy()[rows])

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from skprotolm._data.targets import Targets
 from skprotolm._network.mixture import MixtureLayer
-from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
@@ -83,12 +82,12 @@ def recalibrate(
         The outputs of the training texts under the learned vectors.
     """
     exact = layer.exact()
-    parameters = exact.readout.calibrated()
+    readout, parameters = exact.readout, exact.readout.calibrated()
     rows, cosines, itself = compared
+    evidence = exact.evidence(cosines, itself)
     # Without the text itself, a class whose only prototype it is has no evidence.
-    is_usable = outputs_without_itself(exact, cosines, itself).isfinite().all(dim=1)
-    cosines, itself = cosines[is_usable], itself[is_usable]
-    rows = rows[is_usable.numpy()]
+    is_usable = readout(evidence, exact.values).isfinite().all(dim=1)
+    rows, evidence = rows[is_usable.numpy()], evidence[is_usable]
     if not len(rows) or not parameters:
         return
     expected = learned[rows].cpu().double()
@@ -96,8 +95,8 @@ def recalibrate(
     weights = torch.from_numpy(targets.weights[rows]).double()
 
     def divergence() -> Tensor:
-        outputs = outputs_without_itself(exact, cosines, itself)
-        return exact.readout.divergence(outputs, expected, values, weights)
+        outputs = readout(evidence, exact.values)
+        return readout.divergence(outputs, expected, values, weights)
 
     _minimize(divergence, parameters)
     layer.load_state_dict(exact.state_dict())
@@ -108,40 +107,6 @@ def _sample(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
     order = np.random.RandomState(seed).permutation(len(strata))
     drawn = order[:n_texts]
     return np.append(drawn, order[~np.isin(strata[order], strata[drawn])])
-
-
-def outputs_without_itself(
-    layer: MixtureLayer, cosines: Tensor, itself: Tensor
-) -> Tensor:
-    """Return outputs (n, L) of texts without the prototypes that quote them."""
-    return layer.readout(evidence_without_itself(layer, cosines, itself), layer.values)
-
-
-def evidence_without_itself(
-    layer: MixtureLayer, cosines: Tensor, itself: Tensor
-) -> Tensor:
-    """Return the evidence (n, M) of the prototypes that do not quote the text itself.
-
-    That of the prototypes that quote it is −inf. The priors of the other prototypes of
-    the group are rescaled to sum to 1: otherwise a class of fewer prototypes would be
-    less likely, however near they are.
-
-    Parameters
-    ----------
-    layer : MixtureLayer
-        Its priors sum to 1 inside each group.
-    cosines : Tensor of shape (n, M)
-    itself : Tensor of shape (n, M), bool
-        Which prototypes quote the text itself.
-    """
-    quoting = itself.any(dim=1).nonzero().flatten()
-    groups = layer.groups
-    log_priors = layer.log_priors(cosines).expand(len(quoting), -1)
-    others = log_priors.masked_fill(itself[quoting], -torch.inf)
-    remaining = grouped_logsumexp(others, groups, layer.readout.n_groups)
-    remaining = remaining.masked_fill(remaining.isinf(), 0)  # no other prototype
-    evidence = layer.evidence(cosines).masked_fill(itself, -torch.inf)
-    return evidence.index_add(0, quoting, -remaining[:, groups])
 
 
 def _minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import softmax
 from sklearn.utils import check_random_state
 
-from skprotolm import _editing
 from skprotolm._config import COUNT, Rule, require
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
@@ -258,7 +258,7 @@ def _probabilities(model: FittedModel, texts: list[Any]) -> np.ndarray:
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     distinct: Any = list(rows)
     # Quiet, since users did not pass these texts: warnings would confuse them.
-    scores = model.layer_outputs(distinct, quiet=True).outputs.numpy()
+    scores = model.outputs(distinct, quiet=True)
     return softmax(scores, axis=1)[[rows[text] for text in texts]]
 
 
@@ -380,8 +380,9 @@ def prototype_drops(
             continue
         n_top = min(k, len(order) - 1)  # so that at least one is removed
         removed = order[n_top:] if keep else order[:n_top]
-        edited = _editing.remove(model, removed.tolist())
-        scores = edited.layer(vectors[row : row + 1]).outputs
+        kept = np.setdiff1d(np.arange(len(e.contributions)), removed)
+        layer = model.layer.take(torch.from_numpy(kept))
+        scores = layer(vectors[row : row + 1]).outputs
         remaining = float(scores.softmax(dim=1)[0, codes[row]])
         drops[row] = e.probability - remaining
     return drops

@@ -135,21 +135,17 @@ def reading_distance(
     texts: Any = model.texts_of(X)
     training: Any = model.texts_of(X_train, name="X_train")
     codes = model.task.encode(y_train, "y_train", len(training))
-    tops = model.contributions(texts).argmax(axis=1)
+    tops = model.top_prototypes(texts)
     quoted = [model.quotes.texts[top] for top in tops]
-    is_same_class = model.layer.values.numpy()[tops, None] == codes
-    n = len(texts)
     encoder = clf.backbone if encoder is None else encoder
     vectors = frozen_vectors(encoder, [*texts, *quoted, *training])
-    cosines = vectors[:n] @ vectors[2 * n :].T
-    to_quoted = np.einsum("nh,nh->n", vectors[:n], vectors[n : 2 * n])
-    distances = np.array(
-        [
-            _relative(to_quoted[row], cosines[row, is_same_class[row]])
-            for row in range(n)
-        ]
-    )
-    return np.where(model.quotes.redacted[tops], np.nan, distances)
+    vectors, to, others = np.split(vectors, [len(texts), 2 * len(texts)])
+    distances = np.full(len(texts), np.nan)
+    values = model.layer.values.numpy()[tops]
+    for row in np.flatnonzero(~model.quotes.redacted[tops]):
+        cosines = others[codes == values[row]] @ vectors[row]
+        distances[row] = _relative(to[row] @ vectors[row], cosines)
+    return distances
 
 
 def _relative(cosine: float, others: np.ndarray) -> float:
