@@ -55,8 +55,8 @@ def main() -> None:
     epoch = np.mean([len(X_train) / e["texts_per_second"] for e in clf.history_])
     print(
         f"\n{time.perf_counter() - STARTED:.0f} s in all; without the report "
-        f"{seconds:.0f} s, the time of {seconds / epoch:.1f} training epochs on 1,000 "
-        f"reviews"
+        f"{seconds:.0f} s, {seconds / epoch:.1f} times as long as a training epoch on "
+        f"1,000 reviews"
     )
 
 

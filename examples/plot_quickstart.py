@@ -74,8 +74,8 @@ print(explanation.base_value + explanation.word_scores.sum() - explanation.log_o
 # Word scores
 # -----------
 # The score of a word is its part of the log-odds: positive scores support the label,
-# negative scores oppose it. Scores are terms of the sum that the model computed. They
-# do not predict the effect of deleting the word.
+# negative scores oppose it. They predict the effect of deleting the word, but not
+# exactly.
 
 import matplotlib.pyplot as plt
 
@@ -106,10 +106,11 @@ print(clf.explain([X_test[most_confident]])[0])
 # --------------
 # All texts that the model can quote. Purity is the share of the prototype's label among
 # the ten nearest other training texts; usage is the number of other training texts
-# whose nearest prototype it is. Check the lowest purities first: they lie among texts
-# of the other class. The review may be mixed, or its label may be wrong.
+# whose nearest prototype it is. Of many prototypes, most have a usage of 0 or 1. A low
+# purity is rare, since texts that the model classifies correctly are quoted: such a
+# text lies among texts of the other class. It may be mixed, or its label may be wrong.
 
-table = clf.prototypes_.to_frame().sort_values("purity")
+table = clf.prototypes_.to_frame().sort_values("usage", ascending=False)
 for row in table.head(3).itertuples():
     print(f"purity {row.purity:.1f}, usage {row.usage}, {row.label}: {row.text}")
 

@@ -58,8 +58,8 @@ print(f"{listed.count('<article')} listed, {len(detected)} of the 10 flipped one
 # %%
 # The map
 # -------
-# The map of the report as a matplotlib figure, with large numbered marks for prototypes
-# and small marks for held-out reviews. Near neighbors stay near; distances between
+# The map of the report as a matplotlib figure, with large marks for prototypes and
+# small marks for held-out reviews. Near neighbors stay near; distances between
 # groups have little meaning.
 
 clf.prototypes_.plot(X_test, y_test)

@@ -359,7 +359,7 @@ def _warn_of_never_predicted(result: FitResult) -> None:
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:
-    """Return what one more score like these exceeds with a probability of `rate`."""
+    """Return what one more score like these exceeds, with probability ≤ `rate`."""
     rank = conformal_rank(len(scores), rate)
     if rank > len(scores):
         raise ValueError(

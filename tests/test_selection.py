@@ -1,7 +1,5 @@
 """Facility location: every text is similar to one that is quoted."""
 
-import math
-from itertools import combinations
 
 import numpy as np
 import pytest

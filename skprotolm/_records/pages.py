@@ -22,7 +22,8 @@ class PageMixin(ABC):
     def to_html(self, *, n_alignments: int = 3, title: str | None = None) -> str:
         """Return a self-contained HTML page.
 
-        The page lists five prototypes per text, or `top_k` of `explain`.
+        The page lists five prototypes per text, or three of each of two classes that
+        are compared; `top_k` of `explain` changes both.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._config import USAGE, require
+from skprotolm._config import NONNEGATIVE, require
 from skprotolm._records.parts import (
     NoSplitError,
     WordAlignment,
@@ -28,7 +28,7 @@ _MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.4
 
 def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
     """Return an `Explanation` as plain Python objects."""
-    require("n_alignments", n_alignments, USAGE)
+    require("n_alignments", n_alignments, NONNEGATIVE)
     listed = descending(e.contributions)[: e.top_k]
     return {
         "text": e.text,
@@ -135,7 +135,7 @@ def page_records(
     explanations: Iterable[Any], n_alignments: int
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
-    require("n_alignments", n_alignments, USAGE)
+    require("n_alignments", n_alignments, NONNEGATIVE)
     return [page_record(e, _listed(e)[:n_alignments].tolist()) for e in explanations]
 
 

@@ -15,7 +15,7 @@ from skprotolm._display.formatting import one_line, shorten
 from skprotolm._records.words import Text, find_words, split_pair
 
 _MAX_WORDS = 5  # of a name; more than three only if another prototype has it
-_THIRD = 0.5  # of the highest score, at least, for a third word
+_WEAKEST_THIRD = 0.5  # of the highest score, at least, for a third word
 _MIN_LETTERS = 3  # of the words that are preferred
 _WORD_LENGTH, _TEXT_LENGTH = 24, 40  # characters
 # Words with other punctuation are mostly markup, addresses or missing spaces.
@@ -126,7 +126,7 @@ def _candidates(text: str, scores: dict[str, float], number: int) -> Iterator[st
     words = sorted(spans, key=lambda word: (not _is_preferred(word), -scores[word]))
     name = shorten(one_line(text), _TEXT_LENGTH) or "…"
     n_strong = sum(
-        _is_preferred(word) and scores[word] >= _THIRD * scores[words[0]]
+        _is_preferred(word) and scores[word] >= _WEAKEST_THIRD * scores[words[0]]
         for word in words[:3]
     )
     fewest = max(2, n_strong)

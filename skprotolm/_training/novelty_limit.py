@@ -62,5 +62,5 @@ def conformal_rank(n: int, rate: float) -> int:
     probability of at most `rate`, if k ≤ n (split conformal prediction; Vovk, Gammerman
     and Shafer 2005).
     """
-    # A rank that is whole but for its last bits is that rank.
+    # The product may be a rounding error above an integer.
     return max(1, math.ceil((n + 1) * (1 - rate) - 1e-9))

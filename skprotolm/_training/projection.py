@@ -38,10 +38,10 @@ Projected = tuple[PrototypeLayer, np.ndarray]
 def project_mixture(
     layer: MixtureLayer, data: FitData, config: FitConfig, vectors: Tensor, read: Read
 ) -> Projected:
-    """Replace the learned prototypes by more texts under a sharper λ.
+    """Replace the learned prototypes by a larger number of texts and a larger λ.
 
-    Few learned prototypes are accurate; many texts read like the explained one. The
-    biases are recalibrated, so that the outputs stay.
+    Few learned prototypes are accurate, but only of many texts some are similar to the
+    explained one. The biases are recalibrated, so that the outputs change little.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def choose_texts(
 def weights_of_texts(data: FitData) -> np.ndarray:
     """Return weights (n,) that sum to the number of distinct texts.
 
-    A text of weight 2 then counts as two copies of it do, beside the ridge, too.
+    A text of weight 2 then counts as two copies of it, also relative to the ridge.
     """
     weights = data.targets.weights
     return weights * (data.candidates.text_ids.max() + 1) / weights.sum()
@@ -117,11 +117,12 @@ def weights_of_texts(data: FitData) -> np.ndarray:
 def reading_metric(
     vectors: Tensor, pretrained: Tensor, weights: np.ndarray, reading_weight: float
 ) -> Tensor:
-    """Return the metric in which texts are similar as a reader sees it, (H, H).
+    """Return the metric A in which similar texts are also about the same, (H, H).
 
     Fine-tuning makes the texts of a class similar, whatever they are about. The ridge
     regression W from learned to pretrained vectors recovers the rest: the cosine of A s
-    is that of the concatenation of s and √w·W s, since AᵀA = I + w·WᵀW.
+    is that of the concatenation of s and √w·W s, since AᵀA = I + w·WᵀW. (The code has
+    vectors in rows, and Wᵀ.)
 
     Parameters
     ----------

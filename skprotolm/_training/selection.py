@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-_CANDIDATES = 5000  # per stratum; of more, as many are drawn
+_CANDIDATES = 5000  # per stratum; larger strata are sampled
 # Probability that the texts drawn per step include none of the best (Mirzasoleiman et
 # al. 2015).
 _MISSED = 0.01

@@ -45,11 +45,11 @@ def choose_sharpness(
     """
     rows = compared.rows[:_TEXTS]
     groups = layer.readout.groups(torch.from_numpy(targets.values[rows]))
-    own = (groups[:, None] == layer.groups.cpu()) & ~compared.itself[:_TEXTS]
-    is_usable = own.any(dim=1)
+    is_mate = (groups[:, None] == layer.groups.cpu()) & ~compared.itself[:_TEXTS]
+    is_usable = is_mate.any(dim=1)
     if not is_usable.any():
         return _LOWEST
-    cosines = compared.cosines[:_TEXTS].masked_fill(~own, -torch.inf)[is_usable]
+    cosines = compared.cosines[:_TEXTS].masked_fill(~is_mate, -torch.inf)[is_usable]
     weights = targets.weights[rows][is_usable.numpy()]
     wanted = target_perplexity(layer.readout.n_groups)
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
@@ -74,8 +74,8 @@ def _perplexities(logits: Tensor) -> np.ndarray:
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """Return the least value whose own and lesser values have half of the weight."""
+    """Return the lower weighted median."""
     order = values.argsort()
     shares = weights[order].cumsum() / weights.sum()
-    # A half is one, too, if its last bits differ.
+    # The sum may be a rounding error below a half.
     return float(values[order][np.searchsorted(shares, 0.5 - 1e-9)])
