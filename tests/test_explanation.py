@@ -387,7 +387,7 @@ def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanatio
 
 def test_text_of_another_target_names_the_prediction(fitted):
     for e in fitted.explain(make_texts(4)[0], target="neg"):
-        assert ("(predicted is pos)" in str(e)) == (e.prediction == "pos")
+        assert ("(predicted: pos)" in str(e)) == (e.prediction == "pos")
 
 
 def test_an_explanation_of_a_score_prints_its_sum(explained):

@@ -262,7 +262,7 @@ def test_a_card_of_another_target_names_the_prediction(fitted):
     other = next(label for label in fitted.classes_ if label != e.prediction)
     [of_other] = fitted.explain([e.text], target=other)
     assert "Predicted is" not in e.to_html()
-    assert f"Predicted is {e.prediction}." in of_other.to_html()
+    assert f"Predicted: {e.prediction}." in of_other.to_html()
 
 
 def test_truncated_text_is_shown(fitted):

@@ -1,6 +1,5 @@
 """Facility location: every text is similar to one that is quoted."""
 
-
 import numpy as np
 import pytest
 from sklearn.preprocessing import normalize

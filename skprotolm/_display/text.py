@@ -37,7 +37,7 @@ def explanation_text(e: Any, *, color: bool) -> str:
     if e.against is not None:
         head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
-        head += f" (predicted is {e.prediction})"
+        head += f" (predicted: {e.prediction})"
     lines = [
         *_novelty_lines(e),
         head,
