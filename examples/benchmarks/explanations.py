@@ -33,7 +33,6 @@ SEED = 0
 N_TIMED = 20  # texts
 LIME_SAMPLES = 1000
 PERMUTATIONS = 64  # of the sampled Shapley values
-BEAM = 5  # orders of deletion
 
 Method = Callable[[ProtoLMClassifier, Explanation], np.ndarray]
 Measures = dict[str, np.ndarray]  # one number per text
@@ -136,34 +135,6 @@ def by_shapley(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
     return scores / PERMUTATIONS
 
 
-def by_beam(clf: ProtoLMClassifier, e: Explanation) -> np.ndarray:
-    """Score words by the order of deletion that lowers the probability most."""
-    W = len(e.words)
-    beam: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    for _ in range(W // 2 + 1):  # the measures delete no more
-        candidates = list(
-            {
-                frozenset((*order, w)): (total, (*order, w))
-                for total, order in reversed(beam)  # the best of equal sets is kept
-                for w in range(W)
-                if w not in order
-            }.values()
-        )
-        masks = np.ones((len(candidates), W), dtype=bool)
-        for mask, (_, order) in zip(masks, candidates, strict=True):
-            mask[list(order)] = False
-        p = 1 / (1 + np.exp(-masked_log_odds(clf, e, masks)))
-        ranked = [
-            (total - probability, order)
-            for (total, order), probability in zip(candidates, p, strict=True)
-        ]
-        beam = sorted(ranked, reverse=True)[:BEAM]
-    scores = np.zeros(W)
-    best = beam[0][1]
-    scores[list(best)] = np.arange(len(best), 0, -1)
-    return scores
-
-
 CEILING = f"Shapley, {PERMUTATIONS} permutations"
 LIME, SHAP = f"LIME, {LIME_SAMPLES:,} samples", "SHAP, partition"
 BASELINES = (LIME, SHAP)
@@ -176,7 +147,6 @@ METHODS: dict[str, Method] = {
     LIME: by_lime,
     SHAP: by_shap,
     CEILING: by_shapley,
-    f"beam search, {BEAM} wide": by_beam,
 }
 
 
