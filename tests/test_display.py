@@ -33,11 +33,11 @@ VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
     "html", "head", "meta", "title", "style", "body", "main", "div", "article", "h1",
     "h2", "h3", "dl", "dt", "dd", "p", "span", "b", "i", "ol", "ul", "li", "table",
-    "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "script",
+    "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "details", "summary", "script",
     "footer",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
-ATTRIBUTES |= {"role", "name", "content", "type", "aria-label"}
+ATTRIBUTES |= {"role", "name", "content", "type", "colspan", "aria-label"}
 
 
 class Page(HTMLParser):

@@ -76,12 +76,14 @@ def test_a_card_shows_contributions_and_scores(fitted):
     for remainder in (of_target, e.remainder - of_target):
         assert squeezed(f"{100 * remainder:.1f} %") in parsed.text
     assert f"other{e.target}texts" in parsed.text
-    assert "textsofotherclasses" in parsed.text
+    [other] = {"pos", "neg"} - {e.target}
+    assert f"more{other}texts" in parsed.text
     assert squeezed(f"{e.log_odds:+.2f}") in parsed.text
     titles = [value for name, value in parsed.attributes if name == "title"]
     marked = np.abs(e.word_scores) >= STRONGEST_SHARE * np.abs(e.word_scores).max()
     scores = [f"{score:+.3f}" for score in e.word_scores[marked]]
     assert [title for title in titles if title[0] in "+-"] == scores
+    assert squeezed(f"Sum {e.word_scores.sum():+.3f}") in parsed.text
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
@@ -234,7 +236,7 @@ def test_a_page_names_the_token_method_and_unread_text(fitted):
     """Truncated text looked like words without influence."""
     text = "good food " * 300
     page = fitted.explain([text], token_method="relevance").to_html()
-    assert "Words by relevance" in page
+    assert "Words are colored by relevance" in page
     assert re.search(r"is not read \(\d+\.\d % of the text\)", page)
     assert "is not read" in page
     [e] = fitted.explain([text])
