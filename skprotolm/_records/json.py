@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._records.parts import PrototypeTexts
+from skprotolm._records.parts import PrototypeTexts, as_list
 from skprotolm._records.words import Text
 
 _FORMAT = "skprotolm.explanations"
@@ -57,7 +57,7 @@ def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
                 "tokens": list(e["tokens"]),
                 "offsets": e["offsets"].tolist(),
                 **{name: e[name] for name in _VALUES},
-                **{name: _as_list(e[name]) for name in _ARRAYS},
+                **{name: as_list(e[name]) for name in _ARRAYS},
             }
         )
     content = {
@@ -170,7 +170,3 @@ def _load_prototypes(row: dict[str, Any]) -> PrototypeTexts:
 
 def _load_text(text: Any) -> Text:
     return text if isinstance(text, str) else tuple(text)
-
-
-def _as_list(values: np.ndarray | None) -> list | None:
-    return None if values is None else values.tolist()

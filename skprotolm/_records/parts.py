@@ -168,6 +168,11 @@ def align_words(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.n
     return matrix, cosine_similarity(rows, columns)
 
 
+def as_list(values: np.ndarray | None) -> list[Any] | None:
+    """Return an array as a list, and None as it is."""
+    return None if values is None else values.tolist()
+
+
 def check_index(index: Any, M: int) -> int:
     """Return the position of one of M prototypes as an int.
 

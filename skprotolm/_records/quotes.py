@@ -25,10 +25,14 @@ class Quotes:
 
     def take(self, rows: np.ndarray) -> Quotes:
         """Return the entries of some prototypes."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return Quotes(
-            tuple(self.texts[i] for i in rows.tolist()),
-            tuple(self.names[i] for i in rows.tolist()),
-            *(getattr(self, f.name)[rows] for f in fields(self)[2:]),
+            **{
+                name: tuple(column[i] for i in rows.tolist())
+                if isinstance(column, tuple)
+                else column[rows]
+                for name, column in columns.items()
+            }
         )
 
     def added(

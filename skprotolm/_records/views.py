@@ -13,6 +13,7 @@ from skprotolm._config import NONNEGATIVE, require
 from skprotolm._records.parts import (
     NoSplitError,
     WordAlignment,
+    as_list,
     contributions_of,
     descending,
 )
@@ -51,18 +52,18 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "offsets": e.offsets.tolist(),
         "segments": e.segments.tolist(),
         "attention": e.attention.tolist(),
-        "token_scores": _as_list(e.token_scores),
+        "token_scores": as_list(e.token_scores),
         "token_method": e.token_method,
         "token_unread": e.token_unread.tolist(),
         "words": list(e.words),
         "word_offsets": e.word_offsets.tolist(),
-        "word_scores": _as_list(e.word_scores),
+        "word_scores": as_list(e.word_scores),
         "word_unread": e.word_unread.tolist(),
         "read_fraction": e.read_fraction,
         "sentences": list(e.sentences),
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
-        "sentence_scores": _as_list(e.sentence_scores),
+        "sentence_scores": as_list(e.sentence_scores),
         "alignments": [
             _alignment_dict(e, j, alignment)
             for j, alignment in _alignments(e, listed[:n_alignments].tolist())
@@ -211,7 +212,3 @@ def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
         for row, e in enumerate(explanations)
         for p in e.prototypes
     ]
-
-
-def _as_list(values: np.ndarray | None) -> list[float] | None:
-    return None if values is None else values.tolist()
