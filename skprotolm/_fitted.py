@@ -157,6 +157,10 @@ class FittedModel:
         [outputs] = self.read(tokenized, lambda s: (self.layer(s).outputs,))
         return outputs.numpy()
 
+    def outputs_of(self, s: Tensor, kept: np.ndarray) -> np.ndarray:
+        """Return the outputs (B, L) of text vectors (B, H) for some prototypes only."""
+        return self.layer.take(torch.from_numpy(kept))(s).outputs.numpy()
+
     def top_prototypes(self, texts: Texts) -> np.ndarray:
         """Return the prototype of the largest contribution to each prediction, (n,)."""
 

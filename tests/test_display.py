@@ -33,8 +33,8 @@ VOID = {"meta", "br", "hr", "input", "col"}
 KNOWN = {
     "html", "head", "meta", "title", "style", "body", "main", "div", "article", "h1",
     "h2", "h3", "dl", "dt", "dd", "p", "span", "b", "i", "ol", "ul", "li", "table",
-    "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "details", "summary", "script",
-    "footer",
+    "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "details", "summary",
+    "script", "footer",
 }  # fmt: skip
 ATTRIBUTES = {"class", "style", "title", "dir", "scope", "lang", "charset"}
 ATTRIBUTES |= {"role", "name", "content", "type", "colspan", "aria-label"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +26,13 @@ class Quotes:
 
     def take(self, rows: np.ndarray) -> Quotes:
         """Return the entries of some prototypes."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Quotes(
-            **{
-                name: tuple(column[i] for i in rows.tolist())
-                if isinstance(column, tuple)
-                else column[rows]
-                for name, column in columns.items()
-            }
-        )
+        columns: dict[str, Any] = {
+            name: tuple(column[i] for i in rows.tolist())
+            if isinstance(column, tuple)
+            else column[rows]
+            for name, column in vars(self).items()
+        }
+        return Quotes(**columns)
 
     def added(
         self, texts: Sequence[Text], names: Sequence[str], first_id: int

@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import softmax
 from sklearn.utils import check_random_state
 
@@ -381,8 +380,6 @@ def prototype_drops(
         n_top = min(k, len(order) - 1)  # so that at least one is removed
         removed = order[n_top:] if keep else order[:n_top]
         kept = np.setdiff1d(np.arange(len(e.contributions)), removed)
-        layer = model.layer.take(torch.from_numpy(kept))
-        scores = layer(vectors[row : row + 1]).outputs
-        remaining = float(scores.softmax(dim=1)[0, codes[row]])
-        drops[row] = e.probability - remaining
+        scores = model.outputs_of(vectors[row : row + 1], kept)
+        drops[row] = e.probability - softmax(scores, axis=1)[0, codes[row]]
     return drops
