@@ -47,7 +47,7 @@ KNOWN = {
     "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
     "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
     "rect", "script", "section", "select", "span", "style", "summary", "svg", "table",
-    "tbody", "td", "text", "th", "thead", "title", "tr", "ul", "i", "ol", "footer",
+    "tbody", "tfoot", "td", "text", "th", "thead", "title", "tr", "ul", "i", "ol", "footer",
 }  # fmt: skip
 
 
