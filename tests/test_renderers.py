@@ -47,7 +47,8 @@ KNOWN = {
     "dl", "dt", "form", "g", "h1", "h2", "h3", "h4", "head", "html", "input", "label",
     "li", "line", "main", "meta", "nav", "option", "output", "p", "path", "polyline",
     "rect", "script", "section", "select", "span", "style", "summary", "svg", "table",
-    "tbody", "tfoot", "td", "text", "th", "thead", "title", "tr", "ul", "i", "ol", "footer",
+    "tbody", "td", "text", "tfoot", "th", "thead", "title", "tr", "ul", "i", "ol",
+    "footer",
 }  # fmt: skip
 
 
