@@ -19,7 +19,7 @@ class PageMixin(ABC):
     def _explanations(self) -> Sequence[Any]:
         """Return the explanations on the page."""
 
-    def to_html(self, *, n_alignments: int = 3, title: str | None = None) -> str:
+    def to_html(self, *, n_alignments: int = 5, title: str | None = None) -> str:
         """Return a self-contained HTML page.
 
         The page lists five prototypes per text, or three of each of two classes that
@@ -27,7 +27,7 @@ class PageMixin(ABC):
 
         Parameters
         ----------
-        n_alignments : int, default=3
+        n_alignments : int, default=5
             Number of first prototypes per text for which the page shows matching words,
             if alignments are available. Each text and each of these prototypes costs
             one pass through the encoder.
@@ -46,7 +46,7 @@ class PageMixin(ABC):
         self,
         path: str | PathLike[str],
         *,
-        n_alignments: int = 3,
+        n_alignments: int = 5,
         title: str | None = None,
     ) -> None:
         """Write `to_html` to a file.
@@ -55,7 +55,7 @@ class PageMixin(ABC):
         ----------
         path : str or path
             The file. An existing file is replaced.
-        n_alignments : int, default=3
+        n_alignments : int, default=5
             As in `to_html`.
         title : str, default=None
             As in `to_html`.
