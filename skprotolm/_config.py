@@ -65,7 +65,7 @@ class FitConfig:
     spread: float = 1.0  # of initial clusters around the mean of their stratum
     # Ablations, which only tests and benchmarks set.
     least_spread: float = 0.1
-    reading_weight: float = 0.4  # see `projection.reading_metric`
+    reading_weight: float = 0.4  # see `projection.reading_metric`; 0 for pairs
     recalibrate: bool = True
     similarities_as_distances: bool = False  # "proto-lm", as its published code
 

@@ -87,6 +87,9 @@ def resolve(
         quoted_sharpness=None if is_auto else config.sharpness,
         prune=config.n_prototypes == "auto",
         spread=max(config.least_spread, label_agreement),
+        # The label of a pair is a relation between its texts, not their topic: pairs of
+        # the same topic often have different labels.
+        reading_weight=0.0 if is_paired else config.reading_weight,
     )
 
 

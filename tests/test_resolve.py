@@ -22,11 +22,11 @@ from skprotolm._resolve import (
 from tests.helpers import FORMULATIONS, make_config
 
 
-def resolved(n_texts=600, label_agreement=0.5, **parameters):
+def resolved(n_texts=600, label_agreement=0.5, is_paired=False, **parameters):
     return resolve(
         check_parameters(ProtoLMClassifier(**parameters)),
         n_texts=n_texts,
-        is_paired=False,
+        is_paired=is_paired,
         hidden_size=384,
         is_fp32=True,
         has_bf16=True,
@@ -135,6 +135,12 @@ def test_epochs_are_3_or_enough_for_150_steps_but_at_most_40(
 ):
     assert resolve_epochs("auto", n_texts, batch_size) == n_epochs
     assert resolve_epochs(5, n_texts, batch_size) == 5
+
+
+@pytest.mark.parametrize(("is_paired", "weight"), [(False, 0.4), (True, 0.0)])
+def test_pairs_are_compared_in_the_learned_space_alone(is_paired, weight):
+    """Pairs of one topic have different labels: SICK lost two points."""
+    assert resolved(is_paired=is_paired).reading_weight == weight
 
 
 @pytest.mark.parametrize(("is_paired", "weight"), [(False, 0.4), (True, 0.2)])

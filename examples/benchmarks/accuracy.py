@@ -182,8 +182,11 @@ def run_one(
 
 
 def print_tables(rows: list[dict[str, str]]) -> None:
-    """Print accuracies, paired differences and prototypes as Markdown."""
-    runs = Runs(rows, "task")
+    """Print accuracies, paired differences and prototypes as Markdown.
+
+    Only seeds that both the linear head and the mixture have are compared.
+    """
+    runs = Runs(rows, "task").common(("linear", "mixture"))
     print(f"\n{provenance()} Seeds {runs.seeds}.\n")
     models = [m for m in TITLES if runs.values(m, "accuracy")]
     table("accuracy, %", [TITLES[m] for m in models])
