@@ -200,6 +200,7 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         if top_k is not None:
             require("top_k", top_k, COUNT)
+            top_k = int(top_k)  # NumPy's ints are not written to JSON
         require("token_method", token_method, TOKEN_METHOD)
         n, index_of = len(texts), model.task.target_index
         index = None if target is None else index_of(target, n)

@@ -725,3 +725,17 @@ def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
     for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
         with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
             view(n_alignments=n_alignments)
+
+
+@pytest.mark.parametrize("extra", ["\u200b", " \u200b", "\x00", "\ufffd \u202e"])
+def test_characters_without_tokens_are_not_said_to_be_too_long(fitted, extra):
+    """A zero-width space at the end was "not read, since too long: 18.2 %"."""
+    for text in (f"good food{extra}", f"{extra}good food"):
+        [e] = fitted.explain([text])
+        assert e.read_fraction == 1
+        assert "too long" not in str(e)
+
+
+def test_a_numpy_top_k_is_written_to_json(fitted):
+    explanations = fitted.explain(["good food"], top_k=np.int64(2))
+    assert Explanations.from_json(explanations.to_json())[0].top_k == 2

@@ -112,3 +112,9 @@ def test_explanations_without_token_scores_have_no_sentence_scores(fitted):
     [e] = fitted.explain([TEXTS[0]])
     assert replace(e, token_scores=None).sentence_scores is None
     assert len(replace(e, token_scores=None).sentences) == 3
+
+
+def test_long_runs_of_marks_take_no_quadratic_time():
+    """20,000 exclamation marks before a letter took half a minute."""
+    text = "wow" + "!" * 50_000 + "x"
+    assert find_sentences(text) == [(0, len(text))]

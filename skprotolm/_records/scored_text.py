@@ -76,9 +76,14 @@ class ScoredText:
     @property
     def read_fraction(self) -> float:
         """The share of the text's characters before it is cut off; 1 if it is not."""
-        n = sum(map(len, split_pair(self.text)))
-        n_unread = sum(end - start for _, start, end in self.unread_spans)
-        return 1 - n_unread / max(n, 1)
+        texts = split_pair(self.text)
+        # Tokenizers drop some characters without letters, such as zero-width spaces.
+        n_unread = sum(
+            end - start
+            for segment, start, end in self.unread_spans
+            if any(map(str.isalnum, texts[segment][start:end]))
+        )
+        return 1 - n_unread / max(sum(map(len, texts)), 1)
 
     @cached_property
     def _sentences(self) -> list[Span]:

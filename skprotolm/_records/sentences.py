@@ -10,9 +10,10 @@ from skprotolm._records.words import Span, Text, split_pair
 
 _ENDS, _CJK_ENDS, _CLOSERS = ".!?…।॥؟۔", "。！？｡", "\"'”’»)\\]}›」』）】〉》"
 # Marks with the quotes and brackets after them, before a space; tokenized texts have
-# spaces between the marks. Chinese and Japanese use no spaces.
+# spaces between the marks. Chinese and Japanese use no spaces. A match begins at the
+# first of several marks: tried at each of them, long runs take quadratic time.
 _BOUNDARY = re.compile(
-    f"[{_ENDS}]+(?:[ \\t]+[{_ENDS}]+(?=\\s|$))*[{_CLOSERS}]*(?=\\s|$)"
+    f"(?<![{_ENDS}])[{_ENDS}]+(?:[ \\t]+[{_ENDS}]+(?=\\s|$))*[{_CLOSERS}]*(?=\\s|$)"
     f"|[{_CJK_ENDS}]+[{_CLOSERS}]*"
     "|\\n[^\\S\\n]*(?=\\n)"
 )
