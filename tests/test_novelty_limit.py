@@ -206,3 +206,7 @@ def test_print_names_texts_of_numeric_classes_by_their_class(make_classifier, la
     assert f'because it reads like the text of class {labels[1]} "' in output
     assert f"2 other texts of class {labels[1]}" in output
     assert f"text of class {labels[0]} is" in str(unlike(e))
+    lines = str(e).splitlines()
+    assert sum(line.endswith(f" %  class {labels[1]}") for line in lines) == 1
+    if e.prediction != labels[1]:
+        assert f"(predicted: class {labels[0]})" in lines[1]

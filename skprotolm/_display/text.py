@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skprotolm._display.formatting import (
     amount,
+    class_name,
     compared,
     one_line,
     percent,
@@ -32,12 +34,15 @@ _NEGATIVE = (224, 217, 210, 203)
 
 def explanation_text(e: Any, *, color: bool) -> str:
     """Return an `Explanation` as lines of text."""
-    text = colored(e.to_dict()) if color else printable(shorten(e.text, _TEXT_LENGTH))
+    plain = replace(e, top_k=1)  # otherwise a dict has a record per prototype
+    text = (
+        colored(plain.to_dict()) if color else printable(shorten(e.text, _TEXT_LENGTH))
+    )
     head = f"{compared(e.target, e.against)}: {percent(e.probability)}"
     if e.against is not None:
         head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
-        head += f" (predicted: {e.prediction})"
+        head += f" (predicted: {class_name(e.prediction)})"
     lines = [
         *_novelty_lines(e),
         head,
@@ -86,7 +91,7 @@ def _contribution_lines(e: Any) -> list[str]:
         if label is not None:
             is_label = e.prototype_labels[others] == label
             lines += _listed(e, others[is_label], link, label)
-            lines.append(_total(e, e.probabilities[label], str(label)))
+            lines.append(_total(e, e.probabilities[label], class_name(label)))
             others = others[~is_label]
     if e.against is None and others.size:
         lines += _quotes(e, others[:1], "although")
