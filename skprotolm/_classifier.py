@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
-from skprotolm._config import check_parameters
+from skprotolm._config import TITLE, check_parameters, require
 from skprotolm._data.targets import (
     encode_targets,
     refuse_labels_in_texts,
@@ -424,8 +424,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ------
         ValueError
             If y contains other labels or has another length than X, only one of
-            `X_train` and `y_train` is passed, or `path` is not a file in an existing
-            folder. No file is written then.
+            `X_train` and `y_train` is passed, `path` is not a file in an existing
+            folder, or `title` is not a str. No file is written then.
         NotFittedError, ValueError, TypeError
             As in `predict`.
 
@@ -436,6 +436,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ... )  # doctest: +SKIP
         """
         model, texts = self._ready(X)
+        require("title", title, TITLE)
         path = Path(path)
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(

@@ -142,6 +142,8 @@ NONNEGATIVE = _integer(0)
 FOLDS = _integer(2)
 TOKEN_METHOD = _one_of("auto", "decomposition", "relevance", "occlusion")
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
+TITLE = Rule("a str or None", lambda v: v is None or isinstance(v, str))
+BACKBONE = Rule("a name, a folder, or a SentenceTransformer", _is_encoder_or_name)
 
 
 def _rules() -> dict[str, Rule]:
@@ -150,9 +152,7 @@ def _rules() -> dict[str, Rule]:
         lambda v: isinstance(v, Mapping) and all(map(COUNT.allows, v.values())),
     )
     return {
-        "backbone": Rule(
-            "a name, a folder, or a SentenceTransformer", _is_encoder_or_name
-        ),
+        "backbone": BACKBONE,
         "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
         "formulation": _one_of(*FORMULATIONS),
         "sharpness": _either(_one_of("auto"), _SHARPNESS),

@@ -149,15 +149,21 @@ def _require_mapping(name: str, value: Any) -> None:
 
 
 def _require_new(quoted: TokenizedTexts, added: TokenizedTexts) -> None:
-    """Refuse texts that the encoder reads like the text of another prototype."""
+    """Refuse texts that the encoder reads like another one, or like a prototype."""
     known = {key: j for j, key in enumerate(quoted.keys)}
+    rows: dict[bytes, int] = {}
     for row, key in enumerate(added.keys):
         if key in known:
             raise ValueError(
                 f"Row {row} of texts is the text of prototype {known[key]} already, "
                 f"as the encoder reads it."
             )
-        known[key] = len(quoted) + row
+        if key in rows:
+            raise ValueError(
+                f"Rows {rows[key]} and {row} of texts are the same text, as the "
+                f"encoder reads them; pass one of them."
+            )
+        rows[key] = row
 
 
 def _without(

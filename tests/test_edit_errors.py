@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "a text twice": (
         lambda clf: clf.add_prototypes(["x", "x"], ["neg", "neg"]),
         ValueError,
-        "Row 1 of texts",
+        "Rows 0 and 1 of texts are the same text",
     ),
     "a missing text": (
         lambda clf: clf.redact_prototypes({0: None}),

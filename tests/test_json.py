@@ -135,6 +135,16 @@ def test_malformed_explanations_are_rejected(fitted, key, value):
         Explanations.from_json(json.dumps(content))
 
 
+@pytest.mark.parametrize("value", [[0.5], ["a", "b"], "ab", 3])
+@pytest.mark.parametrize("key", ["contributions", "class_probabilities", "segments"])
+def test_damaged_arrays_are_rejected(fitted, key, value):
+    """Fewer contributions than prototypes were accepted; views then failed."""
+    content = json.loads(fitted.explain(["good food"]).to_json())
+    content["explanations"][0][key] = value
+    with pytest.raises(ValueError, match="differs from the output of Explanations"):
+        Explanations.from_json(json.dumps(content))
+
+
 @pytest.mark.parametrize("key", ["classes", "prototypes", "explanations"])
 def test_incomplete_explanations_are_rejected(fitted, key):
     content = json.loads(fitted.explain(["good food"]).to_json())

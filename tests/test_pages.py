@@ -166,6 +166,17 @@ def test_a_page_of_many_texts_is_small(fitted):
     assert sizes[1] - sizes[0] < 10 * 9_000
 
 
+def test_a_title_is_a_str(fitted, texts, tmp_path):
+    """A list of one title was printed with its brackets."""
+    X, y = texts
+    path = tmp_path / "page.html"
+    with pytest.raises(ValueError, match="title must be a str or None, got"):
+        fitted.explain(["good food"]).save_html(path, title=["a"])
+    with pytest.raises(ValueError, match="title must be a str or None, got"):
+        fitted.report(X, y, path, title=5)
+    assert not path.exists()
+
+
 def test_a_page_has_a_title_a_date_and_versions(fitted, monkeypatch, tmp_path):
     monkeypatch.setattr("skprotolm._display.html.today", lambda: "2024-02-29")
     explanations = fitted.explain(["good"])

@@ -58,6 +58,11 @@ def test_reading_gain_does_not_change_the_encoder(clf, frozen):
     frozen.eval()
 
 
+def test_an_encoder_is_a_name_or_an_encoder(clf):
+    with pytest.raises(ValueError, match="encoder must be a name, a folder, or a"):
+        reading_gain(clf, NEW, encoder=5)
+
+
 def test_pairs_have_a_reading_gain(make_classifier):
     pairs = list(zip(X, X[::-1], strict=True))
     clf = make_classifier(max_epochs=1).fit(pairs, Y)

@@ -40,6 +40,14 @@ def test_punctuation_is_separated_from_words(text, words):
     assert "".join(words) == "".join(text.split())
 
 
+def test_the_bytes_of_a_space_at_the_end_are_one_word():
+    """Byte-level tokenizers read U+3000 as three tokens, which were three words."""
+    offsets = np.array([[0, 2], [2, 3], [2, 3], [2, 3], [0, 0]])
+    spans, word_ids = merge_tokens("ab\u3000", np.zeros(5, dtype=int), offsets)
+    assert spans == [(0, 0, 2), (0, 2, 3), (0, 0, 0)]
+    assert word_ids.tolist() == [0, 1, 1, 1, 2]
+
+
 def test_a_token_over_several_words_joins_them():
     offsets = np.array([[0, 2], [2, 5], [6, 9]])
     spans, word_ids = merge_tokens("well, (so)", np.zeros(3, dtype=int), offsets)

@@ -30,6 +30,7 @@ from huggingface_hub.utils import (
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from skprotolm._config import BACKBONE, require
 from skprotolm._data.texts import Texts
 from skprotolm.exceptions import BackboneNotFoundError
 
@@ -66,9 +67,10 @@ def save_folder(model: SentenceTransformer, folder: Path) -> None:
         model.save(str(folder), create_model_card=False)
 
 
-def frozen_vectors(backbone: Any, texts: Texts) -> np.ndarray:
+def frozen_vectors(encoder: Any, texts: Texts) -> np.ndarray:
     """Return the unit sentence vectors (n, P) of a frozen backbone."""
-    vectors = prepare_backbone(load_backbone(backbone)).encode(
+    require("encoder", encoder, BACKBONE)
+    vectors = prepare_backbone(load_backbone(encoder)).encode(
         [list(text) if isinstance(text, tuple) else text for text in texts],
         normalize_embeddings=True,
         show_progress_bar=False,

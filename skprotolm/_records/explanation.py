@@ -79,8 +79,9 @@ class Explanation(PageMixin, ScoredText):
         The dissimilarity of the text to all prototypes; see
         `ProtoLMClassifier.novelty_score`.
     novelty_limit : float or None
-        The novelty that at most two percent of the training texts exceed; None if
-        there were fewer than 20.
+        The novelty that at most two percent of the training texts exceed, as `fit`
+        found it; None if there were fewer than 20. Edits of the prototypes do not
+        change it, so that texts that only removed ones resembled are then unlike.
     tokens : tuple of str
         The content tokens, as substrings of the text.
     offsets : ndarray of shape (T, 2), int64

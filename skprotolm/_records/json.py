@@ -98,7 +98,7 @@ def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
             )
             for entry in content["explanations"]
         ]
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
             f"The JSON differs from the output of Explanations.to_json: "
             f"{type(error).__name__}: {error}."
@@ -109,6 +109,7 @@ def _load_fields(
     entry: dict[str, Any], classes: np.ndarray, prototypes: PrototypeTexts
 ) -> dict[str, Any]:
     labels, against = classes.tolist(), entry["against"]
+    _check_lengths(entry, len(classes), len(prototypes.texts))
     return {
         "text": _load_text(entry["text"]),
         "classes": classes,
@@ -124,6 +125,20 @@ def _load_fields(
             for name, dtype in _ARRAYS.items()
         },
     }
+
+
+def _check_lengths(entry: dict[str, Any], n_classes: int, n_prototypes: int) -> None:
+    n_tokens = len(entry["tokens"])
+    expected = {
+        "class_probabilities": n_classes,
+        "similarities": n_prototypes,
+        "contributions": n_prototypes,
+        **dict.fromkeys(("offsets", "segments", "attention", "token_unread"), n_tokens),
+        "token_scores": n_tokens,
+    }
+    for name, length in expected.items():
+        if entry[name] is not None and len(entry[name]) != length:
+            raise ValueError(f"{name} has {len(entry[name])} entries, not {length}")
 
 
 class _Table:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from skprotolm._config import TITLE, require
 from skprotolm._display.html import explanations_html
 from skprotolm._records.views import page_records
 
@@ -37,8 +38,9 @@ class PageMixin(ABC):
         Raises
         ------
         ValueError
-            If `n_alignments` is not a nonnegative int.
+            If `n_alignments` is not a nonnegative int, or `title` is not a str.
         """
+        require("title", title, TITLE)
         records = page_records(self._explanations(), n_alignments)
         return explanations_html(records, page=True, title=title)
 

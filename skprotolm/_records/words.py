@@ -75,8 +75,8 @@ def merge_tokens(
 ) -> tuple[list[Span], np.ndarray]:
     """Merge tokens into words.
 
-    A token that covers several words joins them. A special token is a word with an
-    empty span.
+    A token that covers several words joins them, and tokens that overlap, such as the
+    bytes of a character, are one word. A special token is a word with an empty span.
 
     Parameters
     ----------
@@ -101,7 +101,8 @@ def merge_tokens(
     ):
         words = _overlapping_words(texts[segment], words_of_texts[segment], start, end)
         span = (segment, words[0][0], words[-1][1]) if words else (segment, start, end)
-        if spans and words and spans[-1][0] == segment and spans[-1][2] > span[1]:
+        is_joined = spans and spans[-1][0] == segment and spans[-1][2] > span[1]
+        if is_joined and span[2] > span[1]:
             spans[-1] = (segment, spans[-1][1], max(spans[-1][2], span[2]))
         else:
             spans.append(span)
