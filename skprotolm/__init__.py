@@ -1,4 +1,4 @@
-"""Text classifiers that are fine-tuned from a transformer and show their reasons.
+"""Classifiers and regressors of text, fine-tuned transformers that show their reasons.
 
 Names are resolved on first use, so that importing the package loads neither
 torch nor sentence-transformers.
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from skprotolm._records.explanations import Explanations
     from skprotolm._records.parts import WordAlignment
     from skprotolm._records.prototypes import Nearest, Prototype, Prototypes
+    from skprotolm._records.value_explanation import ValueExplanation
+    from skprotolm._regressor import ProtoLMRegressor
 
 try:
     __version__ = version("skprotolm")
@@ -23,8 +25,10 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _HOME = {
     "ProtoLMClassifier": "_classifier",
+    "ProtoLMRegressor": "_regressor",
     "Explanation": "_records.explanation",
     "Explanations": "_records.explanations",
+    "ValueExplanation": "_records.value_explanation",
     "WordAlignment": "_records.parts",
     "Nearest": "_records.prototypes",
     "Prototype": "_records.prototypes",
@@ -37,8 +41,10 @@ __all__ = [
     "Explanations",
     "Nearest",
     "ProtoLMClassifier",
+    "ProtoLMRegressor",
     "Prototype",
     "Prototypes",
+    "ValueExplanation",
     "WordAlignment",
     "datasets",
     "exceptions",

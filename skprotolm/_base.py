@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
-from skprotolm._config import COUNT, FRACTION, TOKEN_METHOD, FitConfig, require
+from skprotolm._config import (
+    COUNT,
+    FRACTION,
+    TOKEN_METHOD,
+    FitConfig,
+    Rule,
+    require,
+)
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._edit_methods import EditMethodsMixin
@@ -54,6 +63,9 @@ class BaseProtoLM(
 ):
     """Base of the estimators, which define their parameters, `fit` and `predict`."""
 
+    # Parameters of `FitConfig` that an estimator does not have, and rules of its own.
+    _fixed: ClassVar[dict[str, Any]] = {}
+    _rules: ClassVar[dict[str, Rule]] = {}
     # Fields of `FitConfig` that only tests and benchmarks set, in a subclass.
     _ablation: ClassVar[dict[str, Any]] = {}
 
@@ -148,64 +160,26 @@ class BaseProtoLM(
         names = [f"{label}_{j}" for j, label in enumerate(labels)]
         return np.array(names, dtype=object)
 
-    def explain(
+    def _explain(
         self,
         X: Any,
-        *,
-        target: Any = None,
-        against: Any = None,
-        top_k: int | None = None,
-        token_method: str = "auto",
-    ) -> Explanations:
-        """Explain the prediction of each text, exactly.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            As in `fit`.
-        target : label, or array-like of shape (n,), default=None
-            The class to explain, one for all texts or one per text; by default the
-            predicted one.
-        against : label, or array-like of shape (n,), default=None
-            Explain why the target and not this class: tokens are scored by what they
-            add to log p(target) − log p(against), instead of the log-odds of the target
-            against all other classes. One label for all texts or one per text.
-        top_k : int, default=None
-            The number of prototypes that an explanation lists; by default all. The sum
-            of the other contributions is its ``remainder``.
-        token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
-                default="auto"
-            How tokens are scored. "relevance" attributes the log-odds to the embeddings
-            of the words; it costs one extra forward and backward pass and predicts the
-            effect of deleting a word better than "decomposition", the exact sum over
-            token vectors, which has no extra cost and is available under "mixture"
-            only. "occlusion" deletes one word at a time, with one pass per word. "auto"
-            is "relevance" if the architecture of the encoder supports it; otherwise it
-            is "decomposition", and no token scores under "proto-lm".
-
-        Returns
-        -------
-        Explanations
-            One `Explanation` per text.
-
-        Raises
-        ------
-        ValueError
-            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
-            the explained class of a text, `top_k` is not a positive int, or
-            `token_method` is not available for this formulation or architecture.
-        NotFittedError, ValueError, TypeError
-            As in `predict`.
-        """
+        top_k: int | None,
+        token_method: str,
+        targets: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Explanations[Any]:
+        """Check the arguments of `explain`; `targets` are those that are outputs."""
         model, texts = self._ready(X)
         if top_k is not None:
             require("top_k", top_k, COUNT)
             top_k = int(top_k)  # NumPy's ints are not written to JSON
         require("token_method", token_method, TOKEN_METHOD)
-        n, index_of = len(texts), model.task.target_index
-        index = None if target is None else index_of(target, n)
-        rivals = None if against is None else index_of(against, n, "against")
-        return explain(model, texts, index, rivals, top_k, token_method)
+        index, against = (
+            None
+            if targets.get(name) is None
+            else model.task.target_index(targets[name], len(texts), name)
+            for name in ("target", "against")
+        )
+        return explain(model, texts, index, against, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
         """Return the novelty of each text: its dissimilarity to all prototypes.

@@ -21,6 +21,8 @@ from skprotolm._data.targets import (
 from skprotolm._data.texts import as_texts
 from skprotolm._display.html import report_html
 from skprotolm._fitted import FittedModel
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.explanations import Explanations
 from skprotolm._report.build import build_report
 from skprotolm._report.predictions import labeled_predictions
 from skprotolm._runtime import isolated_torch
@@ -384,6 +386,58 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         if scores.shape[1] == 2:
             return scores[:, 1] - scores[:, 0]
         return log_softmax(scores, axis=1)
+
+    def explain(
+        self,
+        X: Any,
+        *,
+        target: Any = None,
+        against: Any = None,
+        top_k: int | None = None,
+        token_method: str = "auto",
+    ) -> Explanations[Explanation]:
+        """Explain the prediction of each text, exactly.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+        target : label, or array-like of shape (n,), default=None
+            The class to explain, one for all texts or one per text; by default the
+            predicted one.
+        against : label, or array-like of shape (n,), default=None
+            Explain why the target and not this class: tokens are scored by what they
+            add to log p(target) − log p(against), instead of the log-odds of the target
+            against all other classes. One label for all texts or one per text.
+        top_k : int, default=None
+            The number of prototypes that an explanation lists; by default all. The sum
+            of the other contributions is its ``remainder``.
+        token_method : {"auto", "decomposition", "relevance", "occlusion"}, \
+                default="auto"
+            How tokens are scored. "relevance" attributes the log-odds to the embeddings
+            of the words; it costs one extra forward and backward pass and predicts the
+            effect of deleting a word better than "decomposition", the exact sum over
+            token vectors, which has no extra cost and is available under "mixture"
+            only. "occlusion" deletes one word at a time, with one pass per word. "auto"
+            is "relevance" if the architecture of the encoder supports it; otherwise it
+            is "decomposition", and no token scores under "proto-lm".
+
+        Returns
+        -------
+        Explanations
+            One `Explanation` per text.
+
+        Raises
+        ------
+        ValueError
+            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
+            the explained class of a text, `top_k` is not a positive int, or
+            `token_method` is not available for this formulation or architecture.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+        """
+        targets = {"target": target, "against": against}
+        return self._explain(X, top_k, token_method, targets)
 
     @isolated_torch()
     def report(

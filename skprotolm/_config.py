@@ -139,6 +139,7 @@ FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 _FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
 NONNEGATIVE = _integer(0)
+AUTO_OR_COUNT = _either(_one_of("auto"), COUNT)
 FOLDS = _integer(2)
 TOKEN_METHOD = _one_of("auto", "decomposition", "relevance", "occlusion")
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
@@ -153,7 +154,7 @@ def _rules() -> dict[str, Rule]:
     )
     return {
         "backbone": BACKBONE,
-        "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
+        "n_prototypes": _either(AUTO_OR_COUNT, by_label),
         "formulation": _one_of(*FORMULATIONS),
         "sharpness": _either(_one_of("auto"), _SHARPNESS),
         "cohesion": _SHARE,
@@ -203,8 +204,13 @@ def check_parameters(estimator: Any) -> FitConfig:
         If a parameter is not what it must be.
     """
     name = type(estimator).__name__
-    values = {parameter: getattr(estimator, parameter) for parameter in PARAMETERS}
-    for parameter, rule in _rules().items():
+    values = {
+        parameter: getattr(estimator, parameter)
+        for parameter in PARAMETERS
+        if parameter not in estimator._fixed
+    }
+    values |= estimator._fixed
+    for parameter, rule in {**_rules(), **estimator._rules}.items():
         if not rule.allows(values[parameter]):
             raise ValueError(
                 f"The {parameter!r} parameter of {name} must be {rule.words}, got "

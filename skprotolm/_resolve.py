@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ def resolve(
     is_fp32: bool,
     has_bf16: bool,
     strata: Sequence[Any],
+    wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
     label_agreement: float,
 ) -> FitConfig:
@@ -61,14 +62,16 @@ def resolve(
         Whether the device multiplies bfloat16 numbers in hardware.
     strata : sequence, length S
         Names of the groups of texts that have their own prototypes: the labels.
+    wanted : sequence of int, length S, or None
+        Prototypes that the user asked for; None for "auto".
     n_candidates : sequence of int, length S
         Distinct texts per stratum that may become prototypes.
     label_agreement : float
         How well the frozen encoder separates the strata, from 0 to 1; see
         `neighborhoods.label_agreement`.
     """
-    quoted = resolve_quoted_counts(config.n_prototypes, strata, n_candidates)
-    counts = resolve_prototype_counts(config, strata, n_candidates, label_agreement)
+    quoted = resolve_quoted_counts(wanted, n_candidates)
+    counts = resolve_prototype_counts(config, wanted, n_candidates, label_agreement)
     is_auto = config.sharpness == "auto"
     train_bf16, predict_bf16 = resolve_precision(config.precision, is_fp32, has_bf16)
     return replace(
@@ -149,22 +152,22 @@ def resolve_smoothing(label_smoothing: Any, n_texts: int) -> float:
 
 
 def resolve_quoted_counts(
-    n_prototypes: Any, strata: Sequence[Any], n_candidates: Sequence[int]
+    wanted: Sequence[int] | None, n_candidates: Sequence[int]
 ) -> list[int]:
     """Return the texts to quote per stratum, never more than candidates.
 
     "auto" is 2,000 in total, at least 20 per stratum. `choose_texts` takes fewer where
     fewer are quotable.
     """
-    wanted = [max(_FEWEST_QUOTED, _QUOTED // len(strata))] * len(strata)
-    if n_prototypes != "auto":
-        wanted = spread_prototypes(n_prototypes, strata)
+    S = len(n_candidates)
+    if wanted is None:
+        wanted = [max(_FEWEST_QUOTED, _QUOTED // S)] * S
     return list(map(min, wanted, n_candidates))
 
 
 def resolve_prototype_counts(
     config: FitConfig,
-    strata: Sequence[Any],
+    wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
     label_agreement: float,
 ) -> list[int]:
@@ -177,11 +180,9 @@ def resolve_prototype_counts(
     """
     is_replaced = config.projection and config.formulation == "mixture"
     most: float = MOST_PROTOTYPES if is_replaced else math.inf
-    if config.n_prototypes != "auto":
-        wanted = spread_prototypes(config.n_prototypes, strata)
-    else:
+    if wanted is None:
         most = MOST_PROTOTYPES
-        usual = max(_FEWEST, _TOTAL // len(strata))
+        usual = max(_FEWEST, _TOTAL // len(n_candidates))
         by_agreement = round(MOST_PROTOTYPES * label_agreement)
         wanted = [
             max(_FEWEST_OF_FEW, by_agreement, min(usual, n // _TEXTS_PER_PROTOTYPE))
@@ -190,18 +191,3 @@ def resolve_prototype_counts(
     return [
         int(min(count, most, n)) for count, n in zip(wanted, n_candidates, strict=True)
     ]
-
-
-def spread_prototypes(n_prototypes: Any, labels: Sequence[Any]) -> list[int]:
-    """Return the number per label that the user asked for: one int, or a dict."""
-    if not isinstance(n_prototypes, Mapping):
-        return [int(n_prototypes)] * len(labels)
-    missing = [label for label in labels if label not in n_prototypes]
-    # Labels without texts, as in a fold or with weight 0, are ignored.
-    others = [label for label in n_prototypes if label not in labels]
-    if missing:
-        raise ValueError(
-            f"n_prototypes must name every label of y; missing: {missing[:5]}, others "
-            f"that it names: {others[:5]}."
-        )
-    return [int(n_prototypes[label]) for label in labels]

@@ -14,10 +14,10 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._config import FitConfig, check_parameters
 from skprotolm._data.targets import Targets, encode_targets
 from skprotolm._data.texts import Columns, as_texts
+from skprotolm._network.class_readout import ClassReadout
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.readouts import ClassReadout
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.build import build, load
 from skprotolm._training.fit import initialize

@@ -125,6 +125,7 @@ def make_record(text: Any, label: Any, *, space: str = "probability") -> dict[st
         "against": None,
         "labels": [label, "another label"],
         "probabilities": [0.75, 0.25],
+        "kind": "classes",
         "space": space,
         "base_value": -0.25,
         "log_odds": 1.0986,

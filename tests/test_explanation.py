@@ -289,6 +289,7 @@ def test_a_refit_does_not_change_explanations(make_classifier, texts):
 # --- Dicts and frames.
 
 KEYS = {
+    "kind",
     "text", "prediction", "target", "against", "labels", "probabilities", "space",
     "base_value", "log_odds", "score", "novelty", "novelty_limit", "nearest_similarity",
     "is_unlike", "prototypes", "remainder", "tokens", "offsets", "segments",

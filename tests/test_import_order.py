@@ -33,6 +33,7 @@ LAYERS = [
     "_saving",
     "_base",
     "_classifier",
+    "_regressor",
     "metrics",
 ]
 # Layers that compute no tensors, so that they are tested without a model.
@@ -47,6 +48,7 @@ NO_TENSORS = {
     "_records",
     "_base",
     "_classifier",
+    "_regressor",
     "_edit_methods",
     "metrics",
 }

@@ -1,4 +1,4 @@
-"""Readouts: grouped sums, the readout of classes, and a further one for numbers."""
+"""Readouts: grouped sums, and the readouts of classes and of numbers."""
 
 import math
 
@@ -8,13 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from skprotolm._explaining.attribution import token_scores
+from skprotolm._network.class_readout import ClassReadout
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import pool
 from skprotolm._network.readout import grouped_logsumexp, log_odds
-from skprotolm._network.readouts import ClassReadout, make_readout
+from skprotolm._network.readouts import make_readout
+from skprotolm._network.value_readout import ValueReadout
 from tests.helpers import normal
-from tests.regression import NumberReadout
 
 B, T, H = 5, 4, 6
 GROUPS = torch.tensor([2, 0, 0, 1, 0, 2, 0])
@@ -147,12 +148,14 @@ def test_options_rebuild_a_readout(readout):
     assert rebuilt.options() == readout.options()
 
 
-# A regressor needs one new readout, and no change of the layer.
+# The readout of numbers.
 
 
 def test_numbers_are_exact_sums_over_tokens_and_over_prototypes():
     values = normal(7, seed=3)
-    layer = MixtureLayer(normal(7, H), values, NumberReadout(), sharpness=5.0)
+    layer = MixtureLayer(
+        normal(7, H), values, ValueReadout(0.0, 1.0, 5.0), sharpness=5.0
+    )
     torch.nn.init.normal_(layer.prior_logits, generator=torch.Generator())
     layer.requires_grad_(False)
     h, alpha = normal(B, T, H, seed=1), normal(B, T, seed=2).softmax(dim=1)
@@ -166,14 +169,19 @@ def test_numbers_are_exact_sums_over_tokens_and_over_prototypes():
     assert scores.abs().min() > 0
     total = attribution.base + scores.sum(dim=1)
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(attribution.contributions.sum(dim=1), expected)
+    torch.testing.assert_close(attribution.contributions @ values, expected)
+    torch.testing.assert_close(
+        attribution.contributions.sum(dim=1), torch.ones(B).double()
+    )
 
 
 def test_numbers_are_learned_by_the_same_layer():
     """Two directions stand for two numbers, and the texts lie between them."""
     torch.manual_seed(0)
     values = torch.tensor([-1.0, 1.0])
-    layer = MixtureLayer(torch.randn(2, H), values, NumberReadout(), sharpness=5.0)
+    layer = MixtureLayer(
+        torch.randn(2, H), values, ValueReadout(0.0, 1.0, 5.0), sharpness=5.0
+    )
     s = torch.randn(60, H)
     targets = torch.tanh(3 * F.normalize(s, dim=1)[:, 0])
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
@@ -185,3 +193,34 @@ def test_numbers_are_learned_by_the_same_layer():
         loss.backward()
         optimizer.step()
     assert losses[-1] < 0.05 * losses[0]
+
+
+def test_numbers_are_standardized_inside():
+    """An offset of a million would leave no digits in float32."""
+    values = torch.tensor([1e6 + 1, 1e6 + 3], dtype=torch.float64)
+    readout = ValueReadout(center=1e6 + 2, scale=1.0, sharpness=5.0)
+    evidence = torch.tensor([[0.0, 0.0], [0.0, 50.0]])
+    outputs = readout(evidence, values)
+    assert outputs.dtype == torch.float32
+    assert outputs[:, 0].tolist() == pytest.approx([0, 1])
+    explained = readout.explained(outputs.double(), readout.default_index(outputs))
+    assert explained.tolist() == [1e6 + 2, 1e6 + 3]
+
+
+def test_learned_shift_and_stretch_move_into_the_values():
+    values, evidence = normal(4, seed=1), normal(B, 4, seed=2)
+    readout = ValueReadout(3.0, 2.0, 5.0).double()
+    with torch.no_grad():
+        readout.shift.fill_(0.5)
+        readout.stretch.fill_(1.5)
+    expected = readout(evidence, values)
+    settled = readout.settle(values)
+    torch.testing.assert_close(readout(evidence, settled), expected)
+    means = evidence.softmax(dim=1) @ settled
+    torch.testing.assert_close(3.0 + 2.0 * expected[:, 0], means)
+
+
+def test_values_of_texts_are_kept_bit_for_bit():
+    values = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
+    readout = ValueReadout(0.3, 0.123, 5.0)
+    assert torch.equal(readout.settle(values), values)

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from skprotolm._network.mixture import MixtureLayer
+from skprotolm._network.value_readout import ValueReadout
 from skprotolm._training.recalibration import compare, recalibrate
 from tests.helpers import make_data, make_mixture, normal
-from tests.regression import NumberReadout
 
 N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
 F32 = torch.float32
@@ -228,7 +228,10 @@ def test_the_sample_is_limited_by_texts_and_by_cosines(layer, s):
 
 def test_a_readout_without_calibrated_parameters_stays_unchanged(s):
     layer = MixtureLayer(
-        normal(6, H, dtype=F32), normal(6, dtype=F32), NumberReadout(), sharpness=5.0
+        normal(6, H, dtype=F32),
+        normal(6, dtype=F32),
+        ValueReadout(0.0, 1.0, 5.0),
+        sharpness=5.0,
     ).requires_grad_(False)
     assert same(recalibrated(layer, s, layer.outputs_of(s) + 1), layer)
 

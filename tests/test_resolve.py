@@ -17,20 +17,30 @@ from skprotolm._resolve import (
     resolve_prototype_counts,
     resolve_quoted_counts,
     resolve_smoothing,
-    spread_prototypes,
 )
+from skprotolm._tasks.classification import ClassificationTask
 from tests.helpers import FORMULATIONS, make_config
 
 
+def spread(n_prototypes, labels):
+    """Return the prototypes per label that the user asked for; None for "auto"."""
+    if n_prototypes == "auto":
+        return None
+    task = ClassificationTask(np.array(labels))
+    return task.prototypes_per_stratum(n_prototypes, [99] * len(labels))
+
+
 def resolved(n_texts=600, label_agreement=0.5, is_paired=False, **parameters):
+    config = check_parameters(ProtoLMClassifier(**parameters))
     return resolve(
-        check_parameters(ProtoLMClassifier(**parameters)),
+        config,
         n_texts=n_texts,
         is_paired=is_paired,
         hidden_size=384,
         is_fp32=True,
         has_bf16=True,
         strata=["neg", "pos"],
+        wanted=spread(config.n_prototypes, ["neg", "pos"]),
         n_candidates=[n_texts // 2, n_texts // 2],
         label_agreement=label_agreement,
     )
@@ -167,9 +177,8 @@ def test_preservation_is_smaller_for_pairs(is_paired, weight):
 def test_prototypes_per_class_depend_on_texts_classes_and_agreement(
     n_candidates, label_agreement, expected
 ):
-    strata = list(range(len(n_candidates)))
     counts = resolve_prototype_counts(
-        make_config(n_prototypes="auto"), strata, n_candidates, label_agreement
+        make_config(), None, n_candidates, label_agreement
     )
     assert counts == expected
 
@@ -186,13 +195,14 @@ def test_prototypes_per_class_depend_on_texts_classes_and_agreement(
 def test_at_most_10_prototypes_are_learned_of_those_asked_for(n_prototypes, expected):
     """Never more than candidates."""
     config = make_config(n_prototypes=n_prototypes)
-    assert resolve_prototype_counts(config, ["a", "b"], [50, 2], 1.0) == expected
+    wanted = spread(n_prototypes, ["a", "b"])
+    assert resolve_prototype_counts(config, wanted, [50, 2], 1.0) == expected
 
 
 @pytest.mark.parametrize("fields", [{"projection": False}, {"formulation": "proto-lm"}])
 def test_all_prototypes_are_learned_where_texts_do_not_replace_them(fields):
     config = make_config(n_prototypes=30, **fields)
-    assert resolve_prototype_counts(config, ["a", "b"], [50, 2], 1.0) == [30, 2]
+    assert resolve_prototype_counts(config, [30, 30], [50, 2], 1.0) == [30, 2]
 
 
 @pytest.mark.parametrize(
@@ -209,9 +219,8 @@ def test_all_prototypes_are_learned_where_texts_do_not_replace_them(fields):
 def test_2000_texts_are_quoted_and_20_per_class_at_least(
     n_prototypes, n_candidates, expected
 ):
-    strata = list(range(len(n_candidates)))
-    counts = resolve_quoted_counts(n_prototypes, strata, n_candidates)
-    assert counts == expected
+    wanted = spread(n_prototypes, range(len(n_candidates)))
+    assert resolve_quoted_counts(wanted, n_candidates) == expected
 
 
 @pytest.mark.parametrize(
@@ -228,6 +237,6 @@ def test_2000_texts_are_quoted_and_20_per_class_at_least(
 def test_prototypes_are_counted_per_class_in_their_order(
     n_prototypes, classes, expected
 ):
-    counts = spread_prototypes(n_prototypes, classes)
+    counts = spread(n_prototypes, classes)
     assert counts == expected
     assert {type(count) for count in counts} == {int}

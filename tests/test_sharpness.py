@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from skprotolm._network.class_readout import ClassReadout
 from skprotolm._training.recalibration import Comparison
 from skprotolm._training.sharpness import (
     choose_sharpness,
-    target_perplexity,
     weighted_median,
 )
 from tests.helpers import make_data, make_mixture, normal
@@ -163,4 +163,4 @@ def test_half_of_the_weight_is_at_or_below_the_median(values, weights, expected)
     ("n_classes", "expected"), [(1, 4.0), (2, 2.5), (4, 1.75), (5, 1.6), (77, 1.5)]
 )
 def test_more_classes_have_fewer_prototypes_each(n_classes, expected):
-    assert target_perplexity(n_classes) == pytest.approx(expected)
+    assert ClassReadout(n_classes, 30.0).perplexity == pytest.approx(expected)

@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from skprotolm._config import check_parameters
-from skprotolm._data.targets import Targets
-from skprotolm._data.texts import Columns
-from skprotolm._network.mixture import MixtureLayer
-from skprotolm._network.network import Network
-from skprotolm._training.build import build, load
 from skprotolm._training.early_stopping import EarlyStopping
-from skprotolm._training.progress import Progress
 from skprotolm._training.trainer import Trainer, make_schedule, trainable_weights
 from tests.helpers import Bar, make_trainer, without_times
-from tests.regression import NumberReadout, NumberTask
 
 
 def run(trainer: Trainer, n_epochs: int, bar: Any = None) -> None:
@@ -187,46 +179,3 @@ def test_weights_have_mean_1_over_the_training_texts(make_classifier, texts):
 
 
 # Another task needs no change of the trainer.
-
-
-def test_numbers_are_learned_by_the_same_trainer(make_classifier, texts):
-    X, y = texts
-    clf = make_classifier(
-        early_stopping=True,
-        validation_fraction=0.3,
-        max_epochs=5,
-        learning_rate=3e-3,
-        head_learning_rate=1e-2,
-        preservation=0.0,
-        diversity=0.1,
-    )
-    values = np.where(y == "pos", 2.0, -1.0).astype(np.float32)
-    strata = NumberTask().strata_of(values)
-    targets = Targets(values, strata, np.ones(len(X)), np.arange(len(X)))
-    config, task = check_parameters(clf), NumberTask()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = load(config, torch.device("cpu"))
-        attention, data = build(
-            encoder,
-            config,
-            task,
-            targets,
-            X,
-            Columns(1, None),
-            seed=0,
-            progress=Progress(0),
-        )
-        layer = MixtureLayer(
-            data.vectors[:4],
-            torch.tensor([-1.0, -1.0, 2.0, 2.0]),
-            NumberReadout(),
-            sharpness=5.0,
-        )
-        trainer = Trainer(Network(encoder, attention, layer), data, config)
-        stopping = EarlyStopping(trainer.network, *data.validation, task, config)
-        before = stopping.update()
-        run(trainer, 5)
-        after = stopping.update()
-    assert trainer.history[-1]["loss"] < 0.5 * trainer.history[0]["loss"]
-    assert before < 2 * after < 0  # minus the mean squared errors of held-out texts

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+
+Estimator = ProtoLMClassifier | ProtoLMRegressor
 
 DROPOUT = 0.1
 MAX_GRADIENT_NORM = 1.0
@@ -40,7 +42,7 @@ class Resolved(NamedTuple):
     label_smoothing: float
 
 
-def resolve(clf: ProtoLMClassifier, n_texts: int, hidden_size: int) -> Resolved:
+def resolve(clf: Estimator, n_texts: int, hidden_size: int) -> Resolved:
     """Return epochs, learning rate and label smoothing as documented for "auto".
 
     A test compares them with what the classifier uses.
@@ -49,58 +51,59 @@ def resolve(clf: ProtoLMClassifier, n_texts: int, hidden_size: int) -> Resolved:
     n_epochs = max(3, min(40, math.ceil(150 / steps_per_epoch)))
     rate = 1e-4 * min(1, 384 / hidden_size) * min(1, math.sqrt(n_texts / 500))
     smoothing = 0.1 * max(0, min(1, n_texts / 128, (500 - n_texts) / 128))
+    chosen = getattr(clf, "label_smoothing", 0.0)  # which regressors do not have
     return Resolved(
         n_epochs if clf.max_epochs == "auto" else int(clf.max_epochs),
         rate if clf.learning_rate == "auto" else float(clf.learning_rate),
-        smoothing if clf.label_smoothing == "auto" else float(clf.label_smoothing),
+        smoothing if chosen == "auto" else float(chosen),
     )
 
 
-class LinearHeadClassifier:
-    """A linear head, trained with the parameters of a `ProtoLMClassifier`.
+class LinearHead:
+    """A linear head, trained with the parameters of an estimator.
 
     `precision` and `finetune` always have their defaults.
 
     Parameters
     ----------
-    clf : ProtoLMClassifier
+    clf : ProtoLMClassifier or ProtoLMRegressor
         Need not be fitted. Its `random_state` must be an int.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (C,)
-        The sorted labels.
     encoder : SentenceTransformer
         The fine-tuned encoder.
     """
 
-    def __init__(self, clf: ProtoLMClassifier):
+    def __init__(self, clf: Any):
         self.clf = clf
         self.device = resolve_device(clf.device)
         self.bf16 = has_bf16(self.device)
 
-    def fit(self, X: list, y: np.ndarray) -> LinearHeadClassifier:
-        """Train on texts and labels."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        weights = compute_sample_weight(self.clf.class_weight, y)
+    def _fit(
+        self, X: list, targets: np.ndarray, weights: np.ndarray, n_outputs: int
+    ) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(int(self.clf.random_state))
             encoder = load_encoder(self.clf.backbone, self.clf.max_length)
             self.encoder = encoder.to(self.device)
-            self.head = nn.Linear(hidden_size(encoder), len(self.classes_))
+            self.head = nn.Linear(hidden_size(encoder), n_outputs)
             self.head.to(self.device)
             self._train(
                 TokenizedTexts(encoder, X),
-                torch.from_numpy(codes).to(self.device),
+                torch.from_numpy(targets).to(self.device),
                 torch.from_numpy(weights / weights.mean()).float().to(self.device),
             )
-        return self
 
-    def _train(self, texts: TokenizedTexts, codes: Tensor, weights: Tensor) -> None:
+    def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        """Return the loss of each text, (B,)."""
+        raise NotImplementedError
+
+    def _train(self, texts: TokenizedTexts, targets: Tensor, weights: Tensor) -> None:
         batch_size = self.clf.batch_size
         rng = np.random.RandomState(int(self.clf.random_state))
-        resolved = resolve(self.clf, len(codes), hidden_size(self.encoder))
-        n_steps = resolved.max_epochs * math.ceil(len(codes) / batch_size)
+        resolved = resolve(self.clf, len(targets), hidden_size(self.encoder))
+        n_steps = resolved.max_epochs * math.ceil(len(targets) / batch_size)
         optimizer = self._make_optimizer(resolved.learning_rate)
         schedule = make_schedule(optimizer, n_steps, self.clf.warmup_fraction)
         parameters = [*self.encoder.parameters(), *self.head.parameters()]
@@ -108,12 +111,9 @@ class LinearHeadClassifier:
         for _ in range(resolved.max_epochs):
             for rows in training_batches(texts.lengths, batch_size, rng):
                 vectors = self._text_vectors(texts, rows, bf16=self.bf16)
-                losses = F.cross_entropy(
-                    self.head(F.dropout(vectors, DROPOUT)),
-                    codes[rows],
-                    reduction="none",
-                    label_smoothing=resolved.label_smoothing,
-                )
+                outputs = self.head(F.dropout(vectors, DROPOUT))
+                smoothing = resolved.label_smoothing
+                losses = self._losses(outputs, targets[rows], smoothing)
                 optimizer.zero_grad()
                 (weights[rows] * losses).mean().backward()
                 nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
@@ -147,18 +147,62 @@ class LinearHeadClassifier:
         return (mask * h).sum(dim=1) / mask.sum(dim=1)
 
     @torch.inference_mode()
-    def predict_proba(self, X: list) -> np.ndarray:
-        """Return class probabilities (n, C), computed in fp32."""
+    def _outputs(self, X: list) -> Tensor:
+        """Return the outputs of the head (n, L), computed in fp32."""
         texts = TokenizedTexts(self.encoder, X)
-        probabilities = np.empty((len(X), len(self.classes_)))
+        outputs = torch.empty(len(X), self.head.out_features, dtype=torch.float64)
         for rows in prediction_batches(texts.lengths, self.clf.batch_size):
-            logits = self.head(self._text_vectors(texts, rows, bf16=False))
-            probabilities[rows] = logits.double().softmax(dim=1).cpu().numpy()
-        return probabilities
+            vectors = self._text_vectors(texts, rows, bf16=False)
+            outputs[torch.from_numpy(rows)] = self.head(vectors).double().cpu()
+        return outputs
+
+
+class LinearHeadClassifier(LinearHead):
+    """A linear head under cross-entropy.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The sorted labels.
+    """
+
+    def fit(self, X: list, y: np.ndarray) -> LinearHeadClassifier:
+        """Train on texts and labels."""
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        weights = compute_sample_weight(self.clf.class_weight, y)
+        self._fit(X, codes, weights, len(self.classes_))
+        return self
+
+    def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        return F.cross_entropy(
+            outputs, targets, reduction="none", label_smoothing=smoothing
+        )
+
+    def predict_proba(self, X: list) -> np.ndarray:
+        """Return class probabilities (n, C)."""
+        return self._outputs(X).softmax(dim=1).numpy()
 
     def predict(self, X: list) -> np.ndarray:
         """Return the most probable labels."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class LinearHeadRegressor(LinearHead):
+    """A linear head under the squared error of standardized numbers."""
+
+    def fit(self, X: list, y: np.ndarray) -> LinearHeadRegressor:
+        """Train on texts and numbers."""
+        self.center, self.scale = y.mean(), y.std()
+        standardized = (y - self.center) / self.scale
+        self._fit(X, standardized.astype(np.float32), np.ones(len(y)), 1)
+        return self
+
+    def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        return (outputs[:, 0] - targets).square()
+
+    def predict(self, X: list) -> np.ndarray:
+        """Return the predicted numbers."""
+        return self.center + self.scale * self._outputs(X)[:, 0].numpy()
 
 
 def hidden_size(encoder: Any) -> int:

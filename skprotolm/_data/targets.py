@@ -203,7 +203,7 @@ def _as_list(name: str, labels: Any) -> list[Any] | None:
     is_column = hasattr(labels, "__iter__") or hasattr(labels, "__array__")
     if isinstance(labels, (str, bytes, np.generic)) or not is_column:
         return None
-    array = _as_array(name, labels)
+    array = label_array(name, labels)
     if array.ndim > 1 and array.shape[1:] != (1,):
         raise ValueError(
             f"{name} must be one column of labels, got {type(labels).__name__} of "
@@ -213,7 +213,7 @@ def _as_list(name: str, labels: Any) -> list[Any] | None:
     return array.ravel().tolist()
 
 
-def _as_array(name: str, labels: Any) -> np.ndarray:
+def label_array(name: str, labels: Any) -> np.ndarray:
     """Return labels as an array of any shape."""
     if issparse(labels):
         raise ValueError(
@@ -245,7 +245,7 @@ def _plain(label: Any) -> Any:
 
 def _check_labels(y: Any, n_texts: int) -> np.ndarray:
     """Return y as an array of shape (n_texts,) of str, int, bool or whole floats."""
-    array = _as_array("y", y)
+    array = label_array("y", y)
     if array.ndim > 1 and array.shape[1:] != (1,):
         _refuse_matrix(y, array)
     if array.dtype.kind == "c":  # named per row below
@@ -260,7 +260,7 @@ def _check_labels(y: Any, n_texts: int) -> np.ndarray:
             f"convert them, for example with {_STR_LABELS}."
         )
     labels = [_plain(label) for label in array.tolist()]
-    _refuse_missing(y, labels)
+    refuse_missing("y", y, labels)
     is_str = isinstance(labels[0], str)
     for row, label in enumerate(labels):
         _check_label(row, label, expect_str=is_str)
@@ -276,7 +276,7 @@ def _check_labels(y: Any, n_texts: int) -> np.ndarray:
 
 def _refuse_matrix(y: Any, array: np.ndarray) -> NoReturn:
     """Raise an error for a matrix of labels."""
-    # NumPy infers the data type that `_as_array` did not.
+    # NumPy infers the data type that `label_array` did not.
     array = np.array(array.tolist()) if array.dtype == object else array
     target_type = type_of_target(array)
     if target_type == "multilabel-indicator":
@@ -289,14 +289,15 @@ def _refuse_matrix(y: Any, array: np.ndarray) -> NoReturn:
     )
 
 
-def _refuse_missing(y: Any, labels: list[Any]) -> None:
+def refuse_missing(name: str, y: Any, labels: list[Any]) -> None:
+    """Raise an error for missing labels or numbers."""
     rows = [row for row, label in enumerate(labels) if is_missing(label)]
     if rows:
         masks = (mask for method, mask in _MASKS.items() if hasattr(y, method))
         raise ValueError(
-            f"Input y contains NaN: row {rows[0]} is {labels[rows[0]]}"
-            f"{first_of(rows)}; drop these rows of X and y, for example with the mask "
-            f"{next(masks, 'pandas.notna(y)')}."
+            f"Input {name} contains NaN: row {rows[0]} is {labels[rows[0]]}"
+            f"{first_of(rows)}; drop these rows of X and {name}, for example with the "
+            f"mask {next(masks, 'pandas.notna(y)')}."
         )
 
 

@@ -52,6 +52,11 @@ def percent(share: float) -> str:
     return f"{formatted} %"
 
 
+def decimal(value: float, decimals: int, sign: str = "") -> str:
+    """Format a number with some decimals, without "-0.0"; a sign of "+" shows both."""
+    return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
+
+
 def amount(value: float, unit: Unit) -> str:
     """Format a contribution, or a sum of contributions, in its unit."""
     return percent(value) if unit.is_percentage else f"{value:+.3f}"

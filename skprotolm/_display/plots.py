@@ -21,14 +21,14 @@ from skprotolm._display.map import map_coordinates
 from skprotolm._display.pieces import STRONGEST_SHARE
 from skprotolm.exceptions import MissingExtraError
 
-_GREEN, _RED, _GRAY = "#2a8f4f", "#c8443c", "#b0b0b0"
+GREEN, _RED, _GRAY = "#2a8f4f", "#c8443c", "#b0b0b0"
 _WIDTH = 8  # inches of a figure
 _ROW = 0.28  # inches per bar
 # Largest widths, in inches, of a bar's name, of a class label within it, and of an
 # axis label. The axes get the remaining width.
 _NAME, _LABEL, _CAPTION = 4.0, 1.5, 3.4
-_BARS = 40  # largest number per panel; 200 would make a figure 56 inches high
-_LISTED = 5  # prototypes if top_k is None
+BARS = 40  # largest number per panel; 200 would make a figure 56 inches high
+LISTED = 5  # prototypes if top_k is None
 _LISTED_MEAN = 15  # the same for the mean over several texts
 _SIDES = ("first text", "second text")  # of a pair
 _NAME_LENGTH = 120  # characters of a name
@@ -74,31 +74,41 @@ _FALLBACKS = (
 
 def plot_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
-    listed = replace(e, top_k=min(e.top_k or _LISTED, _BARS)).prototypes
+    listed = replace(e, top_k=min(e.top_k or LISTED, BARS)).prototypes
     explained = compared(e.target, e.against)
-    n_words = 1 if e.word_scores is None else min(len(e.word_scores), _BARS)
-    rows = [n_words, len(listed)]
-    figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
-    words, prototypes = figure.subplots(2, 1, height_ratios=rows)
-    font = _font("large")
-    title = f"{_fit(class_name(e.target), _WIDTH - 3, font)}: {percent(e.probability)}"
-    figure.suptitle(_escape(title), fontproperties=font)
-    if e.word_scores is None:
-        words.set_axis_off()
-    else:
-        _draw_words(words, e)
-    names = [_quote(p.label, p.text, p.unread) for p in listed]
+    title = f"{_fit(class_name(e.target), _WIDTH - 3, _font('large'))}"
+    title += f": {percent(e.probability)}"
+    names = [quote_prototype(class_name(p.label), p.text, p.unread) for p in listed]
     contributions = np.array([p.contribution for p in listed])
-    of_target = [p.label == e.target for p in listed]
-    _bars(prototypes, names, contributions, _for_or_against(of_target))
-    _set_xlabel(prototypes, e.unit.axis_label.format(target=explained))
+    colors = _for_or_against([p.label == e.target for p in listed])
+    figure, axes = word_and_bar_panels(
+        e, title, f"part of the log-odds of {explained}", len(listed)
+    )
+    draw_bars(axes, names, contributions, colors)
+    set_xlabel(axes, e.unit.axis_label.format(target=explained))
     return figure
 
 
-def _draw_words(axes: Any, e: Any) -> None:
+def word_and_bar_panels(
+    e: Any, title: str, words_label: str, n_bars: int
+) -> tuple[Any, Any]:
+    """Return a figure with the words of an explanation, and axes for bars below."""
+    n_words = 1 if e.word_scores is None else min(len(e.word_scores), BARS)
+    rows = [n_words, n_bars]
+    figure = _figure(_WIDTH, 1.8 + _ROW * sum(rows))
+    words, prototypes = figure.subplots(2, 1, height_ratios=rows)
+    figure.suptitle(_escape(title), fontproperties=_font("large"))
+    if e.word_scores is None:
+        words.set_axis_off()
+    else:
+        _draw_words(words, e, words_label)
+    return figure, prototypes
+
+
+def _draw_words(axes: Any, e: Any, label: str) -> None:
     """Draw the strongest words in the order of the text."""
     strengths = np.abs(e.word_scores)
-    strongest = np.sort(np.argsort(-strengths, kind="stable")[:_BARS])
+    strongest = np.sort(np.argsort(-strengths, kind="stable")[:BARS])
     names = mark_unread(e.words, e.word_unread)
     if not isinstance(e.text, str):
         sides = e.word_offsets[:, 0]
@@ -107,8 +117,8 @@ def _draw_words(axes: Any, e: Any) -> None:
     colors = _for_or_against(scores > 0)
     weak = strengths[strongest] < STRONGEST_SHARE * strengths.max(initial=0.0)
     colors = [_GRAY if w else color for w, color in zip(weak, colors, strict=True)]
-    _bars(axes, [names[w] for w in strongest], scores, colors)
-    _set_xlabel(axes, f"part of the log-odds of {compared(e.target, e.against)}")
+    draw_bars(axes, [names[w] for w in strongest], scores, colors)
+    set_xlabel(axes, label)
     title = f"Words by {e.token_method}"
     if len(strongest) < len(strengths):
         title += f": the {len(strongest)} strongest of {len(strengths)}"
@@ -116,24 +126,23 @@ def _draw_words(axes: Any, e: Any) -> None:
 
 
 def _for_or_against(is_for: Any) -> list[str]:
-    return [_GREEN if value else _RED for value in is_for]
+    return [GREEN if value else _RED for value in is_for]
 
 
 def plot_mean_contributions(explanations: Any) -> Any:
     """Draw the largest mean contributions of prototypes over several texts."""
     first = explanations[0]
-    mean = np.mean([e.contributions for e in explanations], axis=0)
-    n_listed = min(first.top_k or _LISTED_MEAN, _BARS)
+    mean = np.mean([e.ranking for e in explanations], axis=0)
+    n_listed = min(first.top_k or _LISTED_MEAN, BARS)
     listed = np.argsort(-np.abs(mean), kind="stable")[:n_listed]
     figure = _figure(_WIDTH, 1.2 + _ROW * len(listed))
     axes = figure.subplots()
-    labels = first.prototype_labels[listed].tolist()
     names = [
-        _quote(label, first.prototype_texts[j], first.prototype_unread[j])
-        for label, j in zip(labels, listed.tolist(), strict=True)
+        quote_prototype(first.label_name(j), p.text, p.unread)
+        for j, p in zip(listed.tolist(), first.contributions_of(listed), strict=True)
     ]
-    _bars(axes, names, mean[listed], _for_or_against(mean[listed] > 0))
-    _set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
+    draw_bars(axes, names, mean[listed], _for_or_against(mean[listed] > 0))
+    set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
     return figure
 
 
@@ -270,23 +279,25 @@ def _escape(line: str) -> str:
     return line.replace("$", r"\$")
 
 
-def _quote(label: Any, text: Any, unread: Sequence[str]) -> str:
-    """Return a prototype's class and text.
+def quote_prototype(label: str, text: Any, unread: Sequence[str]) -> str:
+    """Return the name of a prototype's class or value, and its text.
 
     Unread words come before the text, whose end is cut off.
     """
     words = shorten(", ".join(dict.fromkeys(unread)), _UNREAD_LENGTH)
     note = f" (not read: {words})" if unread else ""
-    name = _fit(class_name(label), _LABEL, _font())
+    name = _fit(label, _LABEL, _font())
     return f"{name}{note}: {shorten(text, _NAME_LENGTH)}"
 
 
-def _set_xlabel(axes: Any, text: str) -> None:
+def set_xlabel(axes: Any, text: str) -> None:
+    """Label the x axis, in a font that has the characters."""
     font = _font()
     axes.set_xlabel(_escape(_fit(text, _CAPTION, font)), fontproperties=font)
 
 
-def _bars(axes: Any, names: Any, values: np.ndarray, colors: list[str]) -> None:
+def draw_bars(axes: Any, names: Any, values: np.ndarray, colors: list[str]) -> None:
+    """Draw horizontal bars with names; red ones are hatched."""
     rows = np.arange(len(values))
     # Hatches, since colors alone do not suffice.
     hatches = ["//" if color == _RED else "" for color in colors]

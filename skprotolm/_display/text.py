@@ -12,6 +12,7 @@ from skprotolm._display.formatting import (
     amount,
     class_name,
     compared,
+    decimal,
     one_line,
     percent,
     printable,
@@ -34,26 +35,30 @@ _NEGATIVE = (224, 217, 210, 203)
 
 def explanation_text(e: Any, *, color: bool) -> str:
     """Return an `Explanation` as lines of text."""
-    plain = replace(e, top_k=1)  # otherwise a dict has a record per prototype
-    text = (
-        colored(plain.to_dict()) if color else printable(shorten(e.text, _TEXT_LENGTH))
-    )
     head = f"{compared(e.target, e.against)}: {percent(e.probability)}"
     if e.against is not None:
         head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
         head += f" (predicted: {class_name(e.prediction)})"
     lines = [
-        *_novelty_lines(e),
+        *novelty_lines(e),
         head,
         *_contribution_lines(e),
         *_word_lines(e),
-        *_unread_lines(e),
+        *unread_lines(e),
     ]
-    return "\n".join([text, *map(one_line, lines)])
+    return "\n".join([shown_text(e, color=color), *map(one_line, lines)])
 
 
-def _novelty_lines(e: Any) -> list[str]:
+def shown_text(e: Any, *, color: bool) -> str:
+    """Return the explained text: all of it with colored words, or its start."""
+    if not color:
+        return printable(shorten(e.text, _TEXT_LENGTH))
+    plain = replace(e, top_k=1)  # otherwise a dict has a record per prototype
+    return colored(plain.to_dict())
+
+
+def novelty_lines(e: Any) -> list[str]:
     """Warn that even the nearest prototype is not similar."""
     if not e.is_unlike:
         return []
@@ -79,7 +84,7 @@ def _color(piece: Piece) -> str:
 
 def _contribution_lines(e: Any) -> list[str]:
     """List the contributions that sum to the total, then those outside of the sum."""
-    others = np.argsort(-e.contributions, kind="stable")
+    others = e.order
     explained = compared(e.target, e.against)
     if not e.unit.sums_target_only:
         lines = _listed(e, others, "because")
@@ -98,7 +103,7 @@ def _contribution_lines(e: Any) -> list[str]:
         others = others[1:]
     if others.size:
         more = "more " if e.against is None else ""
-        count = f"{len(others)} {more}text{_plural(others)}"
+        count = f"{len(others)} {more}text{plural(others)}"
         lines.append(f"{_sum(e, others)}  {count} of other classes")
     return lines
 
@@ -108,9 +113,9 @@ def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[str]
     listed, unlisted = np.split(rows, [e.top_k or _LISTED])
     lines = _quotes(e, listed, link)
     if unlisted.size:
-        noun = f"prototype{_plural(unlisted)}"
+        noun = f"prototype{plural(unlisted)}"
         if label is not None:
-            noun = text_of_class(label, f"text{_plural(unlisted)}")
+            noun = text_of_class(label, f"text{plural(unlisted)}")
         lines.append(f"{_sum(e, unlisted)}  {len(unlisted)} other {noun}")
     return lines
 
@@ -123,7 +128,7 @@ def _total(e: Any, total: float, name: str) -> str:
     return f"{f'= {amount(total, e.unit)}':>10}  {name}"
 
 
-def _plural(rows: np.ndarray) -> str:
+def plural(rows: np.ndarray) -> str:
     return "" if len(rows) == 1 else "s"
 
 
@@ -135,19 +140,20 @@ def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
         rivals = e.similarities[e.prototype_labels == label]
         rank = "nearest" if e.similarities[j] == rivals.max() else "next"
         joined = reason.format(link=link, rank=rank, text=text_of_class(label))
-        lines.append(f"{_sum(e, [j])}  {joined} {_quote(e, j)}")
+        lines.append(f"{_sum(e, [j])}  {joined} {quoted(e, j)}")
     return lines
 
 
-def _quote(e: Any, j: int) -> str:
+def quoted(e: Any, j: int) -> str:
+    """Quote the text of a prototype, with its similarity."""
     text = shorten(e.prototype_texts[j], _QUOTE_LENGTH)
     notes = [e.unit.similarity.format(e.similarities[j])]
     if e.prototype_unread[j]:
-        notes.append(f"not read: {_enumerate(e.prototype_unread[j])}")
+        notes.append(f"not read: {enumerate_words(e.prototype_unread[j])}")
     return f'"{text}" ({"; ".join(notes)})'
 
 
-def _enumerate(words: Sequence[str]) -> str:
+def enumerate_words(words: Sequence[str]) -> str:
     """Join the first distinct words."""
     quoted = [f'"{shorten(word, 20)}"' for word in dict.fromkeys(words)]
     return ", ".join(quoted[:_WORDS]) + (", …" if len(quoted) > _WORDS else "")
@@ -155,21 +161,32 @@ def _enumerate(words: Sequence[str]) -> str:
 
 def _word_lines(e: Any) -> list[str]:
     """Return the decomposition of the log-odds and the words of the highest scores."""
-    if e.word_scores is None:
-        return []
-    lines = []
     of = purpose = ""
     if e.against is not None:
         explained = compared(e.target, e.against)
         of, purpose = f" of {explained}", f" for {explained}"
+    return word_lines(e, f"log-odds{of}", purpose, 2, 2)
+
+
+def word_lines(
+    e: Any, explained: str, purpose: str, decimals: int, digits: int
+) -> list[str]:
+    """Return the sum over words, and the words of the highest scores.
+
+    The sum is shown with some `decimals`, and scores of words with `digits` of them.
+    """
+    if e.word_scores is None:
+        return []
+    lines = []
     if e.unit.has_token_sums:
-        lines.append(
-            f"  log-odds{of}: {e.base_value:+.2f} (base) {e.token_scores.sum():+.2f} "
-            f"(words) = {e.log_odds:+.2f}"
+        base, words, total = (
+            decimal(value, decimals, "+")
+            for value in (e.base_value, e.token_scores.sum(), e.explained)
         )
-    listed = {"words": _strongest(_words(e), e.word_scores, _WORDS)}
+        lines.append(f"  {explained}: {base} (base) {words} (words) = {total}")
+    listed = {"words": _strongest(_words(e), e.word_scores, _WORDS, digits)}
     if len(e.sentences) >= _MANY_SENTENCES:
-        sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES)
+        sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES, digits)
         listed = {"sentences": sentences, **listed}
     for noun, names in listed.items():
         if names:
@@ -199,23 +216,23 @@ def _noted(e: Any, part: str, segment: int, *notes: str) -> str:
     return f'"{part}"' + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _strongest(names: Sequence[str], scores: np.ndarray, n: int) -> str:
+def _strongest(names: Sequence[str], scores: np.ndarray, n: int, decimals: int) -> str:
     """List at most n names with their scores, without those too weak to count."""
     strengths = np.abs(scores)
     counts = strengths >= STRONGEST_SHARE * strengths.max()
     order = np.argsort(-strengths, kind="stable")
     order = order[counts[order] & (strengths[order] > 0)]
-    listed = [f"{names[i]} {scores[i]:+.2f}" for i in order[:n]]
+    listed = [f"{names[i]} {decimal(scores[i], decimals, '+')}" for i in order[:n]]
     return ", ".join([*listed, "…"] if len(order) > n else listed)
 
 
-def _unread_lines(e: Any) -> list[str]:
+def unread_lines(e: Any) -> list[str]:
     """Name the words that the tokenizer cannot read, and the size of a cut-off part."""
     lines = []
     if e.word_unread.any():
         pairs = zip(e.words, e.word_unread, strict=True)
         words = [word for word, is_unread in pairs if is_unread]
-        lines.append(f"  not read by the tokenizer: {_enumerate(words)}")
+        lines.append(f"  not read by the tokenizer: {enumerate_words(words)}")
     if e.read_fraction < 1:
         unread = percent(1 - e.read_fraction)
         lines.append(f"  not read, since too long: {unread} of the text")

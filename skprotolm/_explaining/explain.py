@@ -11,6 +11,7 @@ from torch import Tensor
 from skprotolm._data.texts import Texts
 from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._explaining.attribution import token_scores
+from skprotolm._explaining.kinds import kind_of
 from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import (
     is_supported,
@@ -22,7 +23,7 @@ from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import pool
 from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._records.explanation import Explanation
+from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
@@ -36,7 +37,7 @@ def explain(
     against: np.ndarray | None = None,
     top_k: int | None = None,
     token_method: str | None = None,
-) -> Explanations:
+) -> Explanations[Any]:
     """Explain outputs of texts.
 
     Parameters
@@ -57,7 +58,8 @@ def explain(
     splitter = TokenSplits(model)
     # Relevance scores need not sum to the explained value minus the base.
     adjust_base = method == "relevance" and model.layer.unit.has_token_sums
-    records: dict[int, Explanation] = {}
+    kind = kind_of(model)
+    records: dict[int, BaseExplanation] = {}
     explained = np.empty(len(texts), dtype=np.int64)
     for encoded in model.encode(tokenized):
         rows = encoded.rows
@@ -68,13 +70,14 @@ def explain(
             )
         explained[rows] = attribution.target.numpy()
         scores = score_tokens(model, tokenized, encoded, attribution, method)
-        described = _describe(model, attribution, rows)
+        described = kind.fields(model, attribution, rows)
         for b, row in enumerate(rows):
             content_mask = tokenized.content_mask[row]
-            records[row] = Explanation(
+            records[row] = kind.record(
                 text=texts[row],
                 **described[b],
-                **_prototype_fields(model, attribution, b),
+                similarities=attribution.similarities[b].numpy().copy(),
+                _prototypes=model.prototype_texts,
                 **_token_fields(model, texts[row], tokenized, row),
                 **_score_fields(
                     content_mask, encoded, attribution, scores, b, adjust_base
@@ -93,22 +96,6 @@ def explain(
 
 def _take(outputs: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
     return None if outputs is None else torch.from_numpy(outputs[rows])
-
-
-def _describe(
-    model: FittedModel, attribution: Attribution, rows: np.ndarray
-) -> list[dict[str, Any]]:
-    """Return what explanations hold of predictions and targets, per row."""
-    index, against = attribution.target.numpy(), attribution.against
-    rivals = None if against is None else against.numpy()
-    described = model.task.describe(attribution.outputs.numpy(), index, rivals)
-    for row, fields in zip(rows.tolist(), described, strict=True):
-        if fields["against"] == fields["target"]:
-            raise ValueError(
-                f"against must differ from the explained class, which is "
-                f"{fields['target']!r} in row {row}; pass target, or other texts."
-            )
-    return described
 
 
 def choose_method(model: FittedModel, token_method: str) -> str | None:
@@ -162,23 +149,6 @@ def _relevance_scores(
         return relevance(linearized, weights, at_low_presence.direction)
 
 
-def _prototype_fields(
-    model: FittedModel, attribution: Attribution, b: int
-) -> dict[str, Any]:
-    """Return what an explanation holds of prototypes."""
-    unit, scores = model.layer.unit, attribution.outputs[b]
-    score = scores[attribution.target[b]]
-    if attribution.against is not None:
-        score = score - scores[attribution.against[b]]
-    return {
-        "space": unit.name,
-        "score": None if unit.has_token_sums else float(score),
-        "similarities": attribution.similarities[b].numpy().copy(),
-        "contributions": attribution.contributions[b].numpy().copy(),
-        "_prototypes": model.prototype_texts,
-    }
-
-
 def _token_fields(
     model: FittedModel, text: Text, tokenized: TokenizedTexts, row: int
 ) -> dict[str, Any]:
@@ -227,6 +197,5 @@ def _score_fields(
     return {
         "attention": attention[content_mask],
         "token_scores": token_scores,
-        "log_odds": explained,
         "base_value": base_value,
     }

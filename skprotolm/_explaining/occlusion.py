@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from skprotolm._fitted import FittedModel
-from skprotolm._records.explanation import Explanation
+from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.words import replace_words
 
 _MAX_TEXTS = 1024  # texts with a word left out that are held in memory
@@ -17,22 +17,22 @@ _MAX_TEXTS = 1024  # texts with a word left out that are held in memory
 
 def occlude(
     model: FittedModel,
-    explanations: list[Explanation],
+    explanations: list[BaseExplanation],
     index: np.ndarray,
     against: np.ndarray | None,
-) -> list[Explanation]:
+) -> list[BaseExplanation]:
     """Score each word by how far the explained value falls without it.
 
     Parameters
     ----------
     model : FittedModel
-    explanations : list of Explanation, length n
+    explanations : list of BaseExplanation, length n
     index : ndarray of shape (n,), int
         The output that each explains.
     against : ndarray of shape (n,), int, or None
         The output that each is compared with.
     """
-    occluded: list[Explanation] = []
+    occluded: list[BaseExplanation] = []
     start = n_words = 0
     for stop, e in enumerate(explanations, start=1):
         n_words += len(e.word_offsets)
@@ -46,10 +46,10 @@ def occlude(
 
 def _occlude_some(
     model: FittedModel,
-    explanations: list[Explanation],
+    explanations: list[BaseExplanation],
     index: np.ndarray,
     against: np.ndarray | None,
-) -> list[Explanation]:
+) -> list[BaseExplanation]:
     texts: Any = [text for e in explanations for text in _without_each_word(e)]
     if not texts:
         return explanations
@@ -61,25 +61,25 @@ def _occlude_some(
         rivals = torch.from_numpy(np.repeat(against, counts))
     without = model.layer.explained(outputs, repeated, rivals).numpy()
     return [
-        _with_word_scores(e, e.log_odds - values)
+        _with_word_scores(e, e.explained - values)
         for e, values in zip(
             explanations, np.split(without, np.cumsum(counts)[:-1]), strict=True
         )
     ]
 
 
-def _without_each_word(e: Explanation) -> list[Any]:
+def _without_each_word(e: BaseExplanation) -> list[Any]:
     spans = e.word_offsets.tolist()
     return [replace_words(e.text, [span], deleted=e.unread_spans) for span in spans]
 
 
-def _with_word_scores(e: Explanation, word_scores: np.ndarray) -> Explanation:
+def _with_word_scores(e: BaseExplanation, word_scores: np.ndarray) -> BaseExplanation:
     """Distribute each word's score evenly over its tokens."""
     word_ids = e.word_ids
     scores = (word_scores / np.bincount(word_ids))[word_ids]
     base_value = e.base_value
     if e.unit.has_token_sums:
-        base_value = e.log_odds - float(scores.sum())
+        base_value = e.explained - float(scores.sum())
     return replace(
         e, token_scores=scores, token_method="occlusion", base_value=base_value
     )

@@ -28,6 +28,11 @@ def cross_entropy(
     return (weights * losses).mean()
 
 
+def squared_error(outputs: Tensor, values: Tensor, weights: Tensor) -> Tensor:
+    """Return Σ_b w_b·(output_b − value_b)² / B."""
+    return (weights * (outputs - values).square()).mean()
+
+
 def cohesion(d2: Tensor, own: Tensor, weights: Tensor) -> Tensor:
     """Pull texts to the nearest prototype of their class: Σ_b w_b·min d² / B."""
     nearest = d2.masked_fill(~own, torch.inf).amin(dim=1)

@@ -23,6 +23,11 @@ class Readout(nn.Module, ABC):
     n_groups: int  # of prototypes, inside which priors sum to 1
     sharpness: float  # λ of the evidence
 
+    @property
+    @abstractmethod
+    def perplexity(self) -> float:
+        """How many texts of a group share the prediction of the median text."""
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return the arguments of `make_readout`."""
@@ -72,6 +77,14 @@ class Readout(nn.Module, ABC):
     @abstractmethod
     def calibrated(self) -> list[nn.Parameter]:
         """Return the parameters that recalibration changes."""
+
+    @abstractmethod
+    def on_texts(self) -> Readout:
+        """Return a copy for prototypes that are texts."""
+
+    @abstractmethod
+    def settle(self, values: Tensor) -> Tensor:
+        """Return the final values of learned prototypes, after training."""
 
 
 def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:

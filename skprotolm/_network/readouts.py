@@ -1,143 +1,21 @@
-"""The readouts, one per kind of target.
-
-Letters as in `readout`; C classes.
-"""
+"""The readouts by kind."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from skprotolm._network.class_readout import ClassReadout
+from skprotolm._network.readout import Readout
+from skprotolm._network.value_readout import ValueReadout
 
-from skprotolm._network import losses
-from skprotolm._network.readout import Readout, grouped_logsumexp, log_odds
-from skprotolm._tasks.units import PROBABILITY
-
-# κ for two classes at the start. With C classes it starts log(C − 1) higher, so that
-# the same cosines give the same confidence; from the start of two classes, 77 classes
-# stay underconfident to the end.
-_INITIAL_CONCENTRATION = math.e**2
+# By `Readout.options()["kind"]`.
+_READOUTS: dict[str, Callable[..., Readout]] = {
+    "classes": ClassReadout,
+    "value": ValueReadout,
+}
 
 
-class ClassReadout(Readout):
-    """Class evidence is a smooth maximum; probabilities are its softmax.
-
-        z_c = (κ/λ)·log Σ_{j: c(j)=c} π_j exp(λ·cos(s, p_j)) + b_c
-
-    A prototype's value is the index of its class. With κ = λ this is a mixture of von
-    Mises-Fisher densities trained discriminatively (Seo and Obermayer 2003), with two
-    concentrations SoftTriple (Qian et al. 2019) on labeled prototypes.
-
-    Parameters
-    ----------
-    n_classes : int
-    sharpness : float
-        λ.
-    """
-
-    unit = PROBABILITY
-    loss_name = "cross_entropy"
-
-    def __init__(self, n_classes: int, sharpness: float):
-        super().__init__()
-        self.n_classes = self.n_groups = n_classes
-        self.sharpness = float(sharpness)
-        # In float64, whatever torch's default is: the layer casts it.
-        start = math.log(_INITIAL_CONCENTRATION + math.log(max(n_classes - 1, 1)))
-        self.bias = nn.Parameter(torch.zeros(n_classes, dtype=torch.float64))
-        self.log_concentration = nn.Parameter(
-            torch.full((), start, dtype=torch.float64)
-        )
-
-    def options(self) -> dict[str, Any]:
-        """Return the kind, the number of classes and the sharpness λ."""
-        return {
-            "kind": "classes",
-            "n_outputs": self.n_classes,
-            "sharpness": self.sharpness,
-        }
-
-    def initialize(self, values: Tensor, weights: Tensor) -> None:
-        """Start b_c at the log of the class's share, which is close to the optimum.
-
-        A bias changes by its learning rate per step and does not get there from 0, so
-        that rare classes would be predicted too often.
-        """
-        counts = torch.bincount(values, weights, minlength=self.n_classes)
-        with torch.no_grad():
-            self.bias.copy_((counts / counts.sum()).log())
-
-    def groups(self, values: Tensor) -> Tensor:
-        """Return the classes."""
-        return values
-
-    def concentration(self, like: Tensor) -> Tensor:
-        """Return κ, which sets how confident the model is."""
-        return self.log_concentration.to(like).exp()
-
-    def forward(self, evidence: Tensor, values: Tensor) -> Tensor:
-        """Return the scores z (B, C)."""
-        log_sums = grouped_logsumexp(evidence, values, self.n_classes)
-        scale = self.concentration(evidence) / self.sharpness
-        return scale * log_sums + self.bias.to(evidence)
-
-    def loss(
-        self, outputs: Tensor, values: Tensor, weights: Tensor, smoothing: float
-    ) -> Tensor:
-        """Return the cross-entropy."""
-        return losses.cross_entropy(outputs, values, weights, smoothing)
-
-    def default_index(self, outputs: Tensor) -> Tensor:
-        """Return the predicted class."""
-        return outputs.argmax(dim=1)
-
-    def explained(
-        self, outputs: Tensor, index: Tensor, against: Tensor | None = None
-    ) -> Tensor:
-        """Return the log-odds of a class, against all others or against one."""
-        return log_odds(outputs, index, against)
-
-    def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
-        """Return p_c·r_j, with r_j the share of the prototype inside its class."""
-        log_p = torch.log_softmax(self(evidence, values), dim=1)
-        log_sums = grouped_logsumexp(evidence, values, self.n_classes)
-        return (log_p[:, values] + evidence - log_sums[:, values]).exp()
-
-    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return log p of the true class (B,), −inf if another is predicted."""
-        # In float32, all probabilities near 1 are equal.
-        log_p = outputs.double().log_softmax(dim=1)
-        is_wrong = log_p.argmax(dim=1) != values
-        return log_p.gather(1, values[:, None])[:, 0].masked_fill(is_wrong, -torch.inf)
-
-    def divergence(
-        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
-    ) -> Tensor:
-        """Return Σ_b w_b·KL(targets ‖ outputs) / B, over the classes in `values`."""
-        classes = values.unique()
-        log_p = outputs[:, classes].log_softmax(dim=1)
-        log_q = targets[:, classes].log_softmax(dim=1)
-        gaps = F.kl_div(log_p, log_q, log_target=True, reduction="none")
-        return (weights * gaps.sum(dim=1)).mean()
-
-    def calibrated(self) -> list[nn.Parameter]:
-        """Return the biases, not κ.
-
-        On its training texts the learned model is too confident, and fitted to them κ
-        would keep that: the expected calibration error of new texts would be .12
-        instead of .05 (five grades of sentiment).
-        """
-        return [self.bias]
-
-
-# By `Task.readout`.
-_READOUTS: dict[str, Callable[[int, float], Readout]] = {"classes": ClassReadout}
-
-
-def make_readout(kind: str, n_outputs: int, sharpness: float) -> Readout:
+def make_readout(kind: str, **options: Any) -> Readout:
     """Build the readout of a kind of target."""
-    return _READOUTS[kind](n_outputs, sharpness)
+    return _READOUTS[kind](**options)

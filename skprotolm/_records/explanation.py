@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import compared, one_line, percent, shorten
-from skprotolm._display.html import explanations_html
-from skprotolm._display.plots import plot_explanation
-from skprotolm._display.tables import as_frame
-from skprotolm._display.text import explanation_text
-from skprotolm._records.json import dump_explanations
-from skprotolm._records.pages import PageMixin
-from skprotolm._records.parts import (
-    Contribution,
-    NoSplitError,
-    PrototypeTexts,
-    TokenSplitter,
-    WordAlignment,
-    align_words,
-    check_index,
-    contributions_of,
-    descending,
+from skprotolm._display.formatting import (
+    class_name,
+    compared,
+    one_line,
+    percent,
+    shorten,
 )
-from skprotolm._records.scored_text import ScoredText
-from skprotolm._records.views import frame_rows, listed_record, to_dict
-from skprotolm._records.words import Text, merge_tokens, split_pair, sum_by_word
+from skprotolm._display.plots import plot_explanation
+from skprotolm._display.text import explanation_text
+from skprotolm._records.base_explanation import BaseExplanation
+from skprotolm._records.json import numbers
+from skprotolm._records.parts import Contribution
 from skprotolm._tasks.units import UNITS, Unit
 
+_LISTED_PER_CLASS = 3  # prototypes on a page of each of two classes
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Explanation(PageMixin, ScoredText):
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Explanation(BaseExplanation):
     """The explanation of one prediction, in exact sums.
 
     Under ``formulation="mixture"`` (``space == "probability"``):
@@ -103,45 +96,21 @@ class Explanation(PageMixin, ScoredText):
 
     __module__ = "skprotolm"
 
-    prediction: Any
+    kind = "classes"
+
     target: Any
     against: Any
     classes: np.ndarray
     class_probabilities: np.ndarray
     space: str
-    base_value: float
     log_odds: float
     score: float | None
-    similarities: np.ndarray
     contributions: np.ndarray
-    novelty: float
-    novelty_limit: float | None
-    attention: np.ndarray
-    token_method: str | None
-    top_k: int | None
-    _prototypes: PrototypeTexts
-    # Splits are computed on demand, since token vectors would fill the memory.
-    _splitter: TokenSplitter | None = field(default=None)
 
     @property
     def prototype_labels(self) -> np.ndarray:
         """(M,): the class of each prototype."""
         return self._prototypes.labels
-
-    @property
-    def prototype_texts(self) -> tuple[Text, ...]:
-        """The training text of each prototype."""
-        return self._prototypes.texts
-
-    @property
-    def prototype_names(self) -> tuple[str, ...]:
-        """The name of each prototype."""
-        return self._prototypes.names
-
-    @property
-    def prototype_unread(self) -> tuple[tuple[str, ...], ...]:
-        """The words of each prototype's text that the tokenizer cannot read."""
-        return self._prototypes.unread
 
     @property
     def unit(self) -> Unit:
@@ -165,159 +134,112 @@ class Explanation(PageMixin, ScoredText):
         return self.probability if self.score is None else self.score
 
     @property
-    def nearest_similarity(self) -> float:
-        """The largest of the similarities."""
-        return float(self.similarities.max())
+    def explained(self) -> float:
+        """`log_odds`, which `base_value` and the token scores sum to."""
+        return self.log_odds
 
     @property
-    def is_unlike(self) -> bool:
-        """Whether the text is unlike the training texts: `novelty` is above its limit.
-
-        Its prototypes are then the nearest ones, but not similar.
-        """
-        return self.novelty_limit is not None and self.novelty > self.novelty_limit
+    def ranking(self) -> np.ndarray:
+        """(M,): the contributions, by which prototypes are sorted."""
+        return self.contributions
 
     @property
-    def prototypes(self) -> tuple[Contribution, ...]:
-        """At most `top_k` prototypes, in descending order of their contributions."""
-        order = descending(self.contributions)[: self.top_k]
-        return tuple(contributions_of(self, order))
+    def roles(self) -> np.ndarray:
+        """(M,) str: whether the class is the "target", "against" or an "other" one."""
+        names = {self.against: "against", self.target: "target"}
+        return np.array([names.get(x, "other") for x in self.prototype_labels.tolist()])
+
+    def listed(self, n: int) -> np.ndarray:
+        """Return which prototypes a page lists: of both classes if two are compared."""
+        if self.against is None:
+            return super().listed(n)
+        n, order = self.top_k or _LISTED_PER_CLASS, self.order
+        labels = self.prototype_labels[order]
+        firsts = [order[labels == label][:n] for label in (self.target, self.against)]
+        return order[np.isin(order, np.concatenate(firsts))]
+
+    def label_name(self, index: int) -> str:
+        """Return the name of a prototype's class."""
+        return class_name(self.prototype_labels.tolist()[index])
+
+    def contributions_of(self, indices: np.ndarray) -> list[Contribution]:
+        """Return the contributions of some prototypes."""
+        return [
+            Contribution(
+                index=j,
+                name=self.prototype_names[j],
+                label=label,
+                text=self.prototype_texts[j],
+                unread=self.prototype_unread[j],
+                similarity=float(self.similarities[j]),
+                contribution=float(self.contributions[j]),
+            )
+            for j, label in zip(
+                indices.tolist(), self.prototype_labels[indices].tolist(), strict=True
+            )
+        ]
+
+    def sum_of(self, indices: np.ndarray) -> dict[str, float]:
+        """Return the sum of some contributions."""
+        return {"contribution": float(self.contributions[indices].sum())}
 
     @property
     def remainder(self) -> float:
         """The sum of the contributions that `prototypes` does not list."""
         if self.top_k is None:
             return 0.0
-        rest = descending(self.contributions)[self.top_k :]
-        return float(self.contributions[rest].sum())
+        return float(self.contributions[self.order[self.top_k :]].sum())
 
-    @cached_property
-    def token_similarities(self) -> np.ndarray:
-        """(T, M): the part of each prototype's cosine that belongs to each token.
-
-        The first access runs one forward pass over the text.
-        """
-        return self._require_splitter().token_similarities(self.text)
-
-    def alignment(self, index: int) -> np.ndarray:
-        """Split the cosine to a prototype over pairs of tokens.
-
-        Parameters
-        ----------
-        index : int
-            Position of the prototype in ``prototypes_``.
-
-        Returns
-        -------
-        ndarray of shape (T, U), float64
-            How much the match of each token of this text with each of the U content
-            tokens of the prototype's text adds to their cosine.
-
-        Raises
-        ------
-        ValueError
-            If the prototypes are not texts (``projection=False``), or the
-            formulation is not "mixture".
-        IndexError, TypeError
-            If `index` is not an int, or out of range.
-        """
-        splitter = self._require_splitter()
-        j = check_index(index, len(self.prototype_texts))
-        return splitter.token_parts(self.text) @ splitter.prototype_parts(j).T
-
-    def word_alignment(self, index: int) -> WordAlignment:
-        """Split the cosine to a prototype over pairs of words.
-
-        Parameters
-        ----------
-        index : int
-            Position of the prototype in ``prototypes_``.
-
-        Returns
-        -------
-        WordAlignment
-            Matrices (W, V), and the V words of the prototype's text.
-
-        Raises
-        ------
-        ValueError, IndexError, TypeError
-            As in `alignment`.
-        """
-        splitter = self._require_splitter()
-        j = check_index(index, len(self.prototype_texts))
-        segments, offsets, unread = splitter.prototype_tokens(j)
-        text = self.prototype_texts[j]
-        spans, word_ids = merge_tokens(text, segments, offsets)
-        matrix, correlation = align_words(
-            sum_by_word(splitter.token_parts(self.text), self.word_ids),
-            sum_by_word(splitter.prototype_parts(j), word_ids),
-        )
-        texts = split_pair(text)
-        words = tuple(texts[segment][start:end] for segment, start, end in spans)
-        is_unread = np.bincount(word_ids, unread) > 0
-        offsets = np.array(spans).reshape(-1, 3)
-        return WordAlignment(matrix, correlation, words, offsets, is_unread)
-
-    def _require_splitter(self) -> TokenSplitter:
-        if not self.unit.has_token_sums:
-            raise NoSplitError(
-                'formulation="proto-lm" has no exact split over tokens: its '
-                "similarity is 1/(distance + ε), not a sum."
-            )
-        if self._splitter is None:
-            raise NoSplitError(
-                "This explanation was stored without its model; explain the text again "
-                "to split similarities over tokens."
-            )
-        return self._splitter
-
-    def _explanations(self) -> list[Explanation]:
-        return [self]
-
-    def _fields(self) -> dict[str, Any]:
-        """Return the fields that can be stored without the model."""
-        names = (f.name for f in fields(self) if f.name != "_splitter")
-        return {name: getattr(self, name) for name in names}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self._fields(), "_splitter": None}  # pickles leave the model out
-
-    def __copy__(self) -> Explanation:
-        return replace(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Explanation:
-        arrays: dict[str, Any] = {
-            name: value.copy()
-            for name, value in self._fields().items()
-            if isinstance(value, np.ndarray)
+    def _own_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "against": self.against,
+            "labels": self.classes.tolist(),
+            "probabilities": self.class_probabilities.tolist(),
+            "space": self.space,
+            "log_odds": self.log_odds,
+            "score": self.score,
+            "remainder": self.remainder,
         }
-        return replace(self, **arrays)
 
-    def to_dict(self, *, n_alignments: int = 0) -> dict[str, Any]:
-        """Return the explanation as plain Python objects.
+    def _own_row(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "against": self.against,
+            "probability": self.probability,
+        }
 
-        Labels and probabilities are parallel lists, so that labels keep their types.
+    def _own_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
+        codes = {label: code for code, label in enumerate(self.classes.tolist())}
+        return {
+            "classes": labels(self.classes),
+            "prediction": codes[self.prediction],
+            "target": codes[self.target],
+            "against": None if self.against is None else codes[self.against],
+            "class_probabilities": self.class_probabilities.tolist(),
+            "contributions": self.contributions.tolist(),
+            "space": self.space,
+            "log_odds": self.log_odds,
+            "score": self.score,
+        }
 
-        Parameters
-        ----------
-        n_alignments : int, default=0
-            Number of first listed prototypes whose `word_alignment` is added under
-            "alignments", if it is available. Each costs one pass through the encoder.
-
-        Raises
-        ------
-        ValueError
-            If `n_alignments` is not a nonnegative int.
-        """
-        return to_dict(self, n_alignments)
-
-    def to_json(self) -> str:
-        """Return the explanation as JSON, without loss; see `Explanations.to_json`."""
-        return dump_explanations([self._fields()])
-
-    def to_frame(self) -> Any:
-        """Return a pandas DataFrame with one row per listed prototype."""
-        return as_frame(frame_rows([self]))
+    @classmethod
+    def _from_own_json(
+        cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
+    ) -> dict[str, Any]:
+        classes, against = labels[entry["classes"]], entry["against"]
+        known = classes.tolist()
+        return {
+            "classes": classes,
+            "prediction": known[entry["prediction"]],
+            "target": known[entry["target"]],
+            "against": None if against is None else known[against],
+            "class_probabilities": numbers(entry, "class_probabilities", len(known)),
+            "contributions": numbers(
+                entry, "contributions", len(entry["similarities"])
+            ),
+            **{name: entry[name] for name in ("space", "log_odds", "score")},
+        }
 
     @np.errstate(under="ignore")
     def plot(self) -> Any:
@@ -350,14 +272,8 @@ class Explanation(PageMixin, ScoredText):
         """
         return explanation_text(self, color=color)
 
-    def __str__(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
             f"{compared(self.target, self.against)} {percent(self.probability)}>"
         )
-
-    def _repr_html_(self) -> str:
-        return explanations_html([listed_record(self)], page=False)

@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from skprotolm._display.html import explanations_html
 from skprotolm._display.plots import plot_mean_contributions
 from skprotolm._display.tables import as_frame, as_shap
+from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.json import dump_explanations, load_explanations
 from skprotolm._records.pages import PageMixin
+from skprotolm._records.value_explanation import ValueExplanation
 from skprotolm._records.views import frame_rows, listed_record
 
+E = TypeVar("E", bound=BaseExplanation)
+_KINDS: dict[str, Any] = {kind.kind: kind for kind in (Explanation, ValueExplanation)}
+_KINDS = {kind.kind: kind for kind in (Explanation, ValueExplanation)}
 _PRINTED = 5  # explanations in print
 _RENDERED = 50  # explanations in a notebook cell
 
 
-class Explanations(PageMixin, Sequence[Explanation]):
+class Explanations(PageMixin, Sequence[E], Generic[E]):
     """Explanations of several texts: a sequence of `Explanation`."""
 
     __module__ = "skprotolm"
 
-    def __init__(self, explanations: Sequence[Explanation]):
+    def __init__(self, explanations: Sequence[E]):
         self._items = tuple(explanations)
 
     def __len__(self) -> int:
         return len(self._items)
 
     @overload
-    def __getitem__(self, index: int) -> Explanation: ...
+    def __getitem__(self, index: int) -> E: ...
     @overload
-    def __getitem__(self, index: slice) -> Explanations: ...
-    def __getitem__(self, index: int | slice) -> Explanation | Explanations:
+    def __getitem__(self, index: slice) -> Explanations[E]: ...
+    def __getitem__(self, index: int | slice) -> E | Explanations[E]:
         """Return one explanation, or `Explanations` for a slice."""
         if isinstance(index, slice):
             return Explanations(self._items[index])
         return self._items[index]
 
-    def __iter__(self) -> Iterator[Explanation]:
+    def __iter__(self) -> Iterator[E]:
         return iter(self._items)
 
-    def _explanations(self) -> Explanations:
+    def _explanations(self) -> Explanations[E]:
         return self
 
     def to_dict(self, *, n_alignments: int = 0) -> list[dict[str, Any]]:
@@ -63,10 +68,10 @@ class Explanations(PageMixin, Sequence[Explanation]):
         the explanations. They have no `token_similarities` and no `alignment`, since
         these need the model.
         """
-        return dump_explanations([explanation._fields() for explanation in self])
+        return dump_explanations(self)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Explanations:
+    def from_json(cls, text: str | bytes) -> Explanations[Any]:
         """Restore explanations from the output of `to_json`.
 
         Parameters
@@ -84,7 +89,7 @@ class Explanations(PageMixin, Sequence[Explanation]):
         ValueError
             If `text` is not JSON, not from `to_json`, or from a later version.
         """
-        return cls([Explanation(**fields) for fields in load_explanations(text)])
+        return cls(load_explanations(text, _KINDS))
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row per text and listed prototype.
@@ -100,7 +105,7 @@ class Explanations(PageMixin, Sequence[Explanation]):
         """Return a ``shap.Explanation`` of the words, for SHAP's plots.
 
         The values are the word scores. The base value of each text is the remaining
-        part of the target's log-odds.
+        part of the target's log-odds, or of the predicted number.
 
         Returns
         -------
@@ -124,7 +129,7 @@ class Explanations(PageMixin, Sequence[Explanation]):
                     f"Explanation {row} has no word scores; explain with "
                     f"token_method='relevance' or 'occlusion'."
                 )
-            base_values.append(e.log_odds - float(scores.sum()))
+            base_values.append(e.explained - float(scores.sum()))
         return as_shap(self.to_dict(), base_values)
 
     @np.errstate(under="ignore")
@@ -146,7 +151,7 @@ class Explanations(PageMixin, Sequence[Explanation]):
         MissingExtraError
             If matplotlib is not installed.
         """
-        models = {(e.space, e.prototype_texts, len(e.contributions)) for e in self}
+        models = {(e.unit.name, e.prototype_texts, len(e.ranking)) for e in self}
         if len(models) != 1:
             raise ValueError(
                 "plot needs at least one explanation, and all must belong to the same "

@@ -2,13 +2,14 @@
 
 Classes and prototypes, which explanations share, are written once. Labels are stored
 with the dtype of their array, so that 1, True and "1" stay distinct. Numbers are
-written with all digits.
+written with all digits. What only one kind of explanation has is written and read by
+its class.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,47 +18,33 @@ from skprotolm._records.parts import PrototypeTexts, as_list
 from skprotolm._records.words import Text
 
 _FORMAT = "skprotolm.explanations"
-_VERSION = 3
-_ARRAYS = {
-    "class_probabilities": np.float64,
-    "similarities": np.float64,
-    "contributions": np.float64,
+_VERSION = 4
+_TOKEN_ARRAYS = {
     "segments": np.int64,
     "attention": np.float64,
     "token_scores": np.float64,
     "token_unread": np.bool_,
 }
-_VALUES = (
-    "space",
-    "base_value",
-    "log_odds",
-    "score",
-    "token_method",
-    "top_k",
-    "novelty",
-    "novelty_limit",
-)
+_VALUES = ("base_value", "token_method", "top_k", "novelty", "novelty_limit")
 
 
-def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
-    """Write explanations, as dicts of their fields, as JSON."""
+def dump_explanations(explanations: Sequence[Any]) -> str:
+    """Write explanations as JSON."""
     classes, prototypes = _Table(_dump_labels), _Table(_dump_prototypes)
     entries = []
     for e in explanations:
-        codes = {label: code for code, label in enumerate(e["classes"].tolist())}
-        columns = e["_prototypes"]
+        columns = e._prototypes
         entries.append(
             {
-                "text": e["text"],
-                "classes": classes.index(e["classes"], id(e["classes"])),
+                "kind": e.kind,
+                "text": e.text,
                 "prototypes": prototypes.index(columns, tuple(map(id, columns))),
-                "prediction": codes[e["prediction"]],
-                "target": codes[e["target"]],
-                "against": None if e["against"] is None else codes[e["against"]],
-                "tokens": list(e["tokens"]),
-                "offsets": e["offsets"].tolist(),
-                **{name: e[name] for name in _VALUES},
-                **{name: as_list(e[name]) for name in _ARRAYS},
+                "similarities": e.similarities.tolist(),
+                "tokens": list(e.tokens),
+                "offsets": e.offsets.tolist(),
+                **{name: getattr(e, name) for name in _VALUES},
+                **{name: as_list(getattr(e, name)) for name in _TOKEN_ARRAYS},
+                **e._own_json(lambda labels: classes.index(labels, id(labels))),
             }
         )
     content = {
@@ -70,8 +57,11 @@ def dump_explanations(explanations: Sequence[dict[str, Any]]) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
-    """Read the fields of explanations from the output of `dump_explanations`."""
+def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
+    """Read explanations from the output of `dump_explanations`.
+
+    `kinds` are their classes.
+    """
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -93,8 +83,9 @@ def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
         classes = [_load_labels(row) for row in content["classes"]]
         prototypes = [_load_prototypes(row) for row in content["prototypes"]]
         return [
-            _load_fields(
-                entry, classes[entry["classes"]], prototypes[entry["prototypes"]]
+            kinds[entry["kind"]](
+                **_load_fields(entry, prototypes[entry["prototypes"]]),
+                **kinds[entry["kind"]]._from_own_json(entry, classes),
             )
             for entry in content["explanations"]
         ]
@@ -105,40 +96,31 @@ def load_explanations(text: str | bytes) -> list[dict[str, Any]]:
         ) from error
 
 
-def _load_fields(
-    entry: dict[str, Any], classes: np.ndarray, prototypes: PrototypeTexts
-) -> dict[str, Any]:
-    labels, against = classes.tolist(), entry["against"]
-    _check_lengths(entry, len(classes), len(prototypes.texts))
+def _load_fields(entry: dict[str, Any], prototypes: PrototypeTexts) -> dict[str, Any]:
+    n_tokens = len(entry["tokens"])
+    offsets = np.array(entry["offsets"], dtype=np.int64).reshape(n_tokens, 2)
     return {
         "text": _load_text(entry["text"]),
-        "classes": classes,
-        "prediction": labels[entry["prediction"]],
-        "target": labels[entry["target"]],
-        "against": None if against is None else labels[against],
+        "similarities": numbers(entry, "similarities", len(prototypes.texts)),
         "tokens": tuple(entry["tokens"]),
-        "offsets": np.array(entry["offsets"], dtype=np.int64).reshape(-1, 2),
+        "offsets": offsets,
         "_prototypes": prototypes,
         **{name: entry[name] for name in _VALUES},
         **{
-            name: None if entry[name] is None else np.array(entry[name], dtype=dtype)
-            for name, dtype in _ARRAYS.items()
+            name: None if entry[name] is None else numbers(entry, name, n_tokens, dtype)
+            for name, dtype in _TOKEN_ARRAYS.items()
         },
     }
 
 
-def _check_lengths(entry: dict[str, Any], n_classes: int, n_prototypes: int) -> None:
-    n_tokens = len(entry["tokens"])
-    expected = {
-        "class_probabilities": n_classes,
-        "similarities": n_prototypes,
-        "contributions": n_prototypes,
-        **dict.fromkeys(("offsets", "segments", "attention", "token_unread"), n_tokens),
-        "token_scores": n_tokens,
-    }
-    for name, length in expected.items():
-        if entry[name] is not None and len(entry[name]) != length:
-            raise ValueError(f"{name} has {len(entry[name])} entries, not {length}")
+def numbers(
+    entry: dict[str, Any], name: str, length: int, dtype: Any = np.float64
+) -> np.ndarray:
+    """Return an array of an entry, which must have this length."""
+    array = np.array(entry[name], dtype=dtype)
+    if array.shape != (length,):
+        raise ValueError(f"{name} has shape {array.shape}, not ({length},)")
+    return array
 
 
 class _Table:

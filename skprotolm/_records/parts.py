@@ -76,28 +76,18 @@ class Contribution:
     similarity: float
     contribution: float
 
-
-def descending(contributions: np.ndarray) -> np.ndarray:
-    """Return the prototypes in descending order of their contributions, (M,)."""
-    return np.argsort(-contributions, kind="stable")
-
-
-def contributions_of(e: Any, indices: np.ndarray) -> list[Contribution]:
-    """Return the contributions of some prototypes to an explained prediction."""
-    return [
-        Contribution(
-            index=j,
-            name=e.prototype_names[j],
-            label=label,
-            text=e.prototype_texts[j],
-            unread=e.prototype_unread[j],
-            similarity=float(e.similarities[j]),
-            contribution=float(e.contributions[j]),
-        )
-        for j, label in zip(
-            indices.tolist(), e.prototype_labels[indices].tolist(), strict=True
-        )
-    ]
+    def row(self, e: Any) -> dict[str, Any]:
+        """Return the columns of a data frame of explanations."""
+        return {
+            "prototype": self.index,
+            "prototype_name": self.name,
+            "prototype_label": self.label,
+            "prototype_text": self.text,
+            "prototype_unread": self.unread,
+            "of_target": self.label == e.target,
+            "similarity": self.similarity,
+            "contribution": self.contribution,
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,10 @@ from skprotolm._records.parts import (
     NoSplitError,
     WordAlignment,
     as_list,
-    contributions_of,
-    descending,
 )
 from skprotolm._records.sentences import sentence_spans
 
 _LISTED = 5  # prototypes on a page if top_k is None
-_LISTED_PER_CLASS = 3  # the same for each of two classes that are compared
 _FURTHER = 5  # prototypes of the target, and of other classes, that follow on demand
 # Pairs of matching words: at most 60 per prototype, none with less than a fifth of the
 # largest excess, or with a lower correlation.
@@ -28,26 +25,20 @@ _MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.4
 
 
 def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
-    """Return an `Explanation` as plain Python objects."""
+    """Return an explanation as plain Python objects."""
     require("n_alignments", n_alignments, NONNEGATIVE)
-    listed = descending(e.contributions)[: e.top_k]
+    listed = e.order[: e.top_k]
     return {
+        "kind": e.kind,
         "text": e.text,
         "prediction": e.prediction,
-        "target": e.target,
-        "against": e.against,
-        "labels": e.classes.tolist(),
-        "probabilities": e.class_probabilities.tolist(),
-        "space": e.space,
+        **e._own_dict(),
         "base_value": e.base_value,
-        "log_odds": e.log_odds,
-        "score": e.score,
         "novelty": e.novelty,
         "novelty_limit": e.novelty_limit,
         "nearest_similarity": e.nearest_similarity,
         "is_unlike": e.is_unlike,
         "prototypes": _prototype_dicts(e, listed),
-        "remainder": e.remainder,
         "tokens": list(e.tokens),
         "offsets": e.offsets.tolist(),
         "segments": e.segments.tolist(),
@@ -72,7 +63,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
 
 
 def _prototype_dicts(e: Any, indices: np.ndarray) -> list[dict[str, Any]]:
-    prototypes = contributions_of(e, indices)
+    prototypes = e.contributions_of(indices)
     return [{**vars(p), "unread": list(p.unread)} for p in prototypes]
 
 
@@ -83,9 +74,7 @@ def listed_record(e: Any) -> dict[str, Any]:
     target is explained, or an "other" one. "groups" are the prototypes of each role
     that are not listed, with the sum of their contributions.
     """
-    names = {e.against: "against", e.target: "target"}
-    roles = np.array([names.get(x, "other") for x in e.prototype_labels.tolist()])
-    listed = _listed(e)
+    roles, listed = e.roles, e.listed(_LISTED)
     prototypes = [
         {
             **entry,
@@ -94,8 +83,7 @@ def listed_record(e: Any) -> dict[str, Any]:
         }
         for entry in _prototype_dicts(e, listed)
     ]
-    order = descending(e.contributions)
-    unlisted = order[~np.isin(order, listed)]
+    unlisted = e.order[~np.isin(e.order, listed)]
     n_further = 0 if e.top_k else _FURTHER
     groups = []
     for role in ("target", "against", "other"):
@@ -105,22 +93,12 @@ def listed_record(e: Any) -> dict[str, Any]:
                 {
                     "role": role,
                     "n": len(group),
-                    "contribution": float(e.contributions[group].sum()),
+                    **e.sum_of(group),
                     "prototypes": _prototype_dicts(e, group[:n_further]),
                 }
             )
     plain = to_dict(replace(e, top_k=1))  # its list is replaced
     return {**plain, "prototypes": prototypes, "groups": groups}
-
-
-def _listed(e: Any) -> np.ndarray:
-    """Return which prototypes HTML lists, in descending order of contributions."""
-    order = descending(e.contributions)
-    if e.against is None:
-        return order[: e.top_k or _LISTED]
-    n, labels = e.top_k or _LISTED_PER_CLASS, e.prototype_labels[order]
-    firsts = [order[labels == label][:n] for label in (e.target, e.against)]
-    return order[np.isin(order, np.concatenate(firsts))]
 
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
@@ -137,7 +115,9 @@ def page_records(
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, NONNEGATIVE)
-    return [page_record(e, _listed(e)[:n_alignments].tolist()) for e in explanations]
+    return [
+        page_record(e, e.listed(_LISTED)[:n_alignments].tolist()) for e in explanations
+    ]
 
 
 def _alignments(e: Any, indices: Iterable[int]) -> Iterator[tuple[int, WordAlignment]]:
@@ -196,18 +176,9 @@ def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
             "row": row,
             "text": e.text,
             "prediction": e.prediction,
-            "target": e.target,
-            "against": e.against,
-            "probability": e.probability,
+            **e._own_row(),
             "is_unlike": e.is_unlike,
-            "prototype": p.index,
-            "prototype_name": p.name,
-            "prototype_label": p.label,
-            "prototype_text": p.text,
-            "prototype_unread": p.unread,
-            "of_target": p.label == e.target,
-            "similarity": p.similarity,
-            "contribution": p.contribution,
+            **p.row(e),
         }
         for row, e in enumerate(explanations)
         for p in e.prototypes

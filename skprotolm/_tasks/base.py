@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from skprotolm._data.targets import Targets
 
 
 class Task(ABC):
@@ -14,7 +17,12 @@ class Task(ABC):
     The two masks are also computed from tensors, on whatever device these are.
     """
 
-    readout: str  # the kind of the readout, see `_network.readouts`
+    strata_noun: str  # what messages call strata, in the plural
+
+    @property
+    @abstractmethod
+    def readout_options(self) -> dict[str, Any]:
+        """The arguments of `_network.readouts.make_readout`, but the sharpness."""
 
     @property
     @abstractmethod
@@ -49,6 +57,23 @@ class Task(ABC):
         """Return the stratum of each of M values, (M,)."""
 
     @abstractmethod
+    def stratum_values(self, targets: Targets) -> np.ndarray:
+        """Return the value that learned prototypes of each stratum have, (S, ...)."""
+
+    @abstractmethod
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
+        """Return the targets (n,) once copies of a text, of equal ids, have one."""
+
+    @abstractmethod
+    def prototypes_per_stratum(
+        self, n_prototypes: Any, n_candidates: Sequence[int]
+    ) -> list[int]:
+        """Return how many prototypes of each stratum the user asked for.
+
+        `n_candidates` are the texts of each stratum that may become one.
+        """
+
+    @abstractmethod
     def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
         """Turn labels into values; they are called `name`, and there must be n."""
 
@@ -63,9 +88,3 @@ class Task(ABC):
     @abstractmethod
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
         """Return the labels of texts that are predicted for none of them."""
-
-    @abstractmethod
-    def describe(
-        self, outputs: np.ndarray, index: np.ndarray, against: np.ndarray | None
-    ) -> list[dict[str, Any]]:
-        """Return what explanations of n texts hold of predictions and targets."""

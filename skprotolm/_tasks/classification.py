@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from skprotolm._data.targets import class_codes, one_code_each
+from skprotolm._data.targets import Targets, class_codes, one_code_each
 from skprotolm._tasks.base import Task
 
 
@@ -20,7 +21,7 @@ class ClassificationTask(Task):
         The labels, sorted.
     """
 
-    readout = "classes"
+    strata_noun = "classes"
 
     def __init__(self, classes: np.ndarray):
         self.classes = classes
@@ -30,6 +31,11 @@ class ClassificationTask(Task):
     def n_outputs(self) -> int:
         """The number of classes."""
         return len(self.classes)
+
+    @property
+    def readout_options(self) -> dict[str, Any]:
+        """The kind and the number of classes."""
+        return {"kind": "classes", "n_outputs": self.n_outputs}
 
     @property
     def strata(self) -> list[Any]:
@@ -61,6 +67,31 @@ class ClassificationTask(Task):
     def strata_of(self, values: np.ndarray) -> np.ndarray:
         """Return the class indices."""
         return values
+
+    def stratum_values(self, targets: Targets) -> np.ndarray:
+        """Return the class indices, (C,)."""
+        return np.arange(len(self.classes))
+
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
+        """Return the targets: copies under two labels are both trained on."""
+        return targets
+
+    def prototypes_per_stratum(
+        self, n_prototypes: Any, n_candidates: Sequence[int]
+    ) -> list[int]:
+        """Return the number per label: one int for all, or a dict."""
+        labels = self.strata
+        if not isinstance(n_prototypes, Mapping):
+            return [int(n_prototypes)] * len(labels)
+        missing = [label for label in labels if label not in n_prototypes]
+        # Labels without texts, as in a fold or with weight 0, are ignored.
+        others = [label for label in n_prototypes if label not in labels]
+        if missing:
+            raise ValueError(
+                f"n_prototypes must name every label of y; missing: {missing[:5]}, "
+                f"others that it names: {others[:5]}."
+            )
+        return [int(n_prototypes[label]) for label in labels]
 
     def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
         """Return the class index of each label; other labels are refused."""

@@ -72,4 +72,19 @@ SCORE = Unit(
         "Nearest training texts, and what each adds to the score of {target}"
     ),
 )
-UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE)}
+VALUE = Unit(
+    name="value",
+    noun="share",
+    is_percentage=True,
+    total="{target}",
+    sums_target_only=False,
+    bias=None,
+    has_token_sums=True,
+    reason="{link} it reads like the {text}",
+    reason_if_unlike="{link} its {rank} {text} is",
+    similarity="cosine {:.2f}",
+    axis_label="share",
+    table_caption="Training texts it reads like: their shares times their values",
+    table_caption_if_unlike="Nearest training texts: their shares times their values",
+)
+UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE)}

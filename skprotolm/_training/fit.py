@@ -20,7 +20,7 @@ from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._records.quotes import Quotes
-from skprotolm._resolve import resolve, spread_prototypes
+from skprotolm._resolve import resolve
 from skprotolm._runtime import (
     deferred_interrupt,
     has_bf16,
@@ -121,7 +121,11 @@ def initialize(
     pretrained = data.pretrained.numpy()[candidates.rows]
     strata = data.task.strata
     n_candidates = np.bincount(candidates.strata, minlength=len(strata)).tolist()
-    warn_of_few_texts(config, strata, n_candidates)
+    wanted = None
+    if config.n_prototypes != "auto":
+        n = config.n_prototypes
+        wanted = data.task.prototypes_per_stratum(n, n_candidates)
+        warn_of_few_texts(wanted, n_candidates, data.task)
     config = resolve(
         config,
         n_texts=len(data.texts),
@@ -130,6 +134,7 @@ def initialize(
         is_fp32=encoder.dtype == torch.float32,
         has_bf16=has_bf16(encoder.device),
         strata=strata,
+        wanted=wanted,
         n_candidates=n_candidates,
         label_agreement=label_agreement(pretrained, candidates.strata, data.seed),
     )
@@ -137,19 +142,16 @@ def initialize(
     return Network(encoder, attention, layer).to(encoder.device), config
 
 
-def warn_of_few_texts(
-    config: FitConfig, strata: list[Any], n_candidates: list[int]
-) -> None:
+def warn_of_few_texts(wanted: list[int], n_candidates: list[int], task: Task) -> None:
     """Warn where fewer distinct texts exist than prototypes were asked for."""
-    if config.n_prototypes == "auto":
-        return
-    wanted = spread_prototypes(config.n_prototypes, strata)
+    strata = task.strata
     short = [i for i in range(len(strata)) if n_candidates[i] < wanted[i]]
     if short:
         names = ", ".join(f"{strata[i]!r} ({n_candidates[i]})" for i in short[:5])
         warn(
-            f"{len(short)} of {len(strata)} classes have fewer distinct texts of "
-            f"their own than n_prototypes and get as many prototypes as texts: {names}"
+            f"{len(short)} of {len(strata)} {task.strata_noun} have fewer distinct "
+            f"texts of their own than n_prototypes and get as many prototypes as "
+            f"texts: {names}"
             f"{', …' if len(short) > 5 else ''}.",
             FewerPrototypesWarning,
         )

@@ -28,7 +28,7 @@ def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
     )
     vectors = shrink_to_means(centers, counts, config.spread)
     task = data.task
-    readout = make_readout(task.readout, task.n_outputs, config.sharpness)
+    readout = make_readout(**task.readout_options, sharpness=config.sharpness)
     layer = MixtureLayer(
         torch.from_numpy(vectors),
         _initial_values(data, counts),
@@ -54,9 +54,8 @@ INITIALIZERS = {"mixture": initialize_mixture, "proto-lm": initialize_published}
 
 def _initial_values(data: FitData, counts: Sequence[int]) -> Tensor:
     """Return the values (M, ...) of prototypes, stratum after stratum."""
-    targets = data.targets
-    first_rows = np.unique(targets.strata, return_index=True)[1]
-    return torch.from_numpy(np.repeat(targets.values[first_rows], counts, axis=0))
+    values = data.task.stratum_values(data.targets)
+    return torch.from_numpy(np.repeat(values, counts, axis=0))
 
 
 def cluster_centers(

@@ -5,7 +5,6 @@ Letters: M prototypes, n training texts, H hidden size, P pretrained size.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -156,7 +155,7 @@ def _on_texts(
     projected = MixtureLayer(
         vectors.to(layer.vectors),
         values.to(layer.values),
-        copy.deepcopy(layer.readout),
+        layer.readout.on_texts(),
         sharpness=layer.sharpness,
     )
     projected.metric = metric.to(layer.vectors)

@@ -12,9 +12,6 @@ from skprotolm._data.targets import Targets
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
-# Texts that share the prediction of the median text: 1 + 3/G in each of G groups, since
-# the shares of all groups add up, but not fewer than this.
-_LEAST_PERPLEXITY, _PERPLEXITY_OF_ALL = 1.5, 3.0
 _LOWEST, _HIGHEST = 30.0, 3000.0
 _TEXTS = 500  # that are compared
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
@@ -51,7 +48,7 @@ def choose_sharpness(
         return _LOWEST
     cosines = compared.cosines[:_TEXTS].masked_fill(~is_mate, -torch.inf)[is_usable]
     weights = targets.weights[rows][is_usable.numpy()]
-    wanted = target_perplexity(layer.readout.n_groups)
+    wanted = layer.readout.perplexity
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     for _ in range(_STEPS):
         middle = (low + high) / 2
@@ -61,11 +58,6 @@ def choose_sharpness(
         else:
             high = middle
     return math.exp(low)
-
-
-def target_perplexity(n_groups: int) -> float:
-    """Return the perplexity of shares in a group: 2.5 for 2 groups, 1.6 for 5."""
-    return max(_LEAST_PERPLEXITY, 1 + _PERPLEXITY_OF_ALL / n_groups)
 
 
 def _perplexities(logits: Tensor) -> np.ndarray:

@@ -16,7 +16,6 @@ from skprotolm._config import COUNT, FOLDS, require
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import fitted_model
 from skprotolm._records.explanations import Explanations
-from skprotolm._records.parts import descending
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +105,7 @@ def simulate(
     decisions = np.array([e.prediction for e in explanations])
     texts = [_as_one_text(e.text) for e in explanations]
     prototype_texts = [
-        " ".join(
-            _as_one_text(e.prototype_texts[j]) for j in descending(e.contributions)[:k]
-        )
+        " ".join(_as_one_text(e.prototype_texts[j]) for j in e.order[:k])
         for e in explanations
     ]
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=random_state)

@@ -1,0 +1,82 @@
+"""What explanations hold of predictions and prototypes, by the unit of the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skprotolm._fitted import FittedModel
+from skprotolm._network.prototypes import Attribution
+from skprotolm._records.base_explanation import BaseExplanation
+from skprotolm._records.explanation import Explanation
+from skprotolm._records.value_explanation import ValueExplanation
+
+
+class Kind(NamedTuple):
+    """A kind of explanation."""
+
+    record: type[BaseExplanation]
+    # The fields of each text of a batch that only this kind has.
+    fields: Callable[[FittedModel, Attribution, np.ndarray], list[dict[str, Any]]]
+
+
+def class_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return predictions, targets, log-odds and contributions; `rows` are those of X.
+
+    Raises
+    ------
+    ValueError
+        If a class is to be compared with itself.
+    """
+    task: Any = model.task
+    unit, outputs = model.layer.unit, attribution.outputs
+    index, against = attribution.target.numpy(), attribution.against
+    rivals = None if against is None else against.numpy()
+    described = task.describe(outputs.numpy(), index, rivals)
+    for row, fields in zip(rows.tolist(), described, strict=True):
+        if fields["against"] == fields["target"]:
+            raise ValueError(
+                f"against must differ from the explained class, which is "
+                f"{fields['target']!r} in row {row}; pass target, or other texts."
+            )
+    scores = outputs.gather(1, attribution.target[:, None])[:, 0]
+    if against is not None:
+        scores = scores - outputs.gather(1, against[:, None])[:, 0]
+    return [
+        {
+            **fields,
+            "space": unit.name,
+            "score": None if unit.has_token_sums else float(scores[b]),
+            "log_odds": float(attribution.explained[b]),
+            "contributions": attribution.contributions[b].numpy().copy(),
+        }
+        for b, fields in enumerate(described)
+    ]
+
+
+def value_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return predicted numbers and shares."""
+    return [
+        {"prediction": prediction, "shares": shares.numpy().copy()}
+        for prediction, shares in zip(
+            attribution.explained.tolist(), attribution.contributions, strict=True
+        )
+    ]
+
+
+_KINDS = {
+    "probability": Kind(Explanation, class_fields),
+    "score": Kind(Explanation, class_fields),
+    "value": Kind(ValueExplanation, value_fields),
+}
+
+
+def kind_of(model: FittedModel) -> Kind:
+    """Return the kind of a model's explanations."""
+    return _KINDS[model.layer.unit.name]

@@ -1,0 +1,163 @@
+"""One number per text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+
+from skprotolm._data.numbers import as_numbers
+from skprotolm._data.targets import Targets
+from skprotolm._tasks.base import Task
+
+_MOST_STRATA = 5
+
+
+class RegressionTask(Task):
+    """One number per text; its stratum is a range of numbers.
+
+    The model computes with standardized numbers, (value − center) / scale.
+
+    Parameters
+    ----------
+    center, scale : float
+        Weighted mean and standard deviation of the training values.
+    edges : sequence of float
+        The upper ends of all ranges but the last, ascending.
+    """
+
+    n_outputs = 1
+    strata_noun = "ranges of values"
+
+    def __init__(self, center: float, scale: float, edges: Sequence[float]):
+        self.center = center
+        self.scale = scale
+        self.edges = list(edges)
+
+    @classmethod
+    def of(cls, values: np.ndarray, weights: np.ndarray) -> RegressionTask:
+        """Return the task of training values, with at most five ranges.
+
+        They have about the same weight each, as far as equal values allow.
+        """
+        # Values near the largest float would overflow in sums.
+        largest = np.abs(values).max()
+        center = float(np.average(values / largest, weights=weights) * largest)
+        deviations = (values / largest - center / largest) ** 2
+        scale = float(np.sqrt(np.average(deviations, weights=weights)) * largest)
+        distinct, ids = np.unique(values, return_inverse=True)
+        n_strata = min(_MOST_STRATA, len(distinct))
+        below = np.bincount(ids, weights).cumsum() / weights.sum()
+        # The sums may be rounding errors below a quantile.
+        quantiles = np.arange(1, n_strata) / n_strata - 1e-9
+        edges = np.unique(distinct[np.searchsorted(below, quantiles)])
+        return cls(center, scale, edges[edges < distinct[-1]].tolist())
+
+    @property
+    def readout_options(self) -> dict[str, Any]:
+        """The kind and the standardization."""
+        return {"kind": "value", "center": self.center, "scale": self.scale}
+
+    @property
+    def strata(self) -> list[Any]:
+        """The ranges in words: "up to 2", "2 to 3.5", "above 3.5"."""
+        if not self.edges:
+            return ["all values"]
+        names = [f"{edge:.4g}" for edge in self.edges]
+        inner = [f"{a} to {b}" for a, b in pairwise(names)]
+        return [f"up to {names[0]}", *inner, f"above {names[-1]}"]
+
+    def own_mask(self, values: Any, prototype_values: Any) -> Any:
+        """Return which prototypes are in the range of a text's value, (B, M)."""
+        strata, others = self.strata_of(values), self.strata_of(prototype_values)
+        return strata[:, None] == others[None, :]
+
+    def score(
+        self, outputs: np.ndarray, values: np.ndarray, weights: np.ndarray
+    ) -> float:
+        """Return the weighted R², or −MSE if all values are the same."""
+        predicted, true = outputs[:, 0], (values - self.center) / self.scale
+        if np.ptp(true) == 0:
+            return -float(np.average((predicted - true) ** 2, weights=weights))
+        return float(r2_score(true, predicted, sample_weight=weights))
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the predicted number of each text."""
+        return self.center + self.scale * outputs[:, 0]
+
+    def labels(self, values: np.ndarray) -> np.ndarray:
+        """Return the values, as float64."""
+        return values.astype(np.float64)
+
+    def strata_of(self, values: Any) -> Any:
+        """Return the range of each value."""
+        strata = (values > np.inf) * 1  # zeros, in an array like the values
+        for edge in self.edges:
+            strata = strata + (values > edge)
+        return strata
+
+    def stratum_values(self, targets: Targets) -> np.ndarray:
+        """Return the weighted mean of each range, (S,)."""
+        means = []
+        for stratum in range(len(self.strata)):
+            is_in = targets.strata == stratum
+            values = targets.values[is_in]
+            mean = np.average(values, weights=targets.weights[is_in])
+            # A mean of equal values may be a rounding error beyond them.
+            means.append(np.clip(mean, values.min(), values.max()))
+        return np.array(means)
+
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
+        """Give all copies of a text the mean of their values.
+
+        The squared error has the same gradient, and a text that is a prototype stands
+        for all its copies.
+        """
+        weights = np.bincount(ids, targets.weights)
+        sums = np.bincount(ids, targets.weights * targets.values)
+        counts = np.bincount(ids)
+        means = np.divide(sums, weights, out=sums, where=weights > 0)
+        values = np.where(counts[ids] > 1, means[ids], targets.values)
+        return targets._replace(values=values, strata=self.strata_of(values))
+
+    def prototypes_per_stratum(
+        self, n_prototypes: Any, n_candidates: Sequence[int]
+    ) -> list[int]:
+        """Distribute a total number evenly, at least one to each range.
+
+        Ranges of few texts come first; the others have what these leave.
+        """
+        S = len(self.strata)
+        counts, left = [0] * S, max(int(n_prototypes), S)
+        *first, last = sorted(range(S), key=lambda stratum: n_candidates[stratum])
+        for number, stratum in enumerate(first):
+            counts[stratum] = min(left // (S - number), n_candidates[stratum])
+            left -= counts[stratum]
+        counts[last] = left
+        return counts
+
+    def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
+        """Return the numbers as float64; they are called `name`, and there must be n.
+
+        All must be finite.
+        """
+        return as_numbers(labels, name, n)
+
+    def target_index(self, target: Any, n: int, name: str = "target") -> np.ndarray:
+        """Refuse a target: there is one output only."""
+        raise ValueError(f"{name} has no meaning for a regressor; omit it.")
+
+    def require_prototypes(self, values: np.ndarray, action: str) -> None:
+        """Raise if there would be no prototype."""
+        if not len(values):
+            raise ValueError(
+                f"The model would have no prototype left if these were {action}; add "
+                f"one first."
+            )
+
+    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
+        """Return nothing: this concerns classes."""
+        return []
