@@ -6,6 +6,8 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -16,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 from skprotolm._config import (
     COUNT,
     FRACTION,
+    TITLE,
     TOKEN_METHOD,
     FitConfig,
     Rule,
@@ -245,6 +248,16 @@ class BaseProtoLM(
         """
         require("rate", rate, FRACTION)
         return _conformal_threshold(self.novelty_score(X), float(rate))
+
+    def _report_file(self, path: str | PathLike[str], title: str | None) -> Path:
+        """Check the arguments of `report` that are the same for all estimators."""
+        require("title", title, TITLE)
+        file = Path(path)
+        if file.is_dir() or not file.parent.is_dir():
+            raise ValueError(
+                f"path must be a file in an existing folder, got {str(file)!r}."
+            )
+        return file
 
     def _fitted_model(self) -> FittedModel:
         return fitted_model(self)

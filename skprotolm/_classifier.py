@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
-from skprotolm._config import TITLE, check_parameters, require
+from skprotolm._config import check_parameters
 from skprotolm._data.targets import (
     encode_targets,
     refuse_labels_in_texts,
@@ -490,12 +489,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ... )  # doctest: +SKIP
         """
         model, texts = self._ready(X)
-        require("title", title, TITLE)
-        path = Path(path)
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(
-                f"path must be a file in an existing folder, got {str(path)!r}."
-            )
+        file = self._report_file(path, title)
         values = model.task.encode(y, "y", len(texts))
         if (X_train is None) != (y_train is None):
             raise ValueError("X_train and y_train go together; pass both, or neither.")
@@ -506,7 +500,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             training = labeled_predictions(model, train_texts, train_values)
         evaluated = labeled_predictions(model, texts, values)
         page = report_html(build_report(model, evaluated, training), title=title)
-        path.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         task: Any = model.task

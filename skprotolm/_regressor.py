@@ -10,11 +10,13 @@ from sklearn.base import RegressorMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
 from skprotolm._config import AUTO_OR_COUNT, check_parameters
-from skprotolm._data.numbers import encode_numbers
+from skprotolm._data.numbers import as_numbers, encode_numbers
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import as_texts
+from skprotolm._display.html import number_report_html
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.value_explanation import ValueExplanation
+from skprotolm._report.numbers import build_number_report
 from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.regression import RegressionTask
 
@@ -336,3 +338,48 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
             As in `predict`.
         """
         return self._explain(X, top_k, token_method)
+
+    @isolated_torch()
+    def report(
+        self,
+        X: Any,
+        y: Any,
+        path: str | PathLike[str],
+        *,
+        title: str | None = None,
+    ) -> None:
+        """Write an HTML report on the model, its errors and its prototypes.
+
+        The file loads nothing from the network. It contains R² and errors beside those
+        of the mean, predicted against true numbers, residuals by range, prediction
+        intervals, the texts with the largest errors, explained, and the prototypes that
+        are used most.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            Texts to evaluate the model on. They should not be training texts.
+        y : array-like of shape (n,)
+            Their numbers.
+        path : str or path
+            The file to write. An existing file is replaced.
+        title : str, default=None
+            Title and heading of the page; by default "Report of a ProtoLMRegressor".
+
+        Raises
+        ------
+        ValueError
+            If y is not one finite number per text, `path` is not a file in an existing
+            folder, or `title` is not a str. No file is written then.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> reg.report(X_test, y_test, "report.html")  # doctest: +SKIP
+        """
+        model, texts = self._ready(X)
+        file = self._report_file(path, title)
+        report = build_number_report(model, texts, as_numbers(y, "y", len(texts)))
+        page = number_report_html(report, title=title)
+        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened

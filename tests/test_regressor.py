@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -298,6 +299,53 @@ def test_a_regressor_has_no_target(reg):
 )
 def test_decimals_show_thousandths_of_the_range(values, decimals):
     assert decimals_of(np.array(values)) == decimals
+
+
+# The report.
+
+
+def test_the_report_shows_errors_intervals_and_explanations(reg, tmp_path):
+    path = tmp_path / "report.html"
+    texts, y = ["<i>good</i>", *X[1:]], np.append(99.0, Y[1:])
+    reg.report(texts, y, path, title="Stars & stripes")
+    page = path.read_text()
+    assert "<title>Stars &amp; stripes</title>" in page
+    assert "<i>good</i>" not in page
+    errors = reg.predict(texts) - y
+    assert f"off by {np.abs(errors).mean():.2f} on average" in page
+    assert f"Row 0 of X: 99.00, predicted {reg.predict(texts)[0]:.2f}" in page
+    assert page.count('class="point"') == len(X)
+    width = np.sort(np.abs(errors))[int(np.ceil(61 * 0.9)) - 1]
+    assert re.search(rf"90.0 %</td><td>{width:.2f}<", page)
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_few_texts_have_no_wide_intervals(reg, tmp_path):
+    path = tmp_path / "report.html"
+    reg.report(X[:3], Y[:3], path)
+    page = path.read_text()
+    assert "50.0 %</td>" in page
+    assert "90.0 %</td>" not in page
+
+
+def test_a_report_of_equal_numbers_has_no_r2(reg, tmp_path):
+    path = tmp_path / "report.html"
+    reg.report(X[:3], [3, 3, 3], path)
+    assert "R² is not defined" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("y", "name", "message"),
+    [
+        (["a"] * 60, "report.html", "y must hold numbers"),
+        (Y[:-1], "report.html", "inconsistent numbers of samples"),
+        (Y, "missing/report.html", "path must be a file"),
+    ],
+)
+def test_no_report_is_written_for_bad_arguments(reg, tmp_path, y, name, message):
+    with pytest.raises(ValueError, match=message):
+        reg.report(X, y, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 # Edits, and scikit-learn's tools.

@@ -82,6 +82,12 @@ def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
     return template.render(r=report, title=title, **_footer())
 
 
+def number_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
+    """Render the report of a regressor as a page."""
+    template = _templates().get_template("number_report.html")
+    return template.render(r=report, title=title, **_footer())
+
+
 def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
 
