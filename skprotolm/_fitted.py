@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -61,6 +62,8 @@ class FittedModel:
             weights=arrays.get("weights"),
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
+            _nouns=(self.task.label_noun, self.task.strata_noun),
+            _groups=tuple(self.task.groups(self.layer.values.numpy())),
             _map_vectors=self.layer.positions.numpy(),
             # A copy, since a reference cycle would keep the model in memory until the
             # garbage collector runs.
@@ -151,6 +154,10 @@ class FittedModel:
         [vectors] = self.read(tokenized, lambda s: (self.layer.to_euclidean(s),))
         return vectors.numpy()
 
+    def groups_of(self, labels: Any, n: int) -> list[Any]:
+        """Return what a map calls the strata of n labels or numbers."""
+        return self.task.groups(self.task.encode(labels, "labels", n))
+
     def outputs(self, texts: Texts, *, quiet: bool = False) -> np.ndarray:
         """Return the outputs of each text, (n, L) float64."""
         tokenized = self.tokenize(texts, quiet=quiet)
@@ -199,3 +206,23 @@ def fitted_model(estimator: Any) -> FittedModel:
     """
     check_is_fitted(estimator)
     return estimator._fitted
+
+
+def fitted_classifier(estimator: Any) -> FittedModel:
+    """Return what a fitted classifier predicts with.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is not a classifier.
+    """
+    model = fitted_model(estimator)
+    if not is_classifier(estimator):
+        raise TypeError(
+            f"This measure is defined for classifiers, got "
+            f"{type(estimator).__name__}; the guide's page on kinds of targets lists "
+            f"what each estimator has."
+        )
+    return model

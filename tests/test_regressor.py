@@ -20,6 +20,14 @@ from skprotolm._data.numbers import as_numbers
 from skprotolm._display.value_text import decimals_of
 from skprotolm._tasks.regression import RegressionTask
 from skprotolm.exceptions import FewerPrototypesWarning
+from skprotolm.metrics import (
+    comprehensiveness,
+    evaluate_explanations,
+    explanation_compactness,
+    prototype_diversity,
+    prototype_uniqueness,
+    simulatability,
+)
 from tests.conftest import make_texts
 
 X, LABELS = make_texts(60)
@@ -299,6 +307,26 @@ def test_a_regressor_has_no_target(reg):
 )
 def test_decimals_show_thousandths_of_the_range(values, decimals):
     assert decimals_of(np.array(values)) == decimals
+
+
+def test_prototypes_are_grouped_by_ranges_of_values(reg):
+    prototypes = reg.prototypes_
+    assert "of 5 ranges of values" in repr(prototypes)
+    assert f"value {prototypes[0].label}" in prototypes._repr_html_()
+    figure = prototypes.plot(X[:9], Y[:9])
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert len(legend) == 5
+    assert legend[0].startswith("up to")
+
+
+def test_measures_of_classifiers_refuse_regressors(reg):
+    for measure in (evaluate_explanations, comprehensiveness, simulatability):
+        with pytest.raises(TypeError, match="defined for classifiers, got ProtoLMReg"):
+            measure(reg, X)
+    with pytest.raises(TypeError, match="defined for classifiers"):
+        prototype_diversity(reg)
+    assert (explanation_compactness(reg, X) >= 1).all()
+    assert prototype_uniqueness(reg) == 1
 
 
 # The report.

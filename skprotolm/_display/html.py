@@ -70,10 +70,15 @@ def explanations_html(
     )
 
 
-def prototypes_html(prototypes: list[dict[str, Any]], *, n_more: int = 0) -> str:
-    """Render prototypes as a grid of cards; `n_more` counts those left out."""
+def prototypes_html(
+    prototypes: list[dict[str, Any]], *, noun: str, n_more: int = 0
+) -> str:
+    """Render prototypes as a grid of cards; `n_more` counts those left out.
+
+    `noun` is that of their labels, such as "class".
+    """
     template = _templates().get_template("prototypes.html")
-    return template.render(prototypes=prototypes, n_more=n_more)
+    return template.render(prototypes=prototypes, noun=noun, n_more=n_more)
 
 
 def report_html(report: dict[str, Any], *, title: str | None = None) -> str:

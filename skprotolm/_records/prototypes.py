@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from skprotolm._config import COUNT, require
-from skprotolm._data.targets import one_code_each
 from skprotolm._display.formatting import one_line, shorten
 from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
@@ -30,6 +29,10 @@ class TextComparison(Protocol):
 
     def map_vectors(self, texts: Any) -> np.ndarray:
         """Return n text vectors, (n, H), as in ``Prototypes._map_vectors``."""
+        ...
+
+    def groups_of(self, labels: Any, n: int) -> list[Any]:
+        """Return what a map calls the groups of n labels."""
         ...
 
 
@@ -64,7 +67,7 @@ class Prototype:
         rare elsewhere, such as "slow · plot · dull". Names are unique, and edits do not
         change them; only a redacted prototype is named "redacted" with a number.
     label : object
-        Class of the prototype.
+        Class of the prototype; of a regressor, its value.
     text : str or (str, str)
         Training text of the prototype; with ``projection=False``, the nearest one.
     train_index : int or None
@@ -120,7 +123,7 @@ class Prototypes(Sequence[Prototype]):
     vectors : ndarray of shape (M, H), float32
         Text vectors of the prototypes.
     labels : ndarray of shape (M,)
-        Class of each prototype.
+        Class of each prototype; of a regressor, its value, float64.
     texts : tuple of str, or of (str, str)
         Training text of each prototype.
     names : tuple of str
@@ -165,6 +168,8 @@ class Prototypes(Sequence[Prototype]):
     redacted: np.ndarray
     # Vectors whose Euclidean distance is the distance of the prototype layer.
     _map_vectors: np.ndarray
+    _nouns: tuple[str, str]  # for what a prototype stands for, and for its groups
+    _groups: tuple[Any, ...]  # of each prototype, on a map
     _model: TextComparison | None = field(default=None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,8 +286,9 @@ class Prototypes(Sequence[Prototype]):
         texts : container of str, length n, default=None
             Texts to draw as small markers.
         labels : array-like of shape (n,), default=None
-            Labels of the texts, from the classes of the prototypes. By default texts
-            are drawn as "no label".
+            Labels of the texts, from the classes of the prototypes; of a regressor,
+            numbers, which are drawn by their range. By default texts are drawn as "no
+            label".
 
         Returns
         -------
@@ -306,13 +312,11 @@ class Prototypes(Sequence[Prototype]):
         vectors = self._map_vectors[:0]
         if texts is not None:
             vectors = self._require_model().map_vectors(texts)
-        text_labels = [None] * len(vectors)
+        groups: list[Any] = [None] * len(vectors)
         if labels is not None:
-            classes = np.unique(self.labels)
-            codes = one_code_each(classes, "labels", labels, len(vectors))
-            text_labels = classes[codes].tolist()
+            groups = self._require_model().groups_of(labels, len(vectors))
         vectors = np.concatenate([self._map_vectors, vectors])
-        return plot_map(vectors, self.labels.tolist(), self.names, text_labels)
+        return plot_map(vectors, self._groups, self.names, groups)
 
     def _require_model(self) -> TextComparison:
         if self._model is None:
@@ -344,7 +348,8 @@ class Prototypes(Sequence[Prototype]):
         return as_frame(self.to_dict())
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} prototypes of {len(np.unique(self.labels))} classes"]
+        n_groups, noun = len(set(self._groups)), self._nouns[1]
+        lines = [f"{len(self)} prototypes of {n_groups} {noun}"]
         lines += [
             f"  {p.index:>3}  {p.label}, {p.name}: {shorten(p.text)}"
             + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
@@ -356,4 +361,5 @@ class Prototypes(Sequence[Prototype]):
 
     def _repr_html_(self) -> str:
         records = self.to_dict()[:_RENDERED]
-        return prototypes_html(records, n_more=len(self) - len(records))
+        n_more = len(self) - len(records)
+        return prototypes_html(records, noun=self._nouns[0], n_more=n_more)

@@ -17,7 +17,8 @@ class Task(ABC):
     The two masks are also computed from tensors, on whatever device these are.
     """
 
-    strata_noun: str  # what messages call strata, in the plural
+    label_noun: str  # what views call what a prototype stands for
+    strata_noun: str  # what they call strata, in the plural
 
     @property
     @abstractmethod
@@ -55,6 +56,11 @@ class Task(ABC):
     @abstractmethod
     def strata_of(self, values: np.ndarray) -> np.ndarray:
         """Return the stratum of each of M values, (M,)."""
+
+    def groups(self, values: np.ndarray) -> list[Any]:
+        """Return what a map calls the strata of M values."""
+        strata = self.strata
+        return [strata[stratum] for stratum in self.strata_of(values).tolist()]
 
     @abstractmethod
     def stratum_values(self, targets: Targets) -> np.ndarray:

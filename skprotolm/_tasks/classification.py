@@ -21,6 +21,7 @@ class ClassificationTask(Task):
         The labels, sorted.
     """
 
+    label_noun = "class"
     strata_noun = "classes"
 
     def __init__(self, classes: np.ndarray):

@@ -30,6 +30,7 @@ class RegressionTask(Task):
     """
 
     n_outputs = 1
+    label_noun = "value"
     strata_noun = "ranges of values"
 
     def __init__(self, center: float, scale: float, edges: Sequence[float]):

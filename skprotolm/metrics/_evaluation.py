@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 
 from skprotolm._config import COUNT, require
 from skprotolm._display.tables import as_frame
-from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._fitted import FittedModel, fitted_classifier
 from skprotolm._records.explanations import Explanations
 from skprotolm.exceptions import BackboneNotFoundError
 from skprotolm.metrics._faithfulness import (
@@ -96,7 +96,7 @@ def evaluate_explanations(
     """
     require("k", k, COUNT)
     require("n_resamples", n_resamples, COUNT)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     as_frame([])  # raises before the long computation if pandas is not installed
     if y is not None:
         model.task.encode(y, "y", len(model.texts_of(X)))

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 
 from skprotolm._config import COUNT, Rule, require
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._fitted import FittedModel, fitted_classifier
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.words import replace_words
@@ -87,7 +87,7 @@ def comprehensiveness(
     """
     _check_options(protocol, removal)
     explanations, scores = _score_words(clf, X, word_scores, token_method, random_state)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     return word_drops(model, explanations, scores, protocol, removal, keep=False)
 
 
@@ -134,7 +134,7 @@ def sufficiency(
     """
     _check_options(protocol, removal)
     explanations, scores = _score_words(clf, X, word_scores, token_method, random_state)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     return word_drops(model, explanations, scores, protocol, removal, keep=True)
 
 
@@ -201,7 +201,7 @@ def _score_words(
         return explanations, explained_scores(explanations)
     if isinstance(word_scores, str):
         require("word_scores", word_scores, _one_of(["random"]))
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     explanations = explain(model, model.texts_of(X))
     if isinstance(word_scores, str):
         return explanations, random_scores(explanations, random_state)
@@ -300,7 +300,7 @@ def prototype_comprehensiveness(
         If `ranking` is not one of the options, or `k` is not a positive int.
     """
     _check_prototype_options(k, ranking)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     explanations = explain(model, model.texts_of(X))
     return prototype_drops(model, explanations, k, ranking, random_state, keep=False)
 
@@ -339,7 +339,7 @@ def prototype_sufficiency(
         If `ranking` is not one of the options, or `k` is not a positive int.
     """
     _check_prototype_options(k, ranking)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     explanations = explain(model, model.texts_of(X))
     return prototype_drops(model, explanations, k, ranking, random_state, keep=True)
 

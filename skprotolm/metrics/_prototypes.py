@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._fitted import FittedModel, fitted_classifier, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 from skprotolm.metrics._reading import text_cosines
@@ -52,7 +52,7 @@ def prototype_purity(
     0.97
     """
     require("k", k, COUNT)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     prototypes = model.prototypes
     if X is None and y is None:
         return prototypes.purities.copy()
@@ -82,8 +82,8 @@ def prototype_uniqueness(clf: Any) -> float:
 
     Parameters
     ----------
-    clf : ProtoLMClassifier
-        A fitted classifier.
+    clf : ProtoLMClassifier or ProtoLMRegressor
+        A fitted estimator.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def prototype_diversity(clf: Any) -> np.ndarray:
         1 minus the largest cosine to another prototype of the class, between 0 and 2.
         Higher is better. NaN if the class has only one prototype.
     """
-    prototypes = clf.prototypes_
+    prototypes = fitted_classifier(clf).prototypes
     vectors = prototypes.vectors.astype(np.float64)
     unit_vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit_vectors @ unit_vectors.T
@@ -131,13 +131,13 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
 
     Parameters
     ----------
-    clf : ProtoLMClassifier
-        A fitted classifier.
+    clf : ProtoLMClassifier or ProtoLMRegressor
+        A fitted estimator.
     X : container of str, length n
         Texts, as in `ProtoLMClassifier.fit`.
     mass : float, default=0.9
-        The share of the sum of contributions that these prototypes reach; of absolute
-        contributions under ``formulation="proto-lm"``.
+        The share of the sum of contributions (of a regressor, of shares) that these
+        prototypes reach; of absolute contributions under ``formulation="proto-lm"``.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
 
 def compactness(explanations: Explanations, mass: float) -> np.ndarray:
     """Count the prototypes that reach `mass` of each explanation, (n,)."""
-    sizes = np.abs([e.contributions for e in explanations])
+    sizes = np.abs([e.ranking for e in explanations])
     largest_first = -np.sort(-sizes, axis=1)
     shares = largest_first.cumsum(axis=1) / largest_first.sum(axis=1, keepdims=True)
     return 1 + (shares < mass).sum(axis=1)
@@ -203,7 +203,7 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
     >>> seed_stability(one, two).mean()  # doctest: +SKIP
     0.43
     """
-    fits = clf.prototypes_, other.prototypes_
+    fits = fitted_classifier(clf).prototypes, fitted_classifier(other).prototypes
     if not np.array_equal(clf.classes_, other.classes_):
         raise ValueError(
             f"Both classifiers must have the same classes, got "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import fitted_model
+from skprotolm._fitted import fitted_classifier
 from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
@@ -59,7 +59,7 @@ def reading_gain(clf: Any, X: Any, *, encoder: Any = None) -> np.ndarray:
     0.81
     """
     encoder = clf.backbone if encoder is None else encoder
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     explanations = explain(model, model.texts_of(X))
     return reading_gains(explanations, model.prototypes, encoder)
 
@@ -131,7 +131,7 @@ def reading_distance(
     >>> reading_distance(clf, X_test, X_train, y_train).mean()  # doctest: +SKIP
     0.78
     """
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     texts: Any = model.texts_of(X)
     training: Any = model.texts_of(X_train, name="X_train")
     codes = model.task.encode(y_train, "y_train", len(training))

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 from skprotolm._config import COUNT, FOLDS, require
 from skprotolm._explaining.explain import explain
-from skprotolm._fitted import fitted_model
+from skprotolm._fitted import fitted_classifier
 from skprotolm._records.explanations import Explanations
 
 
@@ -80,7 +80,7 @@ def simulatability(
     """
     require("k", k, COUNT)
     require("n_splits", n_splits, FOLDS)
-    model = fitted_model(clf)
+    model = fitted_classifier(clf)
     explanations = explain(model, model.texts_of(X))
     check_decisions(explanations, n_splits)
     return simulate(explanations, k, n_splits, random_state)
