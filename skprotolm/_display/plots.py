@@ -138,8 +138,8 @@ def plot_mean_contributions(explanations: Any) -> Any:
     figure = _figure(_WIDTH, 1.2 + _ROW * len(listed))
     axes = figure.subplots()
     names = [
-        quote_prototype(first.label_name(j), p.text, p.unread)
-        for j, p in zip(listed.tolist(), first.contributions_of(listed), strict=True)
+        quote_prototype(first._label_name(j), p.text, p.unread)
+        for j, p in zip(listed.tolist(), first._contributions_of(listed), strict=True)
     ]
     draw_bars(axes, names, mean[listed], _for_or_against(mean[listed] > 0))
     set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")

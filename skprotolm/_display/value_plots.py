@@ -24,7 +24,7 @@ def plot_value_explanation(e: Any) -> Any:
     title = f"predicted: {e.prediction:.{e.decimals}f}"
     label = "part of the prediction"
     figure, axes = word_and_bar_panels(e, title, label, len(listed))
-    names = [quote_prototype(e.label_name(p.index), p.text, p.unread) for p in listed]
+    names = [quote_prototype(e._label_name(p.index), p.text, p.unread) for p in listed]
     shares = np.array([p.share for p in listed])
     draw_bars(axes, names, shares, [GREEN] * len(listed))
     set_xlabel(axes, e.unit.axis_label)

@@ -45,11 +45,11 @@ def _contribution_lines(e: Any) -> list[str]:
     listed, others = np.split(e.order, [e.top_k or _LISTED])
     link = "because its nearest texts are" if e.is_unlike else "because it reads like"
     lines = [f"  {link}"]
-    for p, j in zip(e.contributions_of(listed), listed, strict=True):
+    for p, j in zip(e._contributions_of(listed), listed, strict=True):
         product = f"{percent(p.share)} × {_number(e, p.value)}"
         lines.append(f"{_amount(e, p.contribution)}  = {product}: {quoted(e, j)}")
     if others.size:
-        sums = e.sum_of(others)
+        sums = e._sum_of(others)
         count = f"{len(others)} other text{plural(others)}"
         share = f"{percent(sums['share'])} of {count}"
         lines.append(f"{_amount(e, sums['contribution'])}  = {share}")

@@ -100,24 +100,24 @@ class BaseExplanation(PageMixin, ScoredText):
         return np.argsort(-self.ranking, kind="stable")
 
     @property
-    def roles(self) -> np.ndarray:
+    def _roles(self) -> np.ndarray:
         """(M,) str: what each prototype speaks for, "target", "against" or "other"."""
         return np.full(len(self.similarities), "target")
 
-    def listed(self, n: int) -> np.ndarray:
+    def _listed(self, n: int) -> np.ndarray:
         """Return which prototypes a page lists, in the order of `order`."""
         return self.order[: self.top_k or n]
 
     @abstractmethod
-    def label_name(self, index: int) -> str:
+    def _label_name(self, index: int) -> str:
         """Return what views call the label or value of a prototype."""
 
     @abstractmethod
-    def contributions_of(self, indices: np.ndarray) -> list[Any]:
+    def _contributions_of(self, indices: np.ndarray) -> list[Any]:
         """Return records of some prototypes' contributions."""
 
     @abstractmethod
-    def sum_of(self, indices: np.ndarray) -> dict[str, float]:
+    def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sums of some prototypes' contributions."""
 
     @abstractmethod
@@ -142,7 +142,7 @@ class BaseExplanation(PageMixin, ScoredText):
     @property
     def prototypes(self) -> tuple[Any, ...]:
         """At most `top_k` prototypes, in the order of `order`."""
-        return tuple(self.contributions_of(self.order[: self.top_k]))
+        return tuple(self._contributions_of(self.order[: self.top_k]))
 
     @cached_property
     def token_similarities(self) -> np.ndarray:

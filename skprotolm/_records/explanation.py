@@ -144,25 +144,25 @@ class Explanation(BaseExplanation):
         return self.contributions
 
     @property
-    def roles(self) -> np.ndarray:
+    def _roles(self) -> np.ndarray:
         """(M,) str: whether the class is the "target", "against" or an "other" one."""
         names = {self.against: "against", self.target: "target"}
         return np.array([names.get(x, "other") for x in self.prototype_labels.tolist()])
 
-    def listed(self, n: int) -> np.ndarray:
+    def _listed(self, n: int) -> np.ndarray:
         """Return which prototypes a page lists: of both classes if two are compared."""
         if self.against is None:
-            return super().listed(n)
+            return super()._listed(n)
         n, order = self.top_k or _LISTED_PER_CLASS, self.order
         labels = self.prototype_labels[order]
         firsts = [order[labels == label][:n] for label in (self.target, self.against)]
         return order[np.isin(order, np.concatenate(firsts))]
 
-    def label_name(self, index: int) -> str:
+    def _label_name(self, index: int) -> str:
         """Return the name of a prototype's class."""
         return class_name(self.prototype_labels.tolist()[index])
 
-    def contributions_of(self, indices: np.ndarray) -> list[Contribution]:
+    def _contributions_of(self, indices: np.ndarray) -> list[Contribution]:
         """Return the contributions of some prototypes."""
         return [
             Contribution(
@@ -179,7 +179,7 @@ class Explanation(BaseExplanation):
             )
         ]
 
-    def sum_of(self, indices: np.ndarray) -> dict[str, float]:
+    def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sum of some contributions."""
         return {"contribution": float(self.contributions[indices].sum())}
 

@@ -144,11 +144,11 @@ class ValueExplanation(BaseExplanation):
         """How many decimals views show of values, by the spread of the prototypes'."""
         return decimals_of(self.prototype_values)
 
-    def label_name(self, index: int) -> str:
+    def _label_name(self, index: int) -> str:
         """Return the value of a prototype."""
         return f"{self.prototype_values[index]:.{self.decimals}f}"
 
-    def contributions_of(self, indices: np.ndarray) -> list[ValueContribution]:
+    def _contributions_of(self, indices: np.ndarray) -> list[ValueContribution]:
         """Return the contributions of some prototypes."""
         contributions = self.contributions
         return [
@@ -165,7 +165,7 @@ class ValueExplanation(BaseExplanation):
             for j in indices.tolist()
         ]
 
-    def sum_of(self, indices: np.ndarray) -> dict[str, float]:
+    def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sums of some shares and contributions."""
         return {
             "share": float(self.shares[indices].sum()),
@@ -177,7 +177,7 @@ class ValueExplanation(BaseExplanation):
         """The sum of the contributions that `prototypes` does not list."""
         if self.top_k is None:
             return 0.0
-        return self.sum_of(self.order[self.top_k :])["contribution"]
+        return self._sum_of(self.order[self.top_k :])["contribution"]
 
     def _own_dict(self) -> dict[str, Any]:
         return {"remainder": self.remainder, "decimals": self.decimals}

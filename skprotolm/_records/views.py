@@ -63,7 +63,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
 
 
 def _prototype_dicts(e: Any, indices: np.ndarray) -> list[dict[str, Any]]:
-    prototypes = e.contributions_of(indices)
+    prototypes = e._contributions_of(indices)
     return [{**vars(p), "unread": list(p.unread)} for p in prototypes]
 
 
@@ -74,7 +74,7 @@ def listed_record(e: Any) -> dict[str, Any]:
     target is explained, or an "other" one. "groups" are the prototypes of each role
     that are not listed, with the sum of their contributions.
     """
-    roles, listed = e.roles, e.listed(_LISTED)
+    roles, listed = e._roles, e._listed(_LISTED)
     prototypes = [
         {
             **entry,
@@ -93,7 +93,7 @@ def listed_record(e: Any) -> dict[str, Any]:
                 {
                     "role": role,
                     "n": len(group),
-                    **e.sum_of(group),
+                    **e._sum_of(group),
                     "prototypes": _prototype_dicts(e, group[:n_further]),
                 }
             )
@@ -116,7 +116,7 @@ def page_records(
     """Return `page_record` per explanation, with alignments of the first prototypes."""
     require("n_alignments", n_alignments, NONNEGATIVE)
     return [
-        page_record(e, e.listed(_LISTED)[:n_alignments].tolist()) for e in explanations
+        page_record(e, e._listed(_LISTED)[:n_alignments].tolist()) for e in explanations
     ]
 
 
