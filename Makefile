@@ -1,7 +1,7 @@
 # One command a job. Each first builds what it needs in .venv:
 #   make demo     fit on 1,000 film reviews and 48 bank questions, explain predictions
 #                 and write demo-report.html; with FULL=1, compare on all reviews
-#   make test     run the tests
+#   make test     run the tests, with one process per core, at most four
 #   make lint     ruff and mypy
 #   make docs     build docs/_build/html, running the examples
 #   make clean    remove all that the others made, .venv included
@@ -22,7 +22,7 @@ demo: $(VENV)/.with-offline,demo
 	FULL=$(FULL) $(BIN)/python examples/demo.py
 
 test: $(VENV)/.with-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .

@@ -19,10 +19,14 @@ Text = str | tuple[str, str]
 Span = tuple[int, int, int]
 
 # Chinese and Japanese use no spaces, so that each ideograph and each kana, without the
-# two combining kana marks, is a run of its own.
+# two combining kana marks, is a run of its own. So is each letter of Thai, Lao, Burmese
+# and Khmer, without their combining marks. The tokens of the encoder join these runs.
 _IDEOGRAPHS = (
     "\u3040-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
+    "\u0e01-\u0e30\u0e32\u0e33\u0e3f-\u0e46\u0e4f-\u0e5b"
+    "\u0e81-\u0eb0\u0eb2\u0eb3\u0ebd-\u0ec6\u0ed0-\u0edf"
+    "\u1000-\u102a\u103f-\u1055\u1780-\u17b3\u17d4-\u17dc\u17e0-\u17e9"
 )
 _MARKS = ("Mn", "Mc", "Me", "Cf")
 _RUN = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
@@ -38,8 +42,9 @@ def find_words(text: str) -> list[tuple[int, int]]:
 
     A run between spaces is cut into the punctuation before its first letter or number,
     the part up to its last one, and the punctuation after it: "(don't!)" is three
-    words. Accents, vowel signs and joiners belong to the character before them. A run
-    without letters and numbers, such as ":-)" or an emoji, is one word.
+    words. Accents, vowel signs and joiners belong to the character before them. In a
+    run without letters and numbers, emoji count as letters; one without these, too,
+    such as ":-)", is one word.
     """
     words: list[tuple[int, int]] = []
     for run in _RUN.finditer(text):
@@ -55,12 +60,19 @@ def _cut_run(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Cut a run into leading punctuation, letters and numbers, trailing punctuation."""
     # The categories L* and N*.
     letters = [i for i in range(start, end) if text[i].isalnum()]
+    letters = letters or [i for i in range(start, end) if _is_symbol(text[i])]
     if not letters:
         return [(start, end)] if start < end else []
     first, last = letters[0], _skip_marks(text, letters[-1] + 1, end)
     if _skip_marks(text, start, first) == first:  # invisible, such as a direction mark
         first = start
     return [(a, b) for a, b in pairwise((start, first, last, end)) if a < b]
+
+
+def _is_symbol(character: str) -> bool:
+    """Return whether a character is an emoji, or the skin tone of one."""
+    is_skin_tone = "\U0001f3fb" <= character <= "\U0001f3ff"
+    return is_skin_tone or unicodedata.category(character) == "So"
 
 
 def _skip_marks(text: str, start: int, end: int) -> int:
