@@ -142,7 +142,7 @@ class BaseProtoLM(
         return fitted_model(self).similarities(X, "X")
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Name the columns of `transform`: a prototype's class and its number.
+        """Name the columns of `transform`, by class or value and number of prototypes.
 
         Parameters
         ----------
@@ -323,7 +323,7 @@ def _warn_of_coincident(result: FitResult) -> None:
     if result.n_coincident:
         warn(
             f"{result.n_coincident} of {len(result.model.quotes.texts)} prototypes "
-            f"nearly coincide with another one of their class, so that the model "
+            f"nearly coincide with another one of the same label, so that the model "
             f"cannot tell them apart; use fewer prototypes, or more preservation.",
             DuplicatePrototypesWarning,
         )

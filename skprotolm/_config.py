@@ -63,6 +63,7 @@ class FitConfig:
     quoted_sharpness: float | None = None  # λ of these texts; None is by perplexity
     prune: bool = False  # texts that the model cannot tell apart, or misclassifies
     spread: float = 1.0  # of initial clusters around the mean of their stratum
+    output_weight: float = 0.0  # see `projection.reading_metric`
     # Ablations, which only tests and benchmarks set.
     least_spread: float = 0.1
     reading_weight: float = 0.4  # see `projection.reading_metric`; 0 for pairs

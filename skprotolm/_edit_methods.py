@@ -29,8 +29,9 @@ class EditMethodsMixin:
         The following prototypes move up: read the next indices from ``prototypes_``
         again, or pass all indices in one call.
 
-        Under "mixture" the score z of the class changes by (κ/λ)·log(1 − share inside
-        the class) for each removed prototype. Other scores do not change.
+        In a classifier under "mixture" the score z of the class changes by
+        (κ/λ)·log(1 − share inside the class) for each removed prototype, and other
+        scores do not change; in a regressor, the other shares grow in proportion.
 
         Parameters
         ----------
@@ -52,7 +53,7 @@ class EditMethodsMixin:
         return self._edit(_editing.remove(fitted_model(self), indices))
 
     def relabel_prototypes(self: _Self, labels: dict[int, Any]) -> _Self:
-        """Assign prototypes to other classes.
+        """Assign prototypes to other classes, or other numbers.
 
         Under "mixture" a prototype keeps its prior; under "proto-lm" its output
         weights of the two classes are swapped.
@@ -60,7 +61,7 @@ class EditMethodsMixin:
         Parameters
         ----------
         labels : dict of int -> label
-            The new labels, by position in ``prototypes_``.
+            The new labels, of a regressor numbers, by position in ``prototypes_``.
 
         Returns
         -------
@@ -72,8 +73,8 @@ class EditMethodsMixin:
         IndexError, TypeError
             If an index is out of range or not an int.
         ValueError
-            If a label is not in ``classes_``, or a class would have no prototype left.
-            Nothing is changed then.
+            If a label is not in ``classes_``, or not a finite number, or a class would
+            have no prototype left. Nothing is changed then.
         """
         return self._edit(_editing.relabel(fitted_model(self), labels))
 
@@ -88,7 +89,7 @@ class EditMethodsMixin:
         texts : container of str, length n
             As X in `fit`.
         labels : array-like of shape (n,)
-            One label from ``classes_`` per text.
+            One label from ``classes_`` per text; of a regressor, one number.
 
         Returns
         -------

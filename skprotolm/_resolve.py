@@ -41,6 +41,7 @@ def resolve(
     is_fp32: bool,
     has_bf16: bool,
     strata: Sequence[Any],
+    output_weight: float,
     wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
     label_agreement: float,
@@ -62,6 +63,8 @@ def resolve(
         Whether the device multiplies bfloat16 numbers in hardware.
     strata : sequence, length S
         Names of the groups of texts that have their own prototypes: the labels.
+    output_weight : float
+        As `Task.output_weight`.
     wanted : sequence of int, length S, or None
         Prototypes that the user asked for; None for "auto".
     n_candidates : sequence of int, length S
@@ -93,6 +96,7 @@ def resolve(
         # The label of a pair is a relation between its texts, not their topic: pairs of
         # the same topic often have different labels.
         reading_weight=0.0 if is_paired else config.reading_weight,
+        output_weight=output_weight,
     )
 
 

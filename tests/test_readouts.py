@@ -214,7 +214,7 @@ def test_learned_shift_and_stretch_move_into_the_values():
         readout.shift.fill_(0.5)
         readout.stretch.fill_(1.5)
     expected = readout(evidence, values)
-    settled = readout.settle(values)
+    settled = readout.fold_into_values(values)
     torch.testing.assert_close(readout(evidence, settled), expected)
     means = evidence.softmax(dim=1) @ settled
     torch.testing.assert_close(3.0 + 2.0 * expected[:, 0], means)
@@ -223,4 +223,4 @@ def test_learned_shift_and_stretch_move_into_the_values():
 def test_values_of_texts_are_kept_bit_for_bit():
     values = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
     readout = ValueReadout(0.3, 0.123, 5.0)
-    assert torch.equal(readout.settle(values), values)
+    assert torch.equal(readout.fold_into_values(values), values)

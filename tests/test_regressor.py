@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -96,11 +97,13 @@ def test_base_and_token_scores_sum_to_the_prediction(reg, token_method):
 
 
 def test_shares_are_a_softmax_of_the_cosines(reg):
-    similarities = reg.transform(NEW)
-    [e, *_] = reg.explain(NEW)
-    np.testing.assert_allclose(e.similarities, similarities[0])
-    same_value_order = np.argsort(similarities[0])
-    assert (np.diff(e.shares[same_value_order]) >= -1e-12).all()  # equal priors
+    cosines = reg.transform(NEW[:1])[0]
+    [e] = reg.explain(NEW[:1])
+    np.testing.assert_allclose(e.similarities, cosines)
+    logs = np.log(e.shares)
+    slope, intercept = np.polyfit(cosines, logs, 1)  # priors are equal
+    np.testing.assert_allclose(logs, slope * cosines + intercept, atol=1e-6)
+    assert slope > 0
 
 
 def test_a_shift_and_a_scale_of_y_shift_and_scale_the_predictions(make_regressor, reg):
@@ -119,7 +122,8 @@ def test_learned_prototypes_have_learned_values(make_regressor):
     reg = make_regressor(projection=False, n_prototypes=5).fit(X, Y)
     explanations = reg.explain(NEW[:2])
     assert len(reg.prototypes_) == 5
-    assert not np.isin(reg.prototypes_.labels, Y).any()
+    means = RegressionTask.of(Y, np.ones(60)).edges
+    assert np.ptp(reg.prototypes_.labels) > np.ptp(means)  # stretched
     for e, prediction in zip(explanations, reg.predict(NEW[:2]), strict=True):
         assert e.shares @ e.prototype_values == pytest.approx(prediction, abs=1e-5)
 
@@ -150,6 +154,49 @@ def test_copies_of_a_text_have_the_mean_of_their_values(make_regressor):
     assert reg.prototypes_.labels[j] == pytest.approx((Y[0] + 1 + 3) / 3)
 
 
+def test_values_and_their_negatives_have_ranges(make_regressor):
+    """A majority of the largest value left one range, whose prototypes all had it."""
+    y = (np.arange(60) % 5 > 0).astype(float)
+    for values in (y, -y):
+        reg = make_regressor(n_prototypes=4, max_epochs=1).fit(X, values)
+        assert set(reg.prototypes_.labels) == set(values)
+
+
+def test_ratings_by_several_people_do_not_empty_a_range(make_regressor):
+    """Ranges were found before the means of copies; k-means of no texts failed."""
+    ratings = [1.0, 2.0, 1.0] * 4 + [5.0, 4.0, 5.0] * 4 + [2.5, 3.5]
+    texts = [*X[:12], *X[:12], *X[12:14]]
+    reg = make_regressor(max_epochs=1).fit(texts, ratings)
+    assert len(reg.prototypes_)
+    with pytest.raises(ValueError, match=r"mean of all copies .* is 3.0 for each of"):
+        make_regressor(max_epochs=1).fit([*X[:2], *X[:2]], [1, 3, 5, 3])
+
+
+def test_ranges_have_distinct_plain_names():
+    """Years and days were all "2.02e+07"."""
+    edges = [20200101.0, 20200102.0, 20200103.0]
+    names = RegressionTask(0.0, 1.0, edges).strata
+    assert names[1] == "20200101 to 20200102"
+    assert len(set(names)) == 4
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e60])
+def test_scores_of_words_are_those_of_any_unit(make_regressor, reg, scale):
+    """In float32 large ones were NaN, and small ones 0."""
+    other = make_regressor().fit(X, scale * Y)
+    for one, two in zip(other.explain(NEW[:2]), reg.explain(NEW[:2]), strict=True):
+        np.testing.assert_allclose(
+            one.token_scores / scale, two.token_scores, rtol=0.05, atol=0.05
+        )
+
+
+def test_the_score_of_equal_values_is_minus_the_squared_error():
+    task = RegressionTask(1.0, 2.0, [1.0])
+    outputs, weights = np.array([[0.5], [2.0]]), np.array([1.0, 3.0])
+    assert task.score(outputs, np.array([1.0, 1.0]), weights) == -(0.25 + 12) / 4
+    assert task.score(outputs, np.array([2.0, 5.0]), weights) == 1
+
+
 def test_weights_count_as_copies():
     task = RegressionTask.of(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0]))
     copies = RegressionTask.of(np.array([1.0, 2.0, 3.0, 3.0]), np.ones(4))
@@ -160,7 +207,8 @@ def test_weights_count_as_copies():
 @pytest.mark.parametrize(
     ("values", "edges"),
     [
-        ([1, 5, 5, 5, 5], []),
+        ([1, 5, 5, 5, 5], [1]),
+        ([-5, -5, -5, -5, -1], [-5]),
         ([1, 1, 1, 1, 5], [1]),
         ([1, 2, 3, 4, 5], [1, 2, 3, 4]),
         (range(100), [19, 39, 59, 79]),
@@ -197,6 +245,7 @@ BAD_Y = {
     "None": (None, "requires y to be passed"),
     "complex": ([1j, *Y[1:]], "y must hold numbers: row 0 is 1j"),
     "too large": ([10**400, *Y[1:]], "Row 0 of y is too large"),
+    "squares that overflow": (1e160 * Y, "of at most 1e.150, whose squares"),
     "lists": ([[1.0], [1.0, 2.0], *Y[2:]], "y must hold numbers: row 0"),
 }
 
@@ -208,6 +257,13 @@ def test_numbers_that_cannot_be_learned_are_refused(make_regressor, case):
         make_regressor(backbone="never loaded").fit(X, y)
 
 
+@pytest.mark.parametrize("unit", ["ns", "D"])
+def test_dates_are_refused(unit):
+    """Nanoseconds since 1970 were accepted."""
+    with pytest.raises(TypeError, match=f"got datetime64.{unit}.; convert them"):
+        as_numbers(np.arange(60).astype(f"datetime64[{unit}]"), "y", 60)
+
+
 GOOD_Y = {
     "list": Y.tolist(),
     "ints": (10 * Y).astype(int),
@@ -215,6 +271,7 @@ GOOD_Y = {
     "nullable": pd.Series(Y).astype("Float64"),
     "float16": Y.astype(np.float16),
     "bools": Y > 4,
+    "decimals": [Decimal(str(value)) for value in Y],
     "objects": np.array([*Y[:-1].tolist(), 3], dtype=object),
 }
 
@@ -325,7 +382,10 @@ def test_measures_of_classifiers_refuse_regressors(reg):
             measure(reg, X)
     with pytest.raises(TypeError, match="defined for classifiers"):
         prototype_diversity(reg)
-    assert (explanation_compactness(reg, X) >= 1).all()
+    shares = np.array([e.shares for e in reg.explain(X[:5])])
+    largest = -np.sort(-shares, axis=1)
+    expected = [1 + np.count_nonzero(row.cumsum() < 0.9) for row in largest]
+    assert explanation_compactness(reg, X[:5]).tolist() == expected
     assert prototype_uniqueness(reg) == 1
 
 

@@ -40,6 +40,7 @@ def resolved(n_texts=600, label_agreement=0.5, is_paired=False, **parameters):
         is_fp32=True,
         has_bf16=True,
         strata=["neg", "pos"],
+        output_weight=0.0,
         wanted=spread(config.n_prototypes, ["neg", "pos"]),
         n_candidates=[n_texts // 2, n_texts // 2],
         label_agreement=label_agreement,

@@ -176,6 +176,3 @@ def test_weights_have_mean_1_over_the_training_texts(make_classifier, texts):
     assert training.weights.mean() == pytest.approx(1)
     expected = weights[training.rows] / weights[training.rows].mean()
     np.testing.assert_allclose(training.weights, expected)
-
-
-# Another task needs no change of the trainer.

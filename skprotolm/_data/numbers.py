@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -12,6 +13,8 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from skprotolm._data.targets import label_array, refuse_missing
 from skprotolm._data.texts import first_of, shown
 from skprotolm._data.weights import combine_weights
+
+_LARGEST = 1e150
 
 
 def encode_numbers(
@@ -50,6 +53,11 @@ def as_numbers(y: Any, name: str, n_texts: int | None = None) -> np.ndarray:
     array = column_or_1d(array, warn=True)
     if n_texts is not None:
         check_consistent_length(range(n_texts), array)
+    if array.dtype.kind in "mMV":
+        raise TypeError(
+            f"{name} must hold numbers, got {array.dtype.name}; convert them, for "
+            f"example to days with (y - y.min()) / numpy.timedelta64(1, 'D')."
+        )
     if array.dtype.kind not in "biuf":
         values = array.tolist()
         refuse_missing(name, y, values)
@@ -64,18 +72,23 @@ def as_numbers(y: Any, name: str, n_texts: int | None = None) -> np.ndarray:
             f"{numbers[infinite[0]]}{first_of(infinite)}; drop those rows of X and "
             f"{name}."
         )
+    large = np.flatnonzero(np.abs(numbers) > _LARGEST).tolist()
+    if large:
+        raise ValueError(
+            f"{name} must hold numbers of at most {_LARGEST:g}, whose squares are "
+            f"floats: row {large[0]} is {numbers[large[0]]}{first_of(large)}; change "
+            f"their unit."
+        )
     return numbers
 
 
 def _check_number(row: int, value: Any, name: str) -> None:
-    is_number = isinstance(value, (Real, np.bool_))
-    if not is_number:
-        remedy = "pass numbers"
+    if not isinstance(value, (Real, Decimal, np.bool_)):
+        remedy = "convert them with float()"
         if isinstance(value, str):
             remedy = "convert numbers with float(), or use ProtoLMClassifier for labels"
         raise ValueError(
-            f"{name} must hold numbers: row {row} is {shown(value)} "
-            f"({type(value).__name__}); {remedy}."
+            f"{name} must hold numbers: row {row} is {shown(value)}; {remedy}."
         )
     try:
         float(value)

@@ -127,7 +127,7 @@ def score_tokens(
             return token_scores(encoded, attribution.direction).numpy()
     if method == "relevance":
         scores = _relevance_scores(model, tokenized, encoded.rows, attribution)
-        return scores.cpu().double().numpy()
+        return scores.numpy()
     return None
 
 
@@ -146,7 +146,11 @@ def _relevance_scores(
         at_low_presence = model.layer.attribute(
             s.cpu().double(), attribution.target, attribution.against
         )
-        return relevance(linearized, weights, at_low_presence.direction)
+        # Relevance is linear in the direction, whose size may not be one of float32.
+        direction = at_low_presence.direction
+        size = direction.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
+        scores = relevance(linearized, weights, direction / size)
+    return scores.cpu().double() * size
 
 
 def _token_fields(

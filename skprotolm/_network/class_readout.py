@@ -98,7 +98,8 @@ class ClassReadout(Readout):
         self, outputs: Tensor, values: Tensor, weights: Tensor, smoothing: float
     ) -> Tensor:
         """Return the cross-entropy."""
-        return losses.cross_entropy(outputs, values, weights, smoothing)
+        codes = values.to(outputs.device)
+        return losses.cross_entropy(outputs, codes, weights, smoothing)
 
     def default_index(self, outputs: Tensor) -> Tensor:
         """Return the predicted class."""
@@ -146,6 +147,6 @@ class ClassReadout(Readout):
         """Return a copy: biases are recalibrated, and κ stays."""
         return copy.deepcopy(self)
 
-    def settle(self, values: Tensor) -> Tensor:
+    def fold_into_values(self, values: Tensor) -> Tensor:
         """Return the values."""
         return values

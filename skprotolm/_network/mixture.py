@@ -86,7 +86,7 @@ class MixtureLayer(PrototypeLayer):
         """Fix the priors, so that removing one leaves the others as they are."""
         with torch.no_grad():
             self.prior_logits.copy_(self.log_priors(self.prior_logits))
-            self.values = self.readout.settle(self.values)
+            self.values = self.readout.fold_into_values(self.values)
         self.fixed_priors = True
 
     def describe(self) -> dict[str, Tensor]:

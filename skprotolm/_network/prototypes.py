@@ -77,6 +77,14 @@ class PrototypeLayer(nn.Module, ABC):
         self.vectors = nn.Parameter(vectors.clone())
         self.register_buffer("values", values)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> PrototypeLayer:
+        """Move the layer, but not values in float64, which some devices lack."""
+        values = self.values
+        super()._apply(fn, recurse)
+        if values.dtype == torch.float64:
+            self.values = values
+        return self
+
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return the further arguments of the constructor, as plain values."""

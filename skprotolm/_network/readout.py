@@ -68,23 +68,29 @@ class Readout(nn.Module, ABC):
     def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
         """Return how sure outputs are of true values (B,), −inf if mispredicted."""
 
-    @abstractmethod
     def divergence(
         self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
     ) -> Tensor:
-        """Return how far outputs are from target outputs, both (B, L)."""
+        """Return how far outputs are from target outputs, both (B, L).
 
-    @abstractmethod
+        Readouts without calibrated parameters do not need it.
+        """
+        raise NotImplementedError
+
     def calibrated(self) -> list[nn.Parameter]:
-        """Return the parameters that recalibration changes."""
+        """Return the parameters that recalibration changes, by default none."""
+        return []
 
     @abstractmethod
     def on_texts(self) -> Readout:
         """Return a copy for prototypes that are texts."""
 
     @abstractmethod
-    def settle(self, values: Tensor) -> Tensor:
-        """Return the final values of learned prototypes, after training."""
+    def fold_into_values(self, values: Tensor) -> Tensor:
+        """Return the values of learned prototypes with what the readout adds to them.
+
+        What moves into the values is reset.
+        """
 
 
 def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:

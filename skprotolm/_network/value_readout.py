@@ -15,7 +15,9 @@ from skprotolm._network import losses
 from skprotolm._network.readout import Readout
 from skprotolm._tasks.units import VALUE
 
-_PERPLEXITY = 4.0
+# On pairs of sentences (SICK, development), 4, 5, 6 and 16 texts have a correlation
+# of .875, .876, .877 and .877 with the true values.
+_PERPLEXITY = 5.0
 
 
 class ValueReadout(Readout):
@@ -105,23 +107,13 @@ class ValueReadout(Readout):
         """Return minus the absolute error."""
         return -(outputs[:, 0] - self.standardized(values, outputs)).abs()
 
-    def divergence(
-        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
-    ) -> Tensor:
-        """Return the squared difference."""
-        return losses.squared_error(outputs[:, 0], targets[:, 0], weights)
-
-    def calibrated(self) -> list[nn.Parameter]:
-        """Return nothing: the mean has no bias."""
-        return []
-
     def on_texts(self) -> Readout:
         """Return a plain mean, without shift and stretch."""
         readout = copy.deepcopy(self)
         readout._reset()
         return readout
 
-    def settle(self, values: Tensor) -> Tensor:
+    def fold_into_values(self, values: Tensor) -> Tensor:
         """Move shift and stretch into the values of the prototypes."""
         if self.shift == 0 and self.stretch == 1:  # exact values stay as they are
             return values

@@ -140,6 +140,13 @@ class BaseExplanation(PageMixin, ScoredText):
         """Return the fields that `_own_json` wrote."""
 
     @property
+    def remainder(self) -> float:
+        """The sum of the contributions that `prototypes` does not list."""
+        if self.top_k is None:
+            return 0.0
+        return self._sum_of(self.order[self.top_k :])["contribution"]
+
+    @property
     def prototypes(self) -> tuple[Any, ...]:
         """At most `top_k` prototypes, in the order of `order`."""
         return tuple(self._contributions_of(self.order[: self.top_k]))

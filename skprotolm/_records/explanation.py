@@ -183,13 +183,6 @@ class Explanation(BaseExplanation):
         """Return the sum of some contributions."""
         return {"contribution": float(self.contributions[indices].sum())}
 
-    @property
-    def remainder(self) -> float:
-        """The sum of the contributions that `prototypes` does not list."""
-        if self.top_k is None:
-            return 0.0
-        return float(self.contributions[self.order[self.top_k :]].sum())
-
     def _own_dict(self) -> dict[str, Any]:
         return {
             "target": self.target,

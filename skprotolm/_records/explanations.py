@@ -19,7 +19,6 @@ from skprotolm._records.views import frame_rows, listed_record
 
 E = TypeVar("E", bound=BaseExplanation)
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in (Explanation, ValueExplanation)}
-_KINDS = {kind.kind: kind for kind in (Explanation, ValueExplanation)}
 _PRINTED = 5  # explanations in print
 _RENDERED = 50  # explanations in a notebook cell
 

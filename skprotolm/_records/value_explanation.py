@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class ValueExplanation(BaseExplanation):
         """(M,): the shares, by which prototypes are sorted."""
         return self.shares
 
-    @property
+    @cached_property
     def decimals(self) -> int:
         """How many decimals views show of values, by the spread of the prototypes'."""
         return decimals_of(self.prototype_values)
@@ -172,13 +173,6 @@ class ValueExplanation(BaseExplanation):
             "contribution": float(self.contributions[indices].sum()),
         }
 
-    @property
-    def remainder(self) -> float:
-        """The sum of the contributions that `prototypes` does not list."""
-        if self.top_k is None:
-            return 0.0
-        return self._sum_of(self.order[self.top_k :])["contribution"]
-
     def _own_dict(self) -> dict[str, Any]:
         return {"remainder": self.remainder, "decimals": self.decimals}
 
@@ -205,7 +199,8 @@ class ValueExplanation(BaseExplanation):
         Returns
         -------
         matplotlib.figure.Figure
-            Two panels of bars. Green bars raise the number; red, hatched ones lower it.
+            Two panels of bars. Words with green bars raise the number, those with red,
+            hatched ones lower it.
 
         Raises
         ------

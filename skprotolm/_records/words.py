@@ -21,7 +21,7 @@ Span = tuple[int, int, int]
 # Chinese and Japanese use no spaces, so that each ideograph and each kana, without the
 # two combining kana marks, is a run of its own. So is each letter of Thai, Lao, Burmese
 # and Khmer, without their combining marks. The tokens of the encoder join these runs.
-_IDEOGRAPHS = (
+_UNSPACED = (
     "\u3040-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
     "\u0e01-\u0e30\u0e32\u0e33\u0e3f-\u0e46\u0e4f-\u0e5b"
@@ -29,7 +29,7 @@ _IDEOGRAPHS = (
     "\u1000-\u102a\u103f-\u1055\u1780-\u17b3\u17d4-\u17dc\u17e0-\u17e9"
 )
 _MARKS = ("Mn", "Mc", "Me", "Cf")
-_RUN = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
+_RUN = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
 
 
 def split_pair(text: Text) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def build_report(
         "summary": _summary(model, evaluated, reference),
         "classes": _class_figures(model, evaluated),
         **never_predicted(evaluated.codes, evaluated.predicted),
-        "confusion": _confusion(evaluated, model.task.n_outputs),
+        "confusion": _confusion(evaluated, len(model.task.strata)),
         "calibration": _calibration(evaluated),
         "map": _map(model, reference),
         **prototype_cards(model, evaluated, reference),
@@ -79,7 +79,7 @@ def _summary(
     n, n_correct = len(evaluated.texts), int(evaluated.is_correct.sum())
     interval = binomtest(n_correct, n).proportion_ci(method="wilson")
     counts, reference_counts = (
-        np.bincount(predictions.codes, minlength=model.task.n_outputs)
+        np.bincount(predictions.codes, minlength=len(model.task.strata))
         for predictions in (evaluated, reference)
     )
     # Among equally frequent classes, the one with the higher accuracy.
@@ -99,7 +99,7 @@ def _summary(
 
 def _class_figures(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]]:
     """Return counts, recall and precision per class; None where they are 0 / 0."""
-    C = model.task.n_outputs
+    C = len(model.task.strata)
     precision, recall, _, support = precision_recall_fscore_support(
         evaluated.codes, evaluated.predicted, labels=np.arange(C), zero_division=np.nan
     )

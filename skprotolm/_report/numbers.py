@@ -15,6 +15,7 @@ from skprotolm._display.formatting import shorten
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
+from skprotolm._training.novelty_limit import conformal_rank
 
 _MAX_POINTS = 1000
 _N_ERRORS = 20  # texts that are explained
@@ -127,7 +128,7 @@ def _intervals(errors: np.ndarray) -> list[dict[str, float]]:
     most 1 − level (split conformal prediction; Vovk, Gammerman and Shafer 2005).
     """
     sizes = np.sort(np.abs(errors))
-    ranks = {level: int(np.ceil((len(sizes) + 1) * level - 1e-9)) for level in _LEVELS}
+    ranks = {level: conformal_rank(len(sizes), 1 - level) for level in _LEVELS}
     return [
         {"level": level, "width": float(sizes[rank - 1])}
         for level, rank in ranks.items()

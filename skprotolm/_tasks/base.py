@@ -14,11 +14,13 @@ from skprotolm._data.targets import Targets
 class Task(ABC):
     """A kind of target. Arrays named `values` are as in `Targets`.
 
-    The two masks are also computed from tensors, on whatever device these are.
+    Masks are also computed from tensors, on whatever device these are.
     """
 
     label_noun: str  # what views call what a prototype stands for
     strata_noun: str  # what they call strata, in the plural
+    # Weight of a linear prediction of the values in the metric of quoted texts.
+    output_weight = 0.0
 
     @property
     @abstractmethod
@@ -27,17 +29,13 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def n_outputs(self) -> int:
-        """The number of outputs of the model, L."""
-
-    @property
-    @abstractmethod
     def strata(self) -> list[Any]:
         """What messages, and a dict as `n_prototypes`, call each stratum."""
 
-    @abstractmethod
     def own_mask(self, values: Any, prototype_values: Any) -> Any:
-        """Return whose prototypes are a text's own, (B, M) bool."""
+        """Return whose prototypes are of a text's own stratum, (B, M) bool."""
+        strata, others = self.strata_of(values), self.strata_of(prototype_values)
+        return strata[:, None] == others[None, :]
 
     @abstractmethod
     def score(
@@ -54,21 +52,28 @@ class Task(ABC):
         """Turn the values of M prototypes into what users call them, (M,)."""
 
     @abstractmethod
-    def strata_of(self, values: np.ndarray) -> np.ndarray:
-        """Return the stratum of each of M values, (M,)."""
+    def strata_of(self, values: Any) -> Any:
+        """Return the stratum of each of M values, (M,); tensors give tensors."""
 
-    def groups(self, values: np.ndarray) -> list[Any]:
-        """Return what a map calls the strata of M values."""
+    def stratum_names(self, values: np.ndarray) -> list[Any]:
+        """Return what views call the strata of M values."""
         strata = self.strata
         return [strata[stratum] for stratum in self.strata_of(values).tolist()]
+
+    def standardized(self, values: np.ndarray) -> np.ndarray:
+        """Return values as numbers of mean 0 and variance 1, if they are numbers."""
+        raise TypeError(f"{self.strata_noun} have no order.")
 
     @abstractmethod
     def stratum_values(self, targets: Targets) -> np.ndarray:
         """Return the value that learned prototypes of each stratum have, (S, ...)."""
 
     @abstractmethod
-    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
-        """Return the targets (n,) once copies of a text, of equal ids, have one."""
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
+        """Return task and targets (n,) once copies of a text, of equal ids, have one.
+
+        Strata may depend on the values, so that the task changes with them.
+        """
 
     @abstractmethod
     def prototypes_per_stratum(
@@ -83,9 +88,9 @@ class Task(ABC):
     def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
         """Turn labels into values; they are called `name`, and there must be n."""
 
-    @abstractmethod
     def target_index(self, target: Any, n: int, name: str = "target") -> np.ndarray:
         """Return which output is explained for each of n texts, (n,) int."""
+        raise TypeError("There is only one output to explain.")
 
     @abstractmethod
     def require_prototypes(self, values: np.ndarray, action: str) -> None:

@@ -29,23 +29,14 @@ class ClassificationTask(Task):
         classes.setflags(write=False)  # copies of the estimator share it
 
     @property
-    def n_outputs(self) -> int:
-        """The number of classes."""
-        return len(self.classes)
-
-    @property
     def readout_options(self) -> dict[str, Any]:
         """The kind and the number of classes."""
-        return {"kind": "classes", "n_outputs": self.n_outputs}
+        return {"kind": "classes", "n_outputs": len(self.classes)}
 
     @property
     def strata(self) -> list[Any]:
         """The labels."""
         return self.classes.tolist()
-
-    def own_mask(self, values: Any, prototype_values: Any) -> Any:
-        """Return which prototypes are of a text's class, (B, M)."""
-        return values[:, None] == prototype_values[None, :]
 
     def score(
         self, outputs: np.ndarray, values: np.ndarray, weights: np.ndarray
@@ -65,7 +56,7 @@ class ClassificationTask(Task):
         """Return the label of each class index."""
         return self.classes[values]
 
-    def strata_of(self, values: np.ndarray) -> np.ndarray:
+    def strata_of(self, values: Any) -> Any:
         """Return the class indices."""
         return values
 
@@ -73,9 +64,9 @@ class ClassificationTask(Task):
         """Return the class indices, (C,)."""
         return np.arange(len(self.classes))
 
-    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
-        """Return the targets: copies under two labels are both trained on."""
-        return targets
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
+        """Return both unchanged: copies under two labels are both trained on."""
+        return self, targets
 
     def prototypes_per_stratum(
         self, n_prototypes: Any, n_candidates: Sequence[int]

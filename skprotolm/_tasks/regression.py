@@ -16,6 +16,15 @@ from skprotolm._tasks.base import Task
 _MOST_STRATA = 5
 
 
+def _distinct_names(edges: Sequence[float]) -> list[str]:
+    """Write numbers with as many digits as tell them apart, at least six."""
+    for digits in range(6, 18):
+        rounded = [float(f"{edge:.{digits}g}") for edge in edges]
+        if len(set(rounded)) == len(edges):
+            break
+    return [f"{value:.{max(15, digits)}g}" for value in rounded]
+
+
 class RegressionTask(Task):
     """One number per text; its stratum is a range of numbers.
 
@@ -29,8 +38,8 @@ class RegressionTask(Task):
         The upper ends of all ranges but the last, ascending.
     """
 
-    n_outputs = 1
     label_noun = "value"
+    output_weight = 1.0
     strata_noun = "ranges of values"
 
     def __init__(self, center: float, scale: float, edges: Sequence[float]):
@@ -45,7 +54,7 @@ class RegressionTask(Task):
         They have about the same weight each, as far as equal values allow.
         """
         # Values near the largest float would overflow in sums.
-        largest = np.abs(values).max()
+        largest = np.abs(values).max() or 1.0
         center = float(np.average(values / largest, weights=weights) * largest)
         deviations = (values / largest - center / largest) ** 2
         scale = float(np.sqrt(np.average(deviations, weights=weights)) * largest)
@@ -54,8 +63,9 @@ class RegressionTask(Task):
         below = np.bincount(ids, weights).cumsum() / weights.sum()
         # The sums may be rounding errors below a quantile.
         quantiles = np.arange(1, n_strata) / n_strata - 1e-9
-        edges = np.unique(distinct[np.searchsorted(below, quantiles)])
-        return cls(center, scale, edges[edges < distinct[-1]].tolist())
+        # The last range is never empty, even if most values are the largest.
+        positions = np.minimum(np.searchsorted(below, quantiles), len(distinct) - 2)
+        return cls(center, scale, np.unique(distinct[positions]).tolist())
 
     @property
     def readout_options(self) -> dict[str, Any]:
@@ -65,25 +75,22 @@ class RegressionTask(Task):
     @property
     def strata(self) -> list[Any]:
         """The ranges in words: "up to 2", "2 to 3.5", "above 3.5"."""
-        if not self.edges:
-            return ["all values"]
-        names = [f"{edge:.4g}" for edge in self.edges]
+        names = _distinct_names(self.edges)
         inner = [f"{a} to {b}" for a, b in pairwise(names)]
         return [f"up to {names[0]}", *inner, f"above {names[-1]}"]
-
-    def own_mask(self, values: Any, prototype_values: Any) -> Any:
-        """Return which prototypes are in the range of a text's value, (B, M)."""
-        strata, others = self.strata_of(values), self.strata_of(prototype_values)
-        return strata[:, None] == others[None, :]
 
     def score(
         self, outputs: np.ndarray, values: np.ndarray, weights: np.ndarray
     ) -> float:
         """Return the weighted R², or −MSE if all values are the same."""
-        predicted, true = outputs[:, 0], (values - self.center) / self.scale
+        predicted, true = outputs[:, 0], self.standardized(values)
         if np.ptp(true) == 0:
             return -float(np.average((predicted - true) ** 2, weights=weights))
         return float(r2_score(true, predicted, sample_weight=weights))
+
+    def standardized(self, values: np.ndarray) -> np.ndarray:
+        """Return (value − center) / scale."""
+        return (values - self.center) / self.scale
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the predicted number of each text."""
@@ -111,18 +118,31 @@ class RegressionTask(Task):
             means.append(np.clip(mean, values.min(), values.max()))
         return np.array(means)
 
-    def merge_copies(self, targets: Targets, ids: np.ndarray) -> Targets:
-        """Give all copies of a text the mean of their values.
+    def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
+        """Give all copies of a text the mean of their values, and find the ranges anew.
 
         The squared error has the same gradient, and a text that is a prototype stands
         for all its copies.
+
+        Raises
+        ------
+        ValueError
+            If all texts then have the same value.
         """
         weights = np.bincount(ids, targets.weights)
         sums = np.bincount(ids, targets.weights * targets.values)
         counts = np.bincount(ids)
         means = np.divide(sums, weights, out=sums, where=weights > 0)
         values = np.where(counts[ids] > 1, means[ids], targets.values)
-        return targets._replace(values=values, strata=self.strata_of(values))
+        if np.ptp(values) == 0:
+            raise ValueError(
+                f"y must hold different numbers for different texts: the mean of all "
+                f"copies of a text, as the encoder reads them, is {values[0]} for each "
+                f"of the {len(counts)} distinct texts."
+            )
+        task = RegressionTask.of(values, targets.weights)
+        strata = task.strata_of(values)
+        return task, targets._replace(values=values, strata=strata)
 
     def prototypes_per_stratum(
         self, n_prototypes: Any, n_candidates: Sequence[int]
@@ -146,10 +166,6 @@ class RegressionTask(Task):
         All must be finite.
         """
         return as_numbers(labels, name, n)
-
-    def target_index(self, target: Any, n: int, name: str = "target") -> np.ndarray:
-        """Refuse a target: there is one output only."""
-        raise ValueError(f"{name} has no meaning for a regressor; omit it.")
 
     def require_prototypes(self, values: np.ndarray, action: str) -> None:
         """Raise if there would be no prototype."""

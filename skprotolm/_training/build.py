@@ -58,7 +58,7 @@ def build(
     candidates = find_candidates(keys, targets.strata)
     rows, held_out = split(targets.strata, candidates, config, seed)
     training = select(targets, rows)
-    training = task.merge_copies(training, candidates.text_ids[rows])
+    task, training = task.merge_copies(training, candidates.text_ids[rows])
     # A text may be its class's own once others are held out.
     candidates = find_candidates([keys[i] for i in rows], training.strata)
     trained: Any = [used[i] for i in rows]

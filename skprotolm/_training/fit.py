@@ -96,7 +96,7 @@ def fit(
         trainer = Trainer(network, data, config)
         stopping = None
         if data.validation is not None:
-            stopping = EarlyStopping(network, *data.validation, task, config)
+            stopping = EarlyStopping(network, *data.validation, data.task, config)
         with preserved_rng_state(device):
             callbacks.on_fit_begin(config.max_epochs)
         with memory_errors(*batch):
@@ -134,6 +134,7 @@ def initialize(
         is_fp32=encoder.dtype == torch.float32,
         has_bf16=has_bf16(encoder.device),
         strata=strata,
+        output_weight=data.task.output_weight,
         wanted=wanted,
         n_candidates=n_candidates,
         label_agreement=label_agreement(pretrained, candidates.strata, data.seed),

@@ -46,7 +46,7 @@ def initialize_published(data: FitData, config: FitConfig) -> PrototypeLayer:
     shape = (sum(counts), data.vectors.shape[1])
     vectors = torch.randn(*shape, dtype=torch.float32).to(data.vectors)
     values = _initial_values(data, counts)
-    return InverseDistanceLayer(vectors, values, n_classes=data.task.n_outputs)
+    return InverseDistanceLayer(vectors, values, n_classes=len(data.task.strata))
 
 
 INITIALIZERS = {"mixture": initialize_mixture, "proto-lm": initialize_published}

@@ -18,6 +18,7 @@ from torch import Tensor
 from skprotolm._config import FitConfig
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.prototypes import PrototypeLayer
+from skprotolm._training.linear_values import linear_values
 from skprotolm._training.neighborhoods import coincident
 from skprotolm._training.recalibration import compare, recalibrate
 from skprotolm._training.selection import representative
@@ -53,9 +54,16 @@ def project_mixture(
     targets = data.targets
     values = torch.from_numpy(targets.values)
     confidence = layer.readout.confidence(outputs, values).numpy()
+    weights = weights_of_texts(data)
+    directions = np.zeros((vectors.shape[1], 0))
+    if config.output_weight:
+        true = data.task.standardized(targets.values)
+        errors, coefficients = linear_values(vectors.cpu().numpy(), true, weights)
+        confidence = -errors
+        directions = np.sqrt(config.output_weight) * coefficients[:, None]
     rows = choose_texts(data, config, confidence)
     metric = reading_metric(
-        vectors, data.pretrained, weights_of_texts(data), config.reading_weight
+        vectors, data.pretrained, weights, config.reading_weight, directions
     )
     positions = read(rows).to(metric) @ metric.T
     if config.prune:
@@ -114,7 +122,11 @@ def weights_of_texts(data: FitData) -> np.ndarray:
 
 
 def reading_metric(
-    vectors: Tensor, pretrained: Tensor, weights: np.ndarray, reading_weight: float
+    vectors: Tensor,
+    pretrained: Tensor,
+    weights: np.ndarray,
+    reading_weight: float,
+    directions: np.ndarray | None = None,
 ) -> Tensor:
     """Return the metric A in which similar texts are also about the same, (H, H).
 
@@ -133,6 +145,8 @@ def reading_metric(
         Of the texts.
     reading_weight : float
         w; 0 is the learned space alone.
+    directions : ndarray of shape (H, D), default=None
+        Directions u in which texts must be near, too: AᵀA has u·uᵀ more for each.
     """
     s = normalize(vectors.cpu().double().numpy())
     targets = normalize(pretrained.cpu().double().numpy())
@@ -140,6 +154,8 @@ def reading_metric(
     weighted = (weights[:, None] * s).T
     W = np.linalg.solve(weighted @ s + _RIDGE * identity, weighted @ targets)
     gram = identity + reading_weight * (W @ W.T)
+    if directions is not None:
+        gram += directions @ directions.T
     return torch.from_numpy(np.linalg.cholesky(gram).T.copy())
 
 

@@ -83,12 +83,14 @@ def recalibrate(
     """
     exact = layer.exact()
     readout, parameters = exact.readout, exact.readout.calibrated()
+    if not parameters:
+        return
     rows, cosines, itself = compared
     evidence = exact.evidence(cosines, itself)
     # Without the text itself, a class whose only prototype it is has no evidence.
     is_usable = readout(evidence, exact.values).isfinite().all(dim=1)
     rows, evidence = rows[is_usable.numpy()], evidence[is_usable]
-    if not len(rows) or not parameters:
+    if not len(rows):
         return
     expected = learned[rows].cpu().double()
     values = torch.from_numpy(targets.values[rows])

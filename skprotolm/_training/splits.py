@@ -84,8 +84,8 @@ def split(
     validation = np.sort(np.concatenate(held_out))
     if validation.size == 0:
         raise ValueError(
-            "early_stopping=True needs a class with at least two texts, one of which "
-            "can be held out."
+            "early_stopping=True needs a class, or a range of values, with at least "
+            "two texts, one of which can be held out."
         )
     return np.setdiff1d(rows, validation), validation
 

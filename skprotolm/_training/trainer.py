@@ -90,15 +90,16 @@ class Trainer:
         """Take one optimizer step; return the loss and its unweighted terms."""
         network, targets = self.network, self.data.targets
         s, output = network(*self.data.source.read(network.encoder, rows))
-        values = torch.from_numpy(targets.values[rows]).to(s.device)
+        values = torch.from_numpy(targets.values[rows])
+        prototype_values = network.layer.values.to(values.device)
         own_mask = self.data.task.own_mask
         batch = Batch(
             s,
             values,
             torch.from_numpy(targets.weights[rows]).to(s),
             self.data.pretrained[torch.from_numpy(rows)].to(s.device),
-            own_mask(values, network.layer.values),
-            own_mask(values, values),
+            own_mask(values, prototype_values).to(s.device),
+            own_mask(values, values).to(s.device),
         )
         terms = network.layer.losses(output, batch, self.config)
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
