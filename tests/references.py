@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import ProtoLMClassifier, ProtoLMRegressor
 from tests.conftest import make_texts
 from tests.tiny import make_encoder
 
@@ -52,6 +52,8 @@ def _data() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "weighted": (X, y, {"sample_weight": weights}),
         "few": (X[:12], y[:12], {}),
         "many classes": (days, many, {}),
+        "numbers": (X, (y == "pos") + np.arange(48) % 7 / 10, {}),
+        "rated pairs": (pairs, np.arange(48) % 5, {"sample_weight": weights}),
         "unequal": (X, np.where(np.arange(48) < 8, "rare", "frequent"), {}),
     }
 
@@ -94,6 +96,16 @@ CASES: dict[str, Case] = {
 }
 
 
+CASES |= {
+    "regressor, texts": Case({"n_prototypes": 15}, "numbers"),
+    "regressor, automatic": Case(AUTO, "numbers"),
+    "regressor, pairs": Case({"n_prototypes": 15}, "rated pairs"),
+    "regressor, early stopping": Case({**EARLY, "n_prototypes": 15}, "numbers"),
+    "regressor, learned vectors": Case(
+        {"projection": False, "n_prototypes": 5}, "numbers"
+    ),
+}
+
 # The packaged MiniLM, in float32.
 REAL = Case({"precision": "fp32", "n_prototypes": 1, "learning_rate": 1e-5})
 
@@ -109,7 +121,9 @@ def fit(case: Case, backbone: Any) -> ProtoLMClassifier:
         "random_state": 0,
         "device": "cpu",
     }
-    clf = ProtoLMClassifier(backbone, **{**settings, **case.parameters})
+    is_regression = case.data in ("numbers", "rated pairs")
+    estimator = ProtoLMRegressor if is_regression else ProtoLMClassifier
+    clf: Any = estimator(backbone, **{**settings, **case.parameters})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf.fit(X, y, **more)
@@ -118,18 +132,23 @@ def fit(case: Case, backbone: Any) -> ProtoLMClassifier:
     return clf
 
 
-def results_of(clf: ProtoLMClassifier, X: Any) -> Results:
+def results_of(clf: Any, X: Any) -> Results:
     """Return the results of a fitted model for texts, as arrays."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = {
-            "probabilities": clf.predict_proba(X),
             "similarities": clf.transform(X),
-            "decisions": clf.decision_function(X),
             "novelty": clf.novelty_score(X),
             **_prototypes(clf),
-            **_explanations(clf, X),
         }
+        if isinstance(clf, ProtoLMRegressor):
+            results |= {"predictions": clf.predict(X), **_value_explanations(clf, X)}
+        else:
+            results |= {
+                "probabilities": clf.predict_proba(X),
+                "decisions": clf.decision_function(X),
+                **_explanations(clf, X),
+            }
     return {name: np.asarray(values) for name, values in results.items()}
 
 
@@ -171,10 +190,21 @@ def _explanations(clf: ProtoLMClassifier, X: Any) -> Results:
     return results
 
 
+def _value_explanations(reg: ProtoLMRegressor, X: Any) -> Results:
+    results: Results = {}
+    for method in ("relevance", "occlusion", "decomposition"):
+        explained = reg.explain(X, token_method=method)
+        scores = [e.token_scores for e in explained if e.token_scores is not None]
+        results[f"{method}, scores"] = np.concatenate(scores)
+        results[f"{method}, bases"] = np.array([e.base_value for e in explained])
+    results["shares"] = np.stack([e.shares for e in explained])
+    return results
+
+
 def evaluated(case: Case) -> Any:
     """Return the texts that the model of a case is evaluated on."""
     new, _ = make_texts(8, seed=3)
-    if case.data == "pairs":
+    if "pairs" in case.data:
         return [(text, new[-i - 1]) for i, text in enumerate(new)]
     return [*new[:5], "", "a café 😀 day", "the food " * 20]
 

@@ -246,7 +246,7 @@ def test_no_text_of_a_prototype_becomes_an_element(text, label):
         "projected": True,
         "redacted": False,
     }
-    parsed = assert_harmless(prototypes_html([prototype] * 2, n_more=3))
+    parsed = assert_harmless(prototypes_html([prototype] * 2, noun="class", n_more=3))
     assert parsed.tags.count("article") == 2
     assert "3moreprototypes" in parsed.text
     assert squeezed(text) in parsed.text
