@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 
 from skprotolm import Explanations, ProtoLMRegressor, ValueExplanation
 from skprotolm._data.numbers import as_numbers
-from skprotolm._display.value_text import decimals_of
+from skprotolm._display.formatting import decimal, decimals_of
 from skprotolm._tasks.regression import RegressionTask
 from skprotolm.exceptions import FewerPrototypesWarning
 from skprotolm.metrics import (
@@ -434,6 +434,20 @@ def test_no_report_is_written_for_bad_arguments(reg, tmp_path, y, name, message)
     with pytest.raises(ValueError, match=message):
         reg.report(X, y, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "shown"),
+    [
+        (-0.001, 2, "0.00"),
+        (1.5, 2, "1.50"),
+        (2.5e-13, 15, "2.5e-13"),
+        (3.7e25, 0, "3.7e+25"),
+    ],
+)
+def test_numbers_are_short(value, decimals, shown):
+    """Values near 1e-12 were all 0.000000000, and 1e25 had 26 digits."""
+    assert decimal(value, decimals) == shown
 
 
 # Edits, and scikit-learn's tools.

@@ -86,6 +86,16 @@ def test_the_last_candidate_of_a_class_is_not_held_out(seed):
     assert 1 in training
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_training_text_are_not_held_out(seed):
+    """Their score was that of texts that the model knows."""
+    texts, codes = [*range(20), *range(10), *range(5)], np.arange(35) % 2
+    training, held_out = split_of(texts, codes, seed=seed)
+    assert len(held_out)
+    assert not {texts[i] for i in training} & {texts[i] for i in held_out}
+    assert sorted([*training, *held_out]) == list(range(35))
+
+
 def test_the_split_depends_on_the_seed():
     codes = np.arange(40) % 2
     splits = [split_of(range(40), codes, seed=seed)[1].tolist() for seed in (0, 0, 1)]

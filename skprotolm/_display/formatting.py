@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from skprotolm._tasks.units import Unit
 
 # Control characters except tab and line feed, and bidirectional controls.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+_MOST_DECIMALS, _LONGEST = 9, 1e12
 
 
 def shorten(text: Any, length: int = 90) -> str:
@@ -53,8 +59,21 @@ def percent(share: float) -> str:
 
 
 def decimal(value: float, decimals: int, sign: str = "") -> str:
-    """Format a number with some decimals, without "-0.0"; a sign of "+" shows both."""
+    """Format a number with some decimals, without "-0.0"; a sign of "+" shows both.
+
+    Numbers that would be long have an exponent and four digits.
+    """
+    if decimals > _MOST_DECIMALS or abs(value) >= _LONGEST:
+        return f"{value:{sign}.4g}"
     return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
+
+
+def decimals_of(values: np.ndarray) -> int:
+    """Return as many decimals as show differences of a thousandth of the range."""
+    if not len(values):
+        return 2
+    spread = float(values.max() - values.min()) or float(np.abs(values).max()) or 1.0
+    return max(0, 2 - math.floor(math.log10(spread)))
 
 
 def amount(value: float, unit: Unit) -> str:

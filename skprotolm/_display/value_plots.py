@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._display.formatting import decimal
 from skprotolm._display.plots import (
     BARS,
     GREEN,
@@ -21,7 +22,7 @@ from skprotolm._display.plots import (
 def plot_value_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the shares of prototypes."""
     listed = replace(e, top_k=min(e.top_k or LISTED, BARS)).prototypes
-    title = f"predicted: {e.prediction:.{e.decimals}f}"
+    title = f"predicted: {decimal(e.prediction, e.decimals)}"
     label = "part of the prediction"
     figure, axes = word_and_bar_panels(e, title, label, len(listed))
     names = [quote_prototype(e._label_name(p.index), p.text, p.unread) for p in listed]

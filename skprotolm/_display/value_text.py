@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ from skprotolm._display.text import (
 )
 
 _LISTED = 3  # prototypes if top_k is None
-_MOST_DECIMALS = 9
-
-
-def decimals_of(values: np.ndarray) -> int:
-    """Return as many decimals as show differences of a thousandth of the range."""
-    largest = float(np.abs(values).max(initial=0.0))
-    spread = (float(np.ptp(values)) if len(values) else 0.0) or largest or 1.0
-    return max(0, min(_MOST_DECIMALS, 2 - math.floor(math.log10(spread))))
 
 
 def value_explanation_text(e: Any, *, color: bool) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import one_line, shorten
+from skprotolm._display.formatting import decimal, decimals_of, one_line, shorten
 from skprotolm._display.value_plots import plot_value_explanation
-from skprotolm._display.value_text import decimals_of, value_explanation_text
+from skprotolm._display.value_text import value_explanation_text
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
 from skprotolm._records.words import Text
@@ -147,7 +147,7 @@ class ValueExplanation(BaseExplanation):
 
     def _label_name(self, index: int) -> str:
         """Return the value of a prototype."""
-        return f"{self.prototype_values[index]:.{self.decimals}f}"
+        return decimal(float(self.prototype_values[index]), self.decimals)
 
     def _contributions_of(self, indices: np.ndarray) -> list[ValueContribution]:
         """Return the contributions of some prototypes."""
@@ -221,5 +221,5 @@ class ValueExplanation(BaseExplanation):
         return value_explanation_text(self, color=color)
 
     def __repr__(self) -> str:
-        prediction = f"{self.prediction:.{self.decimals}f}"
+        prediction = decimal(self.prediction, self.decimals)
         return one_line(f"<Explanation of {shorten(self.text, 40)!r}: {prediction}>")

@@ -68,7 +68,8 @@ def split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows that are trained on and those that are held out.
 
-    The same fraction of every stratum is held out, but never its last candidate.
+    The same fraction of every stratum is held out, but never its last candidate, and
+    no copy of a text that is trained on.
     """
     rows = np.arange(len(strata))
     if not config.early_stopping:
@@ -82,6 +83,10 @@ def split(
         n_out = max(1, round(config.validation_fraction * len(members)))
         held_out.append(members[: min(n_out, len(members) - 1)])
     validation = np.sort(np.concatenate(held_out))
+    # A copy of a training text would be scored as if it were new.
+    ids = candidates.text_ids
+    is_new = ~np.isin(ids[validation], ids[np.setdiff1d(rows, validation)])
+    validation = validation[is_new]
     if validation.size == 0:
         raise ValueError(
             "early_stopping=True needs a class, or a range of values, with at least "
