@@ -145,6 +145,42 @@ def test_damaged_arrays_are_rejected(fitted, key, value):
         Explanations.from_json(json.dumps(content))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("base_value", "abc"),
+        ("novelty", None),
+        ("top_k", 2.5),
+        ("top_k", True),
+        ("token_method", 3),
+        ("text", ["a", "b", "c"]),
+        ("text", 5),
+        ("segments", [7, 7]),
+        ("attention", None),
+    ],
+)
+def test_damaged_values_are_rejected(fitted, key, value):
+    """They were accepted, and views failed."""
+    content = json.loads(fitted.explain(["good food"]).to_json())
+    content["explanations"][0][key] = value
+    with pytest.raises(ValueError, match="differs from the output of Explanations"):
+        Explanations.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("column", ["labels", "texts", "names", "unread"])
+def test_columns_of_prototypes_have_one_length(fitted, column):
+    content = json.loads(fitted.explain(["good food"]).to_json())
+    content["prototypes"][0][column] = content["prototypes"][0][column][:1]
+    with pytest.raises(ValueError, match="differs from the output of Explanations"):
+        Explanations.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("text", [b"\xff", "[" * 100_000])
+def test_what_no_parser_reads_is_rejected(text):
+    with pytest.raises(ValueError, match="is not JSON, or is truncated"):
+        Explanations.from_json(text)
+
+
 @pytest.mark.parametrize("key", ["classes", "prototypes", "explanations"])
 def test_incomplete_explanations_are_rejected(fitted, key):
     content = json.loads(fitted.explain(["good food"]).to_json())

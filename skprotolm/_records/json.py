@@ -25,7 +25,14 @@ _TOKEN_ARRAYS = {
     "token_scores": np.float64,
     "token_unread": np.bool_,
 }
-_VALUES = ("base_value", "token_method", "top_k", "novelty", "novelty_limit")
+_NUMBER, _NONE = (int, float), type(None)
+_VALUES: dict[str, tuple[type, ...]] = {
+    "base_value": _NUMBER,
+    "token_method": (str, _NONE),
+    "top_k": (int, _NONE),
+    "novelty": _NUMBER,
+    "novelty_limit": (*_NUMBER, _NONE),
+}
 
 
 def dump_explanations(explanations: Sequence[Any]) -> str:
@@ -64,7 +71,7 @@ def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
     """
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
         raise ValueError(f"The text is not JSON, or is truncated: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(
@@ -89,7 +96,7 @@ def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
             )
             for entry in content["explanations"]
         ]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
             f"The JSON differs from the output of Explanations.to_json: "
             f"{type(error).__name__}: {error}."
@@ -97,18 +104,25 @@ def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
 
 
 def _load_fields(entry: dict[str, Any], prototypes: PrototypeTexts) -> dict[str, Any]:
-    n_tokens = len(entry["tokens"])
+    n_tokens, text = len(entry["tokens"]), _load_text(entry["text"])
+    for name, types in _VALUES.items():
+        if not isinstance(entry[name], types) or isinstance(entry[name], bool):
+            raise TypeError(f"{name} is {entry[name]!r}")
+    if max(entry["segments"], default=0) >= (1 if isinstance(text, str) else 2):
+        raise ValueError(f"segments of one text are {set(entry['segments'])}")
     offsets = np.array(entry["offsets"], dtype=np.int64).reshape(n_tokens, 2)
     return {
-        "text": _load_text(entry["text"]),
+        "text": text,
         "similarities": numbers(entry, "similarities", len(prototypes.texts)),
         "tokens": tuple(entry["tokens"]),
         "offsets": offsets,
         "_prototypes": prototypes,
+        "token_scores": None,  # unless it is among the arrays
         **{name: entry[name] for name in _VALUES},
         **{
-            name: None if entry[name] is None else numbers(entry, name, n_tokens, dtype)
+            name: numbers(entry, name, n_tokens, dtype)
             for name, dtype in _TOKEN_ARRAYS.items()
+            if name != "token_scores" or entry[name] is not None
         },
     }
 
@@ -157,13 +171,22 @@ def _dump_prototypes(prototypes: PrototypeTexts) -> dict[str, Any]:
 
 
 def _load_prototypes(row: dict[str, Any]) -> PrototypeTexts:
-    return PrototypeTexts(
+    columns = PrototypeTexts(
         _load_labels(row),
         tuple(map(_load_text, row["texts"])),
         tuple(row["names"]),
         tuple(map(tuple, row["unread"])),
     )
+    lengths = {len(columns.labels), *(len(column) for column in columns[1:])}
+    if len(lengths) > 1:
+        raise ValueError(f"prototypes have columns of lengths {sorted(lengths)}")
+    return columns
 
 
 def _load_text(text: Any) -> Text:
-    return text if isinstance(text, str) else tuple(text)
+    if isinstance(text, str):
+        return text
+    first, second = text
+    if not (isinstance(first, str) and isinstance(second, str)):
+        raise TypeError(f"a text is {text!r}")
+    return first, second
