@@ -88,20 +88,18 @@ def run_one(task: Task, model: str, seed: int) -> dict[str, float]:
         "rmse": float(np.sqrt(np.mean((predicted - task.y_test) ** 2))),
     }
     if model == "mixture":
-        row |= explained(fitted, task.X_test[:N_EXPLAINED], predicted[:N_EXPLAINED])
-    return {"seconds": round(seconds, 1)} | {k: round(v, 6) for k, v in row.items()}
+        row |= explained(fitted, task.X_test[:N_EXPLAINED])
+    rounded = {name: float(f"{value:.6g}") for name, value in row.items()}
+    return {"seconds": round(seconds, 1)} | rounded
 
 
-def explained(
-    reg: ProtoLMRegressor, X: list, predicted: np.ndarray
-) -> dict[str, float]:
-    """Count the texts behind a prediction, and how far the exact sum is from it."""
+def explained(reg: ProtoLMRegressor, X: list) -> dict[str, float]:
+    """Count the texts behind a prediction, and how far it is from its exact sum."""
     explanations = reg.explain(X, token_method="decomposition")
     shares = np.sort([e.shares for e in explanations], axis=1)[:, ::-1]
     counts = 1 + (shares.cumsum(axis=1) < 0.9).sum(axis=1)
-    sums = [e.shares @ e.prototype_values for e in explanations]
-    gap = np.abs(np.array(sums) - predicted).max()
-    return {"for_90": float(np.median(counts)), "gap": float(gap)}
+    gaps = [abs(e.shares @ e.prototype_values - e.prediction) for e in explanations]
+    return {"for_90": float(np.median(counts)), "gap": float(max(gaps))}
 
 
 def main() -> None:
@@ -140,7 +138,8 @@ def print_table(rows: list[dict[str, str]]) -> None:
         difference = runs.differences(model, "linear", column="pearson")
         cells.append("–" if model == "linear" else interval(difference))
         print(f"| {title} | {' | '.join(cells)} |")
-    for_90, gap = (runs.mean("mixture", m, d) for m, d in (("for_90", 1), ("gap", 8)))
+    for_90 = runs.mean("mixture", "for_90", 1)
+    gap = f"{max(runs.values('mixture', 'gap').values()):.0e}"
     print(
         f"\nTexts for 90 % of the shares of the median pair: {for_90}. Largest "
         f"distance of a prediction to its sum of share × value: {gap}."
