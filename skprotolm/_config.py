@@ -155,7 +155,7 @@ def _rules() -> dict[str, Rule]:
     )
     return {
         "backbone": BACKBONE,
-        "n_prototypes": _either(AUTO_OR_COUNT, by_label),
+        "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
         "formulation": _one_of(*FORMULATIONS),
         "sharpness": _either(_one_of("auto"), _SHARPNESS),
         "cohesion": _SHARE,

@@ -23,6 +23,7 @@ RESOLVED = {
     "quoted_sharpness",
     "prune",
     "spread",
+    "output_weight",
 }
 ABLATIONS = {
     "least_spread": ("mixture", 1.0),

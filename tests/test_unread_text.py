@@ -279,7 +279,7 @@ def test_a_text_with_the_tokens_of_a_prototype_is_not_added(make_classifier, tex
     text = clf.prototypes_[0].text
     with pytest.raises(ValueError, match="is the text of prototype 0 already"):
         clf.add_prototypes([text.upper()], [clf.classes_[0]])
-    with pytest.raises(ValueError, match="is the text of prototype 6 already"):
+    with pytest.raises(ValueError, match="Rows 0 and 1 of texts are the same text"):
         clf.add_prototypes(["a new one", "A NEW ONE"], [clf.classes_[0]] * 2)
 
 

@@ -19,17 +19,21 @@ Text = str | tuple[str, str]
 Span = tuple[int, int, int]
 
 # Chinese and Japanese use no spaces, so that each ideograph and each kana, without the
-# two combining kana marks, is a run of its own. So is each letter of Thai, Lao, Burmese
-# and Khmer, without their combining marks. The tokens of the encoder join these runs.
-_UNSPACED = (
+# two combining kana marks, is a run of its own.
+_IDEOGRAPHS = (
     "\u3040-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
+)
+# So is each letter of Thai, Lao, Burmese and Khmer, without their combining marks. The
+# tokens of the encoder join these runs.
+_UNSPACED = _IDEOGRAPHS + (
     "\u0e01-\u0e30\u0e32\u0e33\u0e3f-\u0e46\u0e4f-\u0e5b"
     "\u0e81-\u0eb0\u0eb2\u0eb3\u0ebd-\u0ec6\u0ed0-\u0edf"
     "\u1000-\u102a\u103f-\u1055\u1780-\u17b3\u17d4-\u17dc\u17e0-\u17e9"
 )
 _MARKS = ("Mn", "Mc", "Me", "Cf")
 _RUN = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
+_WHOLE_RUN = re.compile(f"[{_IDEOGRAPHS}]|[^\\s{_IDEOGRAPHS}]+")
 
 
 def split_pair(text: Text) -> tuple[str, ...]:
@@ -37,8 +41,10 @@ def split_pair(text: Text) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else text
 
 
-def find_words(text: str) -> list[tuple[int, int]]:
+def find_words(text: str, *, whole_runs: bool = False) -> list[tuple[int, int]]:
     """Return start and end of each word of a text.
+
+    With `whole_runs`, letters of Thai, Lao, Burmese and Khmer are not words alone.
 
     A run between spaces is cut into the punctuation before its first letter or number,
     the part up to its last one, and the punctuation after it: "(don't!)" is three
@@ -47,7 +53,7 @@ def find_words(text: str) -> list[tuple[int, int]]:
     such as ":-)", is one word.
     """
     words: list[tuple[int, int]] = []
-    for run in _RUN.finditer(text):
+    for run in (_WHOLE_RUN if whole_runs else _RUN).finditer(text):
         start, end = run.span()
         if words and words[-1][1] == start:
             start = _skip_marks(text, start, end)

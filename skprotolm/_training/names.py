@@ -108,7 +108,11 @@ def _find_words(text: str) -> list[tuple[int, int]]:
     Two successive ideographs, which mean little alone, are one word; such words
     overlap.
     """
-    spans = [(i, j) for i, j in find_words(text) if any(map(str.isalpha, text[i:j]))]
+    spans = [
+        (start, end)
+        for start, end in find_words(text, whole_runs=True)
+        if any(map(str.isalpha, text[start:end]))
+    ]
     words: list[tuple[int, int]] = []
     for (start, end), (following, stop) in pairwise([*spans, (-1, -1)]):
         if end == following and sum(map(str.isalpha, text[start:stop])) == 2:
