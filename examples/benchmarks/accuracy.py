@@ -190,11 +190,16 @@ def print_tables(rows: list[dict[str, str]]) -> None:
     print(f"\n{provenance()} Seeds {runs.seeds}.\n")
     models = [m for m in TITLES if runs.values(m, "accuracy")]
     table("accuracy, %", [TITLES[m] for m in models])
-    for task in TASKS:
+    for task in compared_tasks(runs):
         cells = [runs.mean(m, "accuracy", 1, task) for m in models]
         print(f"| {task} | {' | '.join(cells)} |")
     print_differences(runs)
     print_prototypes(runs)
+
+
+def compared_tasks(runs: Runs) -> list[str]:
+    """Return the tasks that have a run of the mixture."""
+    return [task for task in TASKS if runs.values("mixture", "accuracy", task)]
 
 
 def print_differences(runs: Runs) -> None:
@@ -204,7 +209,7 @@ def print_differences(runs: Runs) -> None:
     titles += [f"{name} linear / mixture / frozen" for name in ("ECE", "NLL")]
     table("points", titles)
     means: dict[str, list[float]] = {"linear": [], "learned": []}
-    for task in TASKS:
+    for task in compared_tasks(runs):
         cells = [str(len(runs.values("mixture", "accuracy", task)))]
         for other, task_means in means.items():
             differences = runs.differences("mixture", other, task)
@@ -231,7 +236,7 @@ def print_prototypes(runs: Runs) -> None:
     }
     print()
     table("mixture", [*columns, "learned vectors nearest to their class"])
-    for task in TASKS:
+    for task in compared_tasks(runs):
         cells = [runs.mean("mixture", *column, task) for column in columns.values()]
         cells.append(runs.mean("learned", "own_class", 3, task))
         print(f"| {task} | {' | '.join(cells)} |")
