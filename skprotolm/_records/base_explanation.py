@@ -121,23 +121,23 @@ class BaseExplanation(PageMixin, ScoredText):
         """Return the sums of some prototypes' contributions."""
 
     @abstractmethod
-    def _own_dict(self) -> dict[str, Any]:
+    def _kind_dict(self) -> dict[str, Any]:
         """Return what `to_dict` has only for this kind."""
 
     @abstractmethod
-    def _own_row(self) -> dict[str, Any]:
+    def _kind_row(self) -> dict[str, Any]:
         """Return what the rows of `to_frame` have only for this kind."""
 
     @abstractmethod
-    def _own_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
+    def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
         """Return what JSON has only for this kind; `labels` stores an array once."""
 
     @classmethod
     @abstractmethod
-    def _from_own_json(
+    def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        """Return the fields that `_own_json` wrote."""
+        """Return the fields that `_kind_json` wrote."""
 
     @property
     def remainder(self) -> float:

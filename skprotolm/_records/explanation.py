@@ -183,7 +183,7 @@ class Explanation(BaseExplanation):
         """Return the sum of some contributions."""
         return {"contribution": float(self.contributions[indices].sum())}
 
-    def _own_dict(self) -> dict[str, Any]:
+    def _kind_dict(self) -> dict[str, Any]:
         return {
             "target": self.target,
             "against": self.against,
@@ -195,14 +195,14 @@ class Explanation(BaseExplanation):
             "remainder": self.remainder,
         }
 
-    def _own_row(self) -> dict[str, Any]:
+    def _kind_row(self) -> dict[str, Any]:
         return {
             "target": self.target,
             "against": self.against,
             "probability": self.probability,
         }
 
-    def _own_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
+    def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
         codes = {label: code for code, label in enumerate(self.classes.tolist())}
         return {
             "classes": labels(self.classes),
@@ -217,7 +217,7 @@ class Explanation(BaseExplanation):
         }
 
     @classmethod
-    def _from_own_json(
+    def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
         classes, against = labels[entry["classes"]], entry["against"]

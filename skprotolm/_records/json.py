@@ -51,7 +51,7 @@ def dump_explanations(explanations: Sequence[Any]) -> str:
                 "offsets": e.offsets.tolist(),
                 **{name: getattr(e, name) for name in _VALUES},
                 **{name: as_list(getattr(e, name)) for name in _TOKEN_ARRAYS},
-                **e._own_json(lambda labels: classes.index(labels, id(labels))),
+                **e._kind_json(lambda labels: classes.index(labels, id(labels))),
             }
         )
     content = {
@@ -92,7 +92,7 @@ def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
         return [
             kinds[entry["kind"]](
                 **_load_fields(entry, prototypes[entry["prototypes"]]),
-                **kinds[entry["kind"]]._from_own_json(entry, classes),
+                **kinds[entry["kind"]]._from_kind_json(entry, classes),
             )
             for entry in content["explanations"]
         ]

@@ -173,17 +173,17 @@ class ValueExplanation(BaseExplanation):
             "contribution": float(self.contributions[indices].sum()),
         }
 
-    def _own_dict(self) -> dict[str, Any]:
+    def _kind_dict(self) -> dict[str, Any]:
         return {"remainder": self.remainder, "decimals": self.decimals}
 
-    def _own_row(self) -> dict[str, Any]:
+    def _kind_row(self) -> dict[str, Any]:
         return {}
 
-    def _own_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
+    def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
         return {"prediction": self.prediction, "shares": self.shares.tolist()}
 
     @classmethod
-    def _from_own_json(
+    def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
         shares = numbers(entry, "shares", len(entry["similarities"]))

@@ -32,7 +32,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "kind": e.kind,
         "text": e.text,
         "prediction": e.prediction,
-        **e._own_dict(),
+        **e._kind_dict(),
         "base_value": e.base_value,
         "novelty": e.novelty,
         "novelty_limit": e.novelty_limit,
@@ -176,7 +176,7 @@ def frame_rows(explanations: Sequence[Any]) -> list[dict[str, Any]]:
             "row": row,
             "text": e.text,
             "prediction": e.prediction,
-            **e._own_row(),
+            **e._kind_row(),
             "is_unlike": e.is_unlike,
             **p.row(e),
         }
