@@ -214,9 +214,9 @@ def test_learned_shift_and_stretch_move_into_the_values():
         readout.shift.fill_(0.5)
         readout.stretch.fill_(1.5)
     expected = readout(evidence, values)
-    settled = readout.fold_into_values(values)
-    torch.testing.assert_close(readout(evidence, settled), expected)
-    means = evidence.softmax(dim=1) @ settled
+    folded = readout.fold_into_values(values)
+    torch.testing.assert_close(readout(evidence, folded), expected)
+    means = evidence.softmax(dim=1) @ folded
     torch.testing.assert_close(3.0 + 2.0 * expected[:, 0], means)
 
 

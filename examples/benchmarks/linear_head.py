@@ -8,6 +8,7 @@ the classifier that it is compared with.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def resolve(clf: Estimator, n_texts: int, hidden_size: int) -> Resolved:
     )
 
 
-class LinearHead:
+class LinearHead(ABC):
     """A linear head, trained with the parameters of an estimator.
 
     `precision` and `finetune` always have their defaults.
@@ -95,9 +96,9 @@ class LinearHead:
                 torch.from_numpy(weights / weights.mean()).float().to(self.device),
             )
 
+    @abstractmethod
     def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         """Return the loss of each text, (B,)."""
-        raise NotImplementedError
 
     def _train(self, texts: TokenizedTexts, targets: Tensor, weights: Tensor) -> None:
         batch_size = self.clf.batch_size

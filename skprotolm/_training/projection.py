@@ -53,10 +53,10 @@ def project_mixture(
     outputs = layer.outputs_of(vectors)
     targets = data.targets
     values = torch.from_numpy(targets.values)
-    confidence = layer.readout.confidence(outputs, values).numpy()
-    weights = weights_of_texts(data)
-    directions = np.zeros((vectors.shape[1], 0))
-    if config.output_weight:
+    weights, directions = weights_of_texts(data), None
+    if not config.output_weight:
+        confidence = layer.readout.confidence(outputs, values).numpy()
+    else:
         true = data.task.standardized(targets.values)
         errors, coefficients = linear_values(vectors.cpu().numpy(), true, weights)
         confidence = -errors
