@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jinja2
+import markupsafe
 
 from skprotolm._display.folding import fold, fold_end
 from skprotolm._display.footer import today, versions
@@ -15,6 +16,7 @@ from skprotolm._display.formatting import (
     compared,
     decimal,
     percent,
+    printable,
     shorten,
     text_of_class,
 )
@@ -33,6 +35,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     for function in (
@@ -53,6 +56,12 @@ def _templates() -> jinja2.Environment:
         environment.filters[function.__name__] = function
     environment.globals["units"] = UNITS
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Make text printable: a bidirectional control would reverse what follows it."""
+    is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+    return printable(value) if is_text else value
 
 
 def explanations_html(
