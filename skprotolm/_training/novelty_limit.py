@@ -23,10 +23,14 @@ _CHUNK = 1024  # texts that are compared at once
 def find_novelty_limit(
     layer: PrototypeLayer, data: FitData, vectors: Tensor, quoted: np.ndarray
 ) -> float | None:
-    """Return the novelty that few of the training texts exceed.
+    """Return the novelty that few of the training texts exceed, and few midpoints.
 
     The novelty of a text that is a prototype is that without this prototype, since new
     texts have none of their own.
+
+    A model that memorized its training texts has them near their prototypes, and new
+    texts between the classes. Whatever it memorized, a text half way between two
+    classes is like the texts of both.
 
     Parameters
     ----------
@@ -43,15 +47,50 @@ def find_novelty_limit(
     float or None
         None for fewer than 20 texts.
     """
-    exact, ids = layer.exact(), data.candidates.text_ids
+    exact, vectors = layer.exact(), vectors.cpu().double()
     rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
-    itself = torch.from_numpy(ids[rows, None] == ids[quoted])
-    chunks = zip(vectors[rows].split(_CHUNK), itself.split(_CHUNK), strict=True)
-    novelty = torch.cat([exact.novelty(s.cpu().double(), i) for s, i in chunks])
-    scores = np.sort(novelty[novelty.isfinite()].numpy())
-    if len(scores) < _FEWEST:
+    chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
+    parts = [_novelty(exact, data, vectors, quoted, chunk) for chunk in chunks]
+    of_texts, of_midpoints = (
+        np.sort(scores[np.isfinite(scores)])
+        for scores in map(np.concatenate, zip(*parts, strict=True))
+    )
+    if len(of_texts) < _FEWEST:
         return None
-    rate = _RATE * min(1.0, len(vectors) / _MANY)
+    limits = [_exceeded(of_texts, _RATE * min(1.0, len(vectors) / _MANY))]
+    if len(of_midpoints):
+        limits.append(_exceeded(of_midpoints, _RATE))
+    return max(limits)
+
+
+def _novelty(
+    layer: PrototypeLayer,
+    data: FitData,
+    vectors: Tensor,
+    quoted: np.ndarray,
+    rows: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the novelty of the texts in `rows`, and of their midpoints (B,).
+
+    A midpoint is that of a text and the nearest quoted one of another stratum, neither
+    of which is compared with it. It is NaN if there is no such text.
+    """
+    ids, strata = data.candidates.text_ids, data.targets.strata
+    itself = ids[rows, None] == ids[quoted]
+    distances = torch.cdist(
+        layer.to_euclidean(vectors[rows]), layer.to_euclidean(vectors[quoted])
+    ).numpy()
+    distances[strata[rows, None] == strata[quoted]] = np.inf
+    nearest = quoted[distances.argmin(axis=1)]
+    partner = ids[nearest, None] == ids[quoted]
+    midpoints = (vectors[rows] + vectors[nearest]) / 2
+    of_texts = layer.novelty(vectors[rows], torch.from_numpy(itself)).numpy()
+    of_midpoints = layer.novelty(midpoints, torch.from_numpy(itself | partner)).numpy()
+    return of_texts, np.where(np.isinf(distances).all(axis=1), np.nan, of_midpoints)
+
+
+def _exceeded(scores: np.ndarray, rate: float) -> float:
+    """Return the score, of ascending ones, that a fraction of others exceeds."""
     return float(scores[min(conformal_rank(len(scores), rate), len(scores)) - 1])
 
 
