@@ -163,9 +163,10 @@ class MixtureLayer(PrototypeLayer):
         cosines = self.cosines(s)
         return LayerOutput(cosines, 2 - 2 * cosines, self.outputs(cosines))
 
-    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
+    def novelty_at(self, points: Tensor, excluded: Tensor | None = None) -> Tensor:
         """Return −(1/λ)·log((1/C)·Σ_j π_j exp(λ·cos(A s, p_j))), C groups of priors."""
-        return self.novelty_of(self.evidence(self.cosines(s), excluded))
+        cosines = F.normalize(points, dim=-1) @ self.positions.to(points).T
+        return self.novelty_of(self.evidence(cosines, excluded))
 
     def novelty_of(self, evidence: Tensor) -> Tensor:
         """Return the novelty (B,) as a function of the evidence (B, M)."""

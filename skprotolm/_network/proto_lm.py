@@ -71,9 +71,9 @@ class InverseDistanceLayer(PrototypeLayer):
             weights[swapped, j] = weights[swapped[::-1], j]
         return weights
 
-    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
+    def novelty_at(self, points: Tensor, excluded: Tensor | None = None) -> Tensor:
         """Return the distance to the nearest prototype."""
-        squares = self(s).squared_distances
+        squares = self(points).squared_distances
         if excluded is not None:
             squares = squares.masked_fill(excluded, torch.inf)
         return squares.amin(dim=1).sqrt()

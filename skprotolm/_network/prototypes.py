@@ -131,6 +131,10 @@ class PrototypeLayer(nn.Module, ABC):
         """Map vectors of texts, or of their tokens, linearly to the prototypes'."""
         return vectors
 
+    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
+        """Return how far text vectors (B, H) are from all prototypes, (B,)."""
+        return self.novelty_at(self.to_euclidean(s), excluded)
+
     def outputs_of(self, vectors: Tensor) -> Tensor:
         """Return the outputs of many text vectors (n, H), on the CPU, (n, L)."""
         chunks = vectors.split(_CHUNK)
@@ -197,10 +201,11 @@ class PrototypeLayer(nn.Module, ABC):
         """Return what `Prototypes` shows besides vectors and labels."""
 
     @abstractmethod
-    def novelty(self, s: Tensor, excluded: Tensor | None = None) -> Tensor:
-        """Return how far text vectors (B, H) are from all prototypes, (B,).
+    def novelty_at(self, points: Tensor, excluded: Tensor | None = None) -> Tensor:
+        """Return how far points (B, D) are from all prototypes, (B,).
 
-        Prototypes can be excluded per text (B, M).
+        They are where the layer's distance is Euclidean (see `to_euclidean`).
+        Prototypes can be excluded per point (B, M).
         """
 
     @abstractmethod

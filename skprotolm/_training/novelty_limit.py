@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skprotolm._network.prototypes import PrototypeLayer
@@ -47,46 +48,67 @@ def find_novelty_limit(
     float or None
         None for fewer than 20 texts.
     """
-    exact, vectors = layer.exact(), vectors.cpu().double()
+    ids, strata = data.candidates.text_ids, data.targets.strata
     rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
-    chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
-    parts = [_novelty(exact, data, vectors, quoted, chunk) for chunk in chunks]
+    itself = ids[rows, None] == ids[quoted]
+    is_own = strata[rows, None] == strata[quoted]
+    return limit_of(layer.exact(), vectors[rows], itself, is_own, len(vectors))
+
+
+def limit_of(
+    exact: PrototypeLayer,
+    vectors: Tensor,
+    itself: np.ndarray,
+    is_own: np.ndarray,
+    n_texts: int,
+) -> float | None:
+    """Return the same from a sample of the training texts.
+
+    Parameters
+    ----------
+    exact : PrototypeLayer
+        In float64.
+    vectors : Tensor of shape (B, H)
+    itself : ndarray of shape (B, M), bool
+        Whether a prototype quotes the text itself.
+    is_own : ndarray of shape (B, M), bool
+        Whether a prototype is of the text's stratum.
+    n_texts : int
+        All training texts.
+    """
+    parts = [
+        _novelty(exact, vectors[chunk].cpu().double(), itself[chunk], is_own[chunk])
+        for chunk in gen_batches(len(vectors), _CHUNK)
+    ]
     of_texts, of_midpoints = (
         np.sort(scores[np.isfinite(scores)])
         for scores in map(np.concatenate, zip(*parts, strict=True))
     )
     if len(of_texts) < _FEWEST:
         return None
-    limits = [_exceeded(of_texts, _RATE * min(1.0, len(vectors) / _MANY))]
+    limits = [_exceeded(of_texts, _RATE * min(1.0, n_texts / _MANY))]
     if len(of_midpoints):
         limits.append(_exceeded(of_midpoints, _RATE))
     return max(limits)
 
 
 def _novelty(
-    layer: PrototypeLayer,
-    data: FitData,
-    vectors: Tensor,
-    quoted: np.ndarray,
-    rows: np.ndarray,
+    layer: PrototypeLayer, vectors: Tensor, itself: np.ndarray, is_own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the novelty of the texts in `rows`, and of their midpoints (B,).
+    """Return the novelty of texts, and of their midpoints, (B,).
 
-    A midpoint is that of a text and the nearest quoted one of another stratum, neither
-    of which is compared with it. It is NaN if there is no such text.
+    A midpoint is that of a text and the nearest prototype of another stratum, neither
+    of which is compared with it. It is NaN if there is no such prototype.
     """
-    ids, strata = data.candidates.text_ids, data.targets.strata
-    itself = ids[rows, None] == ids[quoted]
-    distances = torch.cdist(
-        layer.to_euclidean(vectors[rows]), layer.to_euclidean(vectors[quoted])
-    ).numpy()
-    distances[strata[rows, None] == strata[quoted]] = np.inf
-    nearest = quoted[distances.argmin(axis=1)]
-    partner = ids[nearest, None] == ids[quoted]
-    midpoints = (vectors[rows] + vectors[nearest]) / 2
-    of_texts = layer.novelty(vectors[rows], torch.from_numpy(itself)).numpy()
-    of_midpoints = layer.novelty(midpoints, torch.from_numpy(itself | partner)).numpy()
-    return of_texts, np.where(np.isinf(distances).all(axis=1), np.nan, of_midpoints)
+    points = layer.to_euclidean(vectors)
+    distances = torch.cdist(points, layer.positions).numpy()
+    distances[is_own] = np.inf
+    nearest = distances.argmin(axis=1)
+    midpoints = (points + layer.positions[nearest]) / 2
+    excluded = itself | (nearest[:, None] == np.arange(itself.shape[1]))
+    of_texts = layer.novelty_at(points, torch.from_numpy(itself)).numpy()
+    of_midpoints = layer.novelty_at(midpoints, torch.from_numpy(excluded)).numpy()
+    return of_texts, np.where(is_own.all(axis=1), np.nan, of_midpoints)
 
 
 def _exceeded(scores: np.ndarray, rate: float) -> float:
