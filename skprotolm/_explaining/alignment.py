@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._explaining.attribution import sum_by_token
 from skprotolm._fitted import FittedModel
 from skprotolm._records.parts import NoSplitError
 from skprotolm._records.words import Text
@@ -69,7 +70,10 @@ def _token_parts(model: FittedModel, text: Text) -> Tensor:
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
     encoded = next(model.encode(tokenized))
-    columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
-    attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
-    weighted = model.layer.mapped(attention.double()[:, None] * h.double())
-    return weighted / weighted.sum(dim=0).norm()
+    weighted = (
+        attention.cpu().double()[..., None] * h.cpu().double()
+        for attention, h in zip(encoded.attention, encoded.token_vectors(), strict=True)
+    )
+    parts = sum_by_token(tokenized, encoded.windows, map(model.layer.mapped, weighted))
+    vectors = torch.from_numpy(parts[0])
+    return vectors / vectors.sum(dim=0).norm()
