@@ -211,9 +211,9 @@ class TextTokenizer:
                     self._count_unread(unread_text, part, tokens)
                 rows.append(tokens)
         unread_text.warn(self.max_length, self.max_positions)
-        columns: Any = map(list, zip(*rows, strict=True))
+        columns: Any = [*map(list, zip(*rows, strict=True))]
         if not with_offsets:
-            columns = [*columns][:-2] + [None, None]
+            columns[-2:] = None, None
         return TokenizedTexts(*columns)
 
     def _select_part(self, text: str | tuple[str, str]) -> TextPart:
