@@ -68,16 +68,16 @@ print(f"{len(explanation.tokens)} tokens, {len(explanation.sentences)} sentences
 print(f"{total:.6f} = {explanation.log_odds:.6f}")
 
 # %%
-# The page shows these sentences in the order of the review, and folds the others. A note
-# says how many they are, and what they add.
+# The page shows these sentences in the order of the review, and folds the others. A
+# note says how many they are, and what they add.
 
 explanation
 
 # %%
 # Sentences that match
 # --------------------
-# The cosine to a quoted review is a sum over pairs of sentences, too. The excess is what
-# is specific to a pair.
+# The cosine to a quoted review is a sum over pairs of sentences, too. The excess is
+# what is specific to a pair.
 
 quoted = explanation.prototypes[0].index
 alignment = explanation.sentence_alignment(quoted)

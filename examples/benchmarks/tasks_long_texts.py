@@ -94,9 +94,11 @@ def largest_gap(clf: ProtoLMClassifier, X: list) -> float:
 
     The base of the decomposition is not computed as the difference.
     """
-    explanations = clf.explain(X, token_method="decomposition")
-    sums = [e.base_value + e.token_scores.sum() - e.log_odds for e in explanations]
-    return float(np.abs(sums).max())
+    gap = 0.0
+    for e in clf.explain(X, token_method="decomposition"):
+        assert e.token_scores is not None
+        gap = max(gap, abs(e.base_value + float(e.token_scores.sum()) - e.log_odds))
+    return gap
 
 
 def run_missing(task: Task, name: str, model: str, seed: int) -> None:
