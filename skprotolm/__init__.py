@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from skprotolm._classifier import ProtoLMClassifier
     from skprotolm._records.explanation import Explanation
     from skprotolm._records.explanations import Explanations
-    from skprotolm._records.parts import WordAlignment
+    from skprotolm._records.parts import SentenceAlignment, WordAlignment
     from skprotolm._records.prototypes import Nearest, Prototype, Prototypes
     from skprotolm._records.value_explanation import ValueExplanation
     from skprotolm._regressor import ProtoLMRegressor
@@ -29,6 +29,7 @@ _HOME = {
     "Explanation": "_records.explanation",
     "Explanations": "_records.explanations",
     "ValueExplanation": "_records.value_explanation",
+    "SentenceAlignment": "_records.parts",
     "WordAlignment": "_records.parts",
     "Nearest": "_records.prototypes",
     "Prototype": "_records.prototypes",
@@ -44,6 +45,7 @@ __all__ = [
     "ProtoLMRegressor",
     "Prototype",
     "Prototypes",
+    "SentenceAlignment",
     "ValueExplanation",
     "WordAlignment",
     "datasets",

@@ -13,6 +13,7 @@ import numpy as np
 
 FORMULATIONS = ("mixture", "proto-lm")
 FINETUNE = ("full", "head")
+LONG_TEXT = ("truncate", "window")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -47,6 +48,7 @@ class FitConfig:
     weight_decay: float
     warmup_fraction: float
     max_length: int | None
+    long_text: str
     class_weight: Any
     early_stopping: bool
     validation_fraction: float
@@ -173,6 +175,7 @@ def _rules() -> dict[str, Rule]:
         "weight_decay": _NONNEGATIVE,
         "warmup_fraction": _SHARE,
         "max_length": _either(_one_of(None), COUNT),
+        "long_text": _one_of(*LONG_TEXT),
         "class_weight": _either(
             _one_of(None),
             _one_of("balanced"),

@@ -67,7 +67,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
-        Texts per step, in training and in prediction.
+        Texts per step, in training and in prediction, and the largest number of windows
+        of long texts that are read at once.
     learning_rate : float or "auto", default="auto"
         Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4; it is
         scaled by 384/width for encoders wider than 384 (5e-5 at 768) and, below 500
@@ -79,8 +80,14 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     warmup_fraction : float, default=0.06
         Share of the steps during which the learning rates rise.
     max_length : int or None, default=None
-        Tokens that are read per text, special tokens included. None is the backbone's
+        Tokens that the backbone reads at once, special tokens included. None is its
         own limit.
+    long_text : {"truncate", "window"}, default="truncate"
+        "truncate" reads the part of a longer text that fits into `max_length`.
+        "window" reads all of it, in overlapping windows of at most `max_length` tokens
+        under one attention over all tokens. Of a pair, the longer text is windowed
+        beside the whole other one. Each epoch of training draws at most four windows
+        per text; predictions and explanations read all.
     early_stopping : bool, default=False
         Hold out texts and stop if their R² does not rise; the weights of the best epoch
         are kept. An interrupted fit keeps its current weights.
@@ -190,6 +197,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         weight_decay: float = 0.01,
         warmup_fraction: float = 0.06,
         max_length: int | None = None,
+        long_text: str = "truncate",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 2,
@@ -213,6 +221,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
         self.max_length = max_length
+        self.long_text = long_text
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skprotolm import WordAlignment
-from skprotolm._records.parts import align_words
+from skprotolm._records.parts import align
 from tests.conftest import make_texts
 
 
@@ -85,7 +85,7 @@ def test_a_word_correlates_most_with_its_like_though_another_counts_more():
     rows = np.array([common + 0.3 * x, common + 0.3 * y, common + 0.3 * z])
     half_alike = 5 * (common + 0.15 * (x + y + other))
     columns = np.array([common + 0.3 * x, half_alike, 10 * (common + 0.3 * z)])
-    matrix, correlation = align_words(rows, columns)
+    matrix, _, correlation = align(rows, columns)
     assert make_alignment(matrix).excess[0].argmax() == 1
     assert correlation[0].argmax() == 0
 

@@ -64,6 +64,7 @@ WRONG = {
     "weight_decay": NOT_NEGATIVE,
     "warmup_fraction": SHARE,
     "max_length": (r"None or a positive int", [0, -5, 12.0, "64", True]),
+    "long_text": ("'truncate' or 'window'", ["auto", None, True, 4]),
     "class_weight": (
         r"None, 'balanced', or a dict mapping labels to weights",
         ["even", 2.0, ["pos", 1]],

@@ -337,6 +337,7 @@ def make_scored(words: list[str], scores: list[float]) -> dict[str, Any]:
         ],
         "word_scores": scores,
         "word_unread": [False] * len(words),
+        "sentence_offsets": [(0, 0, ends[-1])] if ends else [],
         "token_method": "occlusion",
     }
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skprotolm._display.folding import fold, fold_end
+from skprotolm._display.folding import fold, fold_end, folded_parts
 from skprotolm._display.formatting import percent
 from skprotolm._display.html import explanations_html, sum_parts
 from skprotolm._display.pieces import (
@@ -204,15 +204,34 @@ def folded(text: str, strong: set[str]) -> list[tuple[int, str]]:
     [side] = split_sides(record)
     runs = fold(side, [start for start, _ in find_sentences(text)])
     assert "".join(piece.text for run in runs for piece in run.pieces) == text
-    return [(n, "".join(piece.text for piece in pieces)) for pieces, n in runs]
+    return [(run.n_folded, "".join(p.text for p in run.pieces)) for run in runs]
 
 
 def test_sentences_without_words_that_count_are_folded():
     runs = folded(" ".join(SENTENCES), {"3", "5", "11"})
-    assert [n for n, _ in runs] == [3, 0, 5, 0]
+    assert [n for n, _ in runs] == [3, 0, 0, 0, 5, 0], "one sentence is not folded"
     assert runs[0][1] == " ".join(SENTENCES[:3]) + " "
-    assert runs[1][1] == " ".join(SENTENCES[3:6]) + " ", "one sentence is not folded"
-    assert runs[3][1] == SENTENCES[11]
+    assert [text for _, text in runs[1:4]] == [f"{s} " for s in SENTENCES[3:6]]
+    assert runs[5][1] == SENTENCES[11]
+
+
+def test_sentences_of_equal_weights_are_not_all_folded():
+    runs = folded(" ".join(SENTENCES * 3), {"sentence"})
+    assert [n for n, _ in runs] == [0] * 10 + [26]
+
+
+def test_at_most_ten_sentences_of_a_long_text_are_shown():
+    words = " ".join(SENTENCES * 10).split()
+    scores = [float(n) if w == "here." else 0.0 for n, w in enumerate(words)]
+    record = make_scored(words, scores)
+    starts = [start for start, _ in find_sentences(record["text"])]
+    [side] = split_sides(record)
+    runs = fold(side, starts)
+    assert [run.n_folded for run in runs] == [110, *[0] * 10]
+    assert sum(run.score for run in runs) == sum(scores)
+    offsets = [(0, start, start) for start in starts]
+    assert folded_parts([side], offsets) == (110, 550, runs[0].score)
+    assert folded_parts([side[:3]], offsets[:3]) is None
 
 
 def test_short_texts_are_not_folded():

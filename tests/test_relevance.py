@@ -81,9 +81,10 @@ def test_relevance_is_conserved_without_biases(backbone):
     rng = np.random.RandomState(0)
     with LinearizedEncoder(encoder).run(batch) as linearized:
         attention = TokenAttention(HIDDEN).double()
-        weights = linearized.attention_weights(attention)
+        pooled = linearized.pool(attention)
+        weights = linearized.attention_weights(attention, pooled.log_sums)
         direction = torch.from_numpy(rng.normal(size=(6, HIDDEN)))
-        scores = relevance(linearized, weights, direction)
+        scores = relevance(linearized, weights, direction, pooled.s)
         expected = torch.einsum("bt,bth,bh->b", weights, linearized.h, direction)
     expected = expected.detach()
     assert expected.abs().min() > 1e-3, "sums near 0 do not test conservation"
@@ -94,8 +95,10 @@ def test_padding_has_no_relevance(backbone):
     encoder = load_encoder(backbone, None).eval()
     batch = batch_of(encoder)
     with LinearizedEncoder(encoder).run(batch) as linearized:
-        weights = linearized.attention_weights(TokenAttention(HIDDEN))
-        scores = relevance(linearized, weights, torch.ones(6, HIDDEN))
+        attention = TokenAttention(HIDDEN)
+        _, log_sums, s = linearized.pool(attention)
+        weights = linearized.attention_weights(attention, log_sums)
+        scores = relevance(linearized, weights, torch.ones(6, HIDDEN), s)
     assert (scores[batch["attention_mask"] == 0] == 0).all()
 
 

@@ -1,27 +1,48 @@
-"""Long texts: sentences in which no word counts are folded."""
+"""Long texts: the sentences that matter are shown, and the others are folded."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from skprotolm._display.pieces import Piece
 
-_MAX_SENTENCES, _MAX_CHARACTERS = 8, 1500  # a longer text is folded
+MAX_SENTENCES = 8  # a text of more leads with those that matter
+_MAX_CHARACTERS = 1500  # a longer text is folded, too
+_SHOWN = 10  # sentences, at most
 _MIN_FOLDED = 2  # sentences in a row
 
 
 class Run(NamedTuple):
-    """Successive pieces of a text that are shown, or folded."""
+    """A text, one of the shown sentences of a long text, or several folded ones."""
 
     pieces: list[Piece]
     n_folded: int = 0  # sentences
+    score: float | None = None  # of the words of a long text
+
+    @property
+    def n_words(self) -> int:
+        """How many words there are."""
+        return sum(piece.word is not None for piece in self.pieces)
+
+
+class Folded(NamedTuple):
+    """What is folded of a text, or of both texts of a pair."""
+
+    n_sentences: int
+    n_words: int
+    score: float
+
+
+def starts(offsets: Sequence[Sequence[int]], segment: int) -> list[int]:
+    """Return the first characters of the sentences of one text of a pair."""
+    return [start for side, start, _ in offsets if side == segment]
 
 
 def fold(pieces: list[Piece], starts: Sequence[int]) -> list[Run]:
-    """Fold runs of sentences of a long text in which no word counts.
+    """Fold the sentences of a long text, but for those whose words count most.
 
     Parameters
     ----------
@@ -30,34 +51,66 @@ def fold(pieces: list[Piece], starts: Sequence[int]) -> list[Run]:
     starts : sequence of int
         The first character of each sentence.
     """
-    return _fold(pieces, starts, lambda s: any(piece.counts for piece in s))
+    if _is_short(pieces, starts):
+        return [Run(pieces)]
+    sentences = list(_split_sentences(pieces, starts[1:]))
+    weights = [sum(abs(p.score or 0) for p in s if p.counts) for s in sentences]
+    order = sorted(range(len(weights)), key=lambda i: -weights[i])  # stable
+    strongest = {i for i in order[:_SHOWN] if weights[i] > 0}
+    shown = iter([i in strongest for i in range(len(weights))])
+    return _fold(sentences, lambda _: next(shown))
 
 
 def fold_end(text: str, starts: Sequence[int]) -> list[Run]:
     """Fold a long text without word scores after its first sentences."""
-    first = iter(range(_MAX_SENTENCES // 2))
     pieces = [Piece(text, None, 0.0)]
-    return _fold(pieces, starts, lambda _: next(first, None) is not None)
+    if _is_short(pieces, starts):
+        return [Run(pieces)]
+    first = iter(range(MAX_SENTENCES // 2))
+    sentences = _split_sentences(pieces, starts[1:])
+    return _fold(sentences, lambda _: next(first, None) is not None)
+
+
+def folded_parts(
+    sides: list[list[Piece]], offsets: Sequence[Sequence[int]]
+) -> Folded | None:
+    """Return what `fold` folds of a text's sides; None if nothing is folded."""
+    runs = [
+        run
+        for segment, side in enumerate(sides)
+        for run in fold(side, starts(offsets, segment))
+        if run.n_folded
+    ]
+    if not runs:
+        return None
+    return Folded(
+        sum(run.n_folded for run in runs),
+        sum(run.n_words for run in runs),
+        sum(run.score or 0.0 for run in runs),
+    )
+
+
+def _is_short(pieces: list[Piece], starts: Sequence[int]) -> bool:
+    n_characters = sum(len(piece.text) for piece in pieces)
+    return len(starts) <= MAX_SENTENCES and n_characters <= _MAX_CHARACTERS
 
 
 def _fold(
-    pieces: list[Piece], starts: Sequence[int], is_shown: Callable[[list[Piece]], bool]
+    sentences: Iterable[list[Piece]], is_shown: Callable[[list[Piece]], bool]
 ) -> list[Run]:
-    n_characters = sum(len(piece.text) for piece in pieces)
-    if len(starts) <= _MAX_SENTENCES and n_characters <= _MAX_CHARACTERS:
-        return [Run(pieces)]
     runs: list[Run] = []
-    sentences = _split_sentences(pieces, starts[1:])
     for shown, group in groupby(sentences, key=is_shown):
         run = list(group)
-        joined = [piece for sentence in run for piece in sentence]
-        if not shown and len(run) >= _MIN_FOLDED:
-            runs.append(Run(joined, len(run)))
-        elif runs and not runs[-1].n_folded:
-            runs[-1].pieces.extend(joined)
+        if shown or len(run) < _MIN_FOLDED:
+            runs += [Run(sentence, score=_score(sentence)) for sentence in run]
         else:
-            runs.append(Run(joined))
+            joined = [piece for sentence in run for piece in sentence]
+            runs.append(Run(joined, len(run), _score(joined)))
     return runs
+
+
+def _score(pieces: list[Piece]) -> float:
+    return sum(piece.score or 0.0 for piece in pieces)
 
 
 def _split_sentences(pieces: list[Piece], ends: Sequence[int]) -> Iterator[list[Piece]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jinja2
 import markupsafe
 
-from skprotolm._display.folding import fold, fold_end
+from skprotolm._display.folding import fold, fold_end, folded_parts, starts
 from skprotolm._display.footer import today, versions
 from skprotolm._display.formatting import (
     amount,
@@ -45,6 +45,7 @@ def _templates() -> jinja2.Environment:
         decimal,
         fold,
         fold_end,
+        folded_parts,
         percent,
         shorten,
         split_page,
@@ -104,11 +105,6 @@ def number_report_html(report: dict[str, Any], *, title: str | None = None) -> s
 
 def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
-
-
-def starts(offsets: list[tuple[int, int, int]], segment: int) -> list[int]:
-    """Return the first characters of the sentences of one text of a pair."""
-    return [start for side, start, _ in offsets if side == segment]
 
 
 class Part(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._display.folding import MAX_SENTENCES, fold, starts
 from skprotolm._display.formatting import (
     amount,
     class_name,
@@ -19,11 +20,12 @@ from skprotolm._display.formatting import (
     shorten,
     text_of_class,
 )
-from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_explanation
+from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_sides
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
 _SENTENCES, _MANY_SENTENCES = 2, 4  # listed, for texts of so many
+_LEADING, _SENTENCE_WORDS = 5, 2  # sentences of a long text, and words of each
 _SIDES = ("first", "second")  # texts of a pair
 _TEXT_LENGTH = 300  # characters of the explained text
 _QUOTE_LENGTH = 70  # characters of a prototype's text
@@ -43,6 +45,7 @@ def explanation_text(e: Any, *, color: bool) -> str:
     lines = [
         *novelty_lines(e),
         head,
+        *sentence_lines(e, 2),
         *_contribution_lines(e),
         *_word_lines(e),
         *unread_lines(e),
@@ -67,8 +70,20 @@ def novelty_lines(e: Any) -> list[str]:
 
 
 def colored(explanation: dict[str, Any]) -> str:
-    """Color the words for a terminal: green is for the target, red against it."""
-    return "".join(map(_color, split_explanation(explanation)))
+    """Color the words for a terminal: green is for the target, red against it.
+
+    Sentences of a long text that do not matter are counted.
+    """
+    offsets = explanation["sentence_offsets"]
+    return " | ".join(
+        "".join(
+            f"[… {run.n_folded} sentences] "
+            if run.n_folded
+            else "".join(map(_color, run.pieces))
+            for run in fold(side, starts(offsets, segment))
+        )
+        for segment, side in enumerate(split_sides(explanation))
+    )
 
 
 def _color(piece: Piece) -> str:
@@ -185,13 +200,39 @@ def word_lines(
         )
         lines.append(f"  {explained}: {base} (base) {words} (words) = {total}")
     listed = {"words": _strongest(_words(e), e.word_scores, _WORDS, digits)}
-    if len(e.sentences) >= _MANY_SENTENCES:
+    if _MANY_SENTENCES <= len(e.sentences) <= MAX_SENTENCES:
         sentences = _strongest(_sentences(e), e.sentence_scores, _SENTENCES, digits)
         listed = {"sentences": sentences, **listed}
     for noun, names in listed.items():
         if names:
             lines.append(f"  {noun}{purpose} ({e.token_method}): {names}")
     return lines
+
+
+def sentence_lines(e: Any, digits: int) -> list[str]:
+    """Lead with the sentences of a long text that matter, and their words.
+
+    With the other sentences, which are summed, they sum to what the words sum to.
+    """
+    if e.sentence_scores is None or len(e.sentences) <= MAX_SENTENCES:
+        return []
+    scores, words = e.sentence_scores, e.word_scores
+    order = np.argsort(-np.abs(scores), kind="stable")
+    names, word_names, ids = _sentences(e), _words(e), e.sentence_ids
+    least = STRONGEST_SHARE * np.abs(words).max(initial=0)
+    lines = [f"  sentences ({e.token_method})"]
+    for i in order[:_LEADING].tolist():
+        inside = np.flatnonzero((ids == i) & (np.abs(words) >= least))
+        strongest = inside[np.argsort(-np.abs(words[inside]), kind="stable")]
+        listed = ", ".join(
+            f"{word_names[w]} {decimal(words[w], digits, '+')}"
+            for w in strongest[:_SENTENCE_WORDS].tolist()
+        )
+        score = decimal(scores[i], digits, "+")
+        lines.append(f"{score:>10}  {names[i]}" + (f": {listed}" if listed else ""))
+    others = order[_LEADING:]
+    rest = decimal(scores[others].sum(), digits, "+")
+    return [*lines, f"{rest:>10}  {len(others)} other sentences"]
 
 
 def _words(e: Any) -> list[str]:

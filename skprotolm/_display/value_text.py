@@ -11,6 +11,7 @@ from skprotolm._display.text import (
     novelty_lines,
     plural,
     quoted,
+    sentence_lines,
     shown_text,
     unread_lines,
     word_lines,
@@ -24,6 +25,7 @@ def value_explanation_text(e: Any, *, color: bool) -> str:
     lines = [
         *novelty_lines(e),
         f"predicted: {_number(e, e.prediction)}",
+        *sentence_lines(e, e.decimals + 1),
         *_contribution_lines(e),
         *word_lines(e, "prediction", "", e.decimals, e.decimals + 1),
         *unread_lines(e),

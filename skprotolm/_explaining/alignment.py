@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._explaining.attribution import sum_by_token
 from skprotolm._fitted import FittedModel
 from skprotolm._records.parts import NoSplitError
 from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
-_CACHED = 64  # texts whose token vectors are kept
+_CACHED = 2**25  # numbers of token parts that are kept, 256 MB; more of one long text
 
 
 class TokenSplits:
@@ -22,23 +22,35 @@ class TokenSplits:
 
     def __init__(self, model: FittedModel):
         self._model = model
-        # Not a method of this object, which it would keep in a reference cycle.
-        encode = partial(_token_parts, model)
-        self._parts = lru_cache(maxsize=_CACHED)(encode)
+        self._explained: dict[Text, Tensor] = {}
+        self._quoted: dict[Text, Tensor] = {}
 
     @isolated_torch()
     def token_similarities(self, text: Text) -> np.ndarray:
         """Split the similarities to all prototypes over the tokens, (T, M)."""
-        return (self._parts(text) @ self._model.layer.positions.T).numpy()
+        parts = self._parts(text, self._explained)
+        return (parts @ self._model.layer.positions.T).numpy()
 
     @isolated_torch()
     def token_parts(self, text: Text) -> np.ndarray:
         """Return the parts of the unit text vector that belong to tokens, (T, H)."""
-        return self._parts(text).numpy()
+        return self._parts(text, self._explained).numpy()
 
+    @isolated_torch()
     def prototype_parts(self, index: int) -> np.ndarray:
         """Return the same of a prototype's text, (U, H)."""
-        return self.token_parts(self._prototype_text(index))
+        # Apart, so that many quotes do not replace a long explained text.
+        return self._parts(self._prototype_text(index), self._quoted).numpy()
+
+    def _parts(self, text: Text, kept: dict[Text, Tensor]) -> Tensor:
+        """Return the parts of a text, and keep those that were used last."""
+        parts = kept.pop(text, None)
+        if parts is None:
+            parts = _token_parts(self._model, text)
+        kept[text] = parts
+        while len(kept) > 1 and sum(p.numel() for p in kept.values()) > _CACHED:
+            kept.pop(next(iter(kept)), None)
+        return parts
 
     def prototype_tokens(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return segments, offsets and unread flags of a prototype's U tokens."""
@@ -69,7 +81,10 @@ def _token_parts(model: FittedModel, text: Text) -> Tensor:
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
     encoded = next(model.encode(tokenized))
-    columns = torch.from_numpy(np.flatnonzero(tokenized.content_mask[0]))
-    attention, h = encoded.attention[0].cpu()[columns], encoded.h[0].cpu()[columns]
-    weighted = model.layer.mapped(attention.double()[:, None] * h.double())
-    return weighted / weighted.sum(dim=0).norm()
+    weighted = (
+        attention.cpu().double()[..., None] * h.cpu().double()
+        for attention, h in zip(encoded.attention, encoded.token_vectors(), strict=True)
+    )
+    parts = sum_by_token(tokenized, encoded.windows, map(model.layer.mapped, weighted))
+    vectors = torch.from_numpy(parts[0])
+    return vectors.div_(vectors.sum(dim=0).norm())

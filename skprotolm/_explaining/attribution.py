@@ -1,21 +1,62 @@
 """Exact sums over tokens, from the one derivative that a layer gives.
 
-Letters: B texts, T tokens, H hidden size. Everything is float64 on the
-CPU.
+Letters: B texts, T tokens, H hidden size, W windows. Everything is float64 on the CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from skprotolm._network.network import Encoded
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.windows import WindowIndex
 
 
-def token_scores(encoded: Encoded, direction: Tensor) -> Tensor:
-    """Split what is explained over tokens: α_t·(h_t·direction), (B, T).
+def token_scores(encoded: Encoded, direction: Tensor) -> Iterator[Tensor]:
+    """Split what is explained over tokens: α_t·(h_t·direction), (W, T) of each part.
 
     With the base value of the `Attribution` they sum to it, since Σ_t α_t·h_t = s.
+    `direction` is that of each text, (B, H).
     """
-    weighted = encoded.attention.cpu().double()[..., None] * encoded.h.cpu().double()
-    return torch.einsum("bth,bh->bt", weighted, direction)
+    for texts, attention, h in zip(
+        encoded.texts, encoded.attention, encoded.token_vectors(), strict=True
+    ):
+        weighted = attention.cpu().double()[..., None] * h.cpu().double()
+        yield torch.einsum("bth,bh->bt", weighted, direction[texts])
+
+
+def sum_by_token(
+    tokenized: TokenizedTexts,
+    windows: Iterable[WindowIndex],
+    values: Iterable[Tensor],
+) -> dict[int, np.ndarray]:
+    """Sum the values of tokens over the windows that have them.
+
+    Parameters
+    ----------
+    tokenized : TokenizedTexts
+    windows : iterable of WindowIndex
+    values : iterable of Tensor
+        The values (W, T, ...) of each of `windows`.
+
+    Returns
+    -------
+    dict of int to ndarray of shape (T, ...), float64
+        Row of each text to the sums of its content tokens.
+    """
+    sums: dict[int, np.ndarray] = {}
+    for part, of_part in zip(windows, values, strict=True):
+        array = of_part.cpu().double().numpy()
+        for row, number, of_window in zip(
+            part.rows.tolist(), part.numbers.tolist(), array, strict=True
+        ):
+            if row not in sums:
+                shape = (len(tokenized.ids[row]), *array.shape[2:])
+                sums[row] = np.zeros(shape)
+            positions = tokenized.positions(row, number)
+            sums[row][positions] += of_window[: len(positions)]
+    return {row: total[tokenized.content_mask[row]] for row, total in sums.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,19 +11,21 @@ from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._explaining.alignment import TokenSplits
-from skprotolm._explaining.attribution import token_scores
+from skprotolm._explaining.attribution import sum_by_token, token_scores
 from skprotolm._explaining.kinds import kind_of
 from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import (
+    LinearizedBatch,
     is_supported,
     linearized_encoder,
     relevance,
 )
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
-from skprotolm._network.pooling import pool
+from skprotolm._network.pooling import PooledWindows, TokenAttention, merge_windows
 from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.windows import WindowIndex
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.words import Text
@@ -69,10 +72,10 @@ def explain(
                 s, _take(index, rows), _take(against, rows)
             )
         explained[rows] = attribution.target.numpy()
+        attention = sum_by_token(tokenized, encoded.windows, encoded.attention)
         scores = score_tokens(model, tokenized, encoded, attribution, method)
         described = kind.fields(model, attribution, rows)
-        for b, row in enumerate(rows):
-            content_mask = tokenized.content_mask[row]
+        for b, row in enumerate(rows.tolist()):
             records[row] = kind.record(
                 text=texts[row],
                 **described[b],
@@ -80,8 +83,9 @@ def explain(
                 _prototypes=model.prototype_texts,
                 **_token_fields(model, texts[row], tokenized, row),
                 **_score_fields(
-                    content_mask, encoded, attribution, scores, b, adjust_base
+                    attribution, b, scores[row] if scores else None, adjust_base
                 ),
+                attention=attention[row],
                 novelty=float(attribution.novelty[b]),
                 novelty_limit=model.novelty_limit,
                 token_method=None if scores is None else method,
@@ -120,37 +124,87 @@ def score_tokens(
     encoded: Encoded,
     attribution: Attribution,
     method: str | None,
-) -> np.ndarray | None:
-    """Return token scores (B, T) of a batch, if the method gives them by batch."""
+) -> dict[int, np.ndarray] | None:
+    """Return the scores of content tokens by row, if the method gives them by batch."""
     if method == "decomposition":
-        with torch.inference_mode():
-            return token_scores(encoded, attribution.direction).numpy()
-    if method == "relevance":
-        scores = _relevance_scores(model, tokenized, encoded.rows, attribution)
-        return scores.numpy()
-    return None
+        scores = token_scores(encoded, attribution.direction)
+    elif method == "relevance":
+        scores = relevance_scores(model, tokenized, encoded, attribution)
+    else:
+        return None
+    return sum_by_token(tokenized, encoded.windows, scores)
 
 
-def _relevance_scores(
+def relevance_scores(
     model: FittedModel,
     tokenized: TokenizedTexts,
-    rows: np.ndarray,
+    encoded: Encoded,
     attribution: Attribution,
-) -> Tensor:
-    """Score the tokens of a batch by relevance."""
+) -> Iterator[Tensor]:
+    """Score the tokens of each window by relevance, (W, T) of each part."""
     encoder, attention = model.network.encoder, model.network.attention
-    batch = encoder.tokenizer.collate(tokenized, rows).to(encoder.device)
-    with linearized_encoder(encoder).run(batch) as linearized:
-        weights = linearized.attention_weights(attention)
-        s = pool(weights.detach(), linearized.h.detach())
-        at_low_presence = model.layer.attribute(
-            s.cpu().double(), attribution.target, attribution.against
-        )
-        # Relevance is linear in the direction, whose size may not be one of float32.
-        direction = at_low_presence.direction
-        size = direction.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
-        scores = relevance(linearized, weights, direction / size)
-    return scores.cpu().double() * size
+    linearized = linearized_encoder(encoder)
+
+    def run(part: WindowIndex, **options: bool) -> Any:
+        batch = encoder.tokenizer.collate(tokenized, *part)
+        return linearized.run(batch.to(encoder.device), **options)
+
+    if len(encoded.windows) == 1:  # one run serves both steps
+        with run(encoded.windows[0]) as batch:
+            pooled = [batch.pool(attention)]
+            pull = _pull_at_low_presence(model, encoded, attribution, pooled)
+            scores = pull.score(batch, attention, encoded.texts[0])
+        yield scores
+        return
+    pooled = []
+    for part in encoded.windows:
+        with run(part, with_graph=False) as batch:
+            pooled.append(batch.pool(attention))
+    pull = _pull_at_low_presence(model, encoded, attribution, pooled)
+    for part, texts in zip(encoded.windows, encoded.texts, strict=True):
+        with run(part) as batch:
+            scores = pull.score(batch, attention, texts)
+        del batch  # with its graph, before the next one
+        yield scores
+
+
+class _Pull(NamedTuple):
+    """What the linearized token vectors of B texts are compared with."""
+
+    log_totals: Tensor  # (B,), as in `MergedTexts`
+    s: Tensor  # (B, H)
+    direction: Tensor  # (B, H), float64
+    size: Tensor  # (B, 1), of the direction, which may not be one of float32
+
+    def score(
+        self, batch: LinearizedBatch, attention: TokenAttention, texts: Tensor
+    ) -> Tensor:
+        """Return the relevance (W, T) of windows; relevance is linear in direction."""
+        direction = (self.direction / self.size)[texts]
+        texts = texts.to(self.s.device)
+        weights = batch.attention_weights(attention, self.log_totals[texts])
+        scores = relevance(batch, weights, direction, self.s[texts])
+        return scores.cpu().double() * self.size[texts.cpu()]
+
+
+def _pull_at_low_presence(
+    model: FittedModel,
+    encoded: Encoded,
+    attribution: Attribution,
+    pooled: list[PooledWindows],
+) -> _Pull:
+    """Merge the windows at a low presence, and return the direction there."""
+    merged = merge_windows(
+        torch.cat([p.log_sums for p in pooled]),
+        torch.cat([p.s for p in pooled]),
+        torch.cat(encoded.texts).to(pooled[0].s.device),
+        len(encoded.rows),
+    )
+    direction = model.layer.attribute(
+        merged.s.cpu().double(), attribution.target, attribution.against
+    ).direction
+    size = direction.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
+    return _Pull(merged.log_totals, merged.s, direction, size)
 
 
 def _token_fields(
@@ -183,23 +237,10 @@ def _token_fields(
 
 
 def _score_fields(
-    content_mask: np.ndarray,
-    encoded: Encoded,
-    attribution: Attribution,
-    scores: np.ndarray | None,
-    b: int,
-    adjust_base: bool,
+    attribution: Attribution, b: int, scores: np.ndarray | None, adjust_base: bool
 ) -> dict[str, Any]:
-    """Return attention and scores of the content tokens, and the base value."""
-    attention = encoded.attention[b, : len(content_mask)].cpu().double().numpy()
-    explained, base_value = float(attribution.explained[b]), float(attribution.base[b])
-    token_scores = None
-    if scores is not None:
-        token_scores = scores[b, : len(content_mask)][content_mask]
-        if adjust_base:
-            base_value = explained - float(token_scores.sum())
-    return {
-        "attention": attention[content_mask],
-        "token_scores": token_scores,
-        "base_value": base_value,
-    }
+    """Return the scores of the content tokens, and the base value."""
+    base_value = float(attribution.base[b])
+    if scores is not None and adjust_base:
+        base_value = float(attribution.explained[b]) - float(scores.sum())
+    return {"token_scores": scores, "base_value": base_value}

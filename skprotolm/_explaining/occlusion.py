@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -50,11 +52,19 @@ def _occlude_some(
     index: np.ndarray,
     against: np.ndarray | None,
 ) -> list[BaseExplanation]:
-    texts: Any = [text for e in explanations for text in _without_each_word(e)]
-    if not texts:
-        return explanations
     counts = [len(e.word_offsets) for e in explanations]
-    outputs = torch.from_numpy(model.outputs(texts, quiet=True))
+    if not sum(counts):
+        return explanations
+    texts = (text for e in explanations for text in _without_each_word(e))
+    outputs = torch.from_numpy(
+        np.concatenate(
+            [
+                model.outputs(some, quiet=True)
+                # Of a text of many words, all copies would fill the memory.
+                for some in iter(lambda: list(islice(texts, _MAX_TEXTS)), [])
+            ]
+        )
+    )
     repeated = torch.from_numpy(np.repeat(index, counts))
     rivals = None
     if against is not None:
@@ -68,9 +78,9 @@ def _occlude_some(
     ]
 
 
-def _without_each_word(e: BaseExplanation) -> list[Any]:
-    spans = e.word_offsets.tolist()
-    return [replace_words(e.text, [span], deleted=e.unread_spans) for span in spans]
+def _without_each_word(e: BaseExplanation) -> Iterator[Any]:
+    for span in e.word_offsets.tolist():
+        yield replace_words(e.text, [span], deleted=e.unread_spans)
 
 
 def _with_word_scores(e: BaseExplanation, word_scores: np.ndarray) -> BaseExplanation:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.pooling import PooledWindows, TokenAttention, pool
 from skprotolm._network.tokenizer import TokenBatch
 
 # Names of the modules that compute queries and keys, per model type. Constant queries
@@ -53,9 +53,6 @@ _QUERIES_AND_KEYS = {
 }
 # Modules that compute queries, keys and values together; values are the last third.
 _FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn"}
-# Model types whose tokens attend to earlier tokens only. The attention windows of some
-# of these and of ModernBERT are ignored: one mask replaces the masks of all layers.
-_CAUSAL = {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
 PRESENCE_WEIGHT = 0.1  # similar results from 0.05 to 0.2 on dev texts of SST-2
 _ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
 # A layer with one of these modules multiplies an activation by a second projection.
@@ -64,12 +61,8 @@ _GATES = ("gate_proj", "Wi")
 
 def is_supported(encoder: TextEncoder) -> bool:
     """Whether relevance is implemented for the encoder's model type."""
-    model_type = _model_type(encoder)
+    model_type = encoder.model_type
     return model_type in _QUERIES_AND_KEYS or model_type in _FUSED
-
-
-def _model_type(encoder: TextEncoder) -> str:
-    return encoder.transformer.auto_model.config.model_type
 
 
 class LinearizedEncoder:
@@ -80,7 +73,7 @@ class LinearizedEncoder:
     """
 
     def __init__(self, encoder: TextEncoder):
-        model_type = _model_type(encoder)
+        model_type = encoder.model_type
         if not is_supported(encoder):
             supported = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
             raise ValueError(
@@ -90,7 +83,9 @@ class LinearizedEncoder:
             )
         self.transformer = _copy_modules(encoder.transformer)
         self.dtype = encoder.dtype
-        self.is_causal = model_type in _CAUSAL
+        # The sliding attention of ModernBERT, Mistral and others is ignored: one mask
+        # replaces the masks of all layers.
+        self.is_causal = encoder.is_causal
         self.lock = threading.Lock()
         # The hook refers to this list. A reference to `self` would be a cycle, which
         # keeps the weights in memory until the garbage collector runs.
@@ -105,20 +100,28 @@ class LinearizedEncoder:
 
     @contextmanager
     def run(
-        self, batch: TokenBatch, presence_weight: float = PRESENCE_WEIGHT
+        self,
+        batch: TokenBatch,
+        presence_weight: float = PRESENCE_WEIGHT,
+        *,
+        with_graph: bool = True,
     ) -> Iterator[LinearizedBatch]:
-        """Run a batch with its graph, at a presence weight of all content tokens."""
-        with self.lock, torch.inference_mode(False), torch.enable_grad():
+        """Run a batch at a presence weight of all content tokens."""
+        with (
+            self.lock,
+            torch.inference_mode(False),
+            torch.set_grad_enabled(with_graph),
+        ):
             # Clones, because tensors created in inference mode have no gradients.
-            features = {name: tensor.clone() for name, tensor in batch.items()}
-            content_mask = features.pop("content_mask")
-            log_presence = content_mask * math.log(presence_weight)
+            features = {name: t.clone() for name, t in batch.features.items()}
+            log_presence = batch["content_mask"] * math.log(presence_weight)
             log_presence = log_presence.to(self.dtype).requires_grad_()
             is_token = features["attention_mask"].bool()
             features["attention_mask"] = self._logit_mask(log_presence, is_token)
             h = self.transformer(features)["token_embeddings"]
             try:
-                yield LinearizedBatch(h, self._captured[-1], log_presence, content_mask)
+                weights = batch["weights"].clone()
+                yield LinearizedBatch(h, self._captured[-1], log_presence, weights)
             finally:
                 self._captured.clear()
 
@@ -156,32 +159,54 @@ class LinearizedBatch:
     embeddings : Tensor of shape (B, T, E)
     log_presence : Tensor of shape (B, T)
         Logarithms of the presence weights.
-    content_mask : Tensor of shape (B, T)
+    weights : Tensor of shape (B, T)
+        How much tokens count in the text vector.
     """
 
     def __init__(
-        self,
-        h: Tensor,
-        embeddings: Tensor,
-        log_presence: Tensor,
-        content_mask: Tensor,
+        self, h: Tensor, embeddings: Tensor, log_presence: Tensor, weights: Tensor
     ):
         self.h = h
         self.embeddings = embeddings
         self.log_presence = log_presence
-        self.content_mask = content_mask
+        self.weights = weights
 
-    def attention_weights(self, attention: TokenAttention) -> Tensor:
-        """Return the weights (B, T) of content tokens, from constant logits."""
+    def _logits(self, attention: TokenAttention) -> Tensor:
+        """Return logits of the attention, constant but for the presence, (B, T)."""
         with torch.no_grad():
-            logits = attention.logits(self.h)
-        logits = logits + self.log_presence
-        logits = logits.masked_fill(~self.content_mask, -torch.inf)
-        return torch.softmax(logits, dim=1)
+            logits = attention.weighted_logits(self.h, self.weights)
+        return logits + self.log_presence
+
+    def pool(self, attention: TokenAttention) -> PooledWindows:
+        """Pool the tokens of each window, without a graph."""
+        with torch.no_grad():
+            logits = self._logits(attention)
+            weights = torch.softmax(logits, dim=1)
+            log_sums = torch.logsumexp(logits, dim=1)
+            return PooledWindows(weights, log_sums, pool(weights, self.h))
+
+    def attention_weights(
+        self, attention: TokenAttention, log_totals: Tensor
+    ) -> Tensor:
+        """Return the weights (B, T) of tokens in their text, from constant logits.
+
+        Parameters
+        ----------
+        attention : TokenAttention
+        log_totals : Tensor of shape (B,)
+            The logsumexp of the logits of all tokens of each window's text.
+        """
+        return (self._logits(attention) - log_totals[:, None]).exp()
 
 
-def relevance(batch: LinearizedBatch, weights: Tensor, direction: Tensor) -> Tensor:
+def relevance(
+    batch: LinearizedBatch, weights: Tensor, direction: Tensor, s: Tensor
+) -> Tensor:
     """Split Σ_t α_t h_t·direction over the tokens, (B, T).
+
+    Presence changes the weights of all tokens of a text, since they sum to 1, also of
+    those in other windows. With respect to log m_t, the derivative of α is that of a
+    softmax: α_t·(h_t − s)·direction.
 
     Parameters
     ----------
@@ -189,8 +214,11 @@ def relevance(batch: LinearizedBatch, weights: Tensor, direction: Tensor) -> Ten
     weights : Tensor of shape (B, T)
         α, with the graph of `LinearizedBatch.attention_weights`.
     direction : Tensor of shape (B, H)
+    s : Tensor of shape (B, H)
+        The vector of each window's text.
     """
-    total = torch.einsum("bt,bth,bh->", weights, batch.h, direction.to(batch.h))
+    centered = batch.h - s[:, None]
+    total = torch.einsum("bt,bth,bh->", weights, centered, direction.to(centered))
     embedding_grad, presence_grad = torch.autograd.grad(
         total, [batch.embeddings, batch.log_presence]
     )

@@ -9,7 +9,9 @@ import numpy as np
 _WINDOW = 100
 
 
-def prediction_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+def prediction_batches(
+    lengths: np.ndarray, batch_size: int, n_windows: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Split texts into batches of similar length, longest first.
 
     Parameters
@@ -17,6 +19,9 @@ def prediction_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]
     lengths : ndarray of shape (n,), int
         Tokens per text.
     batch_size : int
+    n_windows : ndarray of shape (n,), int, default=None
+        Windows per text; None if each has one. A batch has at most `batch_size`
+        windows, or one text.
 
     Returns
     -------
@@ -25,7 +30,14 @@ def prediction_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]
         first, a lack of memory shows in the first batch.
     """
     order = np.argsort(-lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    n_windows = np.ones_like(lengths) if n_windows is None else n_windows
+    starts, size = [0], 0
+    for i, n in enumerate(n_windows[order].tolist()):
+        if size and size + n > batch_size:
+            starts.append(i)
+            size = 0
+        size += n
+    return np.split(order, starts[1:])
 
 
 def training_batches(

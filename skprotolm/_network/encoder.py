@@ -16,6 +16,8 @@ from skprotolm._runtime import autocast
 # Model types whose position embeddings start after the position of the padding, which
 # leaves fewer positions for tokens.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+# Model types whose tokens attend to earlier tokens only.
+_CAUSAL = {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
 
 
 class TextEncoder(nn.Module):
@@ -26,11 +28,16 @@ class TextEncoder(nn.Module):
     sentence_transformer : SentenceTransformer
         The model, which is not copied: training changes it in place.
     max_length : int or None
-        Tokens read per text, special tokens included; None for the model's default.
+        Tokens read at once, special tokens included; None for the model's default.
+    long_text : {"truncate", "window"}
+        Whether longer texts are truncated, or cut into windows.
     """
 
     def __init__(
-        self, sentence_transformer: SentenceTransformer, max_length: int | None
+        self,
+        sentence_transformer: SentenceTransformer,
+        max_length: int | None,
+        long_text: str = "truncate",
     ):
         super().__init__()
         # Whether the saved files reproduce this model; None before the first save.
@@ -44,6 +51,8 @@ class TextEncoder(nn.Module):
             _checked_max_length(self.transformer, max_positions, max_length),
             max_positions,
             (prompts.get(prompt_name) or "") if prompt_name else "",
+            long_text,
+            self.is_causal,
         )
 
     @property
@@ -67,6 +76,16 @@ class TextEncoder(nn.Module):
         return not any(p.requires_grad for p in self.parameters())
 
     @property
+    def model_type(self) -> str:
+        """The name of the architecture in transformers."""
+        return self.transformer.auto_model.config.model_type
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether tokens are known to attend to earlier tokens only."""
+        return self.model_type in _CAUSAL
+
+    @property
     def hidden_size(self) -> int:
         """Length H of a token vector."""
         config = self.transformer.auto_model.config
@@ -74,7 +93,7 @@ class TextEncoder(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Tokens read per text, special tokens included."""
+        """Tokens read at once, special tokens included."""
         return self.tokenizer.max_length
 
     def tokenize(
@@ -85,9 +104,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, batch: TokenBatch, *, bf16: bool) -> Tensor:
         """Return the token vectors (B, T, H) in the precision of the weights."""
-        features = {n: tensor for n, tensor in batch.items() if n != "content_mask"}
         with autocast(self.device, bf16):
-            h = self.transformer(features)["token_embeddings"]
+            h = self.transformer(batch.features)["token_embeddings"]
         n_tokens = batch["input_ids"].shape[1]
         if h.shape[1] != n_tokens:
             raise ValueError(
@@ -106,9 +124,11 @@ class TextEncoder(nn.Module):
         return features["sentence_embedding"]
 
 
-def load_encoder(backbone: Any, max_length: int | None) -> TextEncoder:
+def load_encoder(
+    backbone: Any, max_length: int | None, long_text: str = "truncate"
+) -> TextEncoder:
     """Load a backbone by name or folder, or copy a SentenceTransformer."""
-    return TextEncoder(load_backbone(backbone), max_length)
+    return TextEncoder(load_backbone(backbone), max_length, long_text)
 
 
 def _max_positions(config: Any) -> int | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from skprotolm._network.batching import prediction_batches
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.pooling import TokenAttention, pool
+from skprotolm._network.pooling import TokenAttention, merge_windows
 from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._network.windows import WindowIndex, list_windows
 
 
 class Network(nn.Module):
@@ -28,19 +31,59 @@ class Network(nn.Module):
         self.attention = attention
         self.layer = layer
 
-    def forward(self, h: Tensor, content_mask: Tensor) -> tuple[Tensor, LayerOutput]:
-        """Return text vectors (B, H) and the layer's output for token vectors."""
-        s = pool(self.attention(h, content_mask), h)
+    def forward(
+        self,
+        texts: ReadTexts,
+        rows: np.ndarray,
+        batch_size: int,
+        drawn: dict[int, np.ndarray] | None = None,
+    ) -> tuple[Tensor, LayerOutput]:
+        """Return text vectors (B, H) and the layer's output, with their graph.
+
+        More than `batch_size` windows are read in parts, whose graphs are not kept:
+        the backward pass reads each part again, with the same dropout.
+
+        Parameters
+        ----------
+        texts : ReadTexts
+        rows : ndarray of shape (B,), int
+        batch_size : int
+        drawn : dict of int to ndarray of int, default=None
+            The windows of texts that are not read as a whole, see `draw_windows`.
+        """
+        windows = list_windows(rows, texts.n_windows, drawn)
+        parts = windows.split(batch_size)
+
+        def read(part: WindowIndex, like: Tensor) -> tuple[Tensor, Tensor]:
+            return self.attention.pool(*texts.read(self.encoder, *part))[1:]
+
+        # A tensor among the arguments tells the device whose dropout is repeated.
+        like = self.attention.score.weight
+        pooled = [
+            checkpoint(read, part, like, use_reentrant=False)
+            if len(parts) > 1
+            else read(part, like)
+            for part in parts
+        ]
+        log_sums, s = map(torch.cat, zip(*pooled, strict=True))
+        texts_of = torch.from_numpy(windows.texts).to(s.device)
+        s = merge_windows(log_sums, s, texts_of, len(rows)).s
         return s, self.layer(s)
 
 
-class Encoded(NamedTuple):
-    """One batch of texts, up to their vectors."""
+@dataclass(frozen=True)
+class Encoded:
+    """One batch of texts, up to their vectors, and the windows of these texts.
+
+    Where there are several parts of windows, token vectors are not kept.
+    """
 
     rows: np.ndarray  # (B,), positions of the texts
-    h: Tensor  # (B, T, H)
-    attention: Tensor  # (B, T)
     s: Tensor  # (B, H)
+    windows: list[WindowIndex]  # in parts, as the encoder read them
+    texts: list[Tensor]  # (W,) of each part: the text of a window, as position in rows
+    attention: list[Tensor]  # (W, T) of each part; all weights of a text sum to 1
+    token_vectors: Callable[[], Iterable[Tensor]]  # (W, T, H) of each part
 
 
 def encode(
@@ -49,19 +92,66 @@ def encode(
     texts: ReadTexts,
     batch_size: int,
     on_batch: Callable[[], None] | None = None,
+    on_windows: Callable[[WindowIndex, Tensor], None] | None = None,
 ) -> Iterator[Encoded]:
     """Run texts up to their vectors, in batches by length, without gradients.
 
-    Dropout is as the modules have it. `on_batch` is called after each batch.
+    Dropout is as the modules have it. The encoder reads at most `batch_size` windows at
+    a time. `on_batch` is called after each `batch_size` texts, and `on_windows` with
+    the token vectors of each part.
     """
-    for rows in prediction_batches(texts.lengths, batch_size):
+    n_read = 0
+    for rows in prediction_batches(texts.lengths, batch_size, texts.n_windows):
         with torch.inference_mode():
-            h, content_mask = texts.read(encoder, rows)
-            alpha = attention(h, content_mask)
-            encoded = Encoded(rows, h, alpha, pool(alpha, h))
+            encoded = _encode_batch(
+                encoder, attention, texts, rows, batch_size, on_windows
+            )
         yield encoded  # outside the context, which would stay active in the caller
         if on_batch is not None:
-            on_batch()
+            n_batches = math.ceil(n_read / batch_size)
+            for _ in range(n_batches, math.ceil((n_read + len(rows)) / batch_size)):
+                on_batch()
+        n_read += len(rows)
+
+
+def _encode_batch(
+    encoder: TextEncoder,
+    attention: TokenAttention,
+    texts: ReadTexts,
+    rows: np.ndarray,
+    batch_size: int,
+    on_windows: Callable[[WindowIndex, Tensor], None] | None,
+) -> Encoded:
+    windows = list_windows(rows, texts.n_windows)
+    parts = windows.split(batch_size)
+    pooled = []
+    for part in parts:
+        h, weights = texts.read(encoder, *part)
+        pooled.append(attention.pool(h, weights))
+        if on_windows is not None:
+            on_windows(part, h)
+    texts_of = torch.from_numpy(windows.texts)
+    merged = merge_windows(
+        torch.cat([p.log_sums for p in pooled]),
+        torch.cat([p.s for p in pooled]),
+        texts_of.to(h.device),
+        len(rows),
+    )
+    shares = merged.shares.split(batch_size)
+    alphas = [
+        share[:, None] * p.attention for share, p in zip(shares, pooled, strict=True)
+    ]
+
+    def read_again() -> Iterator[Tensor]:
+        for part in parts:
+            with torch.inference_mode():
+                h, _ = texts.read(encoder, *part)
+            yield h
+
+    kept = [h]
+    vectors = read_again if len(parts) > 1 else lambda: kept
+    split = list(texts_of.split(batch_size))
+    return Encoded(rows, merged.s, parts, split, alphas, vectors)
 
 
 def text_vectors(

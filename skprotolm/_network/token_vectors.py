@@ -13,17 +13,27 @@ from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.windows import list_windows
 
 
 class ReadTexts(Protocol):
-    """Texts whose token vectors can be read."""
+    """Texts whose token vectors can be read, window by window."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per text, (n,)."""
 
-    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return token vectors (B, T, H) and the mask of content tokens (B, T)."""
+    @property
+    def n_windows(self) -> np.ndarray:
+        """Windows per text, (n,)."""
+
+    def read(
+        self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return token vectors (B, T, H) of windows, and weights of tokens (B, T).
+
+        `rows` are the texts, `numbers` which of their windows; None for the first ones.
+        """
 
 
 class EncodedTexts:
@@ -32,20 +42,20 @@ class EncodedTexts:
     def __init__(self, tokenized: TokenizedTexts, *, bf16: bool):
         self.tokenized = tokenized
         self.bf16 = bf16
+        self.lengths = tokenized.lengths
+        self.n_windows = tokenized.n_windows
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens per text, special tokens included."""
-        return self.tokenized.lengths
-
-    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Run the encoder on the texts of the given rows."""
-        batch = encoder.tokenizer.collate(self.tokenized, rows).to(encoder.device)
-        return encoder(batch, bf16=self.bf16), batch["content_mask"]
+    def read(
+        self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the encoder on windows of the texts of the given rows."""
+        batch = encoder.tokenizer.collate(self.tokenized, rows, numbers)
+        batch = batch.to(encoder.device)
+        return encoder(batch, bf16=self.bf16), batch["weights"]
 
 
 class StoredTexts:
-    """Stored vectors of the content tokens, for a frozen encoder that runs once.
+    """Stored vectors of the tokens that count, for a frozen encoder that runs once.
 
     Parameters
     ----------
@@ -59,31 +69,52 @@ class StoredTexts:
     def __init__(
         self, tokenized: TokenizedTexts, encoder: TextEncoder, max_memory: int = 2**30
     ):
-        self.content_mask = tokenized.content_mask
-        self.lengths = np.array([int(mask.sum()) for mask in tokenized.content_mask])
-        self._ends = np.cumsum(self.lengths)
-        shape = (int(self.lengths.sum()), encoder.hidden_size)
+        self.n_windows = tokenized.n_windows
+        self._first = np.cumsum(self.n_windows) - self.n_windows  # window of each text
+        every = list_windows(np.arange(len(tokenized)), self.n_windows)
+        self._weights = [
+            tokenized.weights(row, number)
+            for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
+        ]
+        self._lengths = np.array([np.count_nonzero(w) for w in self._weights])
+        self.lengths = np.add.reduceat(self._lengths, self._first)
+        self._ends = np.cumsum(self._lengths)
+        shape = (int(self._lengths.sum()), encoder.hidden_size)
         dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
         is_small = math.prod(shape) * dtype.itemsize <= max_memory
         self._vectors = np.empty(shape, dtype) if is_small else _map_file(shape, dtype)
 
-    def store(self, rows: np.ndarray, h: Tensor) -> None:
-        """Store the content tokens of token vectors (B, T, H)."""
-        for row, vectors in zip(rows.tolist(), h.cpu().numpy(), strict=True):
-            mask = self.content_mask[row]
-            end = self._ends[row]
-            start = end - self.lengths[row]
-            self._vectors[start:end] = vectors[: len(mask)][mask]
+    def _windows(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+        """Return positions among the windows of all texts."""
+        return self._first[rows] + (0 if numbers is None else numbers)
 
-    def read(self, encoder: TextEncoder, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return the stored vectors of the given rows, padded with zeros."""
-        columns = np.arange(self.lengths[rows].max())
-        mask = columns < self.lengths[rows, None]  # (B, T)
-        indices = (self._ends - self.lengths)[rows, None] + columns
+    def store(
+        self, rows: np.ndarray, h: Tensor, numbers: np.ndarray | None = None
+    ) -> None:
+        """Store the tokens that count, of token vectors (B, T, H)."""
+        windows = self._windows(rows, numbers).tolist()
+        for window, vectors in zip(windows, h.cpu().numpy(), strict=True):
+            weights, end = self._weights[window], self._ends[window]
+            start = end - self._lengths[window]
+            self._vectors[start:end] = vectors[: len(weights)][weights > 0]
+
+    def read(
+        self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the stored vectors of the given windows, padded with zeros."""
+        windows = self._windows(rows, numbers)
+        lengths = self._lengths[windows]
+        columns = np.arange(lengths.max())
+        mask = columns < lengths[:, None]  # (B, T)
+        indices = (self._ends[windows] - lengths)[:, None] + columns
         h = self._vectors[np.where(mask, indices, 0)]
         h[~mask] = 0
-        vectors, content_mask = torch.from_numpy(np.asarray(h)), torch.from_numpy(mask)
-        return vectors.to(encoder.device), content_mask.to(encoder.device)
+        weights = np.zeros(mask.shape, dtype=np.float32)
+        stored = [self._weights[window] for window in windows.tolist()]
+        weights[mask] = np.concatenate([w[w > 0] for w in stored])
+        device = encoder.device
+        vectors = torch.from_numpy(np.asarray(h)).to(device)
+        return vectors, torch.from_numpy(weights).to(device)
 
 
 def _map_file(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

@@ -11,9 +11,10 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from skprotolm._data.texts import Texts
+from skprotolm._data.texts import Texts, shown
 from skprotolm._network.long_texts import TextPart, chunk_parts, select_part
 from skprotolm._network.unread_text import UnreadText, words_without_tokens
+from skprotolm._network.windows import PairTooLongError, TextWindows, cut_windows
 
 _CHECKED_CHARACTERS = 1024  # of removed text, enough to decide whether it has tokens
 
@@ -25,13 +26,15 @@ class TokenizedTexts:
     ``content_mask`` marks content tokens: the tokens of the user's text, without the
     prompt and the tokens that the tokenizer adds. A text without content tokens is
     represented by its special tokens, which are marked instead. ``unread`` marks the
-    content tokens that are the tokenizer's unknown token.
+    content tokens that are the tokenizer's unknown token. ``windows`` are those of the
+    texts that the encoder does not read at once.
     """
 
     ids: list[np.ndarray]
     type_ids: list[np.ndarray]
     content_mask: list[np.ndarray]
     unread: list[np.ndarray]
+    windows: list[TextWindows | None]
     offsets: list[np.ndarray] | None  # (T, 2) characters, within each text of a pair
     segments: list[np.ndarray] | None  # (T,) 0 or 1, the text of the pair
 
@@ -44,6 +47,25 @@ class TokenizedTexts:
         return np.array([len(ids) for ids in self.ids])
 
     @property
+    def n_windows(self) -> np.ndarray:
+        """Windows per text, 1 for a text that the encoder reads at once."""
+        return np.array([1 if w is None else len(w.starts) for w in self.windows])
+
+    def positions(self, row: int, number: int) -> np.ndarray:
+        """Return which tokens of a text one of its windows has."""
+        windows, n_tokens = self.windows[row], len(self.ids[row])
+        if windows is None:
+            return np.arange(n_tokens)
+        return windows.positions(number, n_tokens)
+
+    def weights(self, row: int, number: int) -> np.ndarray:
+        """Return how much the tokens of a window count in it."""
+        windows, content_mask = self.windows[row], self.content_mask[row]
+        if windows is None:
+            return content_mask.astype(np.float32)
+        return windows.weights(number, content_mask)
+
+    @property
     def keys(self) -> list[bytes]:
         """The encoder's input per text; equal keys have equal vectors."""
         pairs = zip(self.ids, self.type_ids, strict=True)
@@ -52,7 +74,7 @@ class TokenizedTexts:
     def take(self, rows: np.ndarray) -> TokenizedTexts:
         """Return the texts of the given rows."""
 
-        def pick(arrays: list[np.ndarray] | None) -> Any:
+        def pick(arrays: list[Any] | None) -> Any:
             return None if arrays is None else [arrays[i] for i in rows]
 
         return TokenizedTexts(
@@ -60,6 +82,7 @@ class TokenizedTexts:
             pick(self.type_ids),
             pick(self.content_mask),
             pick(self.unread),
+            pick(self.windows),
             pick(self.offsets),
             pick(self.segments),
         )
@@ -68,9 +91,16 @@ class TokenizedTexts:
 class TokenBatch(dict[str, Tensor]):
     """The tensors of one batch, (B, T).
 
-    The keys are ``input_ids``, ``attention_mask``, ``content_mask`` and, for models
-    that use them, ``token_type_ids``.
+    The keys are ``input_ids``, ``attention_mask``, ``content_mask``, ``weights`` and,
+    for models that use them, ``token_type_ids``. The weights are how much tokens count
+    in the text vector; content tokens of weight 0 are the context of others.
     """
+
+    @property
+    def features(self) -> dict[str, Tensor]:
+        """What the transformer reads, without masks and weights of content tokens."""
+        ours = ("content_mask", "weights")
+        return {name: tensor for name, tensor in self.items() if name not in ours}
 
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
@@ -84,6 +114,7 @@ class _Tokens(NamedTuple):
     type_ids: np.ndarray
     content_mask: np.ndarray
     unread: np.ndarray
+    windows: TextWindows | None
     offsets: np.ndarray
     segments: np.ndarray
 
@@ -107,14 +138,26 @@ class TextTokenizer:
         Tokens that the backbone has position embeddings for; None without a limit.
     prompt : str
         Text that is prepended to every text.
+    long_text : {"truncate", "window"}
+        Whether long texts are truncated, or cut into windows.
+    is_causal : bool
+        Whether tokens of the backbone read only the tokens before them.
     """
 
     def __init__(
-        self, tokenizer: Any, max_length: int, max_positions: int | None, prompt: str
+        self,
+        tokenizer: Any,
+        max_length: int,
+        max_positions: int | None,
+        prompt: str,
+        long_text: str = "truncate",
+        is_causal: bool = False,
     ):
         self.max_length = max_length
         self.max_positions = max_positions
         self.prompt = prompt
+        self.long_text = long_text
+        self.is_causal = is_causal
         pad_id, unknown_id = tokenizer.pad_token_id, tokenizer.unk_token_id
         self._pad_id = 0 if pad_id is None else int(pad_id)  # masked, so any id works
         self._unknown_id = -1 if unknown_id is None else int(unknown_id)
@@ -135,12 +178,18 @@ class TextTokenizer:
         return self  # immutable
 
     @property
+    def _truncates(self) -> bool:
+        return self.long_text == "truncate"
+
+    @property
     def definition(self) -> tuple[Any, ...]:
         """Everything that determines the tokens of a text."""
         return (
             self._untruncated.to_str(),
             self.max_length,
             self.prompt,
+            self.long_text,
+            self.is_causal,
             self._truncation_side,
             self._pad_id,
             self._unknown_id,
@@ -162,13 +211,15 @@ class TextTokenizer:
                     self._count_unread(unread_text, part, tokens)
                 rows.append(tokens)
         unread_text.warn(self.max_length, self.max_positions)
-        columns: Any = map(list, zip(*rows, strict=True))
-        ids, type_ids, content_mask, unread, offsets, segments = columns
+        columns: Any = [*map(list, zip(*rows, strict=True))]
         if not with_offsets:
-            offsets = segments = None
-        return TokenizedTexts(ids, type_ids, content_mask, unread, offsets, segments)
+            columns[-2:] = None, None
+        return TokenizedTexts(*columns)
 
     def _select_part(self, text: str | tuple[str, str]) -> TextPart:
+        if not self._truncates:
+            texts = (text,) if isinstance(text, str) else text
+            return TextPart(texts, texts, (0,) * len(texts))
         return select_part(
             text, self.max_length, self._encode_untruncated, self._truncation_side
         )
@@ -182,6 +233,8 @@ class TextTokenizer:
             first, *second = part.texts
             first = self.prompt + first
             inputs.append((first, *second) if second else first)
+        if not self._truncates:
+            return self._untruncated.encode_batch(inputs)
         return self._truncating.encode_batch(inputs)
 
     def _read_encoding(
@@ -204,7 +257,22 @@ class TextTokenizer:
         if not (content_mask.any() or special.any()):
             return self._with_filler(ids)
         content_mask = content_mask if content_mask.any() else special
-        return _Tokens(ids, type_ids, content_mask, unread, offsets, segments)
+        windows = self._cut(content_mask, segments, part)
+        return _Tokens(ids, type_ids, content_mask, unread, windows, offsets, segments)
+
+    def _cut(
+        self, content_mask: np.ndarray, segments: np.ndarray, part: TextPart
+    ) -> TextWindows | None:
+        try:
+            return cut_windows(content_mask, segments, self.max_length, self.is_causal)
+        except PairTooLongError as error:
+            raise ValueError(
+                f"Both texts of the pair {shown(part.full_texts)} are too long for "
+                f"long_text='window': a window needs the whole shorter text, and has "
+                f"too little room for the longer one beside it in "
+                f"max_length={self.max_length} tokens. Shorten the shorter text, "
+                f"increase max_length, or set long_text='truncate'."
+            ) from error
 
     def _locate(
         self,
@@ -229,14 +297,15 @@ class TextTokenizer:
         zeros = np.zeros(len(ids), dtype=np.int64)
         content_mask = np.arange(len(ids)) == len(ids) - 1
         offsets = np.zeros((len(ids), 2), dtype=np.int64)
-        return _Tokens(ids, zeros, content_mask, zeros.astype(bool), offsets, zeros)
+        unread = zeros.astype(bool)
+        return _Tokens(ids, zeros, content_mask, unread, None, offsets, zeros)
 
     def _count_unread(
         self, unread_text: UnreadText, part: TextPart, tokens: _Tokens
     ) -> None:
         """Count the truncated characters and the unknown words of one text."""
         texts = part.full_texts
-        is_full = len(tokens.ids) >= self.max_length
+        is_full = self._truncates and len(tokens.ids) >= self.max_length
         removed = 0
         if is_full or part.texts != texts:
             removed = self._count_removed(texts, tokens)
@@ -288,23 +357,45 @@ class TextTokenizer:
             )
         return len(special) - (1 if special[-1] else 0)
 
-    def collate(self, tokenized: TokenizedTexts, rows: np.ndarray) -> TokenBatch:
-        """Pad the texts of the given rows on the right into one batch, (B, T)."""
-        B, T = len(rows), max(len(tokenized.ids[i]) for i in rows)
+    def collate(
+        self,
+        tokenized: TokenizedTexts,
+        rows: np.ndarray,
+        numbers: np.ndarray | None = None,
+    ) -> TokenBatch:
+        """Pad windows of texts on the right into one batch, (B, T).
+
+        Parameters
+        ----------
+        tokenized : TokenizedTexts
+        rows : ndarray of shape (B,), int
+            The text of each window.
+        numbers : ndarray of shape (B,), int, default=None
+            Which of its windows; None for the first ones.
+        """
+        numbers = np.zeros_like(rows) if numbers is None else numbers
+        windows = list(zip(rows.tolist(), numbers.tolist(), strict=True))
+        positions = [tokenized.positions(*window) for window in windows]
+        B, T = len(rows), max(map(len, positions))
         ids = np.full((B, T), self._pad_id, dtype=np.int64)
         type_ids = np.zeros((B, T), dtype=np.int64)
         attention_mask = np.zeros((B, T), dtype=np.int64)
         content_mask = np.zeros((B, T), dtype=bool)
-        for b, i in enumerate(rows):
-            length = len(tokenized.ids[i])
-            ids[b, :length] = tokenized.ids[i]
-            type_ids[b, :length] = tokenized.type_ids[i]
+        weights = np.zeros((B, T), dtype=np.float32)
+        for b, ((i, number), columns) in enumerate(
+            zip(windows, positions, strict=True)
+        ):
+            length = len(columns)
+            ids[b, :length] = tokenized.ids[i][columns]
+            type_ids[b, :length] = tokenized.type_ids[i][columns]
             attention_mask[b, :length] = 1
-            content_mask[b, :length] = tokenized.content_mask[i]
+            content_mask[b, :length] = tokenized.content_mask[i][columns]
+            weights[b, :length] = tokenized.weights(i, number)
         batch = {
             "input_ids": ids,
             "attention_mask": attention_mask,
             "content_mask": content_mask,
+            "weights": weights,
         }
         if self._has_type_ids:
             batch["token_type_ids"] = type_ids

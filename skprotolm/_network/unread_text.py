@@ -83,11 +83,12 @@ class UnreadText:
 
 
 def _truncation_advice(max_length: int, max_positions: int | None) -> str:
+    longer = "long_text='window' to read all of each text."
     if max_positions is None:
-        return "Increase max_length to read more."
+        return f"Increase max_length to read more, or set {longer}"
     if max_positions > max_length:
-        return f"Set max_length={max_positions} to read more."
-    return "The backbone cannot read more: split the texts, or use another backbone."
+        return f"Set max_length={max_positions} to read more, or {longer}"
+    return f"The backbone cannot read more at once: set {longer}"
 
 
 def _percent(share: float) -> str:

@@ -10,19 +10,33 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from skprotolm._display.folding import MAX_SENTENCES
 from skprotolm._display.html import explanations_html
 from skprotolm._display.tables import as_frame
 from skprotolm._records.json import dump_explanations
+from skprotolm._records.matching import (
+    Matches,
+    TextParts,
+    every_pair,
+    pairs_by_sentence,
+)
 from skprotolm._records.pages import PageMixin
 from skprotolm._records.parts import (
     NoSplitError,
     PrototypeTexts,
+    QuotedWords,
+    SentenceAlignment,
     TokenSplitter,
     WordAlignment,
-    align_words,
+    align,
     check_index,
 )
 from skprotolm._records.scored_text import ScoredText
+from skprotolm._records.sentences import (
+    sentence_spans,
+    sentences_of_words,
+    sum_by_sentence,
+)
 from skprotolm._records.views import frame_rows, listed_record, to_dict
 from skprotolm._records.words import Text, merge_tokens, split_pair, sum_by_word
 from skprotolm._tasks.units import Unit
@@ -204,19 +218,94 @@ class BaseExplanation(PageMixin, ScoredText):
             As in `alignment`.
         """
         splitter = self._require_splitter()
+        quoted = self._quoted_words(index)
+        matrix, _, correlation = align(
+            sum_by_word(splitter.token_parts(self.text), self.word_ids),
+            sum_by_word(splitter.prototype_parts(quoted.prototype), quoted.word_ids),
+        )
+        return WordAlignment(
+            matrix, correlation, quoted.words, quoted.offsets, quoted.unread
+        )
+
+    def _quoted_words(self, index: int) -> QuotedWords:
+        """Return the words of a prototype's text."""
         j = check_index(index, len(self.prototype_texts))
-        segments, offsets, unread = splitter.prototype_tokens(j)
+        segments, offsets, unread = self._require_splitter().prototype_tokens(j)
         text = self.prototype_texts[j]
         spans, word_ids = merge_tokens(text, segments, offsets)
-        matrix, correlation = align_words(
-            sum_by_word(splitter.token_parts(self.text), self.word_ids),
-            sum_by_word(splitter.prototype_parts(j), word_ids),
+        texts = split_pair(text)
+        return QuotedWords(
+            j,
+            tuple(texts[segment][start:end] for segment, start, end in spans),
+            np.array(spans).reshape(-1, 3),
+            np.bincount(word_ids, unread) > 0,
+            word_ids,
+        )
+
+    def sentence_alignment(self, index: int) -> SentenceAlignment:
+        """Split the cosine to a prototype over pairs of sentences.
+
+        Each entry is the sum over the words of two sentences. For long texts the
+        matrix is much smaller than that of `word_alignment`.
+
+        Parameters
+        ----------
+        index : int
+            Position of the prototype in ``prototypes_``.
+
+        Returns
+        -------
+        SentenceAlignment
+            Matrices (S, R), and the R sentences of the prototype's text.
+
+        Raises
+        ------
+        ValueError, IndexError, TypeError
+            As in `alignment`.
+        """
+        splitter = self._require_splitter()
+        quoted = self._quoted_words(index)
+        text = self.prototype_texts[quoted.prototype]
+        spans = sentence_spans(text)
+        ids = sentences_of_words(spans, quoted.offsets.tolist())
+        matrix, _, correlation = align(
+            sum_by_sentence(
+                splitter.token_parts(self.text),
+                self.sentence_ids[self.word_ids],
+                len(self._sentences),
+            ),
+            sum_by_sentence(
+                splitter.prototype_parts(quoted.prototype),
+                np.array(ids, dtype=np.int64)[quoted.word_ids],
+                len(spans),
+            ),
         )
         texts = split_pair(text)
-        words = tuple(texts[segment][start:end] for segment, start, end in spans)
-        is_unread = np.bincount(word_ids, unread) > 0
-        offsets = np.array(spans).reshape(-1, 3)
-        return WordAlignment(matrix, correlation, words, offsets, is_unread)
+        sentences = tuple(texts[segment][start:end] for segment, start, end in spans)
+        return SentenceAlignment(matrix, correlation, sentences, np.array(spans))
+
+    def _matches(self, index: int) -> tuple[QuotedWords, Matches]:
+        """Return which words match those of a prototype's text.
+
+        Of a long text, these are the words of pairs of sentences that match.
+        """
+        quoted = self._quoted_words(index)
+        if len(self.sentences) <= MAX_SENTENCES:
+            alignment = self.word_alignment(index)
+            return quoted, every_pair(alignment.excess, alignment.correlation)
+        splitter = self._require_splitter()
+        sentences = self.sentence_alignment(index)
+        ids = sentences_of_words(sentences.offsets.tolist(), quoted.offsets.tolist())
+        of_quoted = np.array(ids, dtype=np.int64)
+        return quoted, pairs_by_sentence(
+            sentences.excess,
+            TextParts(
+                splitter.token_parts(self.text), self.word_ids, self.sentence_ids
+            ),
+            TextParts(
+                splitter.prototype_parts(quoted.prototype), quoted.word_ids, of_quoted
+            ),
+        )
 
     def _require_splitter(self) -> TokenSplitter:
         if not self.unit.has_token_sums:

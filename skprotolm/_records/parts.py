@@ -90,8 +90,42 @@ class Contribution:
         }
 
 
+class QuotedWords(NamedTuple):
+    """The V words of a prototype's text, which has U tokens."""
+
+    prototype: int
+    words: tuple[str, ...]
+    offsets: np.ndarray  # (V, 3)
+    unread: np.ndarray  # (V,)
+    word_ids: np.ndarray  # (U,)
+
+
 @dataclass(frozen=True, eq=False)
-class WordAlignment:
+class _Alignment:
+    """How two texts match, by their words or by their sentences."""
+
+    matrix: np.ndarray
+    correlation: np.ndarray
+
+    @property
+    def excess(self) -> np.ndarray:
+        """(W, V), float64: what is specific to each pair of words, or of sentences.
+
+        The vectors of all tokens share a large common part, so that `matrix` is nearly
+        the outer product of its row and column sums, divided by its sum, the cosine:
+        every word matches the same few words best. The excess is the matrix minus this
+        outer product. It sums to 0. If the cosine is 0, there is no outer product, and
+        the excess is the matrix itself.
+        """
+        total = self.matrix.sum()
+        if abs(total) <= _ROUNDING * np.abs(self.matrix).sum():
+            return self.matrix.copy()
+        rows, columns = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
+        return self.matrix - np.outer(rows, columns) / total
+
+
+@dataclass(frozen=True, eq=False)
+class WordAlignment(_Alignment):
     """Which words of a text match which words of a prototype's text.
 
     Attributes
@@ -115,47 +149,60 @@ class WordAlignment:
 
     __module__ = "skprotolm"
 
-    matrix: np.ndarray
-    correlation: np.ndarray
     words: tuple[str, ...]
     offsets: np.ndarray
     unread: np.ndarray
 
-    @property
-    def excess(self) -> np.ndarray:
-        """(W, V), float64: what is specific to each pair of words.
 
-        The vectors of all tokens share a large common part, so that `matrix` is nearly
-        the outer product of its row and column sums, divided by its sum, the cosine:
-        every word matches the same few words best. The excess is the matrix minus this
-        outer product. It sums to 0. If the cosine is 0, there is no outer product, and
-        the excess is the matrix itself.
-        """
-        total = self.matrix.sum()
-        if abs(total) <= _ROUNDING * np.abs(self.matrix).sum():
-            return self.matrix.copy()
-        rows, columns = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
-        return self.matrix - np.outer(rows, columns) / total
+@dataclass(frozen=True, eq=False)
+class SentenceAlignment(_Alignment):
+    """Which sentences of a text match which sentences of a prototype's text.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (S, R), float64
+        How much the match of each sentence of the explained text with each sentence of
+        the prototype's text adds to their cosine.
+    correlation : ndarray of shape (S, R), float64
+        As in `WordAlignment`, of sentences.
+    sentences : tuple of str, length R
+        The sentences of the prototype's text.
+    offsets : ndarray of shape (R, 3), int64
+        Segment, start and end of each of these sentences.
+    """
+
+    __module__ = "skprotolm"
+
+    sentences: tuple[str, ...]
+    offsets: np.ndarray
 
 
-def align_words(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix and the correlation of a `WordAlignment`, both (W, V).
+def align(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    text: np.ndarray | None = None,
+    other: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return matrix, excess and correlation of an alignment, all (W, V).
 
     Parameters
     ----------
     rows, columns : ndarray of shape (W, H), ndarray of shape (V, H)
-        The parts of both unit text vectors that belong to words.
+        The parts of both unit text vectors that belong to words, or to sentences.
+    text, other : ndarray of shape (H,), default=None
+        The sums over all rows and columns of both texts, if these are only some.
     """
     matrix = rows @ columns.T
-    total = matrix.sum()
+    text = rows.sum(axis=0) if text is None else text
+    other = columns.sum(axis=0) if other is None else other
+    total = text @ other
     if abs(total) > _ROUNDING * np.abs(matrix).sum():
-        text, other = rows.sum(axis=0), columns.sum(axis=0)
         # The products of what is left are the excess.
         rows, columns = (
             rows - np.outer(rows @ other, text) / total,
             columns - np.outer(columns @ text, other) / total,
         )
-    return matrix, cosine_similarity(rows, columns)
+    return matrix, rows @ columns.T, cosine_similarity(rows, columns)
 
 
 def as_list(values: np.ndarray | None) -> list[Any] | None:

@@ -6,6 +6,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+
 from skprotolm._records.words import Span, Text, split_pair
 
 _ENDS, _CJK_ENDS, _CLOSERS = ".!?…।॥؟۔", "。！？｡", "\"'”’»)\\]}›」』）】〉》"
@@ -64,6 +66,14 @@ def sentences_of_words(sentences: Sequence[Span], words: Sequence[Span]) -> list
     starts = [(segment, start) for segment, start, _ in sentences]
     positions = (bisect_right(starts, (segment, start)) for segment, start, _ in words)
     return [max(0, position - 1) for position in positions]
+
+
+def sum_by_sentence(values: np.ndarray, ids: np.ndarray, n: int) -> np.ndarray:
+    """Sum rows of tokens (T, H), in the order of sentences, to n sentences (n, H)."""
+    sums = np.zeros((n, values.shape[1]))
+    present, first = np.unique(ids, return_index=True)
+    sums[present] = np.add.reduceat(values, first)
+    return sums
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from skprotolm._config import NONNEGATIVE, require
-from skprotolm._records.parts import (
-    NoSplitError,
-    WordAlignment,
-    as_list,
-)
+from skprotolm._records.matching import Matches
+from skprotolm._records.parts import NoSplitError, QuotedWords, as_list
 from skprotolm._records.sentences import sentence_spans
 
 _LISTED = 5  # prototypes on a page if top_k is None
@@ -55,10 +52,7 @@ def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
         "sentence_offsets": e.sentence_offsets.tolist(),
         "sentence_ids": e.sentence_ids.tolist(),
         "sentence_scores": as_list(e.sentence_scores),
-        "alignments": [
-            _alignment_dict(e, j, alignment)
-            for j, alignment in _alignments(e, listed[:n_alignments].tolist())
-        ],
+        "alignments": list(_alignments(e, listed[:n_alignments].tolist())),
     }
 
 
@@ -103,10 +97,12 @@ def listed_record(e: Any) -> dict[str, Any]:
 
 def page_record(e: Any, indices: Iterable[int]) -> dict[str, Any]:
     """Return `listed_record` with the matching words of some prototypes."""
-    matches = [
-        {**_quoted_words(e, j, alignment), "pairs": _matching_pairs(e.words, alignment)}
-        for j, alignment in _alignments(e, indices)
-    ]
+    matches = []
+    for j in indices:
+        with suppress(NoSplitError):
+            quoted, pairs = e._matches(j)
+            listed = _matching_pairs(e.words, quoted.words, pairs)
+            matches.append({**_quoted_words(e, quoted), "pairs": listed})
     return {**listed_record(e), "matches": matches}
 
 
@@ -120,48 +116,47 @@ def page_records(
     ]
 
 
-def _alignments(e: Any, indices: Iterable[int]) -> Iterator[tuple[int, WordAlignment]]:
+def _alignments(e: Any, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
     """Yield the word alignments of the prototypes that have one."""
+    matrices = ("matrix", "excess", "correlation")
     for j in indices:
         with suppress(NoSplitError):
-            yield j, e.word_alignment(j)
+            alignment = e.word_alignment(j)
+            yield {
+                **_quoted_words(e, e._quoted_words(j)),
+                **{name: getattr(alignment, name).tolist() for name in matrices},
+            }
 
 
-def _quoted_words(e: Any, j: int, alignment: WordAlignment) -> dict[str, Any]:
+def _quoted_words(e: Any, quoted: QuotedWords) -> dict[str, Any]:
     return {
-        "index": j,
-        "text": e.prototype_texts[j],
-        "words": list(alignment.words),
-        "offsets": alignment.offsets.tolist(),
-        "unread": alignment.unread.tolist(),
-    }
-
-
-def _alignment_dict(e: Any, j: int, alignment: WordAlignment) -> dict[str, Any]:
-    matrices = ("matrix", "excess", "correlation")
-    return {
-        **_quoted_words(e, j, alignment),
-        **{name: getattr(alignment, name).tolist() for name in matrices},
+        "index": quoted.prototype,
+        "text": e.prototype_texts[quoted.prototype],
+        "words": list(quoted.words),
+        "offsets": quoted.offsets.tolist(),
+        "unread": quoted.unread.tolist(),
     }
 
 
 def _matching_pairs(
-    words: tuple[str, ...], alignment: WordAlignment
+    words: Sequence[str], quoted: Sequence[str], pairs: Matches
 ) -> list[list[float]]:
     """List the pairs of words that count and match: positions and correlation.
 
     Punctuation is left out.
     """
-    excess, correlation = alignment.excess, alignment.correlation
     rows_are_words = np.array([_has_letters(word) for word in words])
-    columns_are_words = np.array([_has_letters(word) for word in alignment.words])
-    excess = np.where(rows_are_words[:, None] & columns_are_words, excess, 0)
+    columns_are_words = np.array([_has_letters(word) for word in quoted])
+    are_words = rows_are_words[pairs.rows] & columns_are_words[pairs.columns]
+    excess = np.where(are_words, pairs.excess, 0)
     counts = (excess > 0) & (excess >= _WEAKEST_PAIR * excess.max(initial=0))
-    rows, columns = np.nonzero(counts & (correlation >= _LOWEST_CORRELATION))
-    order = np.argsort(-excess[rows, columns], kind="stable")[:_MAX_PAIRS]
+    listed = np.flatnonzero(counts & (pairs.correlation >= _LOWEST_CORRELATION))
+    listed = listed[np.argsort(-excess[listed], kind="stable")][:_MAX_PAIRS]
+    columns = (pairs.rows, pairs.columns, pairs.correlation)
+    rows, others, correlations = (column[listed].tolist() for column in columns)
     return [
-        [i, j, float(f"{correlation[i, j]:.2f}")]
-        for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True)
+        [i, j, float(f"{correlation:.2f}")]
+        for i, j, correlation in zip(rows, others, correlations, strict=True)
     ]
 
 

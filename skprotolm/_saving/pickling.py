@@ -55,6 +55,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "versions": {name: _version(name) for name in _RECORDED},
         "encoder": _pack_encoder(encoder, texts),
         "max_length": encoder.max_length,
+        "long_text": encoder.tokenizer.long_text,
         "attention": _arrays(network.attention),
         "layer": _pack_layer(network.layer),
         "quotes": _pack_quotes(model.quotes),
@@ -88,7 +89,11 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         torch.inference_mode(False),
         seeded(0, torch.device("cpu")),
     ):
-        encoder = _encoder(payload["encoder"], payload["max_length"])
+        encoder = _encoder(
+            payload["encoder"],
+            payload["max_length"],
+            payload.get("long_text", "truncate"),  # which older files lack
+        )
         layer = _layer(payload["layer"])
         with torch.device("meta"):
             attention = TokenAttention(layer.vectors.shape[1])
@@ -180,7 +185,9 @@ def _save(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
 def _is_described(encoder: TextEncoder, folder: Path, texts: Texts) -> bool:
     """Load an encoder's files, and compare with it what they give."""
     with torch.inference_mode(False), seeded(0, torch.device("cpu")):
-        loaded = TextEncoder(load_folder(folder), encoder.max_length)
+        loaded = TextEncoder(
+            load_folder(folder), encoder.max_length, encoder.tokenizer.long_text
+        )
     ours, theirs = _weights(encoder), _weights(loaded)
     if ours.keys() != theirs.keys():
         return False
@@ -205,9 +212,9 @@ def _weights(encoder: TextEncoder) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _encoder(packed: Any, max_length: int) -> TextEncoder:
+def _encoder(packed: Any, max_length: int, long_text: str) -> TextEncoder:
     if isinstance(packed, _InMemory):
-        encoder = TextEncoder(packed.model, max_length)
+        encoder = TextEncoder(packed.model, max_length, long_text)
         encoder.is_described = False
         return encoder
     with TemporaryDirectory() as folder:
@@ -215,7 +222,7 @@ def _encoder(packed: Any, max_length: int) -> TextEncoder:
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        encoder = TextEncoder(load_folder(Path(folder)), max_length)
+        encoder = TextEncoder(load_folder(Path(folder)), max_length, long_text)
     encoder.is_described = True
     return encoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.windows import WindowIndex
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
 from skprotolm._tasks.base import Task
@@ -30,7 +32,8 @@ from skprotolm._training.splits import (
 
 def load(config: FitConfig, device: torch.device) -> TextEncoder:
     """Load the encoder, frozen if only the head is trained."""
-    encoder = load_encoder(config.backbone, config.max_length).to(device)
+    encoder = load_encoder(config.backbone, config.max_length, config.long_text)
+    encoder = encoder.to(device)
     if not config.trains_encoder:
         encoder.requires_grad_(False)
     elif encoder.is_frozen:
@@ -116,18 +119,47 @@ def frozen_pass(
     """
     source = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
     stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
-    vectors, sentences = [], []
+    windows, sentences = [], []
+
+    def on_windows(part: WindowIndex, h: Tensor) -> None:
+        batch = encoder.tokenizer.collate(tokenized, *part).to(encoder.device)
+        windows.append((part.rows, batch["weights"].sum(dim=1).cpu()))
+        sentences.append(encoder.sentence_vectors(batch, h).cpu())
+        if stored is not None:
+            stored.store(part.rows, h, part.numbers)
+
+    on_batch = progress.on_frozen_pass
     with evaluating(encoder):
-        for encoded in encode(
-            encoder, attention, source, config.batch_size, progress.on_frozen_pass
-        ):
-            batch = encoder.tokenizer.collate(tokenized, encoded.rows)
-            with torch.inference_mode():
-                pretrained = encoder.sentence_vectors(
-                    batch.to(encoder.device), encoded.h
-                )
-            vectors.append((encoded.rows, encoded.s.cpu()))
-            sentences.append((encoded.rows, pretrained.cpu()))
-            if stored is not None:
-                stored.store(encoded.rows, encoded.h)
-    return stored or source, in_order(vectors), in_order(sentences)
+        vectors = [
+            (encoded.rows, encoded.s.cpu())
+            for encoded in encode(
+                encoder, attention, source, config.batch_size, on_batch, on_windows
+            )
+        ]
+    rows = np.concatenate([rows for rows, _ in windows])
+    counts = torch.cat([counts for _, counts in windows])
+    pretrained = mean_of_windows(torch.cat(sentences), rows, counts)
+    return stored or source, in_order(vectors), pretrained
+
+
+def mean_of_windows(vectors: Tensor, rows: np.ndarray, counts: Tensor) -> Tensor:
+    """Return the mean vectors (n, P) of the windows of texts.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (W, P)
+    rows : ndarray of shape (W,), int
+        The text of each window.
+    counts : Tensor of shape (W,)
+        How many tokens count in a window, its weight in the mean.
+    """
+    texts = torch.from_numpy(rows)
+    n_texts = int(rows.max()) + 1
+    totals = counts.new_zeros(n_texts).index_add(0, texts, counts)
+    weighted = (counts / totals[texts]).to(vectors)[:, None] * vectors
+    with torch.inference_mode(False):
+        return (
+            torch.zeros(n_texts, vectors.shape[1])
+            .to(weighted)
+            .index_add(0, texts, weighted.clone())
+        )

@@ -18,11 +18,13 @@ from skprotolm._network.batching import training_batches
 from skprotolm._network.network import Network, text_vectors
 from skprotolm._network.prototypes import Batch
 from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._network.windows import draw_windows
 from skprotolm._runtime import device_rng_state, set_device_rng_state
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import FitData
 
 _MAX_GRADIENT_NORM = 1.0
+_TRAINED_WINDOWS = 4  # of a long text, at most, in each epoch others
 
 
 class Trainer:
@@ -67,9 +69,10 @@ class Trainer:
         lengths = self.data.source.lengths
         rng = copy.deepcopy(self.rng)
         batches = training_batches(lengths, self.config.batch_size, rng)
+        drawn = draw_windows(self.data.source.n_windows, _TRAINED_WINDOWS, rng)
         n_read = sum(map(len, batches[:first]))
         for rows in batches[first:]:
-            for name, value in self._step(rows).items():
+            for name, value in self._step(rows, drawn).items():
                 self.totals[name] = self.totals.get(name, 0) + value * len(rows)
             self.batch += 1
             n_read += len(rows)
@@ -86,10 +89,15 @@ class Trainer:
         self.rng, self.batch, self.totals = rng, 0, {}
         return {"epoch": len(self.history) + 1, **figures}
 
-    def _step(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Take one optimizer step; return the loss and its unweighted terms."""
+    def _step(
+        self, rows: np.ndarray, drawn: dict[int, np.ndarray]
+    ) -> dict[str, Tensor]:
+        """Take one optimizer step; return the loss and its unweighted terms.
+
+        `drawn` are the windows of long texts that this epoch reads.
+        """
         network, targets = self.network, self.data.targets
-        s, output = network(*self.data.source.read(network.encoder, rows))
+        s, output = network(self.data.source, rows, self.config.batch_size, drawn)
         values = torch.from_numpy(targets.values[rows])
         prototype_values = network.layer.values.to(values.device)
         own_mask = self.data.task.own_mask
