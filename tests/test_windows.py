@@ -25,6 +25,7 @@ from skprotolm._network.windows import (
     list_windows,
 )
 from skprotolm._saving.pickling import pack, unpack
+from skprotolm._training.build import mean_of_windows
 from skprotolm._training.trainer import Trainer
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.conftest import BAD, GOOD
@@ -263,6 +264,30 @@ def test_stored_windows_equal_computed_windows(backbone):
     assert float(weights.sum()) == pytest.approx(n_content)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 32])
+def test_progress_counts_texts_not_windows(tiny_bert, batch_size):
+    encoder = windowed(tiny_bert)
+    source = EncodedTexts(encoder.tokenize([*X[:9], "a day"]), bf16=False)
+    calls: list[int] = []
+    attention = random_attention(encoder)
+    read = [
+        encoded.rows
+        for encoded in encode(
+            encoder, attention, source, batch_size, lambda: calls.append(1)
+        )
+    ]
+    assert sorted(np.concatenate(read)) == list(range(10))
+    assert len(calls) == -(-10 // batch_size)
+
+
+def test_sentence_vectors_are_means_over_windows():
+    vectors = torch.arange(12.0).reshape(4, 3)
+    rows, counts = np.array([1, 0, 1, 2]), torch.tensor([1.0, 5.0, 3.0, 2.0])
+    means = mean_of_windows(vectors, rows, counts)
+    expected = [vectors[1], (vectors[0] + 3 * vectors[2]) / 4, vectors[3]]
+    torch.testing.assert_close(means, torch.stack(expected))
+
+
 # Predictions.
 
 
@@ -360,6 +385,14 @@ def test_the_published_formulation_and_the_regressor_read_windows(make, tiny_fol
     [e] = reg.fit(X, (Y == "pos") + np.arange(24) / 24).explain([LONG])
     total = e.base_value + e.token_scores.sum()
     assert total == pytest.approx(e.prediction, abs=1e-5)
+
+
+def test_occlusion_reads_copies_of_a_text_in_parts(clf, monkeypatch):
+    [expected] = clf.explain([X[0]], token_method="occlusion")
+    monkeypatch.setattr("skprotolm._explaining.occlusion._MAX_TEXTS", 7)
+    [e] = clf.explain([X[0]], token_method="occlusion")
+    assert len(e.words) > 14
+    np.testing.assert_allclose(e.token_scores, expected.token_scores, atol=1e-5)
 
 
 def test_a_text_without_tokens_is_explained(clf):
