@@ -26,6 +26,7 @@ from skprotolm._config import (
 )
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
+from skprotolm._display.formatting import set_name
 from skprotolm._edit_methods import EditMethodsMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
@@ -160,7 +161,7 @@ class BaseProtoLM(
             If the estimator is not fitted.
         """
         labels = self.prototypes_.labels.tolist()
-        names = [f"{label}_{j}" for j, label in enumerate(labels)]
+        names = [f"{set_name(label)}_{j}" for j, label in enumerate(labels)]
         return np.array(names, dtype=object)
 
     def _explain(
@@ -261,10 +262,6 @@ class BaseProtoLM(
 
     def _fitted_model(self) -> FittedModel:
         return fitted_model(self)
-
-    def _outputs(self, X: Any) -> np.ndarray:
-        model, texts = self._ready(X)
-        return model.outputs(texts)
 
     def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
         """Return the fitted model and the validated texts."""

@@ -6,26 +6,18 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
 from skprotolm._config import check_parameters
-from skprotolm._data.targets import (
-    encode_targets,
-    refuse_labels_in_texts,
-    refuse_swapped,
-    warn_single_text_classes,
-)
+from skprotolm._data.targets import refuse_swapped
 from skprotolm._data.texts import as_texts
-from skprotolm._display.html import report_html
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.explanations import Explanations
-from skprotolm._report.build import build_report
-from skprotolm._report.predictions import labeled_predictions
+from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
-from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.choice import choose_task
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -299,14 +291,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         config = check_parameters(self)
         refuse_swapped(X, y)
         texts = as_texts(X)
-        classes, targets = encode_targets(
-            y, len(texts), sample_weight, config.class_weight, type(self).__name__
-        )
-        refuse_labels_in_texts(X, texts, classes, targets)
-        warn_single_text_classes(classes, targets)
+        name = type(self).__name__
+        task, targets = choose_task(X, texts, y, sample_weight, config, name)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        self._fit(config, ClassificationTask(classes), targets, texts, data)
+        self._fit(config, task, targets, texts, data)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -359,7 +348,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        return softmax(self._outputs(X), axis=1)
+        model, texts = self._ready(X)
+        return model.task.probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -381,10 +371,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        scores = self._outputs(X)
-        if scores.shape[1] == 2:
-            return scores[:, 1] - scores[:, 0]
-        return log_softmax(scores, axis=1)
+        model, texts = self._ready(X)
+        return model.task.decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -488,19 +476,15 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
-        model, texts = self._ready(X)
+        model = self._fitted_model()
         file = self._report_file(path, title)
-        values = model.task.encode(y, "y", len(texts))
-        if (X_train is None) != (y_train is None):
-            raise ValueError("X_train and y_train go together; pass both, or neither.")
-        training = None
-        if X_train is not None:
-            train_texts = model.texts_of(X_train, name="X_train")
-            train_values = model.task.encode(y_train, "y_train", len(train_texts))
-            training = labeled_predictions(model, train_texts, train_values)
-        evaluated = labeled_predictions(model, texts, values)
-        page = report_html(build_report(model, evaluated, training), title=title)
+        page = report_page(model, X, y, X_train, y_train, title)
         file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         task: Any = model.task

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from skprotolm._config import COUNT, require
-from skprotolm._display.formatting import one_line, shorten
+from skprotolm._display.formatting import one_line, set_name, shorten
 from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
 from skprotolm._display.tables import as_frame
@@ -351,7 +351,7 @@ class Prototypes(Sequence[Prototype]):
         n_groups, noun = len(set(self._groups)), self._nouns[1]
         lines = [f"{len(self)} prototypes of {n_groups} {noun}"]
         lines += [
-            f"  {p.index:>3}  {p.label}, {p.name}: {shorten(p.text)}"
+            f"  {p.index:>3}  {set_name(p.label)}, {p.name}: {shorten(p.text)}"
             + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
             for p in self[:_PRINTED]
         ]
