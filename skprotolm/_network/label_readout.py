@@ -18,6 +18,7 @@ from skprotolm._tasks.units import LABEL
 
 _PERPLEXITY = 5.0
 _INITIAL_CONCENTRATION = 10.0
+_RARE = 1e-6  # frequencies of labels with smaller ones, as under a weight of 0
 _BLOCK = 4_000_000  # numbers that a block of labels takes
 
 
@@ -80,13 +81,13 @@ class LabelReadout(Readout):
         """Set b_l so that the mean log-odds are those of the label's frequency."""
         sides = self._weights(outputs, values) * weights[:, None]
         positive = (sides * values).sum(dim=0)
-        frequencies = positive / sides.sum(dim=0)
+        frequencies = (positive / sides.sum(dim=0)).clamp(_RARE, 1 - _RARE)
         self.align(outputs, frequencies.logit()[None])
 
     def align(self, outputs: Tensor, targets: Tensor) -> None:
         """Move b_l so that the means of outputs (B, L) are those of targets."""
         with torch.no_grad():
-            self.bias += (targets.mean(dim=0) - outputs.mean(dim=0)).to(self.bias)
+            self.bias.add_((targets.mean(dim=0) - outputs.mean(dim=0)).to(self.bias))
 
     def groups(self, values: Tensor) -> Tensor:
         """Return one group for all."""
@@ -176,9 +177,7 @@ def label_logsumexp(x: Tensor, values: Tensor) -> Tensor:
     sums = grouped_logsumexp(x, ids, len(sets))  # (B, K)
     size = max(1, _BLOCK // sums.numel())
     blocks = [
-        torch.logsumexp(
-            sums[:, None, :].masked_fill(~block.T[None], -torch.inf), dim=2
-        )
+        torch.logsumexp(sums[:, None, :].masked_fill(~block.T[None], -torch.inf), dim=2)
         for block in sets.split(size, dim=1)
     ]
     return torch.cat(blocks, dim=1)

@@ -159,7 +159,7 @@ def _dump_labels(labels: np.ndarray) -> dict[str, Any]:
 
 def _load_labels(row: dict[str, Any]) -> np.ndarray:
     dtype, labels = np.dtype(row["dtype"]), row["labels"]
-    if dtype != object:
+    if dtype.kind != "O":
         return np.array(labels, dtype=dtype)
     array = np.empty(len(labels), dtype=object)  # sets of labels, of any lengths
     array[:] = [tuple(x) if isinstance(x, list) else x for x in labels]

@@ -177,7 +177,8 @@ class LabelExplanation(BaseExplanation):
     def in_favor(self) -> tuple[LabelContribution, ...]:
         """At most `top_k` prototypes that have the target, the largest shares first."""
         order = self.order
-        return tuple(self._contributions_of(order[self.has_target[order]][: self.top_k]))
+        own = order[self.has_target[order]]
+        return tuple(self._contributions_of(own[: self.top_k]))
 
     @property
     def against(self) -> tuple[LabelContribution, ...]:

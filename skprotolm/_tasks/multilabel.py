@@ -74,7 +74,7 @@ class MultilabelTask(Task):
         ValueError
             If no label varies.
         """
-        is_constant = matrix.all(axis=0) | ~matrix.any(axis=0)
+        is_constant: np.ndarray = (matrix == matrix[0]).all(axis=0)
         if is_constant.all():
             raise ValueError(
                 f"y must have a label that some texts have and others have not, among "
