@@ -55,6 +55,13 @@ class Task(ABC):
     def strata_of(self, values: Any) -> Any:
         """Return the stratum of each of M values, (M,); tensors give tensors."""
 
+    def value_ids(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers that are equal where one prototype can replace another, (M,).
+
+        By default those of a stratum can.
+        """
+        return self.strata_of(values)
+
     def stratum_names(self, values: np.ndarray) -> list[Any]:
         """Return what views call the strata of M values."""
         strata = self.strata

@@ -164,6 +164,10 @@ class MultilabelTask(Task):
         rarest = np.where(values, self.ranks, V).min(axis=1)
         return np.append(np.argsort(self.ranks), V)[rarest]
 
+    def value_ids(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers of the distinct sets of labels."""
+        return np.unique(values, axis=0, return_inverse=True)[1].ravel()
+
     def standardized(self, values: np.ndarray) -> np.ndarray:
         """Return the indicators less their means.
 

@@ -330,10 +330,10 @@ def collect_result(
 
 
 def _positions(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return where prototypes are, and their strata."""
+    """Return where prototypes are, and which have the same value."""
     layer = model.network.layer
-    strata = model.task.strata_of(layer.values.cpu().numpy())
-    return layer.positions.cpu().numpy(), strata
+    ids = model.task.value_ids(layer.values.cpu().numpy())
+    return layer.positions.cpu().numpy(), ids
 
 
 def find_never_predicted(

@@ -68,7 +68,8 @@ def project_mixture(
     )
     positions = read(rows).to(metric) @ metric.T
     if config.prune:
-        kept = ~coincident(normalize(positions.cpu().numpy()), targets.strata[rows])
+        ids = data.task.value_ids(targets.values[rows])
+        kept = ~coincident(normalize(positions.cpu().numpy()), ids)
         rows, positions = rows[kept], positions[torch.from_numpy(kept)]
     projected = _on_texts(layer, data, positions, rows, metric)
     compared = compare(projected, data, vectors, rows)
