@@ -14,6 +14,7 @@ for it.
 # ``MultiLabelBinarizer`` turns lists of tags into an indicator matrix with one column
 # per tag.
 
+import pandas as pd
 from sklearn.metrics import coverage_error, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -58,15 +59,15 @@ TICKETS = [
 X = [text for text, _ in TICKETS]
 binarizer = MultiLabelBinarizer()
 Y = binarizer.fit_transform([tags for _, tags in TICKETS])
-print(binarizer.classes_, Y.shape)
+print(Y[:3])
 
 # %%
 # Fit and predict
 # ---------------
-# As a frame, the matrix would name the labels by its columns. Of an array they are 0 to
-# 4, and ``inverse_transform`` names them.
+# The columns of a frame name the labels. Of an array they would be 0 to 4.
 
-clf = ProtoLMClassifier(max_epochs=30, learning_rate=1e-4, random_state=0).fit(X, Y)
+clf = ProtoLMClassifier(max_epochs=30, learning_rate=1e-4, random_state=0)
+clf.fit(X, pd.DataFrame(Y, columns=binarizer.classes_))
 new = [
     "the plate was broken and i want my money back",
     "the parcel is late",
@@ -77,14 +78,12 @@ for text, tags in zip(new, binarizer.inverse_transform(clf.predict(new)), strict
     print(f"{text}: {', '.join(tags) or 'no tag'}")
 
 # %%
-# Probabilities are one per tag and do not sum to 1. Metrics of scikit-learn accept them.
+# Probabilities are one per tag and do not sum to 1. Metrics of scikit-learn accept the
+# output.
 
-print(clf.predict_proba(new).round(2))
-print(
-    "F1 of the training tickets:",
-    round(f1_score(Y, clf.predict(X), average="micro"), 2),
-)
-print("coverage error:", round(coverage_error(Y, clf.predict_proba(X)), 2))
+print(pd.DataFrame(clf.predict_proba(new), columns=clf.classes_).round(2))
+print("micro-F1 of the training tickets:", f1_score(Y, clf.predict(X), average="micro"))
+print("their coverage error:", round(coverage_error(Y, clf.predict_proba(X)), 2))
 
 # %%
 # Why this tag?
@@ -92,8 +91,7 @@ print("coverage error:", round(coverage_error(Y, clf.predict_proba(X)), 2))
 # The probability of a tag is the sum of the shares of the tickets that have it. The
 # shares of the tickets without it sum to the rest.
 
-refund = list(binarizer.classes_).index("refund")
-explanation = clf.explain(new[:1], target=refund)[0]
+explanation = clf.explain(new[:1], target="refund")[0]
 print(explanation)
 
 # %%
@@ -111,6 +109,6 @@ figure = explanation.plot()
 # Prototypes carry the tags of their tickets, and can be given others without training.
 
 top = explanation.in_favor[0]
-print(top.text, "→", [str(binarizer.classes_[label]) for label in top.labels])
-clf.relabel_prototypes({top.index: [refund]})
-print(clf.predict_proba(new[:1]).round(2))
+print(top.text, "→", top.labels)
+clf.relabel_prototypes({top.index: ["refund"]})
+print(pd.DataFrame(clf.predict_proba(new[:1]), columns=clf.classes_).round(2))
