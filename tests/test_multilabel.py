@@ -9,8 +9,11 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse
+import torch
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score as average_precision
@@ -194,6 +197,16 @@ def test_a_matrix_may_be_in_any_container(make, container):
     np.testing.assert_array_equal(again.predict_proba(NEW), expected.predict_proba(NEW))
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_columns_of_a_frame_name_the_labels(make, frame):
+    columns = {label: Y[:, j] for j, label in enumerate(LABELS)}
+    clf = make().fit(X, frame(columns))
+    assert clf.classes_.tolist() == LABELS
+    np.testing.assert_array_equal(
+        clf.predict_proba(NEW), make().fit(X, Y).predict_proba(NEW)
+    )
+
+
 def test_int_columns_of_a_frame_name_the_labels(make):
     clf = make().fit(X, pd.DataFrame(Y, columns=[7, 3, 5]))
     assert clf.classes_.tolist() == [7, 3, 5]
@@ -285,6 +298,7 @@ BAD_Y = {
     "other numbers": (2 * Y, "of 0 and 1: row 0, column 0 is 2"),
     "fractions": (0.5 * Y, "of 0 and 1: row 0, column 0 is 0.5"),
     "NaN": (np.where(Y == 1, np.nan, 0), "contains NaN: row 0, column 0"),
+    "NA": (pd.DataFrame(Y).astype("Int64").mask(Y == 1), "contains NaN: row 0, col"),
     "constant": (np.tile([1, 0], (60, 1)), "each of the 2 columns is constant"),
     "too few": (Y[:-1], "inconsistent numbers of samples"),
     "names": (pd.DataFrame(Y, columns=["a", "b", "a"]), "two columns of the name 'a'"),
@@ -408,11 +422,19 @@ def test_sums_over_labels_are_those_of_a_plain_loop():
     assert np.isneginf(sums[:, 3].numpy()).all()
 
 
-def test_many_labels_are_summed_in_blocks(monkeypatch):
-    x, values = normal(5, 7), normal(7, 30, seed=1) > 0
-    expected = label_logsumexp(x, values)
-    monkeypatch.setattr("skprotolm._network.label_readout._BLOCK", 100)
-    np.testing.assert_array_equal(label_logsumexp(x, values), expected)
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_sums_far_below_the_nearest_prototype_are_exact(scale):
+    """Their exponentials are 0, whose logarithm would be −inf."""
+    x, values = scale * normal(4, 6), normal(6, 3, seed=1) > 0
+    x.requires_grad_(True)
+    sums = label_logsumexp(x, values)
+    expected = torch.stack([x[:, own].logsumexp(dim=1) for own in values.T], dim=1)
+    torch.testing.assert_close(sums, expected)
+    upstream = normal(4, 3, seed=2)
+    gradients = [
+        torch.autograd.grad((s * upstream).sum(), x)[0] for s in (sums, expected)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 def test_without_calibration_the_probability_is_a_kernel_mean():

@@ -32,9 +32,13 @@ def _dense(y: Any) -> np.ndarray:
         return y.toarray()
     try:
         array = label_array("y", y)
+        if array.dtype.kind != "O" or array.ndim != 2:
+            return array
         # NumPy infers the data type that `label_array` did not.
-        return np.array(array.tolist()) if array.dtype == object else array
-    except ValueError:  # ragged rows, or no array
+        return np.array(
+            [[np.nan if is_missing(v) else v for v in row] for row in array.tolist()]
+        )
+    except (TypeError, ValueError):  # ragged rows, or no array
         return np.empty(0)
 
 
@@ -76,7 +80,7 @@ def label_names(y: Any, n_labels: int) -> np.ndarray:
         If two columns have the same name, or one that cannot be stored.
     """
     names = [] if isinstance(y, (list, tuple)) else column_names(y)
-    if len(names) != n_labels or hasattr(y, "names"):
+    if len(names) != n_labels:
         return np.arange(n_labels)
     if len(set(names)) < n_labels:
         twice = next(name for name in names if names.count(name) > 1)

@@ -19,7 +19,6 @@ from skprotolm._tasks.units import LABEL
 _PERPLEXITY = 5.0
 _INITIAL_CONCENTRATION = 10.0
 _RARE = 1e-6  # frequencies of labels with smaller ones, as under a weight of 0
-_BLOCK = 4_000_000  # numbers that a block of labels takes
 
 
 class LabelReadout(Readout):
@@ -171,13 +170,17 @@ def label_logsumexp(x: Tensor, values: Tensor) -> Tensor:
     """Return the logsumexp of x (B, M) over the rows of values (M, L), (B, L).
 
     It is −inf for a label without rows. Prototypes of the same labels are summed first,
-    and labels are taken in blocks, so that hundreds of them fit into memory.
+    so that the sums of hundreds of labels are one small matrix product.
     """
     sets, ids = torch.unique(values, dim=0, return_inverse=True)
     sums = grouped_logsumexp(x, ids, len(sets))  # (B, K)
-    size = max(1, _BLOCK // sums.numel())
-    blocks = [
-        torch.logsumexp(sums[:, None, :].masked_fill(~block.T[None], -torch.inf), dim=2)
-        for block in sets.split(size, dim=1)
-    ]
-    return torch.cat(blocks, dim=1)
+    top = sums.detach().amax(dim=1, keepdim=True)
+    totals = (sums - top).exp() @ sets.to(sums)
+    # Where all prototypes of a label are far below the top one, the exponentials are 0.
+    least = torch.finfo(x.dtype).tiny ** 0.9
+    is_exact = (totals >= least).all(dim=0)
+    log_sums = list((totals.clamp_min(least).log() + top).unbind(dim=1))
+    for label in (~is_exact).nonzero().flatten().tolist():
+        others = ~sets[None, :, label]
+        log_sums[label] = sums.masked_fill(others, -torch.inf).logsumexp(dim=1)
+    return torch.stack(log_sums, dim=1)
