@@ -342,6 +342,14 @@ def test_prototypes_are_counted_per_rarest_label(make, n_prototypes):
     assert rarest.count("no label") == max(wanted.values())
 
 
+def test_texts_may_all_have_labels(make):
+    """The missing texts without labels were said to be fewer than n_prototypes."""
+    rows = Y.any(axis=1)
+    texts = [text for text, own in zip(X, rows, strict=True) if own]
+    clf = make(n_prototypes=2).fit(texts, Y[rows])
+    assert len(clf.prototypes_) == 6
+
+
 def test_the_score_of_early_stopping_is_the_average_precision():
     task = MultilabelTask.of(np.arange(3), Y.astype(bool), np.ones(60), None)
     outputs, weights = normal(60, 3).numpy(), np.arange(1.0, 61.0)

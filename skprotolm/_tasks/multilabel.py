@@ -227,7 +227,7 @@ class MultilabelTask(Task):
                     f"{missing[:5]}."
                 )
             counts = [int(n_prototypes[label]) for label in labels]
-        return [*counts, max(counts)]
+        return [*counts, max(counts) if n_candidates[-1] else 0]
 
     def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
         """Return indicator rows, or collections of labels, as values (n, V)."""
