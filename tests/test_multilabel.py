@@ -285,6 +285,16 @@ def test_copies_of_a_text_have_the_labels_of_their_majority(make):
     assert fitted.prototypes_[j].label == (1,)
 
 
+def test_a_label_of_a_minority_of_copies_is_kept(make):
+    """Without it, the label would not vary."""
+    texts, values = [*X, X[0], X[0]], np.vstack([Y, Y[:1], Y[:1]])
+    values = np.column_stack([values, np.zeros(62, int)])
+    values[-1, 3] = 1
+    clf = make(n_prototypes=1).fit(texts, values)
+    [prototype] = [p for p in clf.prototypes_ if 3 in p.label]
+    assert prototype.text == X[0]
+
+
 def test_texts_without_labels_are_prototypes_too(clf):
     unlabeled = [p for p in clf.prototypes_ if p.label == ()]
     assert unlabeled

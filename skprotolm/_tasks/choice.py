@@ -19,7 +19,7 @@ from skprotolm._data.targets import (
     warn_single_text_classes,
 )
 from skprotolm._data.texts import Texts
-from skprotolm._data.weights import combine_weights
+from skprotolm._data.weights import check_class_weight, combine_weights
 from skprotolm._tasks.base import Task
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._tasks.multilabel import MultilabelTask
@@ -51,7 +51,7 @@ def _several_labels(
     weights = combine_weights(np.zeros(len(texts)), sample_weight, None)
     rows = np.flatnonzero(weights)
     weights = weights[rows] / weights[rows].mean()
-    _check_class_weight(config.class_weight, classes)
+    _check_label_weights(config.class_weight, classes)
     task = MultilabelTask.of(classes, matrix[rows], weights, config.class_weight)
     values = matrix[rows][:, task.varies]
     return task, Targets(values, task.strata_of(values), weights, rows)
@@ -71,11 +71,11 @@ def _refuse_parameters(config: FitConfig, name: str) -> None:
         )
 
 
-def _check_class_weight(class_weight: Any, classes: np.ndarray) -> None:
+def _check_label_weights(class_weight: Any, classes: np.ndarray) -> None:
     """Refuse weights that are no numbers, or of labels that do not exist."""
     if not isinstance(class_weight, dict):
         return
-    combine_weights(np.zeros(1), None, {**class_weight, 0.0: 1.0})
+    check_class_weight(class_weight)
     unknown = [label for label in class_weight if label not in classes.tolist()]
     if unknown:
         raise ValueError(

@@ -191,21 +191,19 @@ class MultilabelTask(Task):
     def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
         """Give all copies of a text the labels that at least half of their weight has.
 
-        Strata stay those of the task, whose ranks change little.
+        A label that would not vary then is given to all copies if one has it.
         """
         weights = np.bincount(ids, targets.weights)
         counts = np.bincount(ids)
         if counts.max() == 1:
             return self, targets
-        n_ids = len(counts)
-        sums = np.stack(
-            [np.bincount(ids, targets.weights * v, n_ids) for v in targets.values.T], 1
-        )
-        majority = sums >= weights[:, None] / 2
-        values = np.where(counts[ids, None] > 1, majority[ids], targets.values)
-        kept = np.flatnonzero(values.any(axis=0) & ~values.all(axis=0))
-        if len(kept) < values.shape[1]:
-            # A label without texts of its own keeps the labels as they were given.
+        columns = [np.bincount(ids, targets.weights * has) for has in targets.values.T]
+        sums = np.stack(columns, axis=1)
+        majority = (sums >= weights[:, None] / 2)[ids]
+        values = np.where(counts[ids, None] > 1, majority, targets.values)
+        is_constant = (values == values[0]).all(axis=0)
+        values[:, is_constant] = (sums > 0)[ids][:, is_constant]
+        if (values == values[0]).all(axis=0).any():
             return self, targets
         return self, targets._replace(values=values, strata=self.strata_of(values))
 
