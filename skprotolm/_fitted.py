@@ -221,8 +221,8 @@ def fitted_classifier(estimator: Any) -> FittedModel:
     model = fitted_model(estimator)
     if not isinstance(model.task, ClassificationTask):
         raise TypeError(
-            f"This measure is defined for classifiers, got "
-            f"{type(estimator).__name__}; the guide's page on kinds of targets lists "
-            f"what each estimator has."
+            f"This measure is defined for classifiers, got {type(estimator).__name__} "
+            f"with another kind of target than one class per text; the guide's page on "
+            f"kinds of targets lists what each of them has."
         )
     return model

@@ -44,6 +44,7 @@ def resolve(
     output_weight: float,
     wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
+    n_members: Sequence[int],
     label_agreement: float,
 ) -> FitConfig:
     """Replace every "auto" by its value.
@@ -69,12 +70,14 @@ def resolve(
         Prototypes that the user asked for; None for "auto".
     n_candidates : sequence of int, length S
         Distinct texts per stratum that may become prototypes.
+    n_members : sequence of int, length S
+        Those that shape the learned prototypes of each stratum; see `Task.memberships`.
     label_agreement : float
         How well the frozen encoder separates the strata, from 0 to 1; see
         `neighborhoods.label_agreement`.
     """
     quoted = resolve_quoted_counts(wanted, n_candidates)
-    counts = resolve_prototype_counts(config, wanted, n_candidates, label_agreement)
+    counts = resolve_prototype_counts(config, wanted, n_members, label_agreement)
     is_auto = config.sharpness == "auto"
     train_bf16, predict_bf16 = resolve_precision(config.precision, is_fp32, has_bf16)
     return replace(

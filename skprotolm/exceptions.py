@@ -9,6 +9,10 @@ class MissingExtraError(ImportError):
     """An optional dependency is missing; the message names the package to install."""
 
 
+class ConstantLabelsWarning(UserWarning):
+    """A label of several per text occurs with no training text, or with all."""
+
+
 class DuplicatePrototypesWarning(UserWarning):
     """Some prototypes of a class are nearly identical."""
 

@@ -53,9 +53,15 @@ def _data() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "few": (X[:12], y[:12], {}),
         "many classes": (days, many, {}),
         "numbers": (X, (y == "pos") + np.arange(48) % 7 / 10, {}),
+        "label sets": (X, _label_sets(X, y), {}),
         "rated pairs": (pairs, np.arange(48) % 5, {"sample_weight": weights}),
         "unequal": (X, np.where(np.arange(48) < 8, "rare", "frequent"), {}),
     }
+
+
+def _label_sets(X: list[str], y: np.ndarray) -> np.ndarray:
+    words = [[word in text for word in ("food", "film")] for text in X]
+    return np.column_stack([y == "pos", words]).astype(int)
 
 
 MIXTURE, PUBLISHED = {"formulation": "mixture"}, {"formulation": "proto-lm"}
@@ -104,6 +110,11 @@ CASES |= {
     "regressor, learned vectors": Case(
         {"projection": False, "n_prototypes": 5}, "numbers"
     ),
+}
+
+CASES |= {
+    "labels, texts": Case({}, "label sets"),
+    "labels, automatic": Case({**AUTO, "max_epochs": 6}, "label sets"),
 }
 
 # The packaged MiniLM, in float32.
@@ -157,7 +168,7 @@ def _prototypes(clf: ProtoLMClassifier) -> Results:
     priors = prototypes.priors
     arrays = {
         "vectors": prototypes.vectors,
-        "labels": prototypes.labels.astype(str),
+        "labels": [str(label) for label in prototypes.labels.tolist()],
         "rows": prototypes.train_indices,
         "purities": prototypes.purities,
         "usages": prototypes.usages,

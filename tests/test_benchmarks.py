@@ -105,6 +105,34 @@ def test_a_linear_head_takes_pairs(load, make_classifier, texts):
     assert not np.array_equal(p, linear.predict_proba(X))
 
 
+def test_a_linear_head_learns_several_labels(load, make_classifier, texts):
+    X, y = texts
+    Y = np.stack([y == "pos", ["food" in text for text in X]], axis=1)
+    clf = make_classifier(max_epochs=15, learning_rate=1e-2, head_learning_rate=0.1)
+    p = load("linear_head").LinearHeadMultilabel(clf).fit(X, Y).predict_proba(X)
+    assert ((p >= 0.5) == Y).mean() > 0.9
+
+
+def test_attributes_are_words_that_several_intents_have(load):
+    intents = ["card_lost", "new_card", "Card_or_cash", "cash_or_card", "fee_or_cash"]
+    known = load("tasks_labels").attributes(intents)
+    assert known == {
+        "card_lost": ["card"],
+        "new_card": ["card"],
+        "Card_or_cash": ["card", "cash"],
+        "cash_or_card": ["card", "cash"],
+        "fee_or_cash": ["cash"],
+    }
+
+
+def test_labels_are_evaluated_at_a_threshold_of_a_half(load):
+    y, p = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.6], [0.1, 0.3]])
+    scores = load("tasks_labels").evaluate(y, p)
+    assert scores["micro_f1"] == pytest.approx(100 * 2 / 4)
+    assert scores["macro_f1"] == pytest.approx(100 * (1 + 0) / 2)
+    assert scores["ece"] == pytest.approx((0.1 + 0.6 + 0.1 + 0.7) / 4)
+
+
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.FewerPrototypesWarning")
 def test_every_variant_of_the_ablation_differs_from_the_default(load, task, tiny):
     ablation = load("ablation")

@@ -43,6 +43,7 @@ def resolved(n_texts=600, label_agreement=0.5, is_paired=False, **parameters):
         output_weight=0.0,
         wanted=spread(config.n_prototypes, ["neg", "pos"]),
         n_candidates=[n_texts // 2, n_texts // 2],
+        n_members=[n_texts // 2, n_texts // 2],
         label_agreement=label_agreement,
     )
 

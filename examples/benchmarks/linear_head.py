@@ -188,6 +188,24 @@ class LinearHeadClassifier(LinearHead):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+class LinearHeadMultilabel(LinearHead):
+    """A linear head under binary cross-entropy, summed over labels."""
+
+    def fit(self, X: list, y: np.ndarray) -> LinearHeadMultilabel:
+        """Train on texts and an indicator matrix."""
+        self._fit(X, y.astype(np.float32), np.ones(len(y)), y.shape[1])
+        return self
+
+    def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        smooth = (1 - smoothing) * targets + smoothing * targets.mean(dim=0)
+        losses = F.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")
+        return losses.sum(dim=1)
+
+    def predict_proba(self, X: list) -> np.ndarray:
+        """Return the probabilities of the labels (n, L)."""
+        return self._outputs(X).sigmoid().numpy()
+
+
 class LinearHeadRegressor(LinearHead):
     """A linear head under the squared error of standardized numbers."""
 

@@ -28,13 +28,9 @@ from skprotolm.exceptions import SingleTextClassesWarning
 # With fewer classes than this, one text per class may be intended.
 _MIN_IDENTIFIERS = 6
 
-_ONE_VS_REST = (
-    "For several labels per text, wrap the classifier in "
-    "sklearn.multiclass.OneVsRestClassifier"
-)
 _BINARIZED = (
-    f"{_ONE_VS_REST} and pass "
-    f"sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
+    "For several labels per text, pass the indicator matrix "
+    "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
 )
 _STR_LABELS = "[str(label) for label in y]"
 _MASKS = {  # of pandas, Polars, PyArrow and NumPy masked arrays, by a method
@@ -218,7 +214,7 @@ def label_array(name: str, labels: Any) -> np.ndarray:
     if issparse(labels):
         raise ValueError(
             f"Unknown label type: {type_of_target(labels)}. {name} must hold one label "
-            f"per text, got a sparse matrix. {_ONE_VS_REST}."
+            f"per text, got a sparse matrix."
         )
     if not isinstance(labels, (list, tuple)):
         array = np.asarray(unmasked(labels))
@@ -278,14 +274,10 @@ def _refuse_matrix(y: Any, array: np.ndarray) -> NoReturn:
     """Raise an error for a matrix of labels."""
     # NumPy infers the data type that `label_array` did not.
     array = np.array(array.tolist()) if array.dtype == object else array
-    target_type = type_of_target(array)
-    if target_type == "multilabel-indicator":
-        hint = f"If each row is one-hot, pass np.argmax(y, axis=1). {_ONE_VS_REST}"
-    else:
-        hint = f"Pass one column, for example {column(y, 'y', -1)}. {_BINARIZED}"
     raise ValueError(
-        f"Unknown label type: {target_type}. y must hold one label per text, got a "
-        f"matrix of shape {array.shape}. {hint}."
+        f"Unknown label type: {type_of_target(array)}. y must hold one label per text, "
+        f"got a matrix of shape {array.shape}. Pass one column, for example "
+        f"{column(y, 'y', -1)}. {_BINARIZED}."
     )
 
 

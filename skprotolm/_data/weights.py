@@ -32,7 +32,7 @@ def combine_weights(
         "balanced" counts only texts of positive sample weight.
     """
     weights = _scale(_check_weights(sample_weight, labels))
-    _check_class_weight(class_weight)
+    check_class_weight(class_weight)
     used = weights > 0
     weights[used] *= _scale(compute_sample_weight(class_weight, labels[used]))
     if not weights.any():
@@ -69,7 +69,8 @@ def _check_weights(sample_weight: Any, labels: np.ndarray) -> np.ndarray:
     )
 
 
-def _check_class_weight(class_weight: Any) -> None:
+def check_class_weight(class_weight: Any) -> None:
+    """Refuse weights of a dict that are not finite numbers of at least 0."""
     for label, weight in class_weight.items() if isinstance(class_weight, dict) else ():
         if not isinstance(weight, Real) or not 0 <= weight <= _MAX:  # type: ignore[operator]
             raise ValueError(

@@ -87,6 +87,13 @@ def class_name(label: Any) -> str:
     return str(label) if is_word else f"class {label}"
 
 
+def set_name(label: Any) -> str:
+    """Name what a prototype stands for: a class, a number, or a tuple of labels."""
+    if not isinstance(label, tuple):
+        return str(label)
+    return ", ".join(map(str, label)) or "no label"
+
+
 def text_of_class(label: Any, noun: str = "text") -> str:
     """Name a text by its class: "positive text", but "text of class 1"."""
     name = class_name(label)

@@ -17,6 +17,7 @@ from skprotolm._display.formatting import (
     decimal,
     percent,
     printable,
+    set_name,
     shorten,
     text_of_class,
 )
@@ -47,6 +48,7 @@ def _templates() -> jinja2.Environment:
         fold_end,
         folded_parts,
         percent,
+        set_name,
         shorten,
         split_page,
         starts,
@@ -100,6 +102,12 @@ def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
 def number_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
     """Render the report of a regressor as a page."""
     template = _templates().get_template("number_report.html")
+    return template.render(r=report, title=title, **_footer())
+
+
+def label_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
+    """Render the report on several labels per text as a page."""
+    template = _templates().get_template("label_report.html")
     return template.render(r=report, title=title, **_footer())
 
 

@@ -80,7 +80,7 @@ def plot_explanation(e: Any) -> Any:
     title += f": {percent(e.probability)}"
     names = [quote_prototype(class_name(p.label), p.text, p.unread) for p in listed]
     contributions = np.array([p.contribution for p in listed])
-    colors = _for_or_against([p.label == e.target for p in listed])
+    colors = for_or_against([p.label == e.target for p in listed])
     figure, axes = word_and_bar_panels(
         e, title, f"part of the log-odds of {explained}", len(listed)
     )
@@ -114,7 +114,7 @@ def _draw_words(axes: Any, e: Any, label: str) -> None:
         sides = e.word_offsets[:, 0]
         names = [f"{w} ({_SIDES[side]})" for w, side in zip(names, sides, strict=True)]
     scores = e.word_scores[strongest]
-    colors = _for_or_against(scores > 0)
+    colors = for_or_against(scores > 0)
     weak = strengths[strongest] < STRONGEST_SHARE * strengths.max(initial=0.0)
     colors = [_GRAY if w else color for w, color in zip(weak, colors, strict=True)]
     draw_bars(axes, [names[w] for w in strongest], scores, colors)
@@ -125,7 +125,7 @@ def _draw_words(axes: Any, e: Any, label: str) -> None:
     axes.set_title(title)
 
 
-def _for_or_against(is_for: Any) -> list[str]:
+def for_or_against(is_for: Any) -> list[str]:
     return [GREEN if value else _RED for value in is_for]
 
 
@@ -141,7 +141,7 @@ def plot_mean_contributions(explanations: Any) -> Any:
         quote_prototype(first._label_name(j), p.text, p.unread)
         for j, p in zip(listed.tolist(), first._contributions_of(listed), strict=True)
     ]
-    draw_bars(axes, names, mean[listed], _for_or_against(mean[listed] > 0))
+    draw_bars(axes, names, mean[listed], for_or_against(mean[listed] > 0))
     set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
     return figure
 

@@ -11,6 +11,7 @@ from skprotolm._fitted import FittedModel
 from skprotolm._network.prototypes import Attribution
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanation import Explanation
+from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.value_explanation import ValueExplanation
 
 
@@ -70,9 +71,26 @@ def value_fields(
     ]
 
 
+def label_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return predictions, targets, log-odds and contributions of several labels."""
+    task: Any = model.task
+    described = task.describe(attribution.outputs.numpy(), attribution.target.numpy())
+    return [
+        {
+            **fields,
+            "log_odds": float(attribution.explained[b]),
+            "contributions": attribution.contributions[b].numpy().copy(),
+        }
+        for b, fields in enumerate(described)
+    ]
+
+
 _KINDS = {
     "probability": Kind(Explanation, class_fields),
     "score": Kind(Explanation, class_fields),
+    "label": Kind(LabelExplanation, label_fields),
     "value": Kind(ValueExplanation, value_fields),
 }
 

@@ -70,7 +70,7 @@ class ClassReadout(Readout):
             "sharpness": self.sharpness,
         }
 
-    def initialize(self, values: Tensor, weights: Tensor) -> None:
+    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
         """Start b_c at the log of the class's share, which is close to the optimum.
 
         A bias changes by its learning rate per step and does not get there from 0, so

@@ -28,6 +28,23 @@ def cross_entropy(
     return (weights * losses).mean()
 
 
+def binary_cross_entropy(
+    outputs: Tensor, values: Tensor, weights: Tensor, sides: Tensor, smoothing: float
+) -> Tensor:
+    """Return −Σ_b w_b·Σ_l u_bl·(t_bl·log p_bl + (1 − t_bl)·log(1 − p_bl)) / B.
+
+    `sides` are the weights u (B, L) of labels. Of the targets t_bl, 0 or 1, the label
+    smoothing ε moves a share to the frequency of the label in the batch.
+    """
+    targets = values.to(outputs)
+    if smoothing:
+        targets = (1 - smoothing) * targets + smoothing * targets.mean(dim=0)
+    losses = F.binary_cross_entropy_with_logits(
+        outputs, targets, weight=sides, reduction="none"
+    )
+    return (weights * losses.sum(dim=1)).mean()
+
+
 def squared_error(outputs: Tensor, values: Tensor, weights: Tensor) -> Tensor:
     """Return Σ_b w_b·(output_b − value_b)² / B."""
     return (weights * (outputs - values).square()).mean()

@@ -33,8 +33,14 @@ class Readout(nn.Module, ABC):
         """Return the arguments of `make_readout`."""
 
     @abstractmethod
-    def initialize(self, values: Tensor, weights: Tensor) -> None:
-        """Set what training starts from, by the training texts' values and weights."""
+    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
+        """Set what training starts from.
+
+        `values`, `weights` and `outputs` (n, L) are those of the training texts.
+        """
+
+    def align(self, outputs: Tensor, targets: Tensor) -> None:
+        """Move the parameters near the optimum of recalibration, by default nothing."""
 
     @abstractmethod
     def groups(self, values: Tensor) -> Tensor:

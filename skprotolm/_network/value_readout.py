@@ -66,7 +66,7 @@ class ValueReadout(Readout):
             "sharpness": self.sharpness,
         }
 
-    def initialize(self, values: Tensor, weights: Tensor) -> None:
+    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
         """Keep shift and stretch: outputs are standardized."""
 
     def groups(self, values: Tensor) -> Tensor:

@@ -13,12 +13,15 @@ from skprotolm._display.tables import as_frame, as_shap
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.json import dump_explanations, load_explanations
+from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.pages import PageMixin
 from skprotolm._records.value_explanation import ValueExplanation
 from skprotolm._records.views import frame_rows, listed_record
 
 E = TypeVar("E", bound=BaseExplanation)
-_KINDS: dict[str, Any] = {kind.kind: kind for kind in (Explanation, ValueExplanation)}
+_KINDS: dict[str, Any] = {
+    kind.kind: kind for kind in (Explanation, LabelExplanation, ValueExplanation)
+}
 _PRINTED = 5  # explanations in print
 _RENDERED = 50  # explanations in a notebook cell
 

@@ -158,7 +158,12 @@ def _dump_labels(labels: np.ndarray) -> dict[str, Any]:
 
 
 def _load_labels(row: dict[str, Any]) -> np.ndarray:
-    return np.array(row["labels"], dtype=np.dtype(row["dtype"]))
+    dtype, labels = np.dtype(row["dtype"]), row["labels"]
+    if dtype.kind != "O":
+        return np.array(labels, dtype=dtype)
+    array = np.empty(len(labels), dtype=object)  # sets of labels, of any lengths
+    array[:] = [tuple(x) if isinstance(x, list) else x for x in labels]
+    return array
 
 
 def _dump_prototypes(prototypes: PrototypeTexts) -> dict[str, Any]:

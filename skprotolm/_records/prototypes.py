@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from skprotolm._config import COUNT, require
-from skprotolm._display.formatting import one_line, shorten
+from skprotolm._display.formatting import one_line, set_name, shorten
 from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
 from skprotolm._display.tables import as_frame
@@ -67,7 +67,8 @@ class Prototype:
         rare elsewhere, such as "slow · plot · dull". Names are unique, and edits do not
         change them; only a redacted prototype is named "redacted" with a number.
     label : object
-        Class of the prototype; of a regressor, its value.
+        Class of the prototype; of several labels per text, a tuple of them, and of a
+        regressor, its value.
     text : str or (str, str)
         Training text of the prototype; with ``projection=False``, the nearest one.
     train_index : int or None
@@ -123,7 +124,8 @@ class Prototypes(Sequence[Prototype]):
     vectors : ndarray of shape (M, H), float32
         Text vectors of the prototypes.
     labels : ndarray of shape (M,)
-        Class of each prototype; of a regressor, its value, float64.
+        Class of each prototype; of several labels per text, tuples of them, object; of
+        a regressor, its value, float64.
     texts : tuple of str, or of (str, str)
         Training text of each prototype.
     names : tuple of str
@@ -286,9 +288,10 @@ class Prototypes(Sequence[Prototype]):
         texts : container of str, length n, default=None
             Texts to draw as small markers.
         labels : array-like of shape (n,), default=None
-            Labels of the texts, from the classes of the prototypes; of a regressor,
-            numbers, which are drawn by their range. By default texts are drawn as "no
-            label".
+            Labels of the texts, from the classes of the prototypes; of several labels
+            per text, sets of them or an indicator matrix, and texts are drawn by their
+            rarest label; of a regressor, numbers, which are drawn by their range. By
+            default texts are drawn as "no label".
 
         Returns
         -------
@@ -351,7 +354,7 @@ class Prototypes(Sequence[Prototype]):
         n_groups, noun = len(set(self._groups)), self._nouns[1]
         lines = [f"{len(self)} prototypes of {n_groups} {noun}"]
         lines += [
-            f"  {p.index:>3}  {p.label}, {p.name}: {shorten(p.text)}"
+            f"  {p.index:>3}  {set_name(p.label)}, {p.name}: {shorten(p.text)}"
             + (f" (not read: {', '.join(dict.fromkeys(p.unread))})" if p.unread else "")
             for p in self[:_PRINTED]
         ]

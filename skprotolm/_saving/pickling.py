@@ -36,11 +36,14 @@ from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch, resolve_device, seeded
 from skprotolm._tasks.base import Task
 from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.multilabel import MultilabelTask
 from skprotolm._tasks.regression import RegressionTask
 
 _PROTOCOL = 5
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
-_TASKS = {task.__name__: task for task in (ClassificationTask, RegressionTask)}
+_TASKS = {
+    task.__name__: task for task in (ClassificationTask, MultilabelTask, RegressionTask)
+}
 _COMPARED = 8  # texts by which an encoder and what its files describe are compared
 _TOLERANCE = 1e-6  # of their vectors' lengths
 _RECORDED = ("skprotolm", "torch", "transformers", "sentence-transformers")

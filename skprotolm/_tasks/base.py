@@ -55,18 +55,32 @@ class Task(ABC):
     def strata_of(self, values: Any) -> Any:
         """Return the stratum of each of M values, (M,); tensors give tensors."""
 
+    def value_ids(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers that are equal where one prototype can replace another, (M,).
+
+        By default those of a stratum can.
+        """
+        return self.strata_of(values)
+
     def stratum_names(self, values: np.ndarray) -> list[Any]:
         """Return what views call the strata of M values."""
         strata = self.strata
         return [strata[stratum] for stratum in self.strata_of(values).tolist()]
 
     def standardized(self, values: np.ndarray) -> np.ndarray:
-        """Return values as numbers of mean 0 and variance 1, if they are numbers."""
+        """Return numbers of mean 0 that a linear model can predict, (n,) or (n, D)."""
         raise TypeError(f"{self.strata_noun} have no order.")
 
     @abstractmethod
     def stratum_values(self, targets: Targets) -> np.ndarray:
         """Return the value that learned prototypes of each stratum have, (S, ...)."""
+
+    def memberships(self, targets: Targets) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows of texts, and the stratum whose learned prototypes each shapes.
+
+        By default each text shapes those of its own stratum.
+        """
+        return np.arange(len(targets.strata)), targets.strata
 
     @abstractmethod
     def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
@@ -95,6 +109,13 @@ class Task(ABC):
     @abstractmethod
     def require_prototypes(self, values: np.ndarray, action: str) -> None:
         """Raise if prototypes of these values do not suffice after an edit."""
+
+    def indispensable(self, values: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return rows of `values` without which those `kept` would not suffice.
+
+        By default none: texts are kept by their strata.
+        """
+        return np.empty(0, dtype=np.int64)
 
     @abstractmethod
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:

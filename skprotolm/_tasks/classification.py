@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from skprotolm._data.targets import Targets, class_codes, one_code_each
 from skprotolm._tasks.base import Task
@@ -51,6 +51,12 @@ class ClassificationTask(Task):
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Turn outputs into class probabilities, (n, C)."""
         return softmax(outputs, axis=1)
+
+    def decisions(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the log-odds of the second of two classes, or log-probabilities."""
+        if outputs.shape[1] == 2:
+            return outputs[:, 1] - outputs[:, 0]
+        return log_softmax(outputs, axis=1)
 
     def labels(self, values: np.ndarray) -> np.ndarray:
         """Return the label of each class index."""

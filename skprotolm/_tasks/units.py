@@ -8,7 +8,7 @@ such as "positive text", and "{rank}" for "nearest" or "next".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,15 @@ VALUE = Unit(
     table_caption="Training texts it reads like: their shares times their values",
     table_caption_if_unlike="Nearest training texts: their shares times their values",
 )
-UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE)}
+LABEL = replace(
+    PROBABILITY,
+    name="label",
+    table_caption=(
+        "Training texts it reads like, with their shares; those with {target} sum to "
+        "{total}"
+    ),
+    table_caption_if_unlike=(
+        "Nearest training texts, with their shares; those with {target} sum to {total}"
+    ),
+)
+UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE, LABEL)}

@@ -60,6 +60,9 @@ def build(
     keys = tokenized.keys
     candidates = find_candidates(keys, targets.strata)
     rows, held_out = split(targets.strata, candidates, config, seed)
+    if held_out.size:  # without its last text, a label would not vary
+        kept = np.append(rows, task.indispensable(targets.values, rows))
+        rows, held_out = np.sort(kept), np.setdiff1d(held_out, kept)
     training = select(targets, rows)
     task, training = task.merge_copies(training, candidates.text_ids[rows])
     # A text may be its class's own once others are held out.

@@ -121,6 +121,9 @@ def initialize(
     pretrained = data.pretrained.numpy()[candidates.rows]
     strata = data.task.strata
     n_candidates = np.bincount(candidates.strata, minlength=len(strata)).tolist()
+    rows, memberships = data.task.memberships(data.targets)
+    is_member = np.isin(rows, candidates.rows)
+    n_members = np.bincount(memberships[is_member], minlength=len(strata)).tolist()
     wanted = None
     if config.n_prototypes != "auto":
         n = config.n_prototypes
@@ -137,6 +140,7 @@ def initialize(
         output_weight=data.task.output_weight,
         wanted=wanted,
         n_candidates=n_candidates,
+        n_members=n_members,
         label_agreement=label_agreement(pretrained, candidates.strata, data.seed),
     )
     layer = INITIALIZERS[config.formulation](data, config)
@@ -326,10 +330,10 @@ def collect_result(
 
 
 def _positions(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return where prototypes are, and their strata."""
+    """Return where prototypes are, and which have the same value."""
     layer = model.network.layer
-    strata = model.task.strata_of(layer.values.cpu().numpy())
-    return layer.positions.cpu().numpy(), strata
+    ids = model.task.value_ids(layer.values.cpu().numpy())
+    return layer.positions.cpu().numpy(), ids
 
 
 def find_never_predicted(

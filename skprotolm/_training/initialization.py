@@ -23,8 +23,9 @@ from skprotolm._training.splits import FitData
 def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
     """Start prototypes at the clusters of each stratum, shrunk towards its mean."""
     targets, counts = data.targets, config.prototype_counts
+    rows, strata = data.task.memberships(targets)
     centers = cluster_centers(
-        data.vectors.numpy(), targets.strata, targets.weights, counts, data.seed
+        data.vectors.numpy()[rows], strata, targets.weights[rows], counts, data.seed
     )
     vectors = shrink_to_means(centers, counts, config.spread)
     task = data.task
@@ -36,7 +37,8 @@ def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
         sharpness=config.sharpness,
     )
     values, weights = map(torch.from_numpy, (targets.values, targets.weights))
-    readout.initialize(values, weights)
+    with torch.no_grad():
+        readout.initialize(values, weights, layer.outputs_of(data.vectors))
     return layer
 
 
@@ -100,6 +102,8 @@ def _centers(
     unit: np.ndarray, weights: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
     """Return the centers of one stratum's k-means clusters, (count, H)."""
+    if count == 0:  # a stratum without texts of its own
+        return unit[:0]
     if count == 1:  # the result of k-means, without its overhead
         return np.average(unit, axis=0, weights=weights, keepdims=True)
     kmeans = KMeans(count, n_init=1, random_state=seed)
@@ -127,5 +131,7 @@ def shrink_to_means(
         The fraction of the distance that is kept.
     """
     strata = np.repeat(np.arange(len(counts)), counts)
-    means = np.stack([centers[strata == c].mean(axis=0) for c in range(len(counts))])
+    means = np.zeros((len(counts), centers.shape[1]), dtype=centers.dtype)
+    for c in np.unique(strata):
+        means[c] = centers[strata == c].mean(axis=0)
     return means[strata] + spread * (centers - means[strata])

@@ -1,6 +1,6 @@
-"""A linear prediction of numbers from text vectors, for the choice of quoted texts.
+"""A linear prediction of values from text vectors, for the choice of quoted texts.
 
-Letters: n texts, H hidden size.
+Letters: n texts, H hidden size, D numbers per text.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ def linear_values(
     Parameters
     ----------
     vectors : ndarray of shape (n, H)
-    values : ndarray of shape (n,)
-        Standardized.
+    values : ndarray of shape (n,) or (n, D)
+        Standardized numbers, or centered indicators of labels.
     weights : ndarray of shape (n,)
         Of the texts, positive.
 
     Returns
     -------
     errors : ndarray of shape (n,)
-        Absolute errors, each of a fit without the text.
-    coefficients : ndarray of shape (H,)
+        Absolute errors, or lengths of D errors, each of a fit without the text.
+    coefficients : ndarray of shape (H, D)
     """
     unit = normalize(vectors.astype(np.float64))
     ridge = RidgeCV(_ALPHAS, store_cv_results=True)
     ridge.fit(unit, values, sample_weight=weights)
     # These are squared, and multiplied by the weights.
-    squares = ridge.cv_results_[:, _ALPHAS.index(ridge.alpha_)]
-    return np.sqrt(squares / weights), ridge.coef_
+    squares = ridge.cv_results_[..., _ALPHAS.index(ridge.alpha_)]
+    if squares.ndim > 1:
+        squares = squares.sum(axis=1)
+    return np.sqrt(squares / weights), np.atleast_2d(ridge.coef_).T

@@ -60,14 +60,16 @@ def project_mixture(
         true = data.task.standardized(targets.values)
         errors, coefficients = linear_values(vectors.cpu().numpy(), true, weights)
         confidence = -errors
-        directions = np.sqrt(config.output_weight) * coefficients[:, None]
+        directions = np.sqrt(config.output_weight) * coefficients
     rows = choose_texts(data, config, confidence)
+    rows = np.append(rows, data.task.indispensable(targets.values, rows))
     metric = reading_metric(
         vectors, data.pretrained, weights, config.reading_weight, directions
     )
     positions = read(rows).to(metric) @ metric.T
     if config.prune:
-        kept = ~coincident(normalize(positions.cpu().numpy()), targets.strata[rows])
+        ids = data.task.value_ids(targets.values[rows])
+        kept = ~coincident(normalize(positions.cpu().numpy()), ids)
         rows, positions = rows[kept], positions[torch.from_numpy(kept)]
     projected = _on_texts(layer, data, positions, rows, metric)
     compared = compare(projected, data, vectors, rows)
@@ -102,6 +104,8 @@ def choose_texts(
     chosen = []
     for stratum, count in enumerate(config.quoted_counts):
         rows = candidates.rows[candidates.strata == stratum]
+        if not rows.size:
+            continue
         rows = rows[np.argsort(-confidence[rows], kind="stable")]
         n_correct = np.count_nonzero(confidence[rows] > -np.inf)
         least = max(1, min(n_correct, _FEW)) if config.prune else count

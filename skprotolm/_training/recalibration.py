@@ -96,6 +96,8 @@ def recalibrate(
     values = torch.from_numpy(targets.values[rows])
     weights = torch.from_numpy(targets.weights[rows]).double()
 
+    readout.align(readout(evidence, exact.values), expected)
+
     def divergence() -> Tensor:
         outputs = readout(evidence, exact.values)
         return readout.divergence(outputs, expected, values, weights)

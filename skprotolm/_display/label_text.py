@@ -1,0 +1,53 @@
+"""The explanation of one of several labels as lines of text, for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skprotolm._display.formatting import class_name, one_line, percent, set_name
+from skprotolm._display.text import (
+    novelty_lines,
+    plural,
+    quoted,
+    shown_text,
+    unread_lines,
+    word_lines,
+)
+
+_LISTED = 3  # prototypes of each side if top_k is None
+
+
+def label_explanation_text(e: Any, *, color: bool) -> str:
+    """Return a `LabelExplanation` as lines of text."""
+    target = class_name(e.target)
+    lines = [
+        *novelty_lines(e),
+        f"{target}: {percent(e.probability)} (predicted: {set_name(e.prediction)})",
+        *_side_lines(e, e.has_target, "because", f"with {target}"),
+        *_side_lines(e, ~e.has_target, "although", f"without {target}"),
+        *word_lines(e, f"log-odds of {target}", f" for {target}", 2, 2),
+        *unread_lines(e),
+    ]
+    return "\n".join([shown_text(e, color=color), *map(one_line, lines)])
+
+
+def _side_lines(e: Any, is_side: np.ndarray, link: str, name: str) -> list[str]:
+    """Quote the prototypes with or without the label, whose shares sum to a side."""
+    order = e.order[is_side[e.order]]
+    listed, others = np.split(order, [e.top_k or _LISTED])
+    reads = "it is near" if e.is_unlike else "it reads like"
+    lines = [
+        f"{_share(e, [j])}  {link} {reads} {quoted(e, j)}: "
+        f"{set_name(e.prototype_labels[j])}"
+        for j in listed
+    ]
+    if others.size:
+        count = f"{len(others)} other text{plural(others)}"
+        lines.append(f"{_share(e, others)}  {count}")
+    return [*lines, f"{f'= {_share(e, order).strip()}':>10}  {name}"]
+
+
+def _share(e: Any, rows: Any) -> str:
+    return f"{percent(float(e.contributions[rows].sum())):>10}"
