@@ -15,6 +15,7 @@ from skprotolm._data.targets import (
     encode_targets,
     refuse_labels_in_texts,
     refuse_swapped,
+    require_listed,
     warn_single_text_classes,
 )
 from skprotolm._data.texts import as_texts
@@ -307,6 +308,79 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
         self._fit(config, ClassificationTask(classes), targets, texts, data)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> ProtoLMClassifier:
+        """Learn further texts, and classes that did not exist before, in seconds.
+
+        The first call is a `fit`. Later ones read each new text once and do not train
+        the encoder: texts become prototypes after the existing ones, `n_prototypes` per
+        class at most, and the biases of their classes are calibrated. The odds between
+        two classes without new texts do not change.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`. Texts that are prototypes of their class are not added again.
+        y : array-like of shape (n,)
+            One label per text.
+        classes : array-like of shape (C,), default=None
+            All labels that may occur in any call; others in y are refused. It is not
+            needed: ``classes_`` has the labels of the texts so far.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts. Texts of weight 0 are ignored.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text, a label or a weight is invalid; if `classes` lacks a
+            label; if all texts of a new class are prototypes of another one; and under
+            ``formulation="proto-lm"`` or ``projection=False``. Nothing is changed then.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
+
+        Notes
+        -----
+        A class that did not exist counts as half as frequent as the others are on
+        average, however many texts it has. `class_weight` as a dict multiplies this,
+        and "balanced" has no effect here.
+
+        The edits so far stay in effect, but cannot be undone any more.
+
+        Examples
+        --------
+        >>> clf.partial_fit(
+        ...     ["my card is stuck in the machine"], ["card_swallowed"]
+        ... )  # doctest: +SKIP
+        """
+        config, name = check_parameters(self), type(self).__name__
+        refuse_swapped(X, y)
+        if not self.__sklearn_is_fitted__():
+            if classes is not None:
+                labels, _ = encode_targets(y, len(as_texts(X)), None, None, name)
+                require_listed(classes, labels.tolist())
+            return self.fit(X, y, sample_weight)
+        model = self._fitted_model()
+        texts = model.texts_of(X)
+        weight = None if config.class_weight == "balanced" else config.class_weight
+        labels, targets = encode_targets(
+            y, len(texts), sample_weight, weight, name, fewest=1
+        )
+        task, positions = model.task.extended(labels)
+        require_listed(classes, task.strata)
+        codes = task.encode(labels, "y")[targets.values]
+        targets = targets._replace(values=codes, strata=codes)
+        self._extend(model, task, positions, targets, texts, config.n_prototypes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

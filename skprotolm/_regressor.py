@@ -277,6 +277,58 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         self._fit(config, task, targets, texts, data)
         return self
 
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> ProtoLMRegressor:
+        """Learn further texts in seconds.
+
+        The first call is a `fit`. Later ones read each new text once and do not train
+        the encoder: texts become prototypes after the existing ones, `n_prototypes` at
+        most.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`. Texts that are prototypes are not added again, and keep their
+            value; `relabel_prototypes` changes it.
+        y : array-like of shape (n,)
+            One finite number per text.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts. Texts of weight 0 are ignored.
+
+        Returns
+        -------
+        ProtoLMRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text, a number or a weight is invalid, and under
+            ``projection=False``. Nothing is changed then.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
+
+        Notes
+        -----
+        The edits so far stay in effect, but cannot be undone any more.
+        """
+        config = check_parameters(self)
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, sample_weight)
+        model = self._fitted_model()
+        texts = model.texts_of(X)
+        values, weights, rows = encode_numbers(
+            y, len(texts), sample_weight, type(self).__name__, fewest=1
+        )
+        task, positions = model.task.extended(values)
+        targets = Targets(values, task.strata_of(values), weights, rows)
+        self._extend(model, task, positions, targets, texts, config.n_prototypes)
+        return self
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict the number of each text.
 

@@ -83,6 +83,7 @@ def build(
     return attention, FitData(
         task=task,
         columns=columns,
+        n_rows=len(texts),
         seed=seed,
         texts=trained,
         tokenized=tokens,

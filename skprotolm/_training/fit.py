@@ -19,6 +19,7 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
+from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve
 from skprotolm._runtime import (
@@ -274,6 +275,30 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
         bf16=config.predict_bf16,
         device=str(config.device),
         novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
+        memory=_remember(vectors, rows, trainer),
+    )
+
+
+def _remember(vectors: Tensor, quoted: np.ndarray, trainer: Trainer) -> Memory | None:
+    """Return the memory of a model that can go on learning.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
+    quoted : ndarray of shape (M,)
+        The row of each prototype's text.
+    trainer : Trainer
+    """
+    data, layer = trainer.data, trainer.network.layer
+    if not (trainer.config.projection and layer.can_be_extended):
+        return None
+    ids = data.candidates.text_ids
+    prototypes = np.full(ids.max() + 1, -1)
+    prototypes[ids[quoted]] = np.arange(len(quoted))
+    weights = data.targets.weights
+    return Memory.sample(
+        vectors.numpy(), weights, prototypes[ids], data.n_rows, data.seed
     )
 
 

@@ -43,15 +43,34 @@ def find_novelty_limit(
     float or None
         None for fewer than 20 texts.
     """
-    exact, ids = layer.exact(), data.candidates.text_ids
+    ids = data.candidates.text_ids
     rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
     itself = torch.from_numpy(ids[rows, None] == ids[quoted])
-    chunks = zip(vectors[rows].split(_CHUNK), itself.split(_CHUNK), strict=True)
+    return limit_of(layer.exact(), vectors[rows], itself, len(vectors))
+
+
+def limit_of(
+    exact: PrototypeLayer, vectors: Tensor, itself: Tensor, n_texts: int
+) -> float | None:
+    """Return the novelty that few of the training texts exceed, from a sample of them.
+
+    Parameters
+    ----------
+    exact : PrototypeLayer
+        In float64.
+    vectors : Tensor of shape (B, H)
+        Of the sample.
+    itself : Tensor of shape (B, M), bool
+        Whether the prototype quotes the text itself.
+    n_texts : int
+        Training texts.
+    """
+    chunks = zip(vectors.split(_CHUNK), itself.split(_CHUNK), strict=True)
     novelty = torch.cat([exact.novelty(s.cpu().double(), i) for s, i in chunks])
     scores = np.sort(novelty[novelty.isfinite()].numpy())
     if len(scores) < _FEWEST:
         return None
-    rate = _RATE * min(1.0, len(vectors) / _MANY)
+    rate = _RATE * min(1.0, n_texts / _MANY)
     return float(scores[min(conformal_rank(len(scores), rate), len(scores)) - 1])
 
 
