@@ -97,8 +97,11 @@ class BaseProtoLM(
         seed, device = infer_seed(self.random_state), resolve_device(config.device)
         columns = Columns.of(data["X"], texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
+        start = self.__dict__.get("_fitted") if config.warm_start else None
         with seeded(seed, device):
-            result = fit(config, task, targets, texts, columns, seed, device, callbacks)
+            result = fit(
+                config, task, targets, texts, columns, seed, device, callbacks, start
+            )
         self.__dict__.update(
             self._fitted_attributes(result.model),
             history_=result.history,

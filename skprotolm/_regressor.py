@@ -64,6 +64,9 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     finetune : {"full", "head"}, default="full"
         Train the encoder and the head, or the head only. Weights of a
         SentenceTransformer with ``requires_grad=False`` are not trained.
+    warm_start : bool, default=False
+        Start `fit` from the encoder of the previous fit instead of the pretrained one.
+        Texts, labels and other parameters may differ; prototypes are learned anew.
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
@@ -183,6 +186,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         preservation: float | str = "auto",
         projection: bool = True,
         finetune: str = "full",
+        warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,
         learning_rate: float | str = "auto",
@@ -206,6 +210,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         self.preservation = preservation
         self.projection = projection
         self.finetune = finetune
+        self.warm_start = warm_start
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

@@ -99,6 +99,7 @@ def make_data(
     return FitData(
         task=ClassificationTask(np.arange(strata.max() + 1)),
         columns=Columns(1, None),
+        n_rows=n,
         seed=seed,
         texts=no_texts,
         tokenized=no_texts,

@@ -152,8 +152,8 @@ class ClassReadout(Readout):
 
     def extended(self, n_outputs: int, positions: Tensor) -> Readout:
         """Return a copy with further classes, whose biases are the mean of its own."""
-        readout = ClassReadout(n_outputs, self.sharpness).to(self.bias.device)
-        readout = readout.to(self.bias.dtype).requires_grad_(False)
+        readout = ClassReadout(n_outputs, self.sharpness).to(self.bias)
+        readout.requires_grad_(False)
         readout.log_concentration.copy_(self.log_concentration)
         readout.bias.fill_(self.bias.mean())
         readout.bias[positions.to(self.bias.device)] = self.bias.detach()

@@ -28,7 +28,7 @@ from skprotolm._resolve import resolve_quoted_counts
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
 from skprotolm._training.names import name_prototypes
-from skprotolm._training.neighborhoods import coincident
+from skprotolm._training.neighborhoods import coincident, distinct_ids
 from skprotolm._training.novelty_limit import limit_of
 from skprotolm._training.recalibration import minimize, sample_rows
 from skprotolm._training.selection import representative
@@ -158,11 +158,11 @@ def _read(
         return None
     used = [used[i] for i in kept]
     tokenized, targets = tokenized.take(kept), select(targets, kept)
+    targets = task.merged(targets, distinct_ids(tokenized.keys))
     strata = np.append(task.strata_of(own), targets.strata)
     found = find_candidates([*keys, *tokenized.keys], strata)
     candidates = found.rows[found.rows >= M] - M
     _require_candidates(task, used, targets, strata, found.text_ids, candidates)
-    targets = task.merged(targets, found.text_ids[M:])
     with memory_errors(model.batch_size, model.network.encoder.max_length):
         source = EncodedTexts(tokenized, bf16=False)
         vectors = text_vectors(model.network, source, model.batch_size)
@@ -246,9 +246,7 @@ def _choose(new: Extension, n_prototypes: Any) -> np.ndarray:
 # Calibrate.
 
 
-def _calibrate(
-    layer: Any, new: Extension, quoted: np.ndarray, memory: Memory
-) -> None:
+def _calibrate(layer: Any, new: Extension, quoted: np.ndarray, memory: Memory) -> None:
     """Calibrate the biases of the classes of the new texts, in place.
 
     The biases minimize the cross-entropy of the new texts, and the divergence from the
@@ -256,7 +254,8 @@ def _calibrate(
     is more similar than to any other. All other biases stay, so that the odds between
     classes without new texts stay, too.
     """
-    exact, before = layer.exact(), new.model.layer
+    exact: Any = layer.exact()
+    before: Any = new.model.layer
     parameters = exact.readout.calibrated()
     if not parameters:
         return

@@ -76,8 +76,12 @@ def fit(
     seed: int,
     device: torch.device,
     callbacks: FitCallbacks,
+    start: FittedModel | None = None,
 ) -> FitResult:
-    """Fit a model; the caller has seeded torch and isolated it."""
+    """Fit a model; the caller has seeded torch and isolated it.
+
+    With `start`, training starts from the encoder of that model.
+    """
     # Gradients may be disabled around `fit`.
     with (
         torch.inference_mode(False),
@@ -90,7 +94,7 @@ def fit(
         progress.begin("reading texts")
         with memory_errors(*batch):
             attention, data = build(
-                encoder, config, task, targets, texts, columns, seed, progress
+                encoder, config, task, targets, texts, columns, seed, progress, start
             )
             progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)
