@@ -36,6 +36,7 @@ from skprotolm._runtime import infer_seed, resolve_device, seeded, warn
 from skprotolm._saving.pickling import pack, unpack
 from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
+from skprotolm._training.extension import extend
 from skprotolm._training.fit import FitResult, fit
 from skprotolm._training.novelty_limit import conformal_rank
 from skprotolm.exceptions import (
@@ -97,8 +98,11 @@ class BaseProtoLM(
         seed, device = infer_seed(self.random_state), resolve_device(config.device)
         columns = Columns.of(data["X"], texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
+        start = self.__dict__.get("_fitted") if config.warm_start else None
         with seeded(seed, device):
-            result = fit(config, task, targets, texts, columns, seed, device, callbacks)
+            result = fit(
+                config, task, targets, texts, columns, seed, device, callbacks, start
+            )
         self.__dict__.update(
             self._fitted_attributes(result.model),
             history_=result.history,
@@ -109,6 +113,20 @@ class BaseProtoLM(
             _raise_interrupt(result)
         _warn_of_coincident(result)
         _warn_of_never_predicted(result)
+
+    def _extend(
+        self,
+        model: FittedModel,
+        task: Task,
+        positions: np.ndarray,
+        targets: Targets,
+        texts: Texts,
+        n_prototypes: Any,
+    ) -> None:
+        """Adopt a model that has learned further texts; see `extension.extend`."""
+        seed = infer_seed(self.random_state)
+        model = extend(model, task, positions, targets, texts, n_prototypes, seed)
+        self._edit(model)
 
     @property
     def prototypes_(self) -> Prototypes:

@@ -10,13 +10,14 @@ from sklearn.base import ClassifierMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
 from skprotolm._config import check_parameters
-from skprotolm._data.targets import refuse_swapped
+from skprotolm._data.targets import encode_targets, refuse_swapped, require_listed
 from skprotolm._data.texts import as_texts
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.choice import choose_task
+from skprotolm._training.extension import require_memory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -84,6 +85,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     finetune : {"full", "head"}, default="full"
         Train the encoder and the head, or the head only. Weights of a
         SentenceTransformer with ``requires_grad=False`` are not trained.
+    warm_start : bool, default=False
+        Start `fit` from the encoder of the previous fit instead of the pretrained one.
+        Texts, labels and other parameters may differ; prototypes are learned anew.
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
@@ -210,6 +214,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         n_nearest: float = 0.5,
         projection: bool = True,
         finetune: str = "full",
+        warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,
         learning_rate: float | str = "auto",
@@ -239,6 +244,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         self.n_nearest = n_nearest
         self.projection = projection
         self.finetune = finetune
+        self.warm_start = warm_start
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -316,6 +322,81 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         weights = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": weights}
         self._fit(config, task, targets, texts, data)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> ProtoLMClassifier:
+        """Learn further texts, and classes that did not exist before, in seconds.
+
+        The first call is a `fit`. Later ones read each new text once and do not train
+        the encoder: texts become prototypes after the existing ones, `n_prototypes` per
+        class at most, and the biases of their classes are calibrated. The odds between
+        two classes without new texts do not change.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`. Texts that are prototypes of their class are not added again.
+        y : array-like of shape (n,)
+            One label per text.
+        classes : array-like of shape (C,), default=None
+            All labels that may occur in any call; others in y are refused. It is not
+            needed: ``classes_`` has the labels of the texts so far.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts. Texts of weight 0 are ignored.
+
+        Returns
+        -------
+        ProtoLMClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text, a label or a weight is invalid; if `classes` lacks a
+            label; if all texts of a new class are prototypes of another one; with
+            several labels per text; and under ``formulation="proto-lm"`` or
+            ``projection=False``. Nothing is changed then.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
+
+        Notes
+        -----
+        A class that did not exist counts as half as frequent as the others are on
+        average, however many texts it has. `class_weight` as a dict multiplies this,
+        and "balanced" has no effect here.
+
+        The edits so far stay in effect, but cannot be undone any more.
+
+        Examples
+        --------
+        >>> clf.partial_fit(
+        ...     ["my card is stuck in the machine"], ["card_swallowed"]
+        ... )  # doctest: +SKIP
+        """
+        config, name = check_parameters(self), type(self).__name__
+        refuse_swapped(X, y)
+        if not self.__sklearn_is_fitted__():
+            if classes is not None:
+                labels, _ = encode_targets(y, len(as_texts(X)), None, None, name)
+                require_listed(classes, labels.tolist())
+            return self.fit(X, y, sample_weight)
+        model = self._fitted_model()
+        require_memory(model)
+        texts = model.texts_of(X)
+        weight = None if config.class_weight == "balanced" else config.class_weight
+        labels, targets = encode_targets(
+            y, len(texts), sample_weight, weight, name, fewest=1
+        )
+        task, positions = model.task.extended(labels)
+        require_listed(classes, task.strata)
+        codes = task.encode(labels, "y")[targets.values]
+        targets = targets._replace(values=codes, strata=codes)
+        self._extend(model, task, positions, targets, texts, config.n_prototypes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -41,6 +41,7 @@ class FitConfig:
     n_nearest: float
     projection: bool
     finetune: str
+    warm_start: bool
     max_epochs: Any
     batch_size: int
     learning_rate: Any
@@ -168,6 +169,7 @@ def _rules() -> dict[str, Rule]:
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": _FLAG,
         "finetune": _one_of(*FINETUNE),
+        "warm_start": _FLAG,
         "max_epochs": _either(_one_of("auto"), COUNT),
         "batch_size": COUNT,
         "learning_rate": _either(_one_of("auto"), _POSITIVE),

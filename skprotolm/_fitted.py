@@ -17,6 +17,7 @@ from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._records.memory import Memory
 from skprotolm._records.parts import PrototypeTexts
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._records.quotes import Quotes
@@ -41,6 +42,7 @@ class FittedModel:
     bf16: bool  # whether predictions run in bfloat16
     device: str  # as the user wrote it: "auto" is resolved again where it is loaded
     novelty_limit: float | None = None  # above it, texts are unlike the training texts
+    memory: Memory | None = None  # for `partial_fit`, if prototypes are texts
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
     # Layer and quotes before each edit that can be undone, in the order of `edits`.
     undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()

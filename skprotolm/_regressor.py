@@ -64,6 +64,9 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     finetune : {"full", "head"}, default="full"
         Train the encoder and the head, or the head only. Weights of a
         SentenceTransformer with ``requires_grad=False`` are not trained.
+    warm_start : bool, default=False
+        Start `fit` from the encoder of the previous fit instead of the pretrained one.
+        Texts, labels and other parameters may differ; prototypes are learned anew.
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
@@ -190,6 +193,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         preservation: float | str = "auto",
         projection: bool = True,
         finetune: str = "full",
+        warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,
         learning_rate: float | str = "auto",
@@ -214,6 +218,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         self.preservation = preservation
         self.projection = projection
         self.finetune = finetune
+        self.warm_start = warm_start
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -284,6 +289,58 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         self._fit(config, task, targets, texts, data)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> ProtoLMRegressor:
+        """Learn further texts in seconds.
+
+        The first call is a `fit`. Later ones read each new text once and do not train
+        the encoder: texts become prototypes after the existing ones, `n_prototypes` at
+        most.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`. Texts that are prototypes are not added again, and keep their
+            value; `relabel_prototypes` changes it.
+        y : array-like of shape (n,)
+            One finite number per text.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts. Texts of weight 0 are ignored.
+
+        Returns
+        -------
+        ProtoLMRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, a text, a number or a weight is invalid, and under
+            ``projection=False``. Nothing is changed then.
+
+        Warns
+        -----
+        TextTruncatedWarning, UnreadTextWarning
+            If texts are truncated, or have words outside the tokenizer's vocabulary.
+
+        Notes
+        -----
+        The edits so far stay in effect, but cannot be undone any more.
+        """
+        config = check_parameters(self)
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, sample_weight)
+        model = self._fitted_model()
+        texts = model.texts_of(X)
+        values, weights, rows = encode_numbers(
+            y, len(texts), sample_weight, type(self).__name__, fewest=1
+        )
+        task, positions = model.task.extended(values)
+        targets = Targets(values, task.strata_of(values), weights, rows)
+        self._extend(model, task, positions, targets, texts, config.n_prototypes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -99,6 +99,7 @@ def make_data(
     return FitData(
         task=ClassificationTask(np.arange(strata.max() + 1)),
         columns=Columns(1, None),
+        n_rows=n,
         seed=seed,
         texts=no_texts,
         tokenized=no_texts,
@@ -112,7 +113,7 @@ def make_data(
 
 
 def built(
-    clf: ProtoLMClassifier, X: Any, y: Any, sample_weight: Any = None
+    clf: ProtoLMClassifier, X: Any, y: Any, sample_weight: Any = None, start: Any = None
 ) -> tuple[TextEncoder, TokenAttention, FitData, FitConfig]:
     """Return what the first step of a fit gives; torch's seed is left as is."""
     config, texts = check_parameters(clf), as_texts(X)
@@ -122,7 +123,7 @@ def built(
     task, columns = ClassificationTask(classes), Columns.of(X, texts)
     encoder = load(config, torch.device("cpu"))
     attention, data = build(
-        encoder, config, task, targets, texts, columns, seed=0, progress=Progress(0)
+        encoder, config, task, targets, texts, columns, 0, Progress(0), start
     )
     return encoder, attention, data, config
 

@@ -54,6 +54,7 @@ WRONG = {
     ),
     "projection": FLAG,
     "finetune": (r"'full' or 'head'", ["none", "Full", None, True]),
+    "warm_start": FLAG,
     "max_epochs": (r"'auto' or a positive int", [0, 1.5, "3", None, True]),
     "batch_size": COUNT,
     "learning_rate": (

@@ -83,6 +83,12 @@ class NumbersAsTexts(ProtoLMClassifier):
         X, y = validate_data(self, X, y, multi_output=np.ndim(y) > 1)
         return super().fit(written(X), y, sample_weight)
 
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        if not hasattr(self, "classes_"):
+            return self.fit(X, y, sample_weight)
+        X, y = validate_data(self, X, y, reset=False)
+        return super().partial_fit(written(X), y, classes, sample_weight)
+
     def predict(self, X):
         return super().predict(self._checked(X))
 

@@ -53,12 +53,19 @@ class Targets(NamedTuple):
 
 
 def encode_targets(
-    y: Any, n_texts: int, sample_weight: Any, class_weight: Any, name: str
+    y: Any,
+    n_texts: int,
+    sample_weight: Any,
+    class_weight: Any,
+    name: str,
+    *,
+    fewest: int = 2,
 ) -> tuple[np.ndarray, Targets]:
     """Validate y and the weights, and encode the labels.
 
-    `name` is the name of the estimator in error messages. Returns the sorted labels
-    (C,), and targets whose values and strata are class indices.
+    `name` is the name of the estimator in error messages, `fewest` how many classes
+    there must be. Returns the sorted labels (C,), and targets whose values and strata
+    are class indices.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -66,7 +73,7 @@ def encode_targets(
     weights = combine_weights(labels, sample_weight, class_weight)
     rows = np.flatnonzero(weights)
     classes, codes = np.unique(labels[rows], return_inverse=True)
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise ValueError(
             f"y must hold at least two classes, got only one class "
             f"({repr(classes.tolist()[0])[:60]}) among the texts of positive weight. "
@@ -75,6 +82,21 @@ def encode_targets(
     weights = weights[rows] / weights[rows].mean()
     codes = codes.astype(np.int64)
     return classes, Targets(codes, codes, weights, rows)
+
+
+def require_listed(classes: Any, labels: list[Any]) -> None:
+    """Raise an error if `classes` lacks a label, unless it is None."""
+    if classes is None:
+        return
+    listed = _as_list("classes", classes)
+    if listed is None:
+        raise ValueError(f"classes must be a list of labels, got {shown(classes)}.")
+    missing = [label for label in labels if label not in set(map(_plain, listed))]
+    if missing:
+        raise ValueError(
+            f"classes must list all labels of y, and all of classes_; missing: "
+            f"{missing[:5]}. It may be left out."
+        )
 
 
 def refuse_swapped(X: Any, y: Any) -> None:

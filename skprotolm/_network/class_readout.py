@@ -24,6 +24,8 @@ _LEAST_PERPLEXITY, _PERPLEXITY_OF_ALL = 1.5, 3.0
 # the same cosines give the same confidence; from the start of two classes, 77 classes
 # stay underconfident to the end.
 _INITIAL_CONCENTRATION = math.e**2
+# A score whose probability is 0, but whose product with 0 is a number.
+NEVER = -1e4
 
 
 class ClassReadout(Readout):
@@ -142,6 +144,20 @@ class ClassReadout(Readout):
         instead of .05 (five grades of sentiment).
         """
         return [self.bias]
+
+    def certain(self, values: Tensor) -> Tensor:
+        """Return scores whose softmax is 1 for the class, in float64."""
+        scores = torch.full((len(values), self.n_classes), NEVER, dtype=torch.float64)
+        return scores.scatter(1, values[:, None].cpu(), 0.0)
+
+    def extended(self, n_outputs: int, positions: Tensor) -> Readout:
+        """Return a copy with further classes, whose biases are the mean of its own."""
+        readout = ClassReadout(n_outputs, self.sharpness).to(self.bias)
+        readout.requires_grad_(False)
+        readout.log_concentration.copy_(self.log_concentration)
+        readout.bias.fill_(self.bias.mean())
+        readout.bias[positions.to(self.bias.device)] = self.bias.detach()
+        return readout
 
     def on_texts(self) -> Readout:
         """Return a copy: biases are recalibrated, and κ stays."""

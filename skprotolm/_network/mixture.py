@@ -45,6 +45,7 @@ class MixtureLayer(PrototypeLayer):
     metric: Tensor  # (H, H)
     formulation = "mixture"
     per_prototype = "prior_logits"
+    can_be_extended = True
 
     def __init__(
         self,
@@ -88,6 +89,44 @@ class MixtureLayer(PrototypeLayer):
             self.prior_logits.copy_(self.log_priors(self.prior_logits))
             self.values = self.readout.fold_into_values(self.values)
         self.fixed_priors = True
+
+    def extended_to(
+        self, readout: Readout, own: Tensor, s: Tensor, values: Tensor
+    ) -> MixtureLayer:
+        """Return a frozen layer with further texts, under a readout for all values.
+
+        The prototypes of a group keep the sum of their priors, of which each new one
+        gets an equal part. The sum of a new group is 1.
+
+        Parameters
+        ----------
+        readout : Readout
+        own : Tensor of shape (M, ...)
+            What the prototypes of this layer stand for, as that readout knows it.
+        s : Tensor of shape (N, H)
+            Vectors of the further texts.
+        values : Tensor of shape (N, ...)
+            Their values.
+        """
+        M = len(self.vectors)
+        layer = MixtureLayer(
+            torch.cat([self.vectors, self.mapped(s.to(self.vectors))]),
+            torch.cat([own.to(self.values), values.to(self.values)]),
+            readout,
+            sharpness=self.sharpness,
+            fixed_priors=True,
+        )
+        groups, n_groups = layer.groups, readout.n_groups
+        counts = torch.bincount(groups, minlength=n_groups)
+        n_own = torch.bincount(groups[:M], minlength=n_groups)
+        log_priors = self.log_priors(self.vectors)
+        log_sums = grouped_logsumexp(log_priors[None], groups[:M], n_groups)[0]
+        log_sums = log_sums.masked_fill(n_own == 0, 0)
+        with torch.no_grad():
+            layer.prior_logits.copy_((log_sums - counts.log())[groups])
+            layer.prior_logits[:M] = log_priors + (n_own / counts).log()[groups[:M]]
+        layer.metric = self.metric.clone()
+        return layer.eval().requires_grad_(False)
 
     def describe(self) -> dict[str, Tensor]:
         """Return the priors (M,)."""

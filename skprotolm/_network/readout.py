@@ -6,6 +6,7 @@ text is log π_j + λ·cos(s, p_j), (B, M).
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -86,6 +87,20 @@ class Readout(nn.Module, ABC):
     def calibrated(self) -> list[nn.Parameter]:
         """Return the parameters that recalibration changes, by default none."""
         return []
+
+    def certain(self, values: Tensor) -> Tensor:
+        """Return outputs (B, L) that are sure of true values (B,), and finite.
+
+        Readouts without calibrated parameters do not need it.
+        """
+        raise NotImplementedError
+
+    def extended(self, n_outputs: int, positions: Tensor) -> Readout:
+        """Return a copy with further outputs; `positions` (L,) are those of its own.
+
+        By default there are none.
+        """
+        return copy.deepcopy(self)
 
     @abstractmethod
     def on_texts(self) -> Readout:

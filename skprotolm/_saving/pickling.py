@@ -32,6 +32,7 @@ from skprotolm._network.network import Network, evaluating
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import PrototypeLayer
+from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch, resolve_device, seeded
 from skprotolm._tasks.base import Task
@@ -68,6 +69,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "bf16": model.bf16,
         "device": model.device,
         "novelty_limit": model.novelty_limit,
+        "memory": None if model.memory is None else dict(vars(model.memory)),
         "edits": model.edits,
         "undo": [
             (_pack_layer(layer), _pack_quotes(quotes)) for layer, quotes in model.undo
@@ -111,6 +113,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         bf16=payload["bf16"],
         device=payload["device"],
         novelty_limit=payload["novelty_limit"],
+        memory=_memory(payload.get("memory")),  # earlier versions kept none
         edits=payload["edits"],
         undo=tuple(
             (_layer(layer).to(device), Quotes(**quotes))
@@ -246,6 +249,10 @@ def _layer(packed: dict[str, Any]) -> PrototypeLayer:
 def _task(packed: dict[str, Any]) -> Task:
     fields = {name: value for name, value in packed.items() if name != "kind"}
     return _TASKS[packed["kind"]](**fields)
+
+
+def _memory(packed: dict[str, Any] | None) -> Memory | None:
+    return None if packed is None else Memory(**packed)
 
 
 def _pack_quotes(quotes: Quotes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Task(ABC):
     strata_noun: str  # what they call strata, in the plural
     # Weight of a linear prediction of the values in the metric of quoted texts.
     output_weight = 0.0
+    can_be_extended = False  # by `partial_fit`
 
     @property
     @abstractmethod
@@ -88,6 +89,17 @@ class Task(ABC):
 
         Strata may depend on the values, so that the task changes with them.
         """
+
+    def merged(self, targets: Targets, ids: np.ndarray) -> Targets:
+        """Return targets (n,) once copies of a text, of equal ids, have one.
+
+        By default each copy keeps its own. Strata are those of this task.
+        """
+        return targets
+
+    def extended(self, labels: np.ndarray) -> tuple[Task, np.ndarray]:
+        """Return the task with further labels, and where its outputs (L,) are then."""
+        raise NotImplementedError
 
     @abstractmethod
     def prototypes_per_stratum(

@@ -12,6 +12,12 @@ from skprotolm._data.targets import Targets, class_codes, one_code_each
 from skprotolm._tasks.base import Task
 
 
+def _kind(labels: np.ndarray) -> type:
+    """Return what labels are: str, bool, or float for all numbers."""
+    kind = type(labels.tolist()[0])
+    return kind if kind in (str, bool) else float
+
+
 class ClassificationTask(Task):
     """One class per text; its value, and its stratum, is the class's index.
 
@@ -23,6 +29,7 @@ class ClassificationTask(Task):
 
     label_noun = "class"
     strata_noun = "classes"
+    can_be_extended = True
 
     def __init__(self, classes: np.ndarray):
         self.classes = classes
@@ -73,6 +80,29 @@ class ClassificationTask(Task):
     def merge_copies(self, targets: Targets, ids: np.ndarray) -> tuple[Task, Targets]:
         """Return both unchanged: copies under two labels are both trained on."""
         return self, targets
+
+    def extended(self, labels: np.ndarray) -> tuple[Task, np.ndarray]:
+        """Return the task with further classes, and the new indices of its own.
+
+        Raises
+        ------
+        TypeError
+            If new labels are str and the others are not, or the other way round.
+        """
+        known = set(self.strata)
+        is_new = np.array([label not in known for label in labels.tolist()])
+        if not is_new.any():
+            return self, np.arange(len(self.classes))
+        new = labels[is_new]
+        if _kind(new) != _kind(self.classes):
+            raise TypeError(
+                f"y must hold labels of the type of classes_, got "
+                f"{new.tolist()[0]!r}; the classes are {self.strata[:10]}."
+            )
+        if self.classes.dtype.kind in "iu":  # whole numbers, as y was validated
+            new = new.astype(np.int64)
+        task = ClassificationTask(np.unique(np.concatenate([self.classes, new])))
+        return task, task.encode(self.classes, "classes")
 
     def prototypes_per_stratum(
         self, n_prototypes: Any, n_candidates: Sequence[int]

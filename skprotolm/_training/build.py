@@ -11,8 +11,9 @@ from torch import Tensor
 from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
+from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.network import encode, evaluating, in_order
+from skprotolm._network.network import Network, encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
@@ -53,8 +54,12 @@ def build(
     columns: Columns,
     seed: int,
     progress: Progress,
+    start: FittedModel | None = None,
 ) -> tuple[TokenAttention, FitData]:
-    """Tokenize and split the texts, and run the frozen encoder over them once."""
+    """Tokenize and split the texts, and run the frozen encoder over them once.
+
+    With `start`, its weights are put into the encoder and the attention then.
+    """
     used: Any = [texts[i] for i in targets.rows]
     tokenized = encoder.tokenize(used)
     keys = tokenized.keys
@@ -71,10 +76,16 @@ def build(
     require_candidates(trained, training, candidates, task)
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens = tokenized.take(rows)
-    progress.plan(config, len(rows), len(held_out), is_stored=encoder.is_frozen)
+    n_passes = 1 if start is None else 2
+    progress.plan(
+        config, len(rows), len(held_out), n_passes, is_stored=encoder.is_frozen
+    )
     source, vectors, pretrained = frozen_pass(
         encoder, attention, tokens, config, progress
     )
+    if start is not None:
+        start_from(encoder, attention, start.network)
+        source, vectors, _ = frozen_pass(encoder, attention, tokens, config, progress)
     validation = None
     if held_out.size:
         tokens_out = tokenized.take(held_out)
@@ -89,6 +100,7 @@ def build(
     return attention, FitData(
         task=task,
         columns=columns,
+        n_rows=len(texts),
         seed=seed,
         texts=trained,
         tokenized=tokens,
@@ -99,6 +111,21 @@ def build(
         vectors=vectors,
         pretrained=pretrained,
     )
+
+
+def start_from(
+    encoder: TextEncoder, attention: TokenAttention, fitted: Network
+) -> None:
+    """Put the weights of a fitted network in place, which is not changed itself."""
+    try:
+        encoder.load_state_dict(fitted.encoder.state_dict())
+        attention.load_state_dict(fitted.attention.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True starts from the encoder of the previous fit, but its "
+            "weights do not fit into the backbone, which is another one or has "
+            "adapters. Set backbone to that of the previous fit, or warm_start=False."
+        ) from error
 
 
 def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:

@@ -19,6 +19,7 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
+from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve
 from skprotolm._runtime import (
@@ -75,8 +76,12 @@ def fit(
     seed: int,
     device: torch.device,
     callbacks: FitCallbacks,
+    start: FittedModel | None = None,
 ) -> FitResult:
-    """Fit a model; the caller has seeded torch and isolated it."""
+    """Fit a model; the caller has seeded torch and isolated it.
+
+    With `start`, training starts from the encoder of that model.
+    """
     # Gradients may be disabled around `fit`.
     with (
         torch.inference_mode(False),
@@ -89,7 +94,7 @@ def fit(
         progress.begin("reading texts")
         with memory_errors(*batch):
             attention, data = build(
-                encoder, config, task, targets, texts, columns, seed, progress
+                encoder, config, task, targets, texts, columns, seed, progress, start
             )
             progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)
@@ -278,6 +283,31 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
         bf16=config.predict_bf16,
         device=str(config.device),
         novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
+        memory=_remember(vectors, rows, trainer),
+    )
+
+
+def _remember(vectors: Tensor, quoted: np.ndarray, trainer: Trainer) -> Memory | None:
+    """Return the memory of a model that can go on learning.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, H)
+        Of the training texts.
+    quoted : ndarray of shape (M,)
+        The row of each prototype's text.
+    trainer : Trainer
+    """
+    data, layer = trainer.data, trainer.network.layer
+    is_on_texts = trainer.config.projection and layer.can_be_extended
+    if not (is_on_texts and data.task.can_be_extended):
+        return None
+    ids = data.candidates.text_ids
+    prototypes = np.full(ids.max() + 1, -1)
+    prototypes[ids[quoted]] = np.arange(len(quoted))
+    weights = data.targets.weights
+    return Memory.sample(
+        vectors.numpy(), weights, prototypes[ids], data.n_rows, data.seed
     )
 
 

@@ -48,18 +48,17 @@ def find_novelty_limit(
     float or None
         None for fewer than 20 texts.
     """
-    ids, strata = data.candidates.text_ids, data.targets.strata
+    ids, strata = data.candidates.text_ids, data.targets.strata[quoted]
     rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
     itself = ids[rows, None] == ids[quoted]
-    is_own = strata[rows, None] == strata[quoted]
-    return limit_of(layer.exact(), vectors[rows], itself, is_own, len(vectors))
+    return limit_of(layer.exact(), strata, vectors[rows], itself, len(vectors))
 
 
 def limit_of(
     exact: PrototypeLayer,
+    strata: np.ndarray,
     vectors: Tensor,
     itself: np.ndarray,
-    is_own: np.ndarray,
     n_texts: int,
 ) -> float | None:
     """Return the same from a sample of the training texts.
@@ -68,16 +67,16 @@ def limit_of(
     ----------
     exact : PrototypeLayer
         In float64.
+    strata : ndarray of shape (M,), int
+        Of the prototypes.
     vectors : Tensor of shape (B, H)
     itself : ndarray of shape (B, M), bool
         Whether a prototype quotes the text itself.
-    is_own : ndarray of shape (B, M), bool
-        Whether a prototype is of the text's stratum.
     n_texts : int
         All training texts.
     """
     parts = [
-        _novelty(exact, vectors[chunk].cpu().double(), itself[chunk], is_own[chunk])
+        _novelty(exact, strata, vectors[chunk].cpu().double(), itself[chunk])
         for chunk in gen_batches(len(vectors), _CHUNK)
     ]
     of_texts, of_midpoints = (
@@ -93,22 +92,24 @@ def limit_of(
 
 
 def _novelty(
-    layer: PrototypeLayer, vectors: Tensor, itself: np.ndarray, is_own: np.ndarray
+    layer: PrototypeLayer, strata: np.ndarray, vectors: Tensor, itself: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the novelty of texts, and of their midpoints, (B,).
 
-    A midpoint is that of a text and the nearest prototype of another stratum, neither
-    of which is compared with it. It is NaN if there is no such prototype.
+    A midpoint is that of a text and the nearest prototype of another stratum than the
+    text's nearest one. The text itself and that prototype are not compared with it. It
+    is NaN if there is no other stratum.
     """
     points = layer.to_euclidean(vectors)
     distances = torch.cdist(points, layer.positions).numpy()
-    distances[is_own] = np.inf
-    nearest = distances.argmin(axis=1)
-    midpoints = (points + layer.positions[nearest]) / 2
-    excluded = itself | (nearest[:, None] == np.arange(itself.shape[1]))
+    distances[itself] = np.inf
+    distances[strata == strata[distances.argmin(axis=1), None]] = np.inf
+    other = distances.argmin(axis=1)
+    midpoints = (points + layer.positions[other]) / 2
+    excluded = itself | (other[:, None] == np.arange(len(strata)))
     of_texts = layer.novelty_at(points, torch.from_numpy(itself)).numpy()
     of_midpoints = layer.novelty_at(midpoints, torch.from_numpy(excluded)).numpy()
-    return of_texts, np.where(is_own.all(axis=1), np.nan, of_midpoints)
+    return of_texts, np.where(np.isinf(distances).all(axis=1), np.nan, of_midpoints)
 
 
 def _exceeded(scores: np.ndarray, rate: float) -> float:

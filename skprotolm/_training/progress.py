@@ -76,22 +76,30 @@ class Progress:
         self.bar.set_description_str(phase)
 
     def plan(
-        self, config: FitConfig, n_texts: int, n_held_out: int, *, is_stored: bool
+        self,
+        config: FitConfig,
+        n_texts: int,
+        n_held_out: int,
+        n_passes: int = 1,
+        *,
+        is_stored: bool,
     ) -> None:
-        """Set the total: the frozen pass, all epochs, and the pass after them.
+        """Set the total: the frozen passes, all epochs, and the pass after them.
 
         Parameters
         ----------
         config : FitConfig
         n_texts, n_held_out : int
             Texts that are trained on, and held out for early stopping.
+        n_passes : int, default=1
+            Frozen passes over the texts that are trained on.
         is_stored : bool
             Whether the frozen pass stores the token vectors, of held-out texts too.
         """
         n_epochs = resolve_epochs(config.max_epochs, n_texts, config.batch_size)
         n_batches = math.ceil(n_texts / config.batch_size)
         n_validation = math.ceil(n_held_out / config.batch_size)
-        total = n_batches * _PASS
+        total = n_passes * n_batches * _PASS
         if is_stored:
             total += n_validation * _PASS
             self._pass = self._step = _STORED

@@ -51,7 +51,7 @@ def compare(
         At most as many cosines and texts are used.
     """
     n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
-    rows = _sample(data.targets.strata, n_texts, data.seed)
+    rows = sample_rows(data.targets.strata, n_texts, data.seed)
     cosines = layer.exact().cosines(vectors[rows].cpu().double())
     ids = data.candidates.text_ids
     return Comparison(rows, cosines, torch.from_numpy(ids[rows, None] == ids[quoted]))
@@ -102,18 +102,18 @@ def recalibrate(
         outputs = readout(evidence, exact.values)
         return readout.divergence(outputs, expected, values, weights)
 
-    _minimize(divergence, parameters)
+    minimize(divergence, parameters)
     layer.load_state_dict(exact.state_dict())
 
 
-def _sample(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
+def sample_rows(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
     """Draw rows of texts, and add all texts of strata without a drawn one."""
     order = np.random.RandomState(seed).permutation(len(strata))
     drawn = order[:n_texts]
     return np.append(drawn, order[~np.isin(strata[order], strata[drawn])])
 
 
-def _minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:
+def minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:
     """Minimize a distance and a penalty on the change of the parameters, in place."""
     before = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.LBFGS(

@@ -32,6 +32,7 @@ class FitData:
 
     task: Task
     columns: Columns
+    n_rows: int  # of X
     seed: int
     texts: Texts  # that are trained on, as the following fields
     tokenized: TokenizedTexts
