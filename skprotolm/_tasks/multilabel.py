@@ -44,6 +44,7 @@ class MultilabelTask(Task):
 
     label_noun = "labels"
     strata_noun = "labels"
+    # On GoEmotions (development, 500 and 1,500 texts) 3 and 30 are as good, 0 worse.
     output_weight = 10.0
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Recalibration by distillation: biases once prototypes are texts."""
+"""Recalibration by distillation, mainly of biases, once prototypes are texts."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def recalibrate(
         + 0.01·Σ_c (change of b_c)² / C
 
     where no text is compared with itself, to which it is more similar than to any
-    other. The step uses no labels. (ProtoPNet retrains its last layer on the labels:
-    Chen et al. 2019.)
+    other. Of several labels per text, the concentrations are parameters, too. The step
+    uses no labels. (ProtoPNet retrains its last layer on the labels: Chen et al. 2019.)
 
     Parameters
     ----------
