@@ -14,9 +14,10 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+from skprotolm._explaining.relevance import LinearizedEncoder, relevance
 from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.network import encode
-from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.pooling import TokenAttention, merge_windows
 from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
 from skprotolm._network.windows import (
     PairTooLongError,
@@ -374,6 +375,32 @@ def test_parts_of_a_long_text_change_no_scores(make, token_method):
     assert np.abs(e.token_scores).max() > 1e-3
 
 
+def test_relevance_of_windows_is_conserved_without_biases(backbone):
+    """Over all windows and tokens, it sums to what is split."""
+    encoder = windowed(backbone, 24).double()
+    model = encoder.transformer.auto_model
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") and not name.startswith("embeddings."):
+                parameter.zero_()
+        if hasattr(model, "wpe"):  # added after the captured embeddings
+            model.wpe.weight.zero_()
+    tokenized = encoder.tokenize([LONG, "a day"])
+    windows = list_windows(np.arange(2), tokenized.n_windows)
+    texts = torch.from_numpy(windows.texts)
+    attention = random_attention(encoder).double()
+    direction = torch.from_numpy(np.random.RandomState(0).normal(size=(2, HIDDEN)))
+    batch = encoder.tokenizer.collate(tokenized, *windows)
+    with LinearizedEncoder(encoder).run(batch) as linearized:
+        pooled = linearized.pool(attention)
+        merged = merge_windows(pooled.log_sums, pooled.s, texts, 2)
+        weights = linearized.attention_weights(attention, merged.log_totals[texts])
+        scores = relevance(linearized, weights, direction[texts], merged.s[texts])
+    sums = torch.zeros(2).double().index_add(0, texts, scores.sum(dim=1))
+    assert len(texts) > 4
+    torch.testing.assert_close(sums, (merged.s * direction).sum(dim=1))
+
+
 def test_the_published_formulation_and_the_regressor_read_windows(make, tiny_folder):
     published = make(formulation="proto-lm").fit(X, Y)
     [e] = published.explain([LONG])
@@ -490,8 +517,8 @@ def test_parts_are_read_again_with_the_same_dropout(make):
         n_parts, state = len(hidden), torch.default_generator.get_state()
         s.sum().backward()
         assert torch.equal(torch.default_generator.get_state(), state)
-    assert len(hidden) == 2 * n_parts > 4
-    for first, again in zip(hidden, hidden[: n_parts - 1 : -1], strict=False):
+    assert len(hidden) == 2 * n_parts - 1 > 4  # the graph of the last part is kept
+    for first, again in zip(hidden[: n_parts - 1], hidden[:-n_parts:-1], strict=True):
         assert torch.equal(first, again)
 
 
