@@ -358,9 +358,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -----
         A class that did not exist counts as half as frequent as the others are on
         average, however many texts it has. `class_weight` as a dict multiplies this,
-        and "balanced" has no effect here.
+        and "balanced" has no effect here. The user guide has measurements.
 
-        The edits so far stay in effect, but cannot be undone any more.
+        The edits so far stay in effect, but cannot be undone any more. `history_` and
+        `n_iter_` are those of the last `fit`. Copies share the encoder, so that
+        ``copy.copy(clf)`` keeps the previous model at no cost.
 
         Examples
         --------
