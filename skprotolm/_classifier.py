@@ -167,7 +167,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     A fitted model contains one training text per prototype, including removed ones, so
     that they can be restored by `undo_edit`. So does every file that the estimator is
     saved to. To remove a text for good, use `redact_prototypes` before its prototype is
-    removed.
+    removed. For `partial_fit` it also contains the vectors of up to 2,000 training
+    texts.
 
     References
     ----------
@@ -368,9 +369,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         -----
         A class that did not exist counts as half as frequent as the others are on
         average, however many texts it has. `class_weight` as a dict multiplies this,
-        and "balanced" has no effect here.
+        and "balanced" has no effect here. The user guide has measurements.
 
-        The edits so far stay in effect, but cannot be undone any more.
+        The edits so far stay in effect, but cannot be undone any more. `history_` and
+        `n_iter_` are those of the last `fit`. Copies share the encoder, so that
+        ``copy.copy(clf)`` keeps the previous model at no cost.
 
         Examples
         --------

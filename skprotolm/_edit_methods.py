@@ -168,7 +168,8 @@ class EditMethodsMixin:
     def undo_edit(self: _Self) -> _Self:
         """Undo the last edit of the prototypes, bit for bit.
 
-        Redactions are skipped and cannot be undone.
+        Redactions are skipped and cannot be undone, nor can edits before the last
+        `partial_fit`.
 
         Returns
         -------

@@ -139,7 +139,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     A fitted model contains one training text per prototype, including removed ones, so
     that they can be restored by `undo_edit`. So does every file that the estimator is
     saved to. To remove a text for good, use `redact_prototypes` before its prototype is
-    removed.
+    removed. For `partial_fit` it also contains the vectors of up to 2,000 training
+    texts.
 
     References
     ----------

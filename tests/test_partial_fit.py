@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
 from skprotolm._records.memory import Memory
+from skprotolm._training import recalibration
 from tests.helpers import assert_same_predictions
 from tests.test_no_side_effects import process_state
 
@@ -466,3 +469,60 @@ def test_the_first_call_of_a_regressor_is_a_fit(regressor, texts):
         reg.predict(X)
     reg.partial_fit(X, (y == "pos") + np.arange(48) % 7 / 10)
     np.testing.assert_array_equal(reg.predict(X), regressor.predict(X))
+
+
+# --- The arithmetic.
+
+
+def test_texts_of_another_class_alone_add_no_prototype(clf, fitted):
+    quoted = fitted.prototypes_[0]
+    other = "pos" if quoted.label == "neg" else "neg"
+    clf.partial_fit([quoted.text], [other])
+    assert clf.prototypes_.texts == fitted.prototypes_.texts
+
+
+def test_probabilities_of_a_calibrated_class_add_up(fitted, monkeypatch):
+    """At the optimum, a free class has the probability in sum that is expected of it.
+
+    This is the derivative by its bias, but for the small penalty.
+    """
+    monkeypatch.setattr(recalibration, "_PENALTY", 0.0)
+    clf = copy.copy(fitted).set_params(n_prototypes=6).partial_fit(LOST, ["lost"] * 6)
+    model, memory = clf._fitted, fitted._fitted.memory
+    new = model.read(model.tokenize(LOST), lambda s: (s,))[0]
+    layer, ids = model.layer, model.quotes.ids
+    remembered = torch.from_numpy(memory.vectors).double()
+    total, expected = 0.0, 0.0
+    for s, weight, own in zip(
+        [*remembered, *new],
+        [*memory.weights, *[0.5 * 24 / 6] * 6],  # half of 24 texts per class
+        [*memory.quoted, *ids[6:]],
+        strict=True,
+    ):
+        excluded = torch.from_numpy(ids == own)[None]
+        evidence = layer.evidence(layer.cosines(s[None]), excluded)
+        p = layer.readout(evidence, layer.values).softmax(dim=1)[0, 0]
+        total += weight * float(p)
+        expected += weight * (own in ids[6:])
+    assert total == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.real
+def test_new_intents_are_learned_and_old_ones_kept(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "examples"))
+    intents = importlib.import_module("intents").QUESTIONS
+    questions = {intent: texts[:6] for intent, texts in intents.items()}
+    new = ["PIN", "foreign currency"]
+    old = [intent for intent in questions if intent not in new]
+    X, y = as_lists(questions, old)
+    clf = ProtoLMClassifier(max_epochs=6, random_state=0).fit(X, y)
+    X_old, y_old = as_lists(intents, old, skipped=6)
+    before = clf.score(X_old, y_old)
+    clf.partial_fit(*as_lists(questions, new))
+    assert clf.score(X_old, y_old) >= before - 1 / len(y_old)
+    assert clf.score(*as_lists(intents, new, skipped=6)) >= 0.75
+
+
+def as_lists(questions: Any, labels: Any, skipped: int = 0) -> tuple[list, list]:
+    pairs = [(text, label) for label in labels for text in questions[label][skipped:]]
+    return [text for text, _ in pairs], [label for _, label in pairs]

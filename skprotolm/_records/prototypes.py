@@ -72,7 +72,8 @@ class Prototype:
     text : str or (str, str)
         Training text of the prototype; with ``projection=False``, the nearest one.
     train_index : int or None
-        Row of that text in the X of `fit`; None for an added prototype.
+        Row of that text in the X of `fit`; None for an added prototype. Rows of
+        `partial_fit` are numbered on from those of the calls before.
     unread : tuple of str
         Words of the text that the tokenizer cannot read: the model sees the same
         unknown token instead of each.
@@ -83,10 +84,11 @@ class Prototype:
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
         Share of the prototype's class among the nearest other training texts, at most
-        ten; None without other texts, and for added and relabeled prototypes.
+        ten; None without other texts, and for added and relabeled prototypes and those
+        of `partial_fit`.
     usage : int or None
-        How many other training texts have it as their nearest prototype; None for an
-        added one. Edits do not change purity and usage.
+        How many other training texts had it as their nearest prototype when they were
+        learned; None for an added one. Edits do not change purity and usage.
     projected : bool
         Whether the prototype's vector is that of its text; False with
         ``projection=False`` and for a redacted text.
@@ -114,7 +116,8 @@ class Prototype:
 class Prototypes(Sequence[Prototype]):
     """All prototypes of a model: a sequence of `Prototype`.
 
-    After a fit they are sorted by class. Added prototypes are appended.
+    After a fit they are sorted by class. Added prototypes, and those of `partial_fit`,
+    are appended.
 
     ``numpy.asarray(prototypes)`` is ``prototypes.vectors``, and ``prototypes.shape``
     its shape, so that they can be used as an array.
@@ -131,7 +134,8 @@ class Prototypes(Sequence[Prototype]):
     names : tuple of str
         Name of each prototype, unique.
     train_indices : ndarray of shape (M,), int64
-        Row of each text in the X of `fit`; -1 for added prototypes.
+        Row of each text in the X of `fit`, numbered on in `partial_fit`; -1 for added
+        prototypes.
     unread : tuple of tuples of str
         Words of each text that the tokenizer cannot read.
     priors : ndarray of shape (M,), float64, or None
@@ -139,7 +143,8 @@ class Prototypes(Sequence[Prototype]):
     weights : ndarray of shape (C, M), float64, or None
         Output weights under ``formulation="proto-lm"``.
     purities : ndarray of shape (M,), float64
-        NaN without other texts, and for added and relabeled prototypes.
+        NaN without other texts, and for added and relabeled prototypes and those of
+        `partial_fit`.
     usages : ndarray of shape (M,), int64
         -1 for added prototypes.
     projected : ndarray of shape (M,), bool
