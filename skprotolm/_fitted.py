@@ -12,11 +12,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skprotolm._data.sentences import as_sentences
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.word_vectors import read_units
 from skprotolm._records.parts import PrototypeTexts
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._records.quotes import Quotes
@@ -104,6 +106,9 @@ class FittedModel:
 
     def texts_of(self, X: Any, name: str = "X") -> Texts:
         """Return the texts of X, which must be like those of the fit."""
+        if self.columns.has_words:
+            sentences: Any = as_sentences(X, name)
+            return sentences
         return as_texts(X, columns=self.columns, name=name)
 
     def tokenize(
@@ -117,7 +122,8 @@ class FittedModel:
         """Run texts up to their vectors, in batches by length."""
         encoder, attention = self.network.encoder, self.network.attention
         with memory_errors(self.batch_size, encoder.max_length):
-            source = EncodedTexts(tokenized, bf16=self.bf16)
+            texts = EncodedTexts(tokenized, bf16=self.bf16)
+            source = read_units(texts, tokenized)
             yield from encode(encoder, attention, source, self.batch_size)
 
     @isolated_torch()

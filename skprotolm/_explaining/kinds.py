@@ -12,6 +12,7 @@ from skprotolm._network.prototypes import Attribution
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.value_explanation import ValueExplanation
+from skprotolm._records.word_explanation import WordExplanation
 
 
 class Kind(NamedTuple):
@@ -58,6 +59,14 @@ def class_fields(
     ]
 
 
+def word_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return what `class_fields` returns; the estimator knows the sentences."""
+    described = class_fields(model, attribution, rows)
+    return [{**fields, "sentence": 0} for fields in described]
+
+
 def value_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -73,6 +82,7 @@ def value_fields(
 _KINDS = {
     "probability": Kind(Explanation, class_fields),
     "score": Kind(Explanation, class_fields),
+    "probability of a word": Kind(WordExplanation, word_fields),
     "value": Kind(ValueExplanation, value_fields),
 }
 

@@ -8,7 +8,7 @@ such as "positive text", and "{rank}" for "nearest" or "next".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,12 @@ VALUE = Unit(
     table_caption="Training texts it reads like: their shares times their values",
     table_caption_if_unlike="Nearest training texts: their shares times their values",
 )
-UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE)}
+WORD_PROBABILITY = replace(
+    PROBABILITY,
+    name="probability of a word",
+    table_caption=PROBABILITY.table_caption.replace("texts", "words"),
+    table_caption_if_unlike=PROBABILITY.table_caption_if_unlike.replace(
+        "texts", "words"
+    ),
+)
+UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE, WORD_PROBABILITY)}
