@@ -67,7 +67,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
-        Texts per step, in training and in prediction.
+        Texts per step, in training and in prediction, and the largest number of windows
+        of long texts that are read at once.
     learning_rate : float or "auto", default="auto"
         Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4; it is
         scaled by 384/width for encoders wider than 384 (5e-5 at 768) and, below 500

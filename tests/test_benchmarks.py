@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from skprotolm.exceptions import TextTruncatedWarning
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 
@@ -208,3 +211,22 @@ def test_speed_compares_epochs_and_fits_with_the_bare_loop(
     assert fit.startswith("| whole fit of 2 epochs |")
     for row in (steps, fit):
         assert all(float(x) > 0 for x in row.split("|")[4].split(","))
+
+
+def test_models_of_long_texts_run(load, monkeypatch, tiny_folder):
+    long_texts = load("tasks_long_texts")
+    X = [f"the food was {word} today. " * 9 for word in ("good", "bad") * 6]
+    y = np.array(["pos", "neg"] * 6)
+    task = load("tasks").Task(X, y, X, y)
+    original = long_texts.ProtoLMClassifier
+    monkeypatch.setattr(
+        long_texts,
+        "ProtoLMClassifier",
+        lambda **options: original(str(tiny_folder), max_epochs=1, **options),
+    )
+    for model in long_texts.TITLES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TextTruncatedWarning)
+            row = long_texts.run_one(task, model, 0, 16)
+        assert 0 <= row["accuracy"] <= 100
+    assert row["gap"] < 1e-5

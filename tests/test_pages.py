@@ -215,6 +215,11 @@ def test_sentences_without_words_that_count_are_folded():
     assert runs[5][1] == SENTENCES[11]
 
 
+def test_sentences_of_equal_weights_are_not_all_folded():
+    runs = folded(" ".join(SENTENCES * 3), {"sentence"})
+    assert [n for n, _ in runs] == [0] * 10 + [26]
+
+
 def test_at_most_ten_sentences_of_a_long_text_are_shown():
     words = " ".join(SENTENCES * 10).split()
     scores = [float(n) if w == "here." else 0.0 for n, w in enumerate(words)]

@@ -55,8 +55,9 @@ def fold(pieces: list[Piece], starts: Sequence[int]) -> list[Run]:
         return [Run(pieces)]
     sentences = list(_split_sentences(pieces, starts[1:]))
     weights = [sum(abs(p.score or 0) for p in s if p.counts) for s in sentences]
-    least = sorted([*weights, 0.0], reverse=True)[: _SHOWN + 1][-1]
-    shown = iter([weight > least for weight in weights])
+    order = sorted(range(len(weights)), key=lambda i: -weights[i])  # stable
+    strongest = {i for i in order[:_SHOWN] if weights[i] > 0}
+    shown = iter([i in strongest for i in range(len(weights))])
     return _fold(sentences, lambda _: next(shown))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,9 +145,9 @@ def relevance_scores(
     encoder, attention = model.network.encoder, model.network.attention
     linearized = linearized_encoder(encoder)
 
-    def run(part: WindowIndex) -> AbstractContextManager[LinearizedBatch]:
+    def run(part: WindowIndex, **options: bool) -> Any:
         batch = encoder.tokenizer.collate(tokenized, *part)
-        return linearized.run(batch.to(encoder.device))
+        return linearized.run(batch.to(encoder.device), **options)
 
     if len(encoded.windows) == 1:  # one run serves both steps
         with run(encoded.windows[0]) as batch:
@@ -159,12 +158,13 @@ def relevance_scores(
         return
     pooled = []
     for part in encoded.windows:
-        with run(part) as batch:
+        with run(part, with_graph=False) as batch:
             pooled.append(batch.pool(attention))
     pull = _pull_at_low_presence(model, encoded, attribution, pooled)
     for part, texts in zip(encoded.windows, encoded.texts, strict=True):
         with run(part) as batch:
             scores = pull.score(batch, attention, texts)
+        del batch  # with its graph, before the next one
         yield scores
 
 

@@ -100,10 +100,18 @@ class LinearizedEncoder:
 
     @contextmanager
     def run(
-        self, batch: TokenBatch, presence_weight: float = PRESENCE_WEIGHT
+        self,
+        batch: TokenBatch,
+        presence_weight: float = PRESENCE_WEIGHT,
+        *,
+        with_graph: bool = True,
     ) -> Iterator[LinearizedBatch]:
-        """Run a batch with its graph, at a presence weight of all content tokens."""
-        with self.lock, torch.inference_mode(False), torch.enable_grad():
+        """Run a batch at a presence weight of all content tokens."""
+        with (
+            self.lock,
+            torch.inference_mode(False),
+            torch.set_grad_enabled(with_graph),
+        ):
             # Clones, because tensors created in inference mode have no gradients.
             features = {name: t.clone() for name, t in batch.features.items()}
             log_presence = batch["content_mask"] * math.log(presence_weight)
