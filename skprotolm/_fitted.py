@@ -225,7 +225,7 @@ def fitted_classifier(estimator: Any) -> FittedModel:
         If it is not a classifier.
     """
     model = fitted_model(estimator)
-    if not isinstance(model.task, ClassificationTask):
+    if not isinstance(model.task, ClassificationTask) or model.columns.has_words:
         raise TypeError(
             f"This measure is defined for classifiers, got "
             f"{type(estimator).__name__}; the guide's page on kinds of targets lists "

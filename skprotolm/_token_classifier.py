@@ -513,6 +513,8 @@ class ProtoLMTokenClassifier(BaseProtoLM):
                 f"words must be 'all', lists of positions, or None, got {words!r}."
             )
         marked, rows = mark_words(chosen, sentences)
+        if not marked:
+            return Explanations([])
         targets = {"target": target, "against": against}
         explanations = self._explain(marked, top_k, token_method, targets)
         return Explanations(

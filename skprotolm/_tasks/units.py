@@ -33,6 +33,8 @@ class Unit:
     # Of the listed prototypes, for texts that are like the training texts and others.
     table_caption: str
     table_caption_if_unlike: str
+    quoted: str = "text"  # what a prototype is,
+    groups: str = "classes"  # and what groups of them are
 
 
 PROBABILITY = Unit(
@@ -94,5 +96,7 @@ WORD_PROBABILITY = replace(
     table_caption_if_unlike=PROBABILITY.table_caption_if_unlike.replace(
         "texts", "words"
     ),
+    quoted="word",
+    groups="tags",
 )
 UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE, WORD_PROBABILITY)}
