@@ -21,9 +21,11 @@ from skprotolm._data.sentences import (
 )
 from skprotolm._data.weights import combine_weights
 from skprotolm._data.words import Sentence
+from skprotolm._display.html import tag_report_html
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.word_explanation import WordExplanation
+from skprotolm._report.tags import build_tag_report
 from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.tagging import TaggingTask, entity_f1
 
@@ -573,6 +575,54 @@ class ProtoLMTokenClassifier(BaseProtoLM):
             marked = as_marked_words(list(texts.values()), "texts")
             texts = dict(zip(texts, marked, strict=True))
         return super().redact_prototypes(texts)
+
+    @isolated_torch()
+    def report(
+        self,
+        X: Any,
+        y: Any,
+        path: str | PathLike[str],
+        *,
+        title: str | None = None,
+    ) -> None:
+        """Write an HTML report on the model, its mistakes and its prototypes.
+
+        The file loads nothing from the network. It contains F1 of the entities of each
+        type, precision and recall of each tag, the mistakes whose true tag has the
+        lowest probability, explained, and the prototypes that are used most.
+
+        Parameters
+        ----------
+        X : container of lists of str, length n
+            Sentences to evaluate the model on. They should not be training sentences.
+        y : container of lists of tags, length n
+            Their tags, from ``classes_``.
+        path : str or path
+            The file to write. An existing file is replaced.
+        title : str, default=None
+            Title and heading of the page; by default "Report of a
+            ProtoLMTokenClassifier".
+
+        Raises
+        ------
+        ValueError
+            If y contains other tags or does not have one per word, X has no words,
+            `path` is not a file in an existing folder, or `title` is not a str. No file
+            is written then.
+        NotFittedError, ValueError, TypeError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> clf.report(X_test, y_test, "report.html")  # doctest: +SKIP
+        """
+        model, sentences = self._ready(X)
+        file = self._report_file(path, title)
+        codes = _task(model).encode_words(y, sentences, "y")
+        if not len(codes):
+            raise ValueError("X holds no words: all of its rows are empty.")
+        page = tag_report_html(build_tag_report(model, sentences, codes), title=title)
+        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def _ready(self, X: Any) -> tuple[FittedModel, Any]:
         """Return the fitted model and the validated sentences."""

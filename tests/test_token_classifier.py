@@ -492,6 +492,27 @@ def test_measures_of_texts_are_refused(clf):
         comprehensiveness(clf, X)
 
 
+# The report.
+
+
+def test_the_report_has_a_table_of_types_and_of_tags(clf, tmp_path):
+    y = [list(tags) for tags in Y[:9]]
+    y[0][2] = "B-per"  # which is wrong
+    path = tmp_path / "report.html"
+    clf.report([*X[:9], []], [*y, []], path, title="Places <&>")
+    page = path.read_text(encoding="utf-8")
+    assert "Places &lt;&amp;&gt;" in page
+    assert "63 words have the right tag" in page
+    assert "<td>per</td><td>10</td>" in page
+    assert "<td>B-per</td><td>10</td>" in page
+    assert "Row 0 of X, word 2: B-per, predicted O" in page
+    assert f"Entity F1 is <b>{100 * clf.score(X[:9], y):.1f} %" in page
+    with pytest.raises(ValueError, match="y must contain labels from classes_"):
+        clf.report(X[:1], [["X"] * 7], path)
+    with pytest.raises(ValueError, match="holds no words"):
+        clf.report([[]], [[]], path)
+
+
 # Parameters and tools.
 
 

@@ -94,6 +94,12 @@ def number_report_html(report: dict[str, Any], *, title: str | None = None) -> s
     return template.render(r=report, title=title, **_footer())
 
 
+def tag_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
+    """Render the report of a token classifier as a page."""
+    template = _templates().get_template("tag_report.html")
+    return template.render(r=report, title=title, **_footer())
+
+
 def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
 
