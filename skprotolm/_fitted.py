@@ -111,6 +111,13 @@ class FittedModel:
             return sentences
         return as_texts(X, columns=self.columns, name=name)
 
+    def units_of(self, X: Any, name: str = "X") -> Texts:
+        """Return what is predicted of X: its texts, or the words of its sentences."""
+        texts: Any = self.texts_of(X, name)
+        if self.columns.has_words:
+            texts = [word for sentence in texts for word in sentence.marked_words]
+        return texts
+
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:

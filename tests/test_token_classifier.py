@@ -22,7 +22,11 @@ from skprotolm import (
 )
 from skprotolm._data.words import Sentence
 from skprotolm.exceptions import FewerPrototypesWarning
-from skprotolm.metrics import comprehensiveness, prototype_uniqueness
+from skprotolm.metrics import (
+    comprehensiveness,
+    explanation_compactness,
+    prototype_uniqueness,
+)
 from tests.tiny import MODEL_TYPES, make_encoder
 
 PEOPLE, PLACES = ["anna", "peter", "card", "kind"], ["rome", "paris", "film", "food"]
@@ -485,6 +489,14 @@ def test_similarities_novelty_and_neighbors_are_by_word(clf):
     nearest = clf.prototypes_.nearest(NEW, k=2)
     assert nearest.indices.shape == (9, 2)
     assert clf.prototypes_.plot(NEW, [["O"] * 6, [], ["O"] * 3]).axes
+
+
+def test_compactness_counts_the_prototypes_of_each_word(clf):
+    counts = explanation_compactness(clf, NEW)
+    [e] = clf.explain(NEW[2:], words=[[0]])
+    shares = np.sort(e.contributions)[::-1].cumsum()
+    assert len(counts) == 9
+    assert counts[6] == 1 + (shares < 0.9).sum()
 
 
 def test_measures_of_texts_are_refused(clf):

@@ -130,6 +130,7 @@ def explained(clf: ProtoLMTokenClassifier, X: list) -> dict[str, float]:
         code = clf.classes_.tolist().index(e.target)
         is_target = e.prototype_labels == e.target
         probability = probabilities[e.sentence][e.position, code]
+        assert e.token_scores is not None
         gaps += [
             abs(e.contributions[is_target].sum() - probability),
             abs(e.base_value + e.token_scores.sum() - e.log_odds),
@@ -180,8 +181,8 @@ def print_table(rows: list[dict[str, str]]) -> None:
     for_90 = runs.mean("mixture", "for_90", 1)
     gap = f"{max(runs.values('mixture', 'gap').values()):.0e}"
     print(
-        f"\nWords for 90 % of the shares of the median word: {for_90}. Largest distance "
-        f"of a probability, or of log-odds, to its exact sum: {gap}."
+        f"\nWords for 90 % of the shares of the median word: {for_90}. Largest "
+        f"distance of a probability, or of log-odds, to its exact sum: {gap}."
     )
 
 

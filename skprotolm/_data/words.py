@@ -43,6 +43,11 @@ class Sentence(str):
         """How many of the words are predicted: all."""
         return len(self.words)
 
+    @property
+    def marked_words(self) -> list[MarkedWord]:
+        """Each predicted word, marked."""
+        return [MarkedWord(self, i) for i in range(len(self.words))]
+
 
 class MarkedWord(Sentence):
     """A word in its sentence: a `str`, the sentence, with one of its words marked.
@@ -87,6 +92,11 @@ class MarkedWord(Sentence):
     def n_predicted(self) -> int:
         """How many of the words are predicted: the marked one."""
         return 1
+
+    @property
+    def marked_words(self) -> list[MarkedWord]:
+        """The marked word itself."""
+        return [self]
 
     def marked(self) -> str:
         """Return the sentence with marks around the word."""

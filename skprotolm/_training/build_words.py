@@ -10,7 +10,6 @@ from torch import Tensor
 from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
-from skprotolm._data.words import MarkedWord
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
@@ -42,15 +41,10 @@ def build_words(
     progress: Progress,
 ) -> tuple[TokenAttention, FitData]:
     """Tokenize and split the sentences, and run the frozen encoder over them once."""
-    rows, firsts = np.unique(targets.rows, return_index=True)
+    rows = np.unique(targets.rows)
     used: Any = [texts[row] for row in rows]
     tokenized = encoder.tokenize(used)
-    positions = [range(n) for n in np.diff(firsts, append=len(targets.rows)).tolist()]
-    words = [
-        MarkedWord(text, position)
-        for text, in_text in zip(used, positions, strict=True)
-        for position in in_text
-    ]
+    words = [word for sentence in used for word in sentence.marked_words]
     keys, sentences = word_keys(tokenized)
     candidates = find_candidates(keys, targets.strata)
     trained, held_out = split_sentences(sentences, candidates, config, seed)
