@@ -266,7 +266,8 @@ class BaseProtoLM(
         >>> unsure = clf.novelty_score(X_new) > limit  # doctest: +SKIP
         """
         require("rate", rate, FRACTION)
-        return _conformal_threshold(self.novelty_score(X), float(rate))
+        model, texts = self._ready(X)
+        return _conformal_threshold(model.novelty(texts), float(rate))
 
     def _report_file(self, path: str | PathLike[str], title: str | None) -> Path:
         """Check the arguments of `report` that are the same for all estimators."""

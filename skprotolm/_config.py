@@ -140,7 +140,7 @@ _NONNEGATIVE = _number("[0, inf)", lambda v: v >= 0)
 _SHARPNESS = _number("[1e-3, 1e6]", lambda v: 1e-3 <= v <= 1e6)
 _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
-_FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
+FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
 NONNEGATIVE = _integer(0)
 AUTO_OR_COUNT = _either(_one_of("auto"), COUNT)
@@ -167,9 +167,9 @@ def _rules() -> dict[str, Rule]:
         "preservation": _either(_one_of("auto"), _NONNEGATIVE),
         "label_smoothing": _either(_one_of("auto"), _SHARE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
-        "projection": _FLAG,
+        "projection": FLAG,
         "finetune": _one_of(*FINETUNE),
-        "warm_start": _FLAG,
+        "warm_start": FLAG,
         "max_epochs": _either(_one_of("auto"), COUNT),
         "batch_size": COUNT,
         "learning_rate": _either(_one_of("auto"), _POSITIVE),
@@ -183,7 +183,7 @@ def _rules() -> dict[str, Rule]:
             _one_of("balanced"),
             Rule("a dict mapping labels to weights", lambda v: isinstance(v, Mapping)),
         ),
-        "early_stopping": _FLAG,
+        "early_stopping": FLAG,
         "validation_fraction": FRACTION,
         "n_iter_no_change": COUNT,
         "precision": _one_of(*PRECISIONS),
@@ -191,7 +191,7 @@ def _rules() -> dict[str, Rule]:
             "'auto', a device name, or a torch.device",
             lambda v: isinstance(v, str) or type(v).__module__ == "torch",
         ),
-        "verbose": _either(_integer(0), _FLAG),
+        "verbose": _either(_integer(0), FLAG),
     }
 
 

@@ -12,11 +12,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skprotolm._data.sentences import as_sentences
 from skprotolm._data.texts import Columns, Texts, as_texts
 from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.word_vectors import read_units
 from skprotolm._records.memory import Memory
 from skprotolm._records.parts import PrototypeTexts
 from skprotolm._records.prototypes import Prototypes
@@ -106,7 +108,17 @@ class FittedModel:
 
     def texts_of(self, X: Any, name: str = "X") -> Texts:
         """Return the texts of X, which must be like those of the fit."""
+        if self.columns.has_words:
+            sentences: Any = as_sentences(X, name)
+            return sentences
         return as_texts(X, columns=self.columns, name=name)
+
+    def units_of(self, X: Any, name: str = "X") -> Texts:
+        """Return what is predicted of X: its texts, or the words of its sentences."""
+        texts: Any = self.texts_of(X, name)
+        if self.columns.has_words:
+            texts = [word for sentence in texts for word in sentence.marked_words]
+        return texts
 
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
@@ -119,7 +131,8 @@ class FittedModel:
         """Run texts up to their vectors, in batches by length."""
         encoder, attention = self.network.encoder, self.network.attention
         with memory_errors(self.batch_size, encoder.max_length):
-            source = EncodedTexts(tokenized, bf16=self.bf16)
+            texts = EncodedTexts(tokenized, bf16=self.bf16)
+            source = read_units(texts, tokenized)
             yield from encode(encoder, attention, source, self.batch_size)
 
     @isolated_torch()
@@ -221,7 +234,7 @@ def fitted_classifier(estimator: Any) -> FittedModel:
         If it is not a classifier.
     """
     model = fitted_model(estimator)
-    if not isinstance(model.task, ClassificationTask):
+    if not isinstance(model.task, ClassificationTask) or model.columns.has_words:
         raise TypeError(
             f"This measure is defined for classifiers, got {type(estimator).__name__} "
             f"with another kind of target than one class per text; the guide's page on "

@@ -34,6 +34,7 @@ LAYERS = [
     "_base",
     "_classifier",
     "_regressor",
+    "_token_classifier",
     "metrics",
 ]
 # Layers that compute no tensors, so that they are tested without a model.
@@ -49,6 +50,7 @@ NO_TENSORS = {
     "_base",
     "_classifier",
     "_regressor",
+    "_token_classifier",
     "_edit_methods",
     "metrics",
 }

@@ -27,9 +27,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+from skprotolm import (
+    ProtoLMClassifier,
+    ProtoLMRegressor,
+    ProtoLMTokenClassifier,
+)
 
-Estimator = ProtoLMClassifier | ProtoLMRegressor
+Estimator = ProtoLMClassifier | ProtoLMRegressor | ProtoLMTokenClassifier
 
 DROPOUT = 0.1
 MAX_GRADIENT_NORM = 1.0
@@ -67,7 +71,7 @@ class LinearHead(ABC):
 
     Parameters
     ----------
-    clf : ProtoLMClassifier or ProtoLMRegressor
+    clf : ProtoLMClassifier, ProtoLMRegressor or ProtoLMTokenClassifier
         Need not be fitted. Its `random_state` must be an int.
 
     Attributes
@@ -91,10 +95,13 @@ class LinearHead(ABC):
             self.head = nn.Linear(hidden_size(encoder), n_outputs)
             self.head.to(self.device)
             self._train(
-                TokenizedTexts(encoder, X),
+                self._tokenized(X),
                 torch.from_numpy(targets).to(self.device),
                 torch.from_numpy(weights / weights.mean()).float().to(self.device),
             )
+
+    def _tokenized(self, X: list) -> TokenizedTexts:
+        return TokenizedTexts(self.encoder, X)
 
     @abstractmethod
     def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -150,7 +157,7 @@ class LinearHead(ABC):
     @torch.inference_mode()
     def _outputs(self, X: list) -> Tensor:
         """Return the outputs of the head (n, L), computed in fp32."""
-        texts = TokenizedTexts(self.encoder, X)
+        texts = self._tokenized(X)
         outputs = torch.empty(len(X), self.head.out_features, dtype=torch.float64)
         for rows in prediction_batches(texts.lengths, self.clf.batch_size):
             vectors = self._text_vectors(texts, rows, bf16=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from skprotolm._data.words import MarkedWord
 from skprotolm._display.pieces import Piece
 
 MAX_SENTENCES = 8  # a text of more leads with those that matter
@@ -63,7 +64,8 @@ def fold(pieces: list[Piece], starts: Sequence[int]) -> list[Run]:
 
 def fold_end(text: str, starts: Sequence[int]) -> list[Run]:
     """Fold a long text without word scores after its first sentences."""
-    pieces = [Piece(text, None, 0.0)]
+    shown = text.marked() if isinstance(text, MarkedWord) else text
+    pieces = [Piece(shown, None, 0.0)]
     if _is_short(pieces, starts):
         return [Run(pieces)]
     first = iter(range(MAX_SENTENCES // 2))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.words import MarkedWord
 from skprotolm._tasks.units import Unit
 
 # Control characters except tab and line feed, and bidirectional controls.
@@ -21,8 +22,11 @@ _MOST_DECIMALS, _LONGEST = 9, 1e12
 def shorten(text: Any, length: int = 90) -> str:
     """Put a text, or a pair of texts, on one line of at most `length` characters.
 
-    Each text of a pair gets at least half of the line, unless it needs less.
+    Each text of a pair gets at least half of the line, unless it needs less. A marked
+    word stands between "»" and "«", with the text around it.
     """
+    if isinstance(text, MarkedWord):
+        return _shorten_around(text, length)
     texts = text if isinstance(text, tuple) else (str(text),)
     sides = [" ".join(side.split()) for side in texts]
     line = " ".join(" | ".join(sides).split())
@@ -33,6 +37,21 @@ def shorten(text: Any, length: int = 90) -> str:
         sides[1] = shorten(sides[1], available - len(sides[0]))
         line = " ".join(" | ".join(sides).split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def _shorten_around(text: MarkedWord, length: int) -> str:
+    """Put a marked word on one line, with as much of its sentence as has room."""
+    start, end = text.span
+    word = shorten(f"»{text[start:end]}«", length)
+    before, after = (" ".join(part.split()) for part in (text[:start], text[end:]))
+    before, after = before + " " * bool(before), " " * bool(after) + after
+    room = length - len(word)
+    half = max(room // 2, room - len(before))
+    after = after if len(after) <= half else after[: max(half - 1, 0)].rstrip() + "…"
+    room -= len(after)
+    if len(before) > room:
+        before = "…" + before[len(before) - max(room - 1, 0) :].lstrip()
+    return f"{before}{word}{after}"
 
 
 def printable(text: str) -> str:

@@ -111,6 +111,12 @@ def label_report_html(report: dict[str, Any], *, title: str | None = None) -> st
     return template.render(r=report, title=title, **_footer())
 
 
+def tag_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
+    """Render the report of a token classifier as a page."""
+    template = _templates().get_template("tag_report.html")
+    return template.render(r=report, title=title, **_footer())
+
+
 def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from skprotolm._data.words import MarkedWord
+
 STRONGEST_SHARE = 0.1  # of the largest absolute score: weaker words are not marked
 
 
@@ -76,10 +78,12 @@ def split_text(
     largest = max(map(abs, scores), default=0.0) or 1.0
     sides: list[list[Piece]] = [[] for _ in texts]
     special: list[Piece] = []
+    marked = text.span if isinstance(text, MarkedWord) else None
     positions = [0] * len(texts)  # characters after the last word
     rows = zip(words, offsets, scores, unread, strict=True)
     for w, (word, (segment, start, end), score, is_unread) in enumerate(rows):
-        piece = Piece(word, score, score / largest, w, is_unread)
+        shown = f"»{word}«" if (start, end) == marked else word
+        piece = Piece(shown, score, score / largest, w, is_unread)
         if end == start:
             special.append(piece)
             continue

@@ -66,7 +66,7 @@ def novelty_lines(e: Any) -> list[str]:
     if not e.is_unlike:
         return []
     nearest = e.unit.similarity.format(e.nearest_similarity)
-    return [f"unlike the training texts (nearest {nearest})"]
+    return [f"unlike the training {e.unit.quoted}s (nearest {nearest})"]
 
 
 def colored(explanation: dict[str, Any]) -> str:
@@ -118,8 +118,8 @@ def _contribution_lines(e: Any) -> list[str]:
         others = others[1:]
     if others.size:
         more = "more " if e.against is None else ""
-        count = f"{len(others)} {more}text{plural(others)}"
-        lines.append(f"{_sum(e, others)}  {count} of other classes")
+        count = f"{len(others)} {more}{e.unit.quoted}{plural(others)}"
+        lines.append(f"{_sum(e, others)}  {count} of other {e.unit.groups}")
     return lines
 
 
@@ -130,7 +130,7 @@ def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[str]
     if unlisted.size:
         noun = f"prototype{plural(unlisted)}"
         if label is not None:
-            noun = text_of_class(label, f"text{plural(unlisted)}")
+            noun = text_of_class(label, f"{e.unit.quoted}{plural(unlisted)}")
         lines.append(f"{_sum(e, unlisted)}  {len(unlisted)} other {noun}")
     return lines
 
@@ -154,7 +154,8 @@ def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
     for j, label in zip(rows, e.prototype_labels[rows].tolist(), strict=True):
         rivals = e.similarities[e.prototype_labels == label]
         rank = "nearest" if e.similarities[j] == rivals.max() else "next"
-        joined = reason.format(link=link, rank=rank, text=text_of_class(label))
+        text = text_of_class(label, e.unit.quoted)
+        joined = reason.format(link=link, rank=rank, text=text)
         lines.append(f"{_sum(e, [j])}  {joined} {quoted(e, j)}")
     return lines
 

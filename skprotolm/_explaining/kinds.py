@@ -13,6 +13,7 @@ from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanation import Explanation
 from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.value_explanation import ValueExplanation
+from skprotolm._records.word_explanation import WordExplanation
 
 
 class Kind(NamedTuple):
@@ -59,6 +60,14 @@ def class_fields(
     ]
 
 
+def word_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return what `class_fields` returns; the estimator knows the sentences."""
+    described = class_fields(model, attribution, rows)
+    return [{**fields, "sentence": 0} for fields in described]
+
+
 def value_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -91,6 +100,7 @@ _KINDS = {
     "probability": Kind(Explanation, class_fields),
     "score": Kind(Explanation, class_fields),
     "label": Kind(LabelExplanation, label_fields),
+    "probability of a word": Kind(WordExplanation, word_fields),
     "value": Kind(ValueExplanation, value_fields),
 }
 

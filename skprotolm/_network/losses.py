@@ -93,6 +93,7 @@ def preservation(s: Tensor, pretrained: Tensor, mates: Tensor) -> Tensor:
     carries no more information than the label.
     """
     B = len(mates)
+    s, pretrained = s[:B], pretrained[:B]
     mates = mates & ~torch.eye(B, dtype=torch.bool, device=mates.device)
     used = mates.sum(dim=1) >= 2
     if not used.any():

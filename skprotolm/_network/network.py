@@ -17,7 +17,7 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.pooling import TokenAttention, merge_windows
 from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import ReadTexts
-from skprotolm._network.windows import WindowIndex, list_windows
+from skprotolm._network.windows import WindowIndex, list_windows, number_units
 
 
 class Network(nn.Module):
@@ -37,8 +37,8 @@ class Network(nn.Module):
         rows: np.ndarray,
         batch_size: int,
         drawn: dict[int, np.ndarray] | None = None,
-    ) -> tuple[Tensor, LayerOutput]:
-        """Return text vectors (B, H) and the layer's output, with their graph.
+    ) -> tuple[np.ndarray, Tensor, LayerOutput]:
+        """Return units (B,), their vectors (B, H) and the layer's output.
 
         More than `batch_size` windows are read in parts. The graph of the last one is
         kept; the backward pass, which begins there, reads the others again, with the
@@ -47,7 +47,8 @@ class Network(nn.Module):
         Parameters
         ----------
         texts : ReadTexts
-        rows : ndarray of shape (B,), int
+        rows : ndarray of int
+            The texts whose units are read.
         batch_size : int
         drawn : dict of int to ndarray of int, default=None
             The windows of texts that are not read as a whole, see `draw_windows`.
@@ -65,22 +66,24 @@ class Network(nn.Module):
         ]
         pooled.append(read(parts[-1], like))
         log_sums, s = map(torch.cat, zip(*pooled, strict=True))
-        texts_of = torch.from_numpy(windows.texts).to(s.device)
-        s = merge_windows(log_sums, s, texts_of, len(rows)).s
-        return s, self.layer(s)
+        units, numbers = number_units(texts.units(windows))
+        units_of = torch.from_numpy(numbers).to(s.device)
+        s = merge_windows(log_sums, s, units_of, len(units)).s
+        return units, s, self.layer(s)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One batch of texts, up to their vectors, and the windows of these texts.
+    """One batch of texts, up to the vectors of their units, and their windows.
 
-    Where there are several parts of windows, token vectors are not kept.
+    Where there are several parts of windows, token vectors are not kept. Units are the
+    texts, or their words; then a window below is a word of a window.
     """
 
-    rows: np.ndarray  # (B,), positions of the texts
+    rows: np.ndarray  # (B,), positions of the units
     s: Tensor  # (B, H)
     windows: list[WindowIndex]  # in parts, as the encoder read them
-    texts: list[Tensor]  # (W,) of each part: the text of a window, as position in rows
+    texts: list[Tensor]  # (W,) of each part: the unit of a window, as position in rows
     attention: list[Tensor]  # (W, T) of each part; all weights of a text sum to 1
     token_vectors: Callable[[], Iterable[Tensor]]  # (W, T, H) of each part
 
@@ -129,14 +132,16 @@ def _encode_batch(
         pooled.append(attention.pool(h, weights))
         if on_windows is not None:
             on_windows(part, h)
-    texts_of = torch.from_numpy(windows.texts)
+    units, numbers = number_units(texts.units(windows))
+    units_of = torch.from_numpy(numbers)
     merged = merge_windows(
         torch.cat([p.log_sums for p in pooled]),
         torch.cat([p.s for p in pooled]),
-        texts_of.to(h.device),
-        len(rows),
+        units_of.to(h.device),
+        len(units),
     )
-    shares = merged.shares.split(batch_size)
+    sizes = [len(p.s) for p in pooled]
+    shares = merged.shares.split(sizes)
     alphas = [
         share[:, None] * p.attention for share, p in zip(shares, pooled, strict=True)
     ]
@@ -149,8 +154,8 @@ def _encode_batch(
 
     kept = [h]
     vectors = read_again if len(parts) > 1 else lambda: kept
-    split = list(texts_of.split(batch_size))
-    return Encoded(rows, merged.s, parts, split, alphas, vectors)
+    split = list(units_of.split(sizes))
+    return Encoded(units, merged.s, parts, split, alphas, vectors)
 
 
 def text_vectors(
@@ -159,7 +164,7 @@ def text_vectors(
     batch_size: int,
     on_batch: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Return the text vectors (n, H), on the CPU, in the order of the texts."""
+    """Return the vectors of all units (n, H), on the CPU, in their order."""
     encoder, attention = network.encoder, network.attention
     with evaluating(network):
         return in_order(

@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     weights: Tensor  # (B,)
     pretrained: Tensor  # (B, P), the frozen encoder's sentence vectors
     own: Tensor  # (B, M), prototypes of the text's class
-    mates: Tensor  # (B, B), texts of the same class
+    mates: Tensor  # (B, B), texts of the same class, of the first ones of many texts
 
 
 _Layer = TypeVar("_Layer", bound="PrototypeLayer")

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import list_windows
+from skprotolm._network.windows import WindowIndex, list_windows
 
 
 class ReadTexts(Protocol):
-    """Texts whose token vectors can be read, window by window."""
+    """Texts whose token vectors can be read, window by window.
+
+    What is predicted are their units: the texts themselves, or their words.
+    """
 
     @property
     def lengths(self) -> np.ndarray:
@@ -33,6 +36,16 @@ class ReadTexts(Protocol):
         """Return token vectors (B, T, H) of windows, and weights of tokens (B, T).
 
         `rows` are the texts, `numbers` which of their windows; None for the first ones.
+        Of words, each row is a word of a window.
+        """
+
+    def units(self, windows: WindowIndex) -> np.ndarray:
+        """Return the unit of each row that `read` returns."""
+
+    def columns(self, counts: np.ndarray) -> np.ndarray:
+        """Return which columns of a window hold the tokens that count in it.
+
+        `counts` (T,) tells this of the tokens of the window.
         """
 
 
@@ -52,6 +65,14 @@ class EncodedTexts:
         batch = encoder.tokenizer.collate(self.tokenized, rows, numbers)
         batch = batch.to(encoder.device)
         return encoder(batch, bf16=self.bf16), batch["weights"]
+
+    def units(self, windows: WindowIndex) -> np.ndarray:
+        """Return the texts of windows."""
+        return windows.rows
+
+    def columns(self, counts: np.ndarray) -> np.ndarray:
+        """Return the positions of the tokens that count."""
+        return np.flatnonzero(counts)
 
 
 class StoredTexts:
@@ -115,6 +136,14 @@ class StoredTexts:
         device = encoder.device
         vectors = torch.from_numpy(np.asarray(h)).to(device)
         return vectors, torch.from_numpy(weights).to(device)
+
+    def units(self, windows: WindowIndex) -> np.ndarray:
+        """Return the texts of windows."""
+        return windows.rows
+
+    def columns(self, counts: np.ndarray) -> np.ndarray:
+        """Return the first columns: other tokens are not stored."""
+        return np.arange(np.count_nonzero(counts))
 
 
 def _map_file(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

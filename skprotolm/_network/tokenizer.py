@@ -12,9 +12,11 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from skprotolm._data.texts import Texts, shown
+from skprotolm._data.words import MarkedWord, Sentence
 from skprotolm._network.long_texts import TextPart, chunk_parts, select_part
 from skprotolm._network.unread_text import UnreadText, words_without_tokens
 from skprotolm._network.windows import PairTooLongError, TextWindows, cut_windows
+from skprotolm._network.word_tokens import WordTokens, find_word_tokens
 
 _CHECKED_CHARACTERS = 1024  # of removed text, enough to decide whether it has tokens
 
@@ -25,16 +27,20 @@ class TokenizedTexts:
 
     ``content_mask`` marks content tokens: the tokens of the user's text, without the
     prompt and the tokens that the tokenizer adds. A text without content tokens is
-    represented by its special tokens, which are marked instead. ``unread`` marks the
+    represented by its special tokens, which are marked instead. ``counted`` marks those
+    that are pooled: all of them, or the tokens of a marked word. ``unread`` marks the
     content tokens that are the tokenizer's unknown token. ``windows`` are those of the
-    texts that the encoder does not read at once.
+    texts that the encoder does not read at once, and ``words`` the tokens of each word
+    of a sentence.
     """
 
     ids: list[np.ndarray]
     type_ids: list[np.ndarray]
     content_mask: list[np.ndarray]
+    counted: list[np.ndarray]
     unread: list[np.ndarray]
     windows: list[TextWindows | None]
+    words: list[WordTokens | None]
     offsets: list[np.ndarray] | None  # (T, 2) characters, within each text of a pair
     segments: list[np.ndarray] | None  # (T,) 0 or 1, the text of the pair
 
@@ -51,6 +57,17 @@ class TokenizedTexts:
         """Windows per text, 1 for a text that the encoder reads at once."""
         return np.array([1 if w is None else len(w.starts) for w in self.windows])
 
+    def tokens_of_words(self, row: int) -> WordTokens:
+        """Return the tokens of the words of a text; other texts count as one word."""
+        tokens = np.flatnonzero(self.counted[row])
+        return self.words[row] or WordTokens(tokens, np.zeros_like(tokens))
+
+    @property
+    def n_words(self) -> np.ndarray:
+        """Words per text; a text that is not cut into words counts as one."""
+        counts = [1 if w is None else len(np.unique(w.words)) for w in self.words]
+        return np.array(counts, dtype=np.int64)
+
     def positions(self, row: int, number: int) -> np.ndarray:
         """Return which tokens of a text one of its windows has."""
         windows, n_tokens = self.windows[row], len(self.ids[row])
@@ -60,16 +77,23 @@ class TokenizedTexts:
 
     def weights(self, row: int, number: int) -> np.ndarray:
         """Return how much the tokens of a window count in it."""
-        windows, content_mask = self.windows[row], self.content_mask[row]
+        windows, counted = self.windows[row], self.counted[row]
         if windows is None:
-            return content_mask.astype(np.float32)
-        return windows.weights(number, content_mask)
+            return counted.astype(np.float32)
+        return windows.weights(number, counted)
 
     @property
     def keys(self) -> list[bytes]:
         """The encoder's input per text; equal keys have equal vectors."""
-        pairs = zip(self.ids, self.type_ids, strict=True)
-        return [ids.tobytes() + type_ids.tobytes() for ids, type_ids in pairs]
+        columns = zip(
+            self.ids, self.type_ids, self.content_mask, self.counted, strict=True
+        )
+        return [
+            ids.tobytes()
+            + type_ids.tobytes()
+            + (b"" if counted is content_mask else counted.tobytes())
+            for ids, type_ids, content_mask, counted in columns
+        ]
 
     def take(self, rows: np.ndarray) -> TokenizedTexts:
         """Return the texts of the given rows."""
@@ -81,8 +105,10 @@ class TokenizedTexts:
             pick(self.ids),
             pick(self.type_ids),
             pick(self.content_mask),
+            pick(self.counted),
             pick(self.unread),
             pick(self.windows),
+            pick(self.words),
             pick(self.offsets),
             pick(self.segments),
         )
@@ -113,14 +139,36 @@ class _Tokens(NamedTuple):
     ids: np.ndarray
     type_ids: np.ndarray
     content_mask: np.ndarray
+    counted: np.ndarray
     unread: np.ndarray
     windows: TextWindows | None
+    words: WordTokens | None
     offsets: np.ndarray
     segments: np.ndarray
 
     def spans(self, segment: int) -> np.ndarray:
         """Return the offsets of one text's content tokens."""
         return self.offsets[self.content_mask & (self.segments == segment)]
+
+    def of_words(self, sentence: Sentence) -> _Tokens:
+        """Return the tokens with those that the words of a sentence are read from.
+
+        Of a marked word, only the windows remain in which its tokens count.
+        """
+        words = find_word_tokens(sentence, self.offsets, self.content_mask)
+        tokens, windows = words.tokens, self.windows
+        is_marked = isinstance(sentence, MarkedWord)
+        if isinstance(sentence, MarkedWord):
+            tokens = words.of(sentence.position)
+            windows = windows and windows.around(tokens)
+        counted = np.zeros_like(self.content_mask)
+        counted[tokens] = True
+        return self._replace(
+            content_mask=self.content_mask | counted,
+            counted=counted,
+            windows=windows,
+            words=None if is_marked else words,
+        )
 
 
 class TextTokenizer:
@@ -250,15 +298,31 @@ class TextTokenizer:
         segments = np.zeros(len(ids), dtype=np.int64)
         is_full = len(ids) >= self.max_length
         is_ascii = all(map(str.isascii, part.texts))
+        with_offsets |= isinstance(part.texts[0], Sentence)
         if with_offsets or self.prompt or is_full or unread.any() or not is_ascii:
             segments = np.array([s or 0 for s in encoding.sequence_ids], dtype=np.int64)
             offsets, content_mask = self._locate(encoding, part, segments, content_mask)
             unread &= content_mask & (offsets[:, 1] > offsets[:, 0])
         if not (content_mask.any() or special.any()):
-            return self._with_filler(ids)
+            return self._of_words(self._with_filler(ids), part)
         content_mask = content_mask if content_mask.any() else special
         windows = self._cut(content_mask, segments, part)
-        return _Tokens(ids, type_ids, content_mask, unread, windows, offsets, segments)
+        tokens = _Tokens(
+            ids=ids,
+            type_ids=type_ids,
+            content_mask=content_mask,
+            counted=content_mask,
+            unread=unread,
+            windows=windows,
+            words=None,
+            offsets=offsets,
+            segments=segments,
+        )
+        return self._of_words(tokens, part)
+
+    def _of_words(self, tokens: _Tokens, part: TextPart) -> _Tokens:
+        sentence = part.full_texts[0]
+        return tokens.of_words(sentence) if isinstance(sentence, Sentence) else tokens
 
     def _cut(
         self, content_mask: np.ndarray, segments: np.ndarray, part: TextPart
@@ -298,7 +362,17 @@ class TextTokenizer:
         content_mask = np.arange(len(ids)) == len(ids) - 1
         offsets = np.zeros((len(ids), 2), dtype=np.int64)
         unread = zeros.astype(bool)
-        return _Tokens(ids, zeros, content_mask, unread, None, offsets, zeros)
+        return _Tokens(
+            ids=ids,
+            type_ids=zeros,
+            content_mask=content_mask,
+            counted=content_mask,
+            unread=unread,
+            windows=None,
+            words=None,
+            offsets=offsets,
+            segments=zeros,
+        )
 
     def _count_unread(
         self, unread_text: UnreadText, part: TextPart, tokens: _Tokens

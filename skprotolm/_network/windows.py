@@ -27,11 +27,6 @@ class WindowIndex(NamedTuple):
     rows: np.ndarray  # (W,), the text of each window
     numbers: np.ndarray  # (W,), which of the windows of this text it is
 
-    @property
-    def texts(self) -> np.ndarray:
-        """(W,): the text of each window, counted from 0."""
-        return np.cumsum(np.diff(self.rows, prepend=self.rows[:1]) != 0)
-
     def split(self, size: int) -> list[WindowIndex]:
         """Split the windows into parts of at most `size`."""
         starts = range(0, len(self.rows), size)
@@ -70,6 +65,19 @@ class TextWindows(NamedTuple):
         is_shared = (positions < self.first) | (positions >= self.last)
         weights = np.where(is_shared, 1 / len(self.starts), counts)
         return (weights * content_mask[positions]).astype(np.float32)
+
+    def around(self, tokens: np.ndarray) -> TextWindows:
+        """Return the windows in which at least one of the given tokens counts."""
+        is_shared = (tokens < self.first) | (tokens >= self.last)
+        if is_shared.any():
+            return self
+        low, high = np.searchsorted(self.bounds, tokens[[0, -1]], side="right")
+        kept = slice(low - 1, high)
+        return self._replace(
+            starts=self.starts[kept],
+            stops=self.stops[kept],
+            bounds=self.bounds[low - 1 : high + 1],
+        )
 
 
 class PairTooLongError(ValueError):
@@ -134,6 +142,26 @@ def list_windows(
     return WindowIndex(
         np.repeat(rows, list(map(len, numbers))), np.concatenate(numbers)
     )
+
+
+def number_units(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number units in the order in which they are read first.
+
+    Parameters
+    ----------
+    units : ndarray of shape (W,), int
+        The text, or word, of each window.
+
+    Returns
+    -------
+    distinct : ndarray of shape (B,), int
+        The units, in that order.
+    numbers : ndarray of shape (W,), int
+        Position of each window's unit among them.
+    """
+    distinct, firsts, ids = np.unique(units, return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    return distinct[order], np.argsort(order)[ids]
 
 
 def draw_windows(

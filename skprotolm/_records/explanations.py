@@ -17,10 +17,12 @@ from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.pages import PageMixin
 from skprotolm._records.value_explanation import ValueExplanation
 from skprotolm._records.views import frame_rows, listed_record
+from skprotolm._records.word_explanation import WordExplanation
 
 E = TypeVar("E", bound=BaseExplanation)
 _KINDS: dict[str, Any] = {
-    kind.kind: kind for kind in (Explanation, LabelExplanation, ValueExplanation)
+    kind.kind: kind
+    for kind in (Explanation, LabelExplanation, ValueExplanation, WordExplanation)
 }
 _PRINTED = 5  # explanations in print
 _RENDERED = 50  # explanations in a notebook cell

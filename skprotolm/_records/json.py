@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.words import Sentence, dump_text, load_text
 from skprotolm._records.parts import PrototypeTexts, as_list
 from skprotolm._records.words import Text
 
@@ -44,7 +45,7 @@ def dump_explanations(explanations: Sequence[Any]) -> str:
         entries.append(
             {
                 "kind": e.kind,
-                "text": e.text,
+                "text": dump_text(e.text),
                 "prototypes": prototypes.index(columns, tuple(map(id, columns))),
                 "similarities": e.similarities.tolist(),
                 "tokens": list(e.tokens),
@@ -169,7 +170,7 @@ def _load_labels(row: dict[str, Any]) -> np.ndarray:
 def _dump_prototypes(prototypes: PrototypeTexts) -> dict[str, Any]:
     return {
         **_dump_labels(prototypes.labels),
-        "texts": list(prototypes.texts),
+        "texts": list(map(dump_text, prototypes.texts)),
         "names": list(prototypes.names),
         "unread": list(prototypes.unread),
     }
@@ -192,6 +193,10 @@ def _load_text(text: Any) -> Text:
     if isinstance(text, str):
         return text
     first, second = text
+    if isinstance(first, str) and isinstance(second, int):
+        if not 0 <= second < len(Sentence(first).words):
+            raise ValueError(f"{first!r} has no word {second}")
+        return load_text(text)
     if not (isinstance(first, str) and isinstance(second, str)):
         raise TypeError(f"a text is {text!r}")
     return first, second

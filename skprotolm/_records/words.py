@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.words import Sentence
+
 Text = str | tuple[str, str]
 Span = tuple[int, int, int]
 
@@ -111,7 +113,9 @@ def merge_tokens(
         Position of each token's word in `spans`.
     """
     texts = split_pair(text)
-    words_of_texts = [find_words(t) for t in texts]
+    words_of_texts = [
+        t.spans if isinstance(t, Sentence) else find_words(t) for t in texts
+    ]
     spans: list[Span] = []
     word_ids = np.empty(len(segments), dtype=np.int64)
     for t, (segment, (start, end)) in enumerate(

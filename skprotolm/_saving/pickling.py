@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from skprotolm._data.texts import Columns, Texts
+from skprotolm._data.words import dump_text, load_text
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.loading import load_folder, save_folder
@@ -39,11 +40,13 @@ from skprotolm._tasks.base import Task
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._tasks.multilabel import MultilabelTask
 from skprotolm._tasks.regression import RegressionTask
+from skprotolm._tasks.tagging import TaggingTask
 
 _PROTOCOL = 5
 _LAYERS = {layer.__name__: layer for layer in (MixtureLayer, InverseDistanceLayer)}
 _TASKS = {
-    task.__name__: task for task in (ClassificationTask, MultilabelTask, RegressionTask)
+    task.__name__: task
+    for task in (ClassificationTask, MultilabelTask, RegressionTask, TaggingTask)
 }
 _COMPARED = 8  # texts by which an encoder and what its files describe are compared
 _TOLERANCE = 1e-6  # of their vectors' lengths
@@ -107,7 +110,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
     return FittedModel(
         network=network.to(device).eval().requires_grad_(False),
         task=_task(payload["task"]),
-        quotes=Quotes(**payload["quotes"]),
+        quotes=_quotes(payload["quotes"]),
         columns=Columns(*payload["columns"]),
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
@@ -116,7 +119,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         memory=_memory(payload.get("memory")),  # earlier versions kept none
         edits=payload["edits"],
         undo=tuple(
-            (_layer(layer).to(device), Quotes(**quotes))
+            (_layer(layer).to(device), _quotes(quotes))
             for layer, quotes in payload["undo"]
         ),
     )
@@ -256,7 +259,12 @@ def _memory(packed: dict[str, Any] | None) -> Memory | None:
 
 
 def _pack_quotes(quotes: Quotes) -> dict[str, Any]:
-    return {field.name: getattr(quotes, field.name) for field in fields(Quotes)}
+    packed = {field.name: getattr(quotes, field.name) for field in fields(Quotes)}
+    return {**packed, "texts": tuple(map(dump_text, quotes.texts))}
+
+
+def _quotes(packed: dict[str, Any]) -> Quotes:
+    return Quotes(**{**packed, "texts": tuple(map(load_text, packed["texts"]))})
 
 
 def _arrays(module: nn.Module) -> dict[str, np.ndarray]:

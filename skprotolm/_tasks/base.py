@@ -44,6 +44,10 @@ class Task(ABC):
     ) -> float:
         """Return how good outputs (n, L) are, for early stopping; higher is better."""
 
+    def validation_score(self, outputs: np.ndarray, targets: Targets) -> float:
+        """Return the score by which early stopping compares epochs."""
+        return self.score(outputs, targets.values, targets.weights)
+
     @abstractmethod
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Turn outputs (n, L) into predictions (n,)."""

@@ -33,6 +33,8 @@ class Unit:
     # Of the listed prototypes, for texts that are like the training texts and others.
     table_caption: str
     table_caption_if_unlike: str
+    quoted: str = "text"  # what a prototype is,
+    groups: str = "classes"  # and what groups of them are
 
 
 PROBABILITY = Unit(
@@ -98,4 +100,16 @@ LABEL = replace(
         "Nearest training texts, with their shares; those with {target} sum to {total}"
     ),
 )
-UNITS = {unit.name: unit for unit in (PROBABILITY, SCORE, VALUE, LABEL)}
+WORD_PROBABILITY = replace(
+    PROBABILITY,
+    name="probability of a word",
+    table_caption=PROBABILITY.table_caption.replace("texts", "words"),
+    table_caption_if_unlike=PROBABILITY.table_caption_if_unlike.replace(
+        "texts", "words"
+    ),
+    quoted="word",
+    groups="tags",
+)
+UNITS = {
+    unit.name: unit for unit in (PROBABILITY, SCORE, VALUE, LABEL, WORD_PROBABILITY)
+}

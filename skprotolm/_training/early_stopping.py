@@ -59,7 +59,7 @@ class EarlyStopping:
         s = finite_vectors(self.network, self.source, config, on_batch)
         with torch.no_grad():
             outputs = self.network.layer.outputs_of(s)
-        score = self.task.score(outputs.numpy(), targets.values, targets.weights)
+        score = self.task.validation_score(outputs.numpy(), targets)
         self.n_worse = 0 if score > self.score else self.n_worse + 1
         self.is_best = score >= self.score
         if self.is_best:

@@ -31,6 +31,7 @@ from skprotolm._runtime import (
 )
 from skprotolm._tasks.base import Task
 from skprotolm._training.build import build, load
+from skprotolm._training.build_words import build_words
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS
@@ -93,7 +94,8 @@ def fit(
         batch = config.batch_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
-            attention, data = build(
+            read = build_words if columns.has_words else build
+            attention, data = read(
                 encoder, config, task, targets, texts, columns, seed, progress, start
             )
             progress.begin("initializing prototypes")
@@ -136,7 +138,7 @@ def initialize(
         warn_of_few_texts(wanted, n_candidates, data.task)
     config = resolve(
         config,
-        n_texts=len(data.texts),
+        n_texts=len(data.tokenized),
         is_paired=data.columns.number == 2,
         hidden_size=encoder.hidden_size,
         is_fp32=encoder.dtype == torch.float32,
@@ -245,7 +247,9 @@ def project(
 
     def read(rows: np.ndarray) -> Tensor:
         # In fp32, as predictions are.
-        source = EncodedTexts(data.tokenized.take(rows), bf16=False)
+        texts: Any = [data.texts[row] for row in rows]
+        tokenized = network.encoder.tokenize(texts, quiet=True)
+        source = EncodedTexts(tokenized, bf16=False)
         return finite_vectors(network, source, config)
 
     return PROJECTIONS[config.formulation](layer, data, config, vectors, read)

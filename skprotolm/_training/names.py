@@ -6,11 +6,13 @@ import string
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count, pairwise
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
+from skprotolm._data.words import MarkedWord
 from skprotolm._display.formatting import one_line, shorten
 from skprotolm._records.words import Text, find_words, split_pair
 
@@ -60,6 +62,9 @@ def name_prototypes(
     .. [1] Grootendorst. "BERTopic: Neural topic modeling with a class-based TF-IDF
        procedure". arXiv:2203.05794, 2022.
     """
+    if isinstance(texts[0], MarkedWord):
+        marked: list[Any] = [texts[row] for row in rows.tolist()]
+        return name_words(marked, names)
     lowered = ["\n".join(split_pair(text)).lower() for text in texts]
     scores = _score_words(lowered, rows, nearest)
     taken = dict.fromkeys(names)  # a set in order
@@ -162,3 +167,29 @@ def _join(text: str, spans: list[tuple[int, int]]) -> str:
             joined.append((start, end))
     parts = [shorten(one_line(text[start:end]), _WORD_LENGTH) for start, end in joined]
     return " · ".join(parts)
+
+
+def name_words(
+    words: Sequence[MarkedWord], names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Name prototypes that are words by the word, and as many neighbors as it takes.
+
+    The first names are those of `names`, as in `name_prototypes`.
+    """
+    taken = dict.fromkeys(names)  # a set in order
+    for j, word in enumerate(words[len(names) :], start=len(names)):
+        candidates = _names_of_word(word, j)
+        taken[next(name for name in candidates if name not in taken)] = None
+    return tuple(taken)
+
+
+def _names_of_word(word: MarkedWord, number: int) -> Iterator[str]:
+    """Give the word, the word with its neighbors on both sides, and numbered names."""
+    words, position = word.words, word.position
+    for n_sides in range(_MAX_WORDS):
+        first = max(0, position - (n_sides + 1) // 2)
+        near = words[first : position + n_sides // 2 + 1]
+        name = " · ".join(shorten(one_line(w), _WORD_LENGTH) or "…" for w in near)
+        yield name
+    for suffix in count(number):
+        yield f"{name} ({suffix})"

@@ -28,7 +28,11 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class FitData:
-    """The texts and targets of a fit, as the encoder reads them."""
+    """The texts and targets of a fit, as the encoder reads them.
+
+    `tokenized` and `source` are of texts, all other fields of what is predicted: of the
+    texts, or of their words.
+    """
 
     task: Task
     columns: Columns
@@ -94,6 +98,45 @@ def split(
             "two texts, one of which can be held out."
         )
     return np.setdiff1d(rows, validation), validation
+
+
+def split_sentences(
+    sentences: np.ndarray, candidates: Candidates, config: FitConfig, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the words that are trained on and those that are held out, by sentences.
+
+    The fraction of the sentences is held out, but none with the last candidate of a
+    tag, and no copy of a sentence that is trained on.
+
+    Parameters
+    ----------
+    sentences : ndarray of shape (n,), int
+        The distinct sentence of each word, counted from 0.
+    candidates : Candidates
+    config : FitConfig
+    seed : int
+    """
+    words = np.arange(len(sentences))
+    if not config.early_stopping:
+        return words, words[:0]
+    n_sentences, n_strata = sentences.max() + 1, candidates.strata.max() + 1
+    counts = np.zeros((n_sentences, n_strata), dtype=np.int64)
+    np.add.at(counts, (sentences[candidates.rows], candidates.strata), 1)
+    left = counts.sum(axis=0)
+    n_out = max(1, round(config.validation_fraction * n_sentences))
+    held_out: list[int] = []
+    for sentence in np.random.RandomState(seed).permutation(n_sentences).tolist():
+        in_it = counts[sentence]
+        if len(held_out) < n_out and (left > in_it)[in_it > 0].all():
+            left -= in_it
+            held_out.append(sentence)
+    if not held_out:
+        raise ValueError(
+            "early_stopping=True needs a sentence that can be held out: every tag must "
+            "have words in other sentences."
+        )
+    is_out = np.isin(sentences, held_out)
+    return words[~is_out], words[is_out]
 
 
 def select(targets: Targets, rows: np.ndarray) -> Targets:

@@ -25,6 +25,7 @@ from skprotolm._training.splits import FitData
 
 _MAX_GRADIENT_NORM = 1.0
 _TRAINED_WINDOWS = 4  # of a long text, at most, in each epoch others
+_COMPARED = 1024  # texts, or words, of a batch that are compared with each other
 
 
 class Trainer:
@@ -49,7 +50,7 @@ class Trainer:
         self.totals: dict[str, Any] = {}  # of the epoch's loss and its terms
         self.rates: list[float] = []  # as the epoch began
         self.rng = np.random.RandomState(data.seed)  # as the epoch began
-        n_texts = len(data.targets.rows)
+        n_texts = len(data.source.lengths)
         self.steps_per_epoch = math.ceil(n_texts / config.batch_size)
         self.optimizer = make_optimizer(network, config)
         n_steps = config.max_epochs * self.steps_per_epoch
@@ -97,17 +98,18 @@ class Trainer:
         `drawn` are the windows of long texts that this epoch reads.
         """
         network, targets = self.network, self.data.targets
-        s, output = network(self.data.source, rows, self.config.batch_size, drawn)
-        values = torch.from_numpy(targets.values[rows])
+        source, batch_size = self.data.source, self.config.batch_size
+        units, s, output = network(source, rows, batch_size, drawn)
+        values = torch.from_numpy(targets.values[units])
         prototype_values = network.layer.values.to(values.device)
         own_mask = self.data.task.own_mask
         batch = Batch(
             s,
             values,
-            torch.from_numpy(targets.weights[rows]).to(s),
-            self.data.pretrained[torch.from_numpy(rows)].to(s.device),
+            torch.from_numpy(targets.weights[units]).to(s),
+            self.data.pretrained[torch.from_numpy(units)].to(s.device),
             own_mask(values, prototype_values).to(s.device),
-            own_mask(values, values).to(s.device),
+            own_mask(values[:_COMPARED], values[:_COMPARED]).to(s.device),
         )
         terms = network.layer.losses(output, batch, self.config)
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()

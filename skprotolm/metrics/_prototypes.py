@@ -156,7 +156,7 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
     """
     require("mass", mass, FRACTION)
     model = fitted_model(clf)
-    return compactness(explain(model, model.texts_of(X)), mass)
+    return compactness(explain(model, model.units_of(X)), mass)
 
 
 def compactness(explanations: Explanations, mass: float) -> np.ndarray:

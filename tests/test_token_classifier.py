@@ -1,0 +1,615 @@
+"""The token classifier: words tagged in their sentences, and bad input."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from skprotolm import (
+    Explanations,
+    MarkedWord,
+    ProtoLMClassifier,
+    ProtoLMTokenClassifier,
+    WordExplanation,
+)
+from skprotolm._data.words import Sentence
+from skprotolm.exceptions import FewerPrototypesWarning
+from skprotolm.metrics import (
+    comprehensiveness,
+    explanation_compactness,
+    prototype_uniqueness,
+)
+from tests.tiny import MODEL_TYPES, make_encoder
+
+PEOPLE, PLACES = ["anna", "peter", "card", "kind"], ["rome", "paris", "film", "food"]
+INVISIBLE = "\ufe0f"  # no token of any tokenizer without bytes
+
+
+def make_sentences(n: int = 60) -> tuple[list[list[str]], list[list[str]]]:
+    """Return sentences of a person and of a place of two words."""
+    rng = np.random.RandomState(0)
+    X, y = [], []
+    for i in range(n):
+        person, place = rng.choice(PEOPLE), rng.choice(PLACES)
+        X.append([person, "was", "in", "new", place, "today", str(i)])
+        y.append(["B-per", "O", "O", "B-loc", "I-loc", "O", "O"])
+    return X, y
+
+
+X, Y = make_sentences()
+NEW = [["today", "kind", "was", "in", "new", "rome"], [], ["in", "new", "food"]]
+
+
+@pytest.fixture(scope="module")
+def make_tagger(tiny_bert):
+    """Return a maker of taggers of the tiny encoder."""
+
+    def make(**parameters):
+        defaults = {
+            "backbone": tiny_bert,
+            "n_prototypes": 5,
+            "max_epochs": 8,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "random_state": 0,
+        }
+        return ProtoLMTokenClassifier(**{**defaults, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def clf(make_tagger):
+    with pytest.warns(FewerPrototypesWarning):  # the same words in the same sentences
+        return make_tagger(
+            n_prototypes={"B-loc": 99, "I-loc": 5, "B-per": 5, "O": 5}
+        ).fit(X, Y)
+
+
+# Predictions.
+
+
+def test_tags_are_learned(clf):
+    assert clf.score(X, Y) > 0.9
+    assert clf.classes_.tolist() == ["B-loc", "B-per", "I-loc", "O"]
+    predicted = clf.predict(NEW)
+    assert [len(tags) for tags in predicted] == [6, 0, 3]
+    assert predicted[0].tolist() == ["O", "B-per", "O", "O", "B-loc", "I-loc"]
+    assert predicted[1].dtype == clf.classes_.dtype
+
+
+def test_probabilities_are_those_of_the_predictions(clf):
+    for tags, probabilities in zip(
+        clf.predict(NEW), clf.predict_proba(NEW), strict=True
+    ):
+        assert probabilities.shape == (len(tags), 4)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+        assert clf.classes_[probabilities.argmax(axis=1)].tolist() == tags.tolist()
+
+
+def test_predictions_do_not_depend_on_the_other_sentences(clf):
+    together = clf.predict_proba([*X[:9], *NEW])
+    for row, words in enumerate(NEW):
+        alone = clf.predict_proba([words])[0]
+        np.testing.assert_allclose(together[9 + row], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        tuple,
+        lambda X: [tuple(words) for words in X],
+        lambda X: [np.array(words) for words in X],
+        pd.Series,
+        lambda X: pd.Series(X, index=range(5, 5 + len(X))),
+        lambda X: np.array([*X, None], dtype=object)[:-1],
+    ],
+)
+def test_containers_of_sentences(clf, container):
+    expected = clf.predict_proba(NEW[::2])
+    for got, wanted in zip(
+        clf.predict_proba(container(NEW[::2])), expected, strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_fits_of_the_same_seed_are_equal_and_inputs_stay(make_tagger):
+    before = copy.deepcopy((X, Y))
+    first, second = (make_tagger(max_epochs=2).fit(X, Y) for _ in range(2))
+    for one, two in zip(
+        first.predict_proba(NEW), second.predict_proba(NEW), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    assert (X, Y) == before
+
+
+def test_ints_are_tags_and_the_score_is_then_accuracy(make_tagger):
+    codes = [[1 if tag == "O" else 7 for tag in tags] for tags in Y]
+    clf = make_tagger().fit(X, codes)
+    assert clf.classes_.tolist() == [1, 7]
+    right = np.concatenate(clf.predict(X)) == np.concatenate(codes)
+    assert clf.score(X, codes) == pytest.approx(right.mean())
+    assert len(clf.explain(X[:1])) == 7  # all words
+    with pytest.raises(ValueError, match=r"valid_tags=True needs BIO tags.*\[1, 7\]"):
+        clf.predict(X, valid_tags=True)
+
+
+# Words and their pieces.
+
+
+@pytest.fixture(scope="module")
+def tagger_of(tmp_path_factory):
+    """Return fitted taggers by model type."""
+    fitted = {}
+
+    def make(model_type, **parameters):
+        key = (model_type, *parameters.items())
+        if key not in fitted:
+            encoder = make_encoder(model_type, tmp_path_factory.mktemp(model_type))
+            clf = ProtoLMTokenClassifier(
+                encoder, n_prototypes=3, max_epochs=1, random_state=0, **parameters
+            )
+            fitted[key] = clf.fit(X[:24], Y[:24])
+        return fitted[key]
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnpredictedClassWarning")
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.DuplicatePrototypesWarning")
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_word_has_one_tag_and_exact_sums(tagger_of, model_type):
+    """Words of one or many pieces, of none, with spaces, and sentences without any."""
+    clf = tagger_of(model_type)
+    sentences = [
+        ["goodgoodgood", "a", "café😀", "new york", "", "'s", INVISIBLE, "."],
+        [INVISIBLE, INVISIBLE],
+        [],
+        [""],
+    ]
+    probabilities = clf.predict_proba(sentences)
+    assert [len(p) for p in probabilities] == [8, 2, 0, 1]
+    explanations = clf.explain(sentences, words="all", token_method="decomposition")
+    assert len(explanations) == 11
+    assert [(e.sentence, e.position) for e in explanations[7:]] == [
+        (0, 7),
+        (1, 0),
+        (1, 1),
+        (3, 0),
+    ]
+    for e in explanations:
+        expected = probabilities[e.sentence][e.position]
+        np.testing.assert_allclose(e.class_probabilities, expected, atol=1e-5)
+        own = e.prototype_labels == e.target
+        assert e.contributions.sum() == pytest.approx(1, abs=1e-9)
+        assert e.contributions[own].sum() == pytest.approx(e.probability, abs=1e-9)
+        assert e.base_value + e.token_scores.sum() == pytest.approx(
+            e.log_odds, abs=1e-4
+        )
+        assert e.attention.sum() == pytest.approx(1, abs=1e-5)
+        assert str(e)
+
+
+def test_only_the_pieces_of_a_word_are_pooled(clf):
+    words = ["goodgood", "was", "goodgood"]
+    for position, e in enumerate(clf.explain([words], words="all")):
+        spans = Sentence.of(words).spans
+        start, end = spans[position]
+        inside = (e.offsets[:, 0] >= start) & (e.offsets[:, 1] <= end)
+        assert (inside.sum() > 1) == (position != 1)
+        assert (e.attention[~inside] == 0).all()
+        assert (e.attention[inside] > 0).all()
+    assert e.words == ("goodgood", "was", "goodgood")
+
+
+def test_words_are_those_of_the_user(clf):
+    words = ["don't", "(kind)", "u.s.", "film"]
+    [e] = clf.explain([words], words=[[1]])
+    assert e.words == tuple(words)
+    assert e.word == "(kind)"
+
+
+def test_spaces_and_empty_words_are_kept_apart():
+    sentence = Sentence.of(["new york", "", "a"])
+    assert sentence.words == ["new\xa0york", "\xa0", "a"]
+    assert [sentence[start:end] for start, end in sentence.spans] == sentence.words
+    assert Sentence.of([]).spans == []
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnpredictedClassWarning")
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.DuplicatePrototypesWarning")
+@pytest.mark.parametrize("finetune", ["full", "head"])
+def test_long_sentences_are_windowed_and_stitched(make_tagger, finetune):
+    """A word whose pieces stand in two windows has them all, and one tag."""
+    long_words = [word for words in X[:9] for word in [*words, "goodgoodgood"]]
+    tags = [tag for tags in Y[:9] for tag in [*tags, "O"]]
+    clf = make_tagger(max_length=12, finetune=finetune, max_epochs=2)
+    clf.fit([*X, long_words], [*Y, tags])
+    [probabilities] = clf.predict_proba([long_words])
+    assert probabilities.shape == (72, 4)
+    explanations = clf.explain([long_words], words="all", token_method="decomposition")
+    n_pieces = []
+    for e, expected in zip(explanations, probabilities, strict=True):
+        np.testing.assert_allclose(e.class_probabilities, expected, atol=1e-5)
+        assert e.base_value + e.token_scores.sum() == pytest.approx(
+            e.log_odds, abs=1e-4
+        )
+        n_pieces.append(np.count_nonzero(e.attention))
+    n_joined, *others = n_pieces[7::8]
+    assert n_joined > 5
+    assert others == [n_joined] * 8
+    for e in clf.explain([long_words], words=[[0, 7, 71]], token_method="relevance"):
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnpredictedClassWarning")
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.DuplicatePrototypesWarning")
+def test_a_frozen_encoder_is_read_once_and_gives_the_same(make_tagger, monkeypatch):
+    """Stored token vectors and those that are computed again are equal."""
+    clf = make_tagger(finetune="head", max_epochs=2, early_stopping=True).fit(X, Y)
+    assert clf.history_[-1]["validation_score"] >= 0
+    assert clf.predict(NEW)[0].shape == (6,)
+
+
+# Entities.
+
+
+def brute_force_entities(tags):
+    """Return the entities of one sentence, as (start, stop, type)."""
+    entities, current = [], None
+    for position, tag in enumerate([*tags, "O"]):
+        kind = tag[2:]
+        if current and (tag == "O" or tag[0] == "B" or kind != current[1]):
+            entities.append((current[0], position, current[1]))
+            current = None
+        if current is None and tag != "O":
+            current = (position, kind)
+    return entities
+
+
+def test_entity_f1_is_that_of_a_plain_loop(clf, monkeypatch):
+    rng = np.random.RandomState(0)
+    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
+    true, predicted = (
+        [rng.choice(tags, size=len(words)) for words in X] for _ in range(2)
+    )
+    true[0][:], predicted[0][:] = "B-a", "B-a"
+    monkeypatch.setattr("skprotolm._token_classifier._predict", lambda *_: predicted)
+    found = [[set(brute_force_entities(t)) for t in y] for y in (true, predicted)]
+    n_right = sum(len(a & b) for a, b in zip(*found, strict=True))
+    n_both = sum(len(a) + len(b) for a, b in zip(*found, strict=True))
+    assert n_right > 7
+    assert clf.score(X, true) == pytest.approx(2 * n_right / n_both)
+    weights = np.arange(len(X))
+    right = sum(w * len(a & b) for w, a, b in zip(weights, *found, strict=True))
+    both = sum(w * (len(a) + len(b)) for w, a, b in zip(weights, *found, strict=True))
+    assert clf.score(X, true, weights) == pytest.approx(2 * right / both)
+
+
+def test_entity_f1_is_that_of_seqeval(clf, monkeypatch):
+    metrics = pytest.importorskip("seqeval.metrics")
+    rng = np.random.RandomState(1)
+    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
+    true, predicted = (
+        [rng.choice(tags, size=len(words)).tolist() for words in X] for _ in range(2)
+    )
+    monkeypatch.setattr("skprotolm._token_classifier._predict", lambda *_: predicted)
+    assert clf.score(X, true) == pytest.approx(metrics.f1_score(true, predicted))
+
+
+def test_the_score_without_entities_is_zero(clf):
+    assert clf.score([["was", "in"]], [["O", "O"]]) == 0
+    assert clf.score([[]], [[]]) == 0
+
+
+def test_valid_tags_are_the_most_probable_valid_sequence(clf):
+    """Viterbi's algorithm finds what trying all sequences finds."""
+    rng = np.random.RandomState(0)
+    task = clf._fitted.task
+    tags = task.strata
+    for _ in range(10):
+        outputs = rng.randn(4, 4)
+        log_p = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+        sequences = np.stack(np.meshgrid(*[range(4)] * 4), axis=-1).reshape(-1, 4)
+        valid = [
+            codes
+            for codes in sequences
+            if all(
+                tags[code] != "I-loc"
+                or (i and tags[codes[i - 1]] in ("B-loc", "I-loc"))
+                for i, code in enumerate(codes)
+            )
+        ]
+        best = max(valid, key=lambda codes: log_p[range(4), codes].sum())
+        assert task.valid_codes(outputs).tolist() == best.tolist()
+    for row in clf.predict([["rome", "paris"], []], valid_tags=True)[:1]:
+        assert not row[0].startswith("I-")
+
+
+def test_tags_of_a_type_without_b_may_start_with_i(make_tagger):
+    tags = [["I-x" if tag != "O" else tag for tag in row] for row in Y]
+    clf = make_tagger(max_epochs=4).fit(X, tags)
+    assert "I-x" in clf.predict(X[:1], valid_tags=True)[0]
+
+
+def test_early_stopping_is_by_entity_f1_on_whole_sentences(make_tagger):
+    clf = make_tagger(early_stopping=True, max_epochs=6).fit(X, Y)
+    scores = [epoch["validation_score"] for epoch in clf.history_]
+    assert 0.5 < max(scores) <= 1
+    rows = clf.prototypes_.train_indices
+    assert len(np.unique(rows)) > 3
+
+
+# Explanations.
+
+
+def test_words_of_entities_are_explained_by_default(clf):
+    explanations = clf.explain(NEW)
+    assert isinstance(explanations, Explanations)
+    assert all(isinstance(e, WordExplanation) for e in explanations)
+    where = [(e.sentence, e.position, e.word) for e in explanations]
+    assert where[:3] == [(0, 1, "kind"), (0, 4, "new"), (0, 5, "rome")]
+    assert len(clf.explain([["was"], []])) == 0
+    assert [e.position for e in clf.explain(NEW, words=[[5, 0], [], []])] == [5, 0]
+
+
+def test_a_marked_word_is_a_sentence_and_its_position(clf):
+    text = clf.prototypes_[0].text
+    assert isinstance(text, MarkedWord)
+    assert text == MarkedWord(str(text), text.position)
+    assert text != str(text)
+    assert pickle.loads(pickle.dumps(text)) == text == copy.deepcopy(text)
+    assert text.words[text.position] == text.word == text[slice(*text.span)]
+    [e] = clf.explain([text])
+    assert e.similarities[0] == pytest.approx(1, abs=1e-6)
+    assert (e.text, e.sentence, e.position) == (text, 0, text.position)
+    assert [len(p) for p in clf.predict_proba([text, X[0]])] == [1, 7]
+
+
+def test_relevance_scores_the_context_too(clf):
+    [e] = clf.explain(NEW[:1], words=[[4]], token_method="relevance")
+    assert np.count_nonzero(e.token_scores) > 1
+    assert e.base_value + e.token_scores.sum() == pytest.approx(e.log_odds, abs=1e-5)
+    assert e.token_similarities.shape == (len(e.tokens), len(clf.prototypes_))
+    np.testing.assert_allclose(
+        e.token_similarities.sum(axis=0), e.similarities, atol=1e-5
+    )
+    assert e.alignment(3).sum() == pytest.approx(e.similarities[3], abs=1e-5)
+
+
+def test_targets_and_rivals(clf):
+    first, second = clf.explain(NEW[:1], words=[[1, 2]], target=["O", "B-per"])
+    assert (first.target, second.target) == ("O", "B-per")
+    [e] = clf.explain(NEW[:1], words=[[1]], target="O", against="B-loc")
+    assert "O rather than B-loc" in str(e)
+
+
+def test_the_word_is_marked_in_print_html_and_figures(clf):
+    [e] = clf.explain(NEW[:1], words=[[1]], top_k=2)
+    text = str(e)
+    assert text.startswith("today »kind« was in new rome")
+    assert "B-per word" in text
+    assert "of other tags" in text
+    assert "»kind«" in e._repr_html_()
+    assert "»" in clf.prototypes_._repr_html_()
+    assert "»" in repr(clf.prototypes_)
+    assert "»" in repr(e)
+    assert e.plot().axes
+    assert clf.explain(NEW).plot().axes
+
+
+def test_json_keeps_the_word(clf):
+    explanations = clf.explain(NEW)
+    restored = Explanations.from_json(explanations.to_json())
+    for one, two in zip(explanations, restored, strict=True):
+        assert (one.text, one.sentence, one.word) == (two.text, two.sentence, two.word)
+        assert one.prototype_texts == two.prototype_texts
+        assert type(two) is WordExplanation
+    entry = json.loads(json.dumps(explanations[0].to_dict()))
+    assert (entry["word"], entry["position"], entry["sentence"]) == ("kind", 1, 0)
+    broken = explanations.to_json().replace('"today kind was', '"was')
+    with pytest.raises(ValueError, match="differs from the output"):
+        Explanations.from_json(broken.replace("was in new rome", "was"))
+
+
+def test_frames_have_a_row_per_word_and_prototype(clf):
+    frame = clf.explain(NEW, top_k=2).to_frame()
+    assert len(frame) == 2 * len(clf.explain(NEW))
+    assert frame["word"].tolist()[0] == "kind"
+
+
+# Prototypes.
+
+
+def test_prototypes_are_distinct_training_words(clf):
+    prototypes = clf.prototypes_
+    assert len(set(prototypes.texts)) == len(prototypes)
+    assert len(set(prototypes.names)) == len(prototypes)
+    for p in prototypes:
+        assert p.text.words == X[p.train_index]
+        assert Y[p.train_index][p.text.position] == p.label
+    assert prototype_uniqueness(clf) == 1
+
+
+def test_o_does_not_crowd_out_other_tags(make_tagger):
+    clf = make_tagger(n_prototypes="auto").fit(X, Y)
+    tags, counts = np.unique(clf.prototypes_.labels, return_counts=True)
+    assert tags.tolist() == ["B-loc", "B-per", "I-loc", "O"]
+    assert counts[-1] <= 2000 // 4
+
+
+def test_edits_and_undo(clf):
+    edited = copy.deepcopy(clf)
+    before = edited.predict_proba(NEW)
+    edited.remove_prototypes([0])
+    edited.relabel_prototypes({0: "O"})
+    edited.add_prototypes([(["the", "great", "paris"], 2)], ["I-loc"])
+    added = edited.prototypes_[-1]
+    assert (added.text.word, added.label, added.train_index) == ("paris", "I-loc", None)
+    with pytest.raises(ValueError, match="is the text of prototype"):
+        edited.add_prototypes([added.text], ["I-loc"])
+    edited.prune_prototypes(min_usage=1)
+    edited.redact_prototypes({0: (["x", "y"], 1)})
+    assert edited.prototypes_[0].text == MarkedWord("x y", 1)
+    while any(edit["action"] != "redact" for edit in edited.edits_):
+        edited.undo_edit()
+    for one, two in zip(before, edited.predict_proba(NEW), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert clf.edits_ == []
+
+
+def test_pickles_predict_the_same(clf):
+    restored = pickle.loads(pickle.dumps(clf))
+    for one, two in zip(
+        clf.predict_proba(NEW), restored.predict_proba(NEW), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    assert restored.prototypes_.texts == clf.prototypes_.texts
+    assert restored.explain(NEW)[0].word == "kind"
+
+
+def test_similarities_novelty_and_neighbors_are_by_word(clf):
+    M = len(clf.prototypes_)
+    assert [s.shape for s in clf.transform(NEW)] == [(6, M), (0, M), (3, M)]
+    novelty = clf.novelty_score(NEW)
+    assert [s.shape for s in novelty] == [(6,), (0,), (3,)]
+    assert novelty[0][0] == pytest.approx(clf.explain(NEW, words="all")[0].novelty)
+    limit = clf.novelty_threshold(X[:9], rate=0.1)
+    assert min(map(np.min, novelty[::2])) < limit
+    nearest = clf.prototypes_.nearest(NEW, k=2)
+    assert nearest.indices.shape == (9, 2)
+    assert clf.prototypes_.plot(NEW, [["O"] * 6, [], ["O"] * 3]).axes
+
+
+def test_compactness_counts_the_prototypes_of_each_word(clf):
+    counts = explanation_compactness(clf, NEW)
+    [e] = clf.explain(NEW[2:], words=[[0]])
+    shares = np.sort(e.contributions)[::-1].cumsum()
+    assert len(counts) == 9
+    assert counts[6] == 1 + (shares < 0.9).sum()
+
+
+def test_measures_of_texts_are_refused(clf):
+    with pytest.raises(TypeError, match="This measure is defined for classifiers"):
+        comprehensiveness(clf, X)
+
+
+# The report.
+
+
+def test_the_report_has_a_table_of_types_and_of_tags(clf, tmp_path):
+    y = [list(tags) for tags in Y[:9]]
+    y[0][2] = "B-per"  # which is wrong
+    path = tmp_path / "report.html"
+    clf.report([*X[:9], []], [*y, []], path, title="Places <&>")
+    page = path.read_text(encoding="utf-8")
+    assert "Places &lt;&amp;&gt;" in page
+    assert "63 words have the right tag" in page
+    assert "<td>per</td><td>10</td>" in page
+    assert "<td>B-per</td><td>10</td>" in page
+    assert "Row 0 of X, word 2: B-per, predicted O" in page
+    assert f"Entity F1 is <b>{100 * clf.score(X[:9], y):.1f} %" in page
+    with pytest.raises(ValueError, match="y must contain labels from classes_"):
+        clf.report(X[:1], [["X"] * 7], path)
+    with pytest.raises(ValueError, match="holds no words"):
+        clf.report([[]], [[]], path)
+
+
+# Parameters and tools.
+
+
+def test_weights_of_sentences(make_tagger):
+    """A sentence of weight 2 counts as two copies, one of weight 0 is left out."""
+    weights = np.ones(len(X))
+    weights[:30] = 0
+    clf = make_tagger(max_epochs=1).fit(X, Y, sample_weight=weights)
+    assert clf.prototypes_.train_indices.min() >= 30
+    clf = make_tagger(max_epochs=1, class_weight={"O": 0.1}).fit(X, Y)
+    assert (np.concatenate(clf.predict(X)) != "O").mean() > 0.2
+
+
+def test_scikit_learn_selects_and_validates(make_tagger):
+    clf = make_tagger(max_epochs=1)
+    assert clone(clf).get_params()["max_epochs"] == 1
+    assert "long_text" not in clf.get_params()
+    scores = cross_val_score(clf, X, Y, cv=2, error_score="raise")
+    assert scores.shape == (2,)
+    search = GridSearchCV(clf, {"max_epochs": [1]}, cv=2, error_score="raise")
+    assert search.fit(X, Y).predict(NEW)[0].shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "error", "message"),
+    [
+        (
+            ["a text", "b"],
+            [["O"], ["O"]],
+            TypeError,
+            r"Row 0 of X is 'a text' .*split\(\)",
+        ),
+        ("a text", [["O"]], ValueError, "got a single str"),
+        ([], [], ValueError, "holds no sentence"),
+        ([[]], [[]], ValueError, "X holds no words"),
+        ([["a"], None], [["O"], []], ValueError, "Row 1 of X is None"),
+        ([["a"], 3], [["O"], []], TypeError, "Row 1 of X is 3"),
+        ([["a", 3]], [["O", "O"]], TypeError, r"Word 1 in row 0 of X is 3 \(int\)"),
+        ([["a", None]], [["O", "O"]], ValueError, "Word 1 in row 0 of X is None"),
+        ([["a", "\ud800"]], [["O", "O"]], ValueError, "Word 1 in row 0.*surrogate"),
+        ([["a"]], None, ValueError, "requires y to be passed"),
+        ([["a"]], [["O"], ["O"]], ValueError, "2 sentences, and there are 1"),
+        ([["a", "b"]], [["O"]], ValueError, "Row 0 of y has 1 tags for 2 words"),
+        ([["a"]], ["O"], TypeError, "Row 0 of y is 'O'"),
+        ([["a"]], [[None]], ValueError, "Tag 0 in row 0 of y is None"),
+        ([["a"]], [[1.5]], TypeError, "Tag 0 in row 0 of y is 1.5"),
+        ([["a"]], [["O\0"]], ValueError, "Tag 0 in row 0 of y.*NUL"),
+        ([["a", "b"]], [["O", 1]], TypeError, "mixes tags of types"),
+        ([["a", "b"]], [["O", "O"]], ValueError, "at least two classes"),
+        ({"a": 1}, [["O"]], TypeError, "got dict"),
+        (np.eye(2), [["O"], ["O"]], TypeError, "Word 0 in row 0 of X is"),
+        (pd.DataFrame({"words": [["a"]]}), [["O"]], TypeError, r"\['words'\]"),
+    ],
+)
+def test_bad_input_is_named(make_tagger, X, y, error, message):
+    with pytest.raises(error, match=message):
+        make_tagger().fit(X, y)
+
+
+def test_bad_weights_and_arguments_are_named(make_tagger, clf):
+    with pytest.raises(ValueError, match="class_weight must be positive for all tags"):
+        make_tagger(class_weight={"O": 0}).fit(X, Y)
+    with pytest.raises(ValueError, match="sample_weight"):
+        make_tagger().fit(X, Y, sample_weight=[1.0])
+    with pytest.raises(ValueError, match=r"occlusion.*not available for words"):
+        clf.explain(NEW, token_method="occlusion")
+    with pytest.raises(ValueError, match="words must be 'all'"):
+        clf.explain(NEW, words="some")
+    with pytest.raises(ValueError, match="positions of words from 0 to 5"):
+        clf.explain(NEW, words=[[6], [], []])
+    with pytest.raises(ValueError, match="for each of 3 sentences, got 1"):
+        clf.explain(NEW, words=[[0]])
+    with pytest.raises(ValueError, match="valid_tags must be a bool"):
+        clf.predict(NEW, valid_tags="yes")
+    with pytest.raises(TypeError, match="Row 0 of texts is"):
+        clf.add_prototypes([["the", "paris"]], ["O"])
+    with pytest.raises(ValueError, match=re.escape("Row 0 of texts must have pos")):
+        clf.add_prototypes([(["the", "paris"], 2)], ["O"])
+    with pytest.raises(ValueError, match="classes_"):
+        clf.add_prototypes([(["the", "paris"], 1)], ["X"])
+
+
+def test_texts_and_words_are_not_confused(fitted, clf):
+    with pytest.raises((TypeError, ValueError)):
+        fitted.predict(NEW)
+    assert isinstance(fitted, ProtoLMClassifier)
+    with pytest.raises(TypeError, match="must be the list of the words"):
+        clf.predict(["a text"])
