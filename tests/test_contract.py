@@ -80,7 +80,7 @@ class NumbersAsTexts(ProtoLMClassifier):
         )
 
     def fit(self, X, y, sample_weight=None):
-        X, y = validate_data(self, X, y, multi_output=np.ndim(y) > 1)
+        X, y = validate_data(self, X, y, multi_output=np.asarray(y).ndim > 1)
         return super().fit(written(X), y, sample_weight)
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
