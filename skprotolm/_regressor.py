@@ -139,8 +139,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     A fitted model contains one training text per prototype, including removed ones, so
     that they can be restored by `undo_edit`. So does every file that the estimator is
     saved to. To remove a text for good, use `redact_prototypes` before its prototype is
-    removed. For `partial_fit` it also contains the vectors of up to 2,000 training
-    texts.
+    removed.
 
     References
     ----------
@@ -290,58 +289,6 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         self._fit(config, task, targets, texts, data)
-        return self
-
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None
-    ) -> ProtoLMRegressor:
-        """Learn further texts in seconds.
-
-        The first call is a `fit`. Later ones read each new text once and do not train
-        the encoder: texts become prototypes after the existing ones, `n_prototypes` at
-        most.
-
-        Parameters
-        ----------
-        X : container of str, length n
-            As in `fit`. Texts that are prototypes are not added again, and keep their
-            value; `relabel_prototypes` changes it.
-        y : array-like of shape (n,)
-            One finite number per text.
-        sample_weight : array-like of shape (n,), float, default=None
-            Weights of the texts. Texts of weight 0 are ignored.
-
-        Returns
-        -------
-        ProtoLMRegressor
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter, a text, a number or a weight is invalid, and under
-            ``projection=False``. Nothing is changed then.
-
-        Warns
-        -----
-        TextTruncatedWarning, UnreadTextWarning
-            If texts are truncated, or have words outside the tokenizer's vocabulary.
-
-        Notes
-        -----
-        The edits so far stay in effect, but cannot be undone any more.
-        """
-        config = check_parameters(self)
-        if not self.__sklearn_is_fitted__():
-            return self.fit(X, y, sample_weight)
-        model = self._fitted_model()
-        texts = model.texts_of(X)
-        values, weights, rows = encode_numbers(
-            y, len(texts), sample_weight, type(self).__name__, fewest=1
-        )
-        task, positions = model.task.extended(values)
-        targets = Targets(values, task.strata_of(values), weights, rows)
-        self._extend(model, task, positions, targets, texts, config.n_prototypes)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

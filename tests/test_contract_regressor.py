@@ -59,12 +59,6 @@ class NumbersAsTexts(ProtoLMRegressor):
         X, y = validate_data(self, X, y, y_numeric=True)
         return super().fit(written(X), y, sample_weight)
 
-    def partial_fit(self, X, y, sample_weight=None):
-        if not hasattr(self, "history_"):
-            return self.fit(X, y, sample_weight)
-        X, y = validate_data(self, X, y, reset=False)
-        return super().partial_fit(written(X), y, sample_weight)
-
     def predict(self, X):
         return super().predict(self._checked(X))
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
 from skprotolm._records.memory import Memory
@@ -437,38 +436,12 @@ def test_the_novelty_limit_is_that_of_all_texts(fitted, extended):
     assert (novelty <= limits[1]).sum() >= 5
 
 
-@pytest.fixture(scope="module")
-def regressor(tiny_folder, texts) -> ProtoLMRegressor:
+def test_numbers_have_no_partial_fit_and_no_memory(tiny_folder, texts):
+    """New texts would shift the predictions of others, without a bias against it."""
     X, y = texts
-    return ProtoLMRegressor(
-        str(tiny_folder),
-        n_prototypes=5,
-        max_epochs=2,
-        batch_size=8,
-        learning_rate=1e-3,
-        random_state=0,
-    ).fit(X, (y == "pos") + np.arange(48) % 7 / 10)
-
-
-def test_a_regressor_learns_further_numbers(regressor):
-    reg = copy.copy(regressor).partial_fit(LOST, [9.0] * 6)
-    assert reg.prototypes_.labels[5:].tolist() == [9.0] * 5
-    assert (reg.predict(LOST) > regressor.predict(LOST)).all()
-    e = reg.explain(LOST[:1])[0]
-    assert (e.shares * e.prototype_values).sum() == pytest.approx(e.prediction)
-    np.testing.assert_allclose(reg.prototypes_.priors, 0.1, rtol=1e-6)
-    # Copies have the mean of their numbers, and known texts keep theirs.
-    reg.partial_fit(["a day", "a day", reg.prototypes_[5].text], [1.0, 2.0, 4.0])
-    assert reg.prototypes_.labels[10:].tolist() == [1.5]
-
-
-def test_the_first_call_of_a_regressor_is_a_fit(regressor, texts):
-    X, y = texts
-    reg = ProtoLMRegressor(**regressor.get_params())
-    with pytest.raises(NotFittedError):
-        reg.predict(X)
-    reg.partial_fit(X, (y == "pos") + np.arange(48) % 7 / 10)
-    np.testing.assert_array_equal(reg.predict(X), regressor.predict(X))
+    reg = ProtoLMRegressor(str(tiny_folder), n_prototypes=5, max_epochs=1)
+    assert not hasattr(reg, "partial_fit")
+    assert reg.fit(X, y == "pos")._fitted.memory is None
 
 
 # --- The arithmetic.

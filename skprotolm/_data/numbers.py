@@ -18,13 +18,12 @@ _LARGEST = 1e150
 
 
 def encode_numbers(
-    y: Any, n_texts: int, sample_weight: Any, name: str, *, fewest: int = 2
+    y: Any, n_texts: int, sample_weight: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Validate y and the weights.
 
-    `name` is the name of the estimator in error messages, `fewest` how many different
-    numbers there must be, 1 or 2. Returns the values, weights of mean 1 and rows of the
-    texts whose weight is not 0.
+    `name` is the name of the estimator in error messages. Returns the values, weights
+    of mean 1 and rows of the texts whose weight is not 0.
     """
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
@@ -32,7 +31,7 @@ def encode_numbers(
     weights = combine_weights(values, sample_weight, None)
     rows = np.flatnonzero(weights)
     values, weights = values[rows], weights[rows]
-    if fewest > 1 and np.ptp(values / (np.abs(values).max() or 1.0)) == 0:
+    if np.ptp(values / (np.abs(values).max() or 1.0)) == 0:
         raise ValueError(
             f"y must hold at least two different numbers, got only {values[0]} "
             f"(n_samples={len(values)} of positive weight)."

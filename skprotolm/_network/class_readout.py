@@ -47,6 +47,7 @@ class ClassReadout(Readout):
 
     unit = PROBABILITY
     loss_name = "cross_entropy"
+    can_be_extended = True
 
     def __init__(self, n_outputs: int, sharpness: float):
         super().__init__()

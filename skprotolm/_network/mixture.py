@@ -45,7 +45,6 @@ class MixtureLayer(PrototypeLayer):
     metric: Tensor  # (H, H)
     formulation = "mixture"
     per_prototype = "prior_logits"
-    can_be_extended = True
 
     def __init__(
         self,
@@ -63,6 +62,7 @@ class MixtureLayer(PrototypeLayer):
         self.register_buffer("metric", torch.eye(vectors.shape[1]).to(vectors))
         self.readout = readout.to(vectors.dtype)
         self.unit = readout.unit
+        self.can_be_extended = readout.can_be_extended
 
     @classmethod
     def _from_options(

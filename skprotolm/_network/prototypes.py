@@ -70,7 +70,7 @@ class PrototypeLayer(nn.Module, ABC):
     values: Tensor
     formulation: str  # the parameter of the classifier that this layer implements
     per_prototype: str  # the parameter whose last dimension is M
-    can_be_extended = False  # by texts of new values, without training
+    can_be_extended = False  # by texts and classes, without training
     unit: Unit
 
     def __init__(self, vectors: Tensor, values: Tensor):

@@ -6,7 +6,6 @@ text is log π_j + λ·cos(s, p_j), (B, M).
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -23,6 +22,7 @@ class Readout(nn.Module, ABC):
     loss_name: str  # in `history_`
     n_groups: int  # of prototypes, inside which priors sum to 1
     sharpness: float  # λ of the evidence
+    can_be_extended = False  # by outputs, without training
 
     @property
     @abstractmethod
@@ -88,19 +88,13 @@ class Readout(nn.Module, ABC):
         """Return the parameters that recalibration changes, by default none."""
         return []
 
-    def certain(self, values: Tensor) -> Tensor:
-        """Return outputs (B, L) that are sure of true values (B,), and finite.
-
-        Readouts without calibrated parameters do not need it.
-        """
+    def extended(self, n_outputs: int, positions: Tensor) -> Readout:
+        """Return a copy with further outputs; `positions` (L,) are those of its own."""
         raise NotImplementedError
 
-    def extended(self, n_outputs: int, positions: Tensor) -> Readout:
-        """Return a copy with further outputs; `positions` (L,) are those of its own.
-
-        By default there are none.
-        """
-        return copy.deepcopy(self)
+    def certain(self, values: Tensor) -> Tensor:
+        """Return outputs (B, L) that are sure of true values (B,), and finite."""
+        raise NotImplementedError
 
     @abstractmethod
     def on_texts(self) -> Readout:

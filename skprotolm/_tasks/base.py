@@ -94,13 +94,6 @@ class Task(ABC):
         Strata may depend on the values, so that the task changes with them.
         """
 
-    def merged(self, targets: Targets, ids: np.ndarray) -> Targets:
-        """Return targets (n,) once copies of a text, of equal ids, have one.
-
-        By default each copy keeps its own. Strata are those of this task.
-        """
-        return targets
-
     def extended(self, labels: np.ndarray) -> tuple[Task, np.ndarray]:
         """Return the task with further labels, and where its outputs (L,) are then."""
         raise NotImplementedError

@@ -130,29 +130,20 @@ class RegressionTask(Task):
         ValueError
             If all texts then have the same value.
         """
-        values = self.merged(targets, ids).values
-        if np.ptp(values) == 0:
-            raise ValueError(
-                f"y must hold different numbers for different texts: the mean of all "
-                f"copies of a text, as the encoder reads them, is {values[0]} for each "
-                f"of the {ids.max() + 1} distinct texts."
-            )
-        task = RegressionTask.of(values, targets.weights)
-        strata = task.strata_of(values)
-        return task, targets._replace(values=values, strata=strata)
-
-    def merged(self, targets: Targets, ids: np.ndarray) -> Targets:
-        """Give all copies of a text the mean of their values."""
         weights = np.bincount(ids, targets.weights)
         sums = np.bincount(ids, targets.weights * targets.values)
         counts = np.bincount(ids)
         means = np.divide(sums, weights, out=sums, where=weights > 0)
         values = np.where(counts[ids] > 1, means[ids], targets.values)
-        return targets._replace(values=values, strata=self.strata_of(values))
-
-    def extended(self, labels: np.ndarray) -> tuple[Task, np.ndarray]:
-        """Return the task itself: numbers are not listed."""
-        return self, np.arange(1)
+        if np.ptp(values) == 0:
+            raise ValueError(
+                f"y must hold different numbers for different texts: the mean of all "
+                f"copies of a text, as the encoder reads them, is {values[0]} for each "
+                f"of the {len(counts)} distinct texts."
+            )
+        task = RegressionTask.of(values, targets.weights)
+        strata = task.strata_of(values)
+        return task, targets._replace(values=values, strata=strata)
 
     def prototypes_per_stratum(
         self, n_prototypes: Any, n_candidates: Sequence[int]

@@ -28,7 +28,7 @@ from skprotolm._resolve import resolve_quoted_counts
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
 from skprotolm._training.names import name_prototypes
-from skprotolm._training.neighborhoods import coincident, distinct_ids
+from skprotolm._training.neighborhoods import coincident
 from skprotolm._training.novelty_limit import limit_of
 from skprotolm._training.recalibration import minimize, sample_rows
 from skprotolm._training.selection import representative
@@ -157,7 +157,6 @@ def _read(
         return None
     used = [used[i] for i in kept]
     tokenized, targets = tokenized.take(kept), select(targets, kept)
-    targets = task.merged(targets, distinct_ids(tokenized.keys))
     strata = np.append(task.strata_of(own), targets.strata)
     found = find_candidates([*keys, *tokenized.keys], strata)
     candidates = found.rows[found.rows >= M] - M
@@ -261,8 +260,6 @@ def _calibrate(layer: Any, new: Extension, quoted: np.ndarray, memory: Memory) -
     """
     exact: Any = layer.exact()
     parameters = exact.readout.calibrated()
-    if not parameters:
-        return
     rows = sample_rows(new.targets.strata, _SAMPLE, new.seed)
     evidence, expected = _compare(exact, new, rows, quoted, memory)
     weights = torch.from_numpy(np.append(memory.weights, _weights(new, rows, memory)))
