@@ -14,9 +14,10 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+from skprotolm._explaining.relevance import LinearizedEncoder, relevance
 from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.network import encode
-from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.pooling import TokenAttention, merge_windows
 from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
 from skprotolm._network.windows import (
     PairTooLongError,
@@ -26,6 +27,7 @@ from skprotolm._network.windows import (
     number_units,
 )
 from skprotolm._saving.pickling import pack, unpack
+from skprotolm._training.build import mean_of_windows
 from skprotolm._training.trainer import Trainer
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.conftest import BAD, GOOD
@@ -266,6 +268,30 @@ def test_stored_windows_equal_computed_windows(backbone):
     assert float(weights.sum()) == pytest.approx(n_content)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 32])
+def test_progress_counts_texts_not_windows(tiny_bert, batch_size):
+    encoder = windowed(tiny_bert)
+    source = EncodedTexts(encoder.tokenize([*X[:9], "a day"]), bf16=False)
+    calls: list[int] = []
+    attention = random_attention(encoder)
+    read = [
+        encoded.rows
+        for encoded in encode(
+            encoder, attention, source, batch_size, lambda: calls.append(1)
+        )
+    ]
+    assert sorted(np.concatenate(read)) == list(range(10))
+    assert len(calls) == -(-10 // batch_size)
+
+
+def test_sentence_vectors_are_means_over_windows():
+    vectors = torch.arange(12.0).reshape(4, 3)
+    rows, counts = np.array([1, 0, 1, 2]), torch.tensor([1.0, 5.0, 3.0, 2.0])
+    means = mean_of_windows(vectors, rows, counts)
+    expected = [vectors[1], (vectors[0] + 3 * vectors[2]) / 4, vectors[3]]
+    torch.testing.assert_close(means, torch.stack(expected))
+
+
 # Predictions.
 
 
@@ -352,6 +378,32 @@ def test_parts_of_a_long_text_change_no_scores(make, token_method):
     assert np.abs(e.token_scores).max() > 1e-3
 
 
+def test_relevance_of_windows_is_conserved_without_biases(backbone):
+    """Over all windows and tokens, it sums to what is split."""
+    encoder = windowed(backbone, 24).double()
+    model = encoder.transformer.auto_model
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") and not name.startswith("embeddings."):
+                parameter.zero_()
+        if hasattr(model, "wpe"):  # added after the captured embeddings
+            model.wpe.weight.zero_()
+    tokenized = encoder.tokenize([LONG, "a day"])
+    windows = list_windows(np.arange(2), tokenized.n_windows)
+    texts = torch.from_numpy(windows.texts)
+    attention = random_attention(encoder).double()
+    direction = torch.from_numpy(np.random.RandomState(0).normal(size=(2, HIDDEN)))
+    batch = encoder.tokenizer.collate(tokenized, *windows)
+    with LinearizedEncoder(encoder).run(batch) as linearized:
+        pooled = linearized.pool(attention)
+        merged = merge_windows(pooled.log_sums, pooled.s, texts, 2)
+        weights = linearized.attention_weights(attention, merged.log_totals[texts])
+        scores = relevance(linearized, weights, direction[texts], merged.s[texts])
+    sums = torch.zeros(2).double().index_add(0, texts, scores.sum(dim=1))
+    assert len(texts) > 4
+    torch.testing.assert_close(sums, (merged.s * direction).sum(dim=1))
+
+
 def test_the_published_formulation_and_the_regressor_read_windows(make, tiny_folder):
     published = make(formulation="proto-lm").fit(X, Y)
     [e] = published.explain([LONG])
@@ -363,6 +415,14 @@ def test_the_published_formulation_and_the_regressor_read_windows(make, tiny_fol
     [e] = reg.fit(X, (Y == "pos") + np.arange(24) / 24).explain([LONG])
     total = e.base_value + e.token_scores.sum()
     assert total == pytest.approx(e.prediction, abs=1e-5)
+
+
+def test_occlusion_reads_copies_of_a_text_in_parts(clf, monkeypatch):
+    [expected] = clf.explain([X[0]], token_method="occlusion")
+    monkeypatch.setattr("skprotolm._explaining.occlusion._MAX_TEXTS", 7)
+    [e] = clf.explain([X[0]], token_method="occlusion")
+    assert len(e.words) > 14
+    np.testing.assert_allclose(e.token_scores, expected.token_scores, atol=1e-5)
 
 
 def test_a_text_without_tokens_is_explained(clf):
@@ -460,8 +520,8 @@ def test_parts_are_read_again_with_the_same_dropout(make):
         n_parts, state = len(hidden), torch.default_generator.get_state()
         s.sum().backward()
         assert torch.equal(torch.default_generator.get_state(), state)
-    assert len(hidden) == 2 * n_parts > 4
-    for first, again in zip(hidden, hidden[: n_parts - 1 : -1], strict=False):
+    assert len(hidden) == 2 * n_parts - 1 > 4  # the graph of the last part is kept
+    for first, again in zip(hidden[: n_parts - 1], hidden[:-n_parts:-1], strict=True):
         assert torch.equal(first, again)
 
 

@@ -219,14 +219,14 @@ def sentence_lines(e: Any, digits: int) -> list[str]:
         return []
     scores, words = e.sentence_scores, e.word_scores
     order = np.argsort(-np.abs(scores), kind="stable")
-    names, word_names, ids = _sentences(e), _words(e), e.sentence_ids
+    names, word_names, ids = _sentences(e), e.words, e.sentence_ids
     least = STRONGEST_SHARE * np.abs(words).max(initial=0)
     lines = [f"  sentences ({e.token_method})"]
     for i in order[:_LEADING].tolist():
         inside = np.flatnonzero((ids == i) & (np.abs(words) >= least))
         strongest = inside[np.argsort(-np.abs(words[inside]), kind="stable")]
         listed = ", ".join(
-            f"{word_names[w]} {decimal(words[w], digits, '+')}"
+            f'"{word_names[w]}" {decimal(words[w], digits, "+")}'
             for w in strongest[:_SENTENCE_WORDS].tolist()
         )
         score = decimal(scores[i], digits, "+")

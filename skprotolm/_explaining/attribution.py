@@ -49,14 +49,18 @@ def sum_by_token(
         Row of each text to the sums of its content tokens.
     """
     sums: dict[int, np.ndarray] = {}
+    slots: dict[int, np.ndarray] = {}  # positions of tokens among the content tokens
     for part, of_part in zip(windows, values, strict=True):
         array = of_part.cpu().double().numpy()
         for row, number, of_window in zip(
             part.rows.tolist(), part.numbers.tolist(), array, strict=True
         ):
+            mask = tokenized.content_mask[row]
             if row not in sums:
-                shape = (len(tokenized.ids[row]), *array.shape[2:])
-                sums[row] = np.zeros(shape)
+                sums[row] = np.zeros((np.count_nonzero(mask), *array.shape[2:]))
+                slots[row] = np.cumsum(mask) - 1
             positions = tokenized.positions(row, number)
-            sums[row][positions] += of_window[: len(positions)]
-    return {row: total[tokenized.content_mask[row]] for row, total in sums.items()}
+            is_content = mask[positions]
+            own = of_window[: len(positions)][is_content]
+            sums[row][slots[row][positions[is_content]]] += own
+    return sums

@@ -40,8 +40,9 @@ class Network(nn.Module):
     ) -> tuple[np.ndarray, Tensor, LayerOutput]:
         """Return units (B,), their vectors (B, H) and the layer's output.
 
-        More than `batch_size` windows are read in parts, whose graphs are not kept:
-        the backward pass reads each part again, with the same dropout.
+        More than `batch_size` windows are read in parts. The graph of the last one is
+        kept; the backward pass, which begins there, reads the others again, with the
+        same dropout.
 
         Parameters
         ----------
@@ -61,11 +62,9 @@ class Network(nn.Module):
         # A tensor among the arguments tells the device whose dropout is repeated.
         like = self.attention.score.weight
         pooled = [
-            checkpoint(read, part, like, use_reentrant=False)
-            if len(parts) > 1
-            else read(part, like)
-            for part in parts
+            checkpoint(read, part, like, use_reentrant=False) for part in parts[:-1]
         ]
+        pooled.append(read(parts[-1], like))
         log_sums, s = map(torch.cat, zip(*pooled, strict=True))
         units, numbers = number_units(texts.units(windows))
         units_of = torch.from_numpy(numbers).to(s.device)
