@@ -1,7 +1,8 @@
 """scikit-learn's checks of classifiers, on a token classifier of rows of numbers.
 
-A row is the sentence of its numbers, whose words all have the label of the row as their
-tag; the prediction of a row is that of its first word.
+A row is a sentence of two words, the first of which is all of its numbers, with spaces
+inside. Both have the label of the row as their tag; the prediction of a row is that of
+the first word.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.test_contract import (
 
 
 class NumbersAsWords(ClassifierMixin, ProtoLMTokenClassifier):
-    """A classifier of rows of numbers, by the tag of the first number.
+    """A classifier of rows of numbers, by the tag of the word that they make.
 
     Attributes
     ----------
@@ -38,6 +39,7 @@ class NumbersAsWords(ClassifierMixin, ProtoLMTokenClassifier):
         n_prototypes: int = 1,
         preservation: float = 0.0,
         label_smoothing: float = 0.0,
+        projection: bool = False,
         max_epochs: int = 30,
         n_iter_no_change: int = 2,
         batch_size: int = 512,
@@ -51,6 +53,7 @@ class NumbersAsWords(ClassifierMixin, ProtoLMTokenClassifier):
             n_prototypes=n_prototypes,
             preservation=preservation,
             label_smoothing=label_smoothing,
+            projection=projection,
             max_epochs=max_epochs,
             n_iter_no_change=n_iter_no_change,
             batch_size=batch_size,
@@ -100,7 +103,7 @@ class NumbersAsWords(ClassifierMixin, ProtoLMTokenClassifier):
 
 
 def as_sentences(X):
-    return [text.split(" ") for text in written(X)]
+    return [[text, "the"] for text in written(X)]
 
 
 # Checks that must fail, by name, with the reason.
