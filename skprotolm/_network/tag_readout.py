@@ -12,6 +12,7 @@ class TagReadout(ClassReadout):
     """Tag evidence is a smooth maximum, as in `ClassReadout`."""
 
     unit = WORD_PROBABILITY
+    can_be_extended = False  # `partial_fit` takes texts
 
     def options(self) -> dict[str, Any]:
         """Return the kind, the number of tags and the sharpness λ."""

@@ -21,7 +21,6 @@ class Task(ABC):
     strata_noun: str  # what they call strata, in the plural
     # Weight of a linear prediction of the values in the metric of quoted texts.
     output_weight = 0.0
-    can_be_extended = False  # by `partial_fit`
 
     @property
     @abstractmethod

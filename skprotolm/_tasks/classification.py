@@ -29,7 +29,6 @@ class ClassificationTask(Task):
 
     label_noun = "class"
     strata_noun = "classes"
-    can_be_extended = True
 
     def __init__(self, classes: np.ndarray):
         self.classes = classes

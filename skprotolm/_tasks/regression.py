@@ -41,7 +41,6 @@ class RegressionTask(Task):
     label_noun = "value"
     output_weight = 1.0
     strata_noun = "ranges of values"
-    can_be_extended = True
 
     def __init__(self, center: float, scale: float, edges: Sequence[float]):
         self.center = center

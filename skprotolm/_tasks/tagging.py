@@ -39,7 +39,6 @@ class TaggingTask(ClassificationTask):
 
     label_noun = "tag"
     strata_noun = "tags"
-    can_be_extended = False
 
     @property
     def readout_options(self) -> dict[str, Any]:

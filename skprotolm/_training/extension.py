@@ -62,12 +62,11 @@ def require_memory(model: FittedModel) -> Memory:
     """Return a model's memory, without which it cannot be extended."""
     if model.memory is None:
         raise ValueError(
-            "partial_fit needs one class or number per text, prototypes that are "
-            "texts, and the memory that fit keeps of the others: fit under "
-            "formulation='mixture' and projection=True. Models of several labels, and "
-            "those saved by earlier versions, have no memory. Refit the model, or pass "
-            "all texts to fit; with warm_start=True it starts from the encoder of this "
-            "model."
+            "partial_fit needs one class per text, prototypes that are texts, and the "
+            "memory that fit keeps of the others: fit under formulation='mixture' and "
+            "projection=True. Models of several labels, and those saved by earlier "
+            "versions, have no memory. Refit the model, or pass all texts to fit; with "
+            "warm_start=True it starts from the encoder of this model."
         )
     return model.memory
 

@@ -303,8 +303,7 @@ def _remember(vectors: Tensor, quoted: np.ndarray, trainer: Trainer) -> Memory |
     trainer : Trainer
     """
     data, layer = trainer.data, trainer.network.layer
-    is_on_texts = trainer.config.projection and layer.can_be_extended
-    if not (is_on_texts and data.task.can_be_extended):
+    if not (trainer.config.projection and layer.can_be_extended):
         return None
     ids = data.candidates.text_ids
     prototypes = np.full(ids.max() + 1, -1)
