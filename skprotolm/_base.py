@@ -334,15 +334,16 @@ def _warn_of_never_predicted(result: FitResult) -> None:
     labels = result.never_predicted
     if not labels:
         return
+    task = result.model.task
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     texts = "training text that is not a prototype"
     if result.config.early_stopping:
         texts = "held-out text"
     warn(
-        f"{len(labels)} of {len(result.model.task.strata)} classes are never predicted "
-        f"for a {texts}: {names}. A class with few texts beside many of others is "
-        f"predicted more often with class_weight='balanced'; where classes are about "
-        f"equal, train for more epochs.",
+        f"{len(labels)} of {len(task.strata)} {task.strata_noun} are never predicted "
+        f"for a {texts}: {names}. A {task.label_noun} with few texts beside many of "
+        f"others is predicted more often with class_weight='balanced'; where "
+        f"{task.strata_noun} are about equal, train for more epochs.",
         UnpredictedClassWarning,
     )
 
