@@ -234,9 +234,9 @@ def test_at_most_ten_sentences_of_a_long_text_are_shown():
     assert folded_parts([side[:3]], offsets[:3]) is None
 
 
-def test_short_texts_are_not_folded():
-    text = " ".join(SENTENCES[:8])
-    assert folded(text, {"3"}) == [(0, text)]
+@pytest.mark.parametrize("text", [" ".join(SENTENCES[:8]), "3 words here " * 900])
+def test_short_texts_and_single_sentences_are_not_folded(text):
+    assert folded(text.strip(), {"3"}) == [(0, text.strip())]
 
 
 @no_deadline

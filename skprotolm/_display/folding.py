@@ -94,7 +94,8 @@ def folded_parts(
 
 def _is_short(pieces: list[Piece], starts: Sequence[int]) -> bool:
     n_characters = sum(len(piece.text) for piece in pieces)
-    return len(starts) <= MAX_SENTENCES and n_characters <= _MAX_CHARACTERS
+    is_short = len(starts) <= MAX_SENTENCES and n_characters <= _MAX_CHARACTERS
+    return is_short or len(starts) <= 1
 
 
 def _fold(
