@@ -57,9 +57,9 @@ y = [tags for _, tags in filled]
 # Fit and predict
 # ---------------
 
-clf = ProtoLMTokenClassifier(learning_rate=1e-4, random_state=0).fit(X, y)
+clf = ProtoLMTokenClassifier(learning_rate=2e-4, random_state=0).fit(X, y)
 new = [
-    ["Lucy", "Brown", "sent", "a", "letter", "from", "Madrid"],
+    ["yesterday", "Clara", "flew", "to", "Rome"],
     ["it", "rained", "in", "Rome"],
 ]
 for words, tags in zip(new, clf.predict(new), strict=True):

@@ -356,9 +356,9 @@ def _warn_of_never_predicted(result: FitResult) -> None:
         texts = "held-out text"
     warn(
         f"{len(labels)} of {len(task.classes)} {task.strata_noun} are never predicted "
-        f"for a {texts}: {names}. A class with few texts beside many of others is "
-        f"predicted more often with class_weight='balanced'; where classes are about "
-        f"equal, train for more epochs.",
+        f"for a {texts}: {names}. A {task.label_noun} with few texts beside many of "
+        f"others is predicted more often with class_weight='balanced'; where "
+        f"{task.strata_noun} are about equal, train for more epochs.",
         UnpredictedClassWarning,
     )
 

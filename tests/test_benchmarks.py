@@ -258,3 +258,38 @@ def test_models_of_long_texts_run(load, monkeypatch, tiny_folder):
             row = long_texts.run_one(task, model, 0, 16)
         assert 0 <= row["accuracy"] <= 100
     assert row["gap"] < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnpredictedClassWarning")
+def test_models_of_tags_run(load, monkeypatch, tmp_path, tiny_folder):
+    tags = load("tasks_tags")
+    names = ["good", "kind", "bad", "food"]
+    text = "\n".join(
+        f"{name}\tB-x\nfilm\tI-x\nwas\tO\ntoday\tO\n\t\n" for name in names * 3
+    )
+    for part in ("train", "test"):
+        (tmp_path / f"wnut17.{part}.conll").write_text(text, encoding="utf-8")
+    task = tags.load(tmp_path, "test")
+    assert task.X_train[1] == ["kind", "film", "was", "today"]
+    assert task.y_test[0] == ["B-x", "I-x", "O", "O"]
+    original = tags.ProtoLMTokenClassifier
+    monkeypatch.setattr(
+        tags,
+        "ProtoLMTokenClassifier",
+        lambda **options: original(
+            str(tiny_folder), max_epochs=30, learning_rate=1e-2, **options
+        ),
+    )
+    for model in tags.TITLES:
+        row = tags.run_one(task, model, 0)
+        assert row["f1"] > 0.9
+    assert tags.run_one(task, "mixture", 0)["gap"] < 1e-4
+
+
+def test_entities_of_the_benchmark_are_those_of_conll(load):
+    tags = load("tasks_tags")
+    y = ["I-a", "I-a", "I-b", "B-b", "I-b", "O", "B-a"]
+    expected = [(0, 2, "a"), (2, 3, "b"), (3, 5, "b"), (6, 7, "a")]
+    assert tags.entities(y) == expected
+    assert tags.entity_f1([y], [["O"] * 7]) == 0
+    assert tags.entity_f1([y], [y]) == 1

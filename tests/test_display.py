@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._display.formatting import percent, shorten, text_of_class
+from skprotolm._display.formatting import percent, printable, shorten, text_of_class
 from skprotolm._display.html import explanations_html, prototypes_html
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import colored
@@ -210,7 +210,8 @@ def test_no_text_in_an_alignment_becomes_an_element(text, label):
 
 
 def squeezed(value: Any) -> str:
-    return "".join(str(value).split())
+    """Return a text as a page shows it, without spaces."""
+    return "".join(printable(str(value)).split())
 
 
 @no_deadline

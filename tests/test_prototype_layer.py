@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -188,12 +189,29 @@ def test_edited_layers_share_no_memory_with_the_layer(layer):
 # The network around a layer.
 
 
+class VectorTexts:
+    """Texts of one window each, whose token vectors are known."""
+
+    def __init__(self, h, content):
+        self.h, self.content = h, content
+        self.n_windows = np.ones(len(h), dtype=np.int64)
+
+    def read(self, encoder, rows, numbers=None):
+        return self.h[rows], self.content[rows].float()
+
+    def units(self, windows):
+        return windows.rows
+
+
 def test_the_network_applies_the_layer_to_pooled_texts(layer):
     attention = TokenAttention(H).double().requires_grad_(False)
     torch.nn.init.normal_(attention.score.weight, generator=torch.Generator())
     h, content = normal(B, T, H), torch.ones(B, T, dtype=torch.bool)
     content[0, 1:] = False
-    s, output = Network(torch.nn.Identity(), attention, layer)(h, content)
+    source = VectorTexts(h, content)
+    network = Network(torch.nn.Identity(), attention, layer)
+    units, s, output = network(source, np.arange(B), batch_size=B)
+    assert units.tolist() == list(range(B))
     torch.testing.assert_close(s, pool(attention(h, content), h))
     torch.testing.assert_close(s[0], h[0, 0])
     assert torch.equal(output.outputs, layer(s).outputs)

@@ -390,7 +390,7 @@ def test_relevance_of_windows_is_conserved_without_biases(backbone):
             model.wpe.weight.zero_()
     tokenized = encoder.tokenize([LONG, "a day"])
     windows = list_windows(np.arange(2), tokenized.n_windows)
-    texts = torch.from_numpy(windows.texts)
+    texts = torch.from_numpy(number_units(windows.rows)[1])
     attention = random_attention(encoder).double()
     direction = torch.from_numpy(np.random.RandomState(0).normal(size=(2, HIDDEN)))
     batch = encoder.tokenizer.collate(tokenized, *windows)
