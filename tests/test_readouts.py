@@ -15,6 +15,7 @@ from skprotolm._network.pooling import pool
 from skprotolm._network.readout import grouped_logsumexp, log_odds
 from skprotolm._network.readouts import make_readout
 from skprotolm._network.value_readout import ValueReadout
+from skprotolm._network.windows import WindowIndex
 from tests.helpers import normal
 
 B, T, H = 5, 4, 6
@@ -165,7 +166,10 @@ def test_numbers_are_exact_sums_over_tokens_and_over_prototypes():
     terms = priors * (5 * F.cosine_similarity(s[:, None], layer.vectors, dim=2)).exp()
     expected = (terms * values).sum(dim=1) / terms.sum(dim=1)
     torch.testing.assert_close(attribution.explained, expected)
-    scores = token_scores(Encoded(np.arange(B), h, alpha, s), attribution.direction)
+    rows = np.arange(B)
+    windows = [WindowIndex(rows, np.zeros_like(rows))]
+    encoded = Encoded(rows, s, windows, [torch.arange(B)], [alpha], lambda: [h])
+    [scores] = token_scores(encoded, attribution.direction)
     assert scores.abs().min() > 0
     total = attribution.base + scores.sum(dim=1)
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-12)
