@@ -68,8 +68,9 @@ class Prototype:
         change them; only a redacted prototype is named "redacted" with a number.
     label : object
         Class of the prototype; of a regressor, its value.
-    text : str or (str, str)
-        Training text of the prototype; with ``projection=False``, the nearest one.
+    text : str, (str, str) or MarkedWord
+        Training text of the prototype; with ``projection=False``, the nearest one. Of a
+        token classifier, the training word, marked in its sentence.
     train_index : int or None
         Row of that text in the X of `fit`; None for an added prototype.
     unread : tuple of str
@@ -124,7 +125,7 @@ class Prototypes(Sequence[Prototype]):
         Text vectors of the prototypes.
     labels : ndarray of shape (M,)
         Class of each prototype; of a regressor, its value, float64.
-    texts : tuple of str, or of (str, str)
+    texts : tuple of str, of (str, str), or of MarkedWord
         Training text of each prototype.
     names : tuple of str
         Name of each prototype, unique.
