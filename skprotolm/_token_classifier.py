@@ -559,6 +559,9 @@ class ProtoLMTokenClassifier(BaseProtoLM):
     def redact_prototypes(self: _Self, texts: dict[int, Any]) -> _Self:
         """Replace the quoted sentences of prototypes permanently.
 
+        A sentence may be quoted by several prototypes, for several of its words: redact
+        all of them. `prototypes_` lists the row of each as ``train_indices``.
+
         Parameters
         ----------
         texts : dict of int -> (list of str, int) or MarkedWord

@@ -21,6 +21,7 @@ from skprotolm import (
     WordExplanation,
 )
 from skprotolm._data.words import Sentence
+from skprotolm._display.formatting import shorten
 from skprotolm.exceptions import FewerPrototypesWarning
 from skprotolm.metrics import (
     comprehensiveness,
@@ -408,6 +409,16 @@ def test_the_word_is_marked_in_print_html_and_figures(clf):
     assert "»" in repr(e)
     assert e.plot().axes
     assert clf.explain(NEW).plot().axes
+
+
+@pytest.mark.parametrize("position", [0, 6, 10])
+def test_the_marked_word_stays_in_a_short_line(position):
+    text = MarkedWord("the long line in which one word is marked for all", position)
+    assert shorten(text, 200) == text.marked()
+    for length in range(1, 60):
+        line = shorten(text, length)
+        assert len(line) <= length
+        assert length < 9 or f"»{text.word}«" in line
 
 
 def test_json_keeps_the_word(clf):

@@ -46,6 +46,8 @@ def _shorten_around(text: MarkedWord, length: int) -> str:
     before, after = (" ".join(part.split()) for part in (text[:start], text[end:]))
     before, after = before + " " * bool(before), " " * bool(after) + after
     room = length - len(word)
+    if room < 2:
+        return word
     half = max(room // 2, room - len(before))
     after = after if len(after) <= half else after[: max(half - 1, 0)].rstrip() + "…"
     room -= len(after)

@@ -69,8 +69,9 @@ class Prototype:
     label : object
         Class of the prototype; of several labels per text, a tuple of them, and of a
         regressor, its value.
-    text : str or (str, str)
-        Training text of the prototype; with ``projection=False``, the nearest one.
+    text : str, (str, str) or MarkedWord
+        Training text of the prototype; with ``projection=False``, the nearest one. Of a
+        token classifier, the training word, marked in its sentence.
     train_index : int or None
         Row of that text in the X of `fit`; None for an added prototype. Rows of
         `partial_fit` are numbered on from those of the calls before.
@@ -129,7 +130,7 @@ class Prototypes(Sequence[Prototype]):
     labels : ndarray of shape (M,)
         Class of each prototype; of several labels per text, tuples of them, object; of
         a regressor, its value, float64.
-    texts : tuple of str, or of (str, str)
+    texts : tuple of str, of (str, str), or of MarkedWord
         Training text of each prototype.
     names : tuple of str
         Name of each prototype, unique.
