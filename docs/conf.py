@@ -43,7 +43,7 @@ numpydoc_validation_checks = {
 }
 numpydoc_validation_exclude = {
     # Users read the attributes of these classes and do not construct them.
-    r"\.(Prototypes?|Nearest|(Value)?Explanations?|(Word|Sentence)Alignment|Simulatability)$",
+    r"\.(Prototypes?|Nearest|(Label|Value|Word)?Explanations?|(Word|Sentence)Alignment|Simulatability)$",
     r"\.Nearest\.(count|index)$",  # inherited from tuple
     r"\.__\w+__$",
 }
