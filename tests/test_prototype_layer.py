@@ -2,7 +2,10 @@
 
 import copy
 import math
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -193,7 +196,13 @@ def test_the_network_applies_the_layer_to_pooled_texts(layer):
     torch.nn.init.normal_(attention.score.weight, generator=torch.Generator())
     h, content = normal(B, T, H), torch.ones(B, T, dtype=torch.bool)
     content[0, 1:] = False
-    s, output = Network(torch.nn.Identity(), attention, layer)(h, content)
+    texts: Any = SimpleNamespace(
+        n_windows=np.ones(B, dtype=int),
+        read=lambda encoder, rows, numbers: (h[rows], content[rows].double()),
+        units=lambda windows: windows.rows,
+    )
+    network = Network(torch.nn.Identity(), attention, layer)
+    _, s, output = network(texts, np.arange(B), batch_size=B)
     torch.testing.assert_close(s, pool(attention(h, content), h))
     torch.testing.assert_close(s[0], h[0, 0])
     assert torch.equal(output.outputs, layer(s).outputs)
