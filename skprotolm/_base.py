@@ -191,16 +191,15 @@ class BaseProtoLM(
     ) -> Explanations[Any]:
         """Check the arguments of `explain`; `targets` are those that are outputs."""
         model, texts = self._ready(X)
-        if top_k is not None:
-            require("top_k", top_k, COUNT)
-            top_k = int(top_k)  # NumPy's ints are not written to JSON
-        require("token_method", token_method, TOKEN_METHOD)
+        require_explain(top_k, token_method)
         index, against = (
             None
             if targets.get(name) is None
             else model.task.target_index(targets[name], len(texts), name)
             for name in ("target", "against")
         )
+        if top_k is not None:
+            top_k = int(top_k)  # NumPy's ints are not written to JSON
         return explain(model, texts, index, against, top_k, token_method)
 
     def novelty_score(self, X: Any) -> np.ndarray:
@@ -333,6 +332,13 @@ def _raise_interrupt(result: FitResult) -> NoReturn:
         )
     finally:  # where warnings are errors, too
         raise KeyboardInterrupt
+
+
+def require_explain(top_k: Any, token_method: Any) -> None:
+    """Refuse arguments of `explain` that do not depend on the kind of target."""
+    if top_k is not None:
+        require("top_k", top_k, COUNT)
+    require("token_method", token_method, TOKEN_METHOD)
 
 
 def _warn_of_coincident(result: FitResult) -> None:

@@ -16,7 +16,7 @@ from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
-from skprotolm._tasks.choice import choose_task
+from skprotolm._tasks.choice import choose_task, refuse_label_matrix
 from skprotolm._training.extension import require_memory
 
 if TYPE_CHECKING:
@@ -357,8 +357,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ValueError, TypeError
             If a parameter, a text, a label or a weight is invalid; if `classes` lacks a
             label; if all texts of a new class are prototypes of another one; with
-            several labels per text; and under ``formulation="proto-lm"`` or
-            ``projection=False``. Nothing is changed then.
+            several labels per text; and if the model was fitted under
+            ``formulation="proto-lm"`` or ``projection=False``. Nothing is changed then.
 
         Warns
         -----
@@ -383,6 +383,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         """
         config, name = check_parameters(self), type(self).__name__
         refuse_swapped(X, y)
+        refuse_label_matrix(y)
         if not self.__sklearn_is_fitted__():
             if classes is not None:
                 labels, _ = encode_targets(y, len(as_texts(X)), None, None, name)
@@ -433,6 +434,32 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         # One model throughout: another thread may refit the estimator meanwhile.
         model, texts = self._ready(X)
         return model.task.decode(model.outputs(texts))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy; of several labels per text, that of whole label sets.
+
+        Parameters
+        ----------
+        X : container of str, length n
+            As in `fit`.
+        y : array-like of shape (n,) or (n, L)
+            The true labels. The columns of a frame must be the labels of the fit in
+            their order.
+        sample_weight : array-like of shape (n,), float, default=None
+            Weights of the texts.
+
+        Returns
+        -------
+        float
+            The weighted fraction of correct predictions.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As in `predict`, or if y does not have one row per text.
+        """
+        self._fitted_model().task.require_columns(y)
+        return super().score(X, y, sample_weight)
 
     @isolated_torch()
     def predict_proba(self, X: Any) -> np.ndarray:

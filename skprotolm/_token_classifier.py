@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from scipy.special import softmax
 
-from skprotolm._base import BaseProtoLM, with_callbacks
+from skprotolm._base import BaseProtoLM, require_explain, with_callbacks
 from skprotolm._config import FLAG, check_parameters, require
 from skprotolm._data.sentences import (
     as_marked_words,
@@ -18,6 +18,7 @@ from skprotolm._data.sentences import (
     as_tags,
     encode_tags,
     mark_words,
+    refuse_marked,
 )
 from skprotolm._data.weights import combine_weights
 from skprotolm._data.words import Sentence
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="ProtoLMTokenClassifier")
 
 
-class ProtoLMTokenClassifier(BaseProtoLM):
+class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
+    BaseProtoLM,
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]
+):
     """Tagger of words with exact explanations, fine-tuned from a transformer.
 
     Fine-tunes a sentence-transformers encoder with a prototype head (proto-lm, [1]_).
@@ -303,6 +307,7 @@ class ProtoLMTokenClassifier(BaseProtoLM):
         """
         config = check_parameters(self)
         sentences: Any = as_sentences(X)
+        refuse_marked(sentences)
         classes, targets = encode_tags(
             y, sentences, sample_weight, config.class_weight, type(self).__name__
         )
@@ -520,9 +525,13 @@ class ProtoLMTokenClassifier(BaseProtoLM):
                 f"words must be 'all', lists of positions, or None, got {words!r}."
             )
         marked, rows = mark_words(chosen, sentences)
-        if not marked:
-            return Explanations([])
         targets = {"target": target, "against": against}
+        if not marked:
+            require_explain(top_k, token_method)
+            for name, tags in targets.items():
+                if tags is not None and isinstance(tags, (str, int)):
+                    model.task.target_index(tags, 1, name)
+            return Explanations([])
         explanations = self._explain(marked, top_k, token_method, targets)
         return Explanations(
             [

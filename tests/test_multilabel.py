@@ -745,3 +745,34 @@ def test_a_refit_on_single_labels_is_of_one_class_again(make):
     assert clf.predict_proba(NEW).shape == (4, 2)
     np.testing.assert_allclose(clf.predict_proba(NEW).sum(axis=1), 1)
     assert clf.explain(NEW[:1])[0].kind == "classes"
+
+
+@pytest.mark.parametrize("names", [["b", "c", "a"], [2, 0, 1]])
+def test_columns_in_another_order_are_refused(make_classifier, texts, tmp_path, names):
+    """Frames of int names, and the frame of `score`, were read by position."""
+    pd = pytest.importorskip("pandas")
+    X, _ = texts
+    rows = np.arange(len(X))
+    matrix = np.stack([rows % 2 == 0, rows % 3 == 0, rows % 5 < 2], axis=1).astype(int)
+    frame = pd.DataFrame(matrix, columns=names)
+    clf = make_classifier(n_prototypes="auto").fit(X, frame)
+    assert clf.score(X, frame) == clf.score(X, matrix)
+    other = frame[names[::-1]]
+    for call in (
+        lambda: clf.score(X, other),
+        lambda: clf.report(X, other, tmp_path / "report.html"),
+        lambda: clf.add_prototypes(["q", "w"], other[:2]),
+    ):
+        with pytest.raises(ValueError, match="must be the labels of the fit in their"):
+            call()
+
+
+def test_a_list_that_may_be_labels_or_indicators_is_refused(make_classifier, texts):
+    """With the labels 1 and 0, in this order, [0, 1] were both labels."""
+    pd = pytest.importorskip("pandas")
+    X, _ = texts
+    rows = np.arange(len(X))
+    frame = pd.DataFrame({1: rows % 2, 0: (rows % 3 == 0).astype(int)})
+    clf = make_classifier(n_prototypes="auto").fit(X, frame)
+    with pytest.raises(ValueError, match="may be both labels or an indicator row"):
+        clf.relabel_prototypes({0: [0, 1]})

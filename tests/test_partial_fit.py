@@ -509,3 +509,39 @@ def test_several_labels_cannot_be_extended(make_classifier, texts):
     with pytest.raises(ValueError, match="partial_fit needs one class per"):
         clf.partial_fit(X, labels.astype(int))
     np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "uint8", "int8"])
+def test_integer_classes_stay_integers(make_classifier, texts, dtype):
+    """uint64 classes and new ones became floats, and were predicted as such."""
+    X, y = texts
+    clf = make_classifier().fit(X, (np.asarray(y) == y[0]).astype(dtype))
+    clf.partial_fit(["q w", "w q"], np.array([200, 200], dtype="uint64"))
+    assert clf.classes_.dtype == np.int64
+    assert clf.classes_.tolist() == [0, 1, 200]
+    assert clf.predict(X).dtype == np.int64
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match="integer labels below 2"):
+        clf.partial_fit(["q"], np.array([2**63 + 5], dtype="uint64"))
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+def test_the_first_call_refuses_several_labels_before_training(make_classifier, texts):
+    """A whole training ran, and the error came with the second call."""
+    clf = make_classifier()
+    with pytest.raises(ValueError, match="one class per text, got an indicator matrix"):
+        clf.partial_fit(texts[0], np.eye(len(texts[0]), 3, dtype=int))
+    assert not hasattr(clf, "classes_")
+
+
+def test_a_dict_of_prototypes_names_the_classes_of_the_new_texts(
+    make_classifier, texts
+):
+    """It had to name the classes before, too."""
+    clf = make_classifier().fit(*texts)
+    n_before = len(clf.prototypes_)
+    clf.set_params(n_prototypes={"new": 2})
+    clf.partial_fit(["q w", "w q e", "e r t"], ["new"] * 3)
+    assert len(clf.prototypes_) == n_before + 2
+    with pytest.raises(ValueError, match="missing: \\['other'\\]"):
+        clf.partial_fit(["z u i"], ["other"])

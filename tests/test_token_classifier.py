@@ -626,3 +626,27 @@ def test_texts_and_words_are_not_confused(fitted, clf):
     assert isinstance(fitted, ProtoLMClassifier)
     with pytest.raises(TypeError, match="must be the list of the words"):
         clf.predict(["a text"])
+
+
+def test_marked_words_are_no_training_sentences(clf):
+    """They were counted as all of their words, and the error spoke of weights."""
+    quoted = clf.prototypes_
+    with pytest.raises(TypeError, match="Row 0 of X is a MarkedWord"):
+        copy.copy(clf).fit(list(quoted.texts), [[tag] for tag in quoted.labels])
+
+
+def test_frames_are_no_output(clf):
+    """`set_output` was there, and `transform` failed under it."""
+    assert not hasattr(clf, "set_output")
+
+
+def test_arguments_are_checked_if_there_is_no_word_to_explain(clf):
+    """A typo was found only in sentences with entities."""
+    assert "no explanations" in str(clf.explain([[]]))
+    for arguments, message in (
+        ({"target": "zz"}, "classes_"),
+        ({"top_k": -3}, "top_k must be"),
+        ({"token_method": "nope"}, "token_method must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            clf.explain([[]], **arguments)

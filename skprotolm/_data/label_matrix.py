@@ -79,9 +79,9 @@ def label_names(y: Any, n_labels: int) -> np.ndarray:
     ValueError
         If two columns have the same name, or one that cannot be stored.
     """
-    names = [] if isinstance(y, (list, tuple)) else column_names(y)
-    if len(names) != n_labels:
+    if not _has_names(y, n_labels):
         return np.arange(n_labels)
+    names = column_names(y)
     if len(set(names)) < n_labels:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"y has two columns of the name {twice!r}; rename one.")
@@ -93,12 +93,18 @@ def label_names(y: Any, n_labels: int) -> np.ndarray:
                 f"with NUL; such labels cannot be stored."
             )
         return np.array(names)
-    if all(isinstance(name, (int, np.integer)) for name in names):
+    is_bool = any(isinstance(name, bool) for name in names)
+    if not is_bool and all(isinstance(name, (int, np.integer)) for name in names):
         return np.array(names, dtype=np.int64)
     raise ValueError(
         f"The columns of y name the labels, and must be all str or all int, got "
         f"{names[:5]}; rename them, for example with y.columns.map(str)."
     )
+
+
+def _has_names(y: Any, n_labels: int) -> bool:
+    """Whether y is a frame with one name per column."""
+    return not isinstance(y, (list, tuple)) and len(column_names(y)) == n_labels
 
 
 def require_columns(y: Any, name: str, classes: np.ndarray) -> None:
@@ -108,9 +114,12 @@ def require_columns(y: Any, name: str, classes: np.ndarray) -> None:
         raise ValueError(
             f"{name} must have one column per label ({len(classes)}), got {width}."
         )
+    if not _has_names(y, width):
+        return
     names = label_names(y, width)
-    is_named = not np.array_equal(names, np.arange(width))
-    if is_named and classes.dtype.kind == "U" and not np.array_equal(names, classes):
+    # Columns without names are numbered in frames, too.
+    is_comparable = names.dtype.kind == classes.dtype.kind
+    if is_comparable and not np.array_equal(names, classes):
         raise ValueError(
             f"The columns of {name} must be the labels of the fit in their order, "
             f"{classes.tolist()[:5]}, got {names.tolist()[:5]}; pass "
@@ -149,7 +158,7 @@ def _indicators(row: Any, name: str, classes: np.ndarray) -> np.ndarray:
             f"{shown(row)}."
         )
     given, known = list(row), classes.tolist()
-    is_ambiguous = known == [0, 1] and sorted(given) == [0, 1] and len(given) == 2
+    is_ambiguous = sorted(known) == sorted(given) == [0, 1]
     if is_ambiguous and isinstance(row, (list, tuple)):
         raise ValueError(
             f"{name} holds {row!r}, which may be both labels or an indicator row; pass "

@@ -42,6 +42,16 @@ def as_sentences(X: Any, name: str = "X") -> list[Sentence]:
     ]
 
 
+def refuse_marked(sentences: list[Sentence]) -> None:
+    """Refuse marked words, such as the texts of prototypes, as training sentences."""
+    for row, sentence in enumerate(sentences):
+        if isinstance(sentence, MarkedWord):
+            raise TypeError(
+                f"Row {row} of X is a MarkedWord, but fit needs the tags of all words "
+                f"of a sentence; pass its words, row.words, with as many tags."
+            )
+
+
 def as_marked_words(texts: Any, name: str) -> list[MarkedWord]:
     """Convert words in their sentences.
 

@@ -174,6 +174,8 @@ class Explanations(PageMixin, Sequence[E], Generic[E]):
         return "\n\n".join(e.to_text(color=color) for e in self)
 
     def __str__(self) -> str:
+        if not len(self):
+            return "no explanations: there is no text, or no word, to explain"
         parts = [str(explanation) for explanation in self[:_PRINTED]]
         if len(self) > _PRINTED:
             parts.append(f"… and {len(self) - _PRINTED} more explanations")

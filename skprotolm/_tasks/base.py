@@ -114,6 +114,9 @@ class Task(ABC):
         """Return which output is explained for each of n texts, (n,) int."""
         raise TypeError("There is only one output to explain.")
 
+    def require_columns(self, y: Any) -> None:  # noqa: B027
+        """Raise if y is a frame whose columns are not the outputs in their order."""
+
     @abstractmethod
     def require_prototypes(self, values: np.ndarray, action: str) -> None:
         """Raise if prototypes of these values do not suffice after an edit."""

@@ -42,6 +42,16 @@ def choose_task(
     return ClassificationTask(classes), targets
 
 
+def refuse_label_matrix(y: Any) -> None:
+    """Refuse several labels per text, which `partial_fit` cannot learn."""
+    if is_label_matrix(y):
+        raise ValueError(
+            "partial_fit needs one class per text, got an indicator matrix as y. Pass "
+            "all texts to fit; with warm_start=True it starts from the encoder of the "
+            "previous fit."
+        )
+
+
 def _several_labels(
     texts: Texts, y: Any, sample_weight: Any, config: FitConfig, name: str
 ) -> tuple[Task, Targets]:

@@ -18,6 +18,16 @@ def _kind(labels: np.ndarray) -> type:
     return kind if kind in (str, bool) else float
 
 
+def _signed(labels: np.ndarray) -> np.ndarray:
+    """Return whole numbers as int64; NumPy joins int64 and uint64 to floats."""
+    largest = max(labels.tolist())
+    if largest >= 2**63:
+        raise ValueError(
+            f"partial_fit needs integer labels below 2**63, got {largest}; use str."
+        )
+    return labels.astype(np.int64)
+
+
 class ClassificationTask(Task):
     """One class per text; its value, and its stratum, is the class's index.
 
@@ -98,9 +108,10 @@ class ClassificationTask(Task):
                 f"y must hold labels of the type of classes_, got "
                 f"{new.tolist()[0]!r}; the classes are {self.strata[:10]}."
             )
-        if self.classes.dtype.kind in "iu":  # whole numbers, as y was validated
-            new = new.astype(np.int64)
-        task = ClassificationTask(np.unique(np.concatenate([self.classes, new])))
+        own = self.classes
+        if own.dtype.kind in "iu":  # whole numbers, as y was validated
+            own, new = _signed(own), _signed(new)
+        task = ClassificationTask(np.unique(np.concatenate([own, new])))
         return task, task.encode(self.classes, "classes")
 
     def prototypes_per_stratum(
@@ -110,7 +121,11 @@ class ClassificationTask(Task):
         labels = self.strata
         if not isinstance(n_prototypes, Mapping):
             return [int(n_prototypes)] * len(labels)
-        missing = [label for label in labels if label not in n_prototypes]
+        missing = [
+            label
+            for label, n in zip(labels, n_candidates, strict=True)
+            if n and label not in n_prototypes
+        ]
         # Labels without texts, as in a fold or with weight 0, are ignored.
         others = [label for label in n_prototypes if label not in labels]
         if missing:
@@ -118,7 +133,7 @@ class ClassificationTask(Task):
                 f"n_prototypes must name every label of y; missing: {missing[:5]}, "
                 f"others that it names: {others[:5]}."
             )
-        return [int(n_prototypes[label]) for label in labels]
+        return [int(n_prototypes.get(label, 0)) for label in labels]
 
     def encode(self, labels: Any, name: str, n: int | None = None) -> np.ndarray:
         """Return the class index of each label; other labels are refused."""

@@ -12,7 +12,11 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, log_loss
 
-from skprotolm._data.label_matrix import as_label_matrix, encode_label_sets
+from skprotolm._data.label_matrix import (
+    as_label_matrix,
+    encode_label_sets,
+    is_label_matrix,
+)
 from skprotolm._data.label_matrix import require_columns as require_label_columns
 from skprotolm._data.targets import Targets, class_codes
 from skprotolm._runtime import warn
@@ -239,6 +243,11 @@ class MultilabelTask(Task):
                 f"texts that have it."
             )
         return matrix[:, self.varies]
+
+    def require_columns(self, y: Any) -> None:
+        """Raise if y is a frame whose columns are not the labels in their order."""
+        if is_label_matrix(y):
+            require_label_columns(y, "y", self.classes)
 
     def indicators(self, y: Any, name: str, n: int) -> np.ndarray:
         """Return an indicator matrix of all labels, (n, L) bool."""
