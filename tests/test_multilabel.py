@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -776,3 +777,15 @@ def test_a_list_that_may_be_labels_or_indicators_is_refused(make_classifier, tex
     clf = make_classifier(n_prototypes="auto").fit(X, frame)
     with pytest.raises(ValueError, match="may be both labels or an indicator row"):
         clf.relabel_prototypes({0: [0, 1]})
+
+
+def test_an_unlike_text_is_not_said_to_read_like_others(clf):
+    """It was said to be near texts of a cosine of .10."""
+    [e] = clf.explain(NEW[:1], target="food")
+    assert e.novelty_limit is not None
+    unlike = str(replace(e, novelty_limit=e.novelty - 0.01))
+    assert "reads like" not in unlike
+    assert "because its nearest text is" in unlike
+    assert "although its nearest text is" in unlike
+    assert "its next text is" in unlike
+    assert "nearest text is" not in str(replace(e, novelty_limit=e.novelty + 0.01))

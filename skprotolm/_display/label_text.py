@@ -37,9 +37,9 @@ def _side_lines(e: Any, is_side: np.ndarray, link: str, name: str) -> list[str]:
     """Quote the prototypes with or without the label, whose shares sum to a side."""
     order = e.order[is_side[e.order]]
     listed, others = np.split(order, [e.top_k or _LISTED])
-    reads = "it is near" if e.is_unlike else "it reads like"
+    nearest = e.similarities[is_side].max(initial=-np.inf)
     lines = [
-        f"{_share(e, [j])}  {link} {reads} {quoted(e, j)}: "
+        f"{_share(e, [j])}  {link} {_reads(e, j, nearest)} {quoted(e, j)}: "
         f"{set_name(e.prototype_labels[j])}"
         for j in listed
     ]
@@ -47,6 +47,13 @@ def _side_lines(e: Any, is_side: np.ndarray, link: str, name: str) -> list[str]:
         count = f"{len(others)} other text{plural(others)}"
         lines.append(f"{_share(e, others)}  {count}")
     return [*lines, f"{f'= {_share(e, order).strip()}':>10}  {name}"]
+
+
+def _reads(e: Any, j: int, nearest: float) -> str:
+    """Return what a quoted text is to the explained one."""
+    if not e.is_unlike:
+        return "it reads like"
+    return f"its {'nearest' if e.similarities[j] == nearest else 'next'} text is"
 
 
 def _share(e: Any, rows: Any) -> str:
