@@ -396,7 +396,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         labels, targets = encode_targets(
             y, len(texts), sample_weight, weight, name, fewest=1
         )
-        task, positions = model.task.extended(labels)
+        fitted: Any = model.task  # of a model with a memory, of classes
+        task, positions = fitted.extended(labels)
         require_listed(classes, task.strata)
         codes = task.encode(labels, "y")[targets.values]
         targets = targets._replace(values=codes, strata=codes)

@@ -40,19 +40,19 @@ def shorten(text: Any, length: int = 90) -> str:
 
 
 def _shorten_around(text: MarkedWord, length: int) -> str:
-    """Put a marked word on one line, with as much of its sentence as has room."""
+    """Put a marked word on one line, with as much of its sentence as fits."""
     start, end = text.span
     word = shorten(f"»{text[start:end]}«", length)
     before, after = (" ".join(part.split()) for part in (text[:start], text[end:]))
     before, after = before + " " * bool(before), " " * bool(after) + after
-    room = length - len(word)
-    if room < 2:
+    available = length - len(word)
+    if available < 2:
         return word
-    half = max(room // 2, room - len(before))
+    half = max(available // 2, available - len(before))
     after = after if len(after) <= half else after[: max(half - 1, 0)].rstrip() + "…"
-    room -= len(after)
-    if len(before) > room:
-        before = "…" + before[len(before) - max(room - 1, 0) :].lstrip()
+    available -= len(after)
+    if len(before) > available:
+        before = "…" + before[len(before) - max(available - 1, 0) :].lstrip()
     return f"{before}{word}{after}"
 
 

@@ -152,7 +152,10 @@ class ClassReadout(Readout):
         return scores.scatter(1, values[:, None].cpu(), 0.0)
 
     def extended(self, n_outputs: int, positions: Tensor) -> Readout:
-        """Return a copy with further classes, whose biases are the mean of its own."""
+        """Return a copy with further classes, whose biases are the mean of its own.
+
+        `positions` (C,) are where its own classes are then.
+        """
         readout = ClassReadout(n_outputs, self.sharpness).to(self.bias)
         readout.requires_grad_(False)
         readout.log_concentration.copy_(self.log_concentration)

@@ -22,7 +22,7 @@ class Readout(nn.Module, ABC):
     loss_name: str  # in `history_`
     n_groups: int  # of prototypes, inside which priors sum to 1
     sharpness: float  # λ of the evidence
-    can_be_extended = False  # by outputs, without training
+    can_be_extended = False  # by outputs, without training: see `ClassReadout`
 
     @property
     @abstractmethod
@@ -87,14 +87,6 @@ class Readout(nn.Module, ABC):
     def calibrated(self) -> list[nn.Parameter]:
         """Return the parameters that recalibration changes, by default none."""
         return []
-
-    def extended(self, n_outputs: int, positions: Tensor) -> Readout:
-        """Return a copy with further outputs; `positions` (L,) are those of its own."""
-        raise NotImplementedError
-
-    def certain(self, values: Tensor) -> Tensor:
-        """Return outputs (B, L) that are sure of true values (B,), and finite."""
-        raise NotImplementedError
 
     @abstractmethod
     def on_texts(self) -> Readout:

@@ -333,7 +333,7 @@ class TextTokenizer:
             raise ValueError(
                 f"Both texts of the pair {shown(part.full_texts)} are too long for "
                 f"long_text='window': a window needs the whole shorter text, and has "
-                f"too little room for the longer one beside it in "
+                f"too little space for the longer one beside it in "
                 f"max_length={self.max_length} tokens. Shorten the shorter text, "
                 f"increase max_length, or set long_text='truncate'."
             ) from error

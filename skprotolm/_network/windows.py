@@ -18,7 +18,7 @@ import numpy as np
 _OVERLAP = 0.25
 # The fraction of `max_length` that a window must have for the longer text of a pair.
 # The less it has, the more windows repeat the shorter text.
-_LEAST_ROOM = 0.25
+_LEAST_AVAILABLE = 0.25
 
 
 class WindowIndex(NamedTuple):
@@ -81,7 +81,7 @@ class TextWindows(NamedTuple):
 
 
 class PairTooLongError(ValueError):
-    """Beside the shorter text of a pair, a window has no room for the longer one."""
+    """A window cannot hold the shorter text of a pair and enough of the longer one."""
 
 
 def cut_windows(
@@ -109,12 +109,12 @@ def cut_windows(
     tokens = np.flatnonzero(content_mask & (segments == longer))
     first, last = int(tokens[0]), int(tokens[-1]) + 1
     n_cut = last - first
-    room = max_length - (n_tokens - n_cut)
+    available = max_length - (n_tokens - n_cut)
     has_other = bool((content_mask & (segments != longer)).any())
-    if room < (_LEAST_ROOM * max_length if has_other else 1):
+    if available < (_LEAST_AVAILABLE * max_length if has_other else 1):
         raise PairTooLongError
-    overlap = int(_OVERLAP * room)
-    K = -(-(n_cut - overlap) // (room - overlap))
+    overlap = int(_OVERLAP * available)
+    K = -(-(n_cut - overlap) // (available - overlap))
     size = -(-(n_cut + (K - 1) * overlap) // K)
     starts = first + np.arange(K) * (n_cut - size) // (K - 1)
     stops = starts + size

@@ -93,10 +93,6 @@ class Task(ABC):
         Strata may depend on the values, so that the task changes with them.
         """
 
-    def extended(self, labels: np.ndarray) -> tuple[Task, np.ndarray]:
-        """Return the task with further labels, and where its outputs (L,) are then."""
-        raise NotImplementedError
-
     @abstractmethod
     def prototypes_per_stratum(
         self, n_prototypes: Any, n_candidates: Sequence[int]
