@@ -39,6 +39,9 @@ class TaggingTask(ClassificationTask):
 
     label_noun = "tag"
     strata_noun = "tags"
+    # What a word is about says little of its tag: on entities (WNUT-17, development,
+    # 1,200 sentences) F1 is .502 with 0, .521 with .3 and .520 with 1.
+    output_weight = 0.3
 
     @property
     def readout_options(self) -> dict[str, Any]:
@@ -52,6 +55,11 @@ class TaggingTask(ClassificationTask):
         return tags != ["O"] and all(
             isinstance(tag, str) and _BIO.fullmatch(tag) for tag in tags
         )
+
+    def standardized(self, values: np.ndarray) -> np.ndarray:
+        """Return the indicators of the tags less their means, (n, C)."""
+        indicators = np.eye(len(self.classes))[values]
+        return indicators - indicators.mean(axis=0)
 
     def validation_score(self, outputs: np.ndarray, targets: Targets) -> float:
         """Return the entity F1 where tags are BIO, else the accuracy, weighted."""
