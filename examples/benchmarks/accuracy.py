@@ -156,6 +156,8 @@ def main() -> None:
 def run_missing(arguments: argparse.Namespace) -> None:
     """Run one seed after another, so that an interrupted run has whole comparisons."""
     folder = arguments.fitted
+    if folder is not None:  # a fit takes minutes
+        folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for name in arguments.tasks:
             task = load_task(name, arguments.data)
