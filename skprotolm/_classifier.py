@@ -367,8 +367,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
         Notes
         -----
-        A class that did not exist counts as half as frequent as the others are on
-        average, however many texts it has. `class_weight` as a dict multiplies this,
+        A class that did not exist counts as a third as frequent as the others are
+        on average, however many texts it has. `class_weight` as a dict multiplies this,
         and "balanced" has no effect here. The user guide has measurements.
 
         The edits so far stay in effect, but cannot be undone any more. `history_` and

@@ -468,7 +468,7 @@ def test_probabilities_of_a_calibrated_class_add_up(fitted, monkeypatch):
     total, expected = 0.0, 0.0
     for s, weight, own in zip(
         [*remembered, *new],
-        [*memory.weights, *[0.5 * 24 / 6] * 6],  # half of 24 texts per class
+        [*memory.weights, *[24 / 3 / 6] * 6],  # a third of 24 texts per class
         [*memory.quoted, *ids[6:]],
         strict=True,
     ):
