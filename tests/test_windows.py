@@ -27,7 +27,7 @@ from skprotolm._network.windows import (
     number_units,
 )
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._training.build import mean_of_windows
+from skprotolm._training.text_units import mean_of_windows
 from skprotolm._training.trainer import Trainer
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.conftest import BAD, GOOD

@@ -1,4 +1,4 @@
-"""What explanations hold of predictions and prototypes, by the unit of the layer."""
+"""What explanations hold of predictions and prototypes, by the kind of target."""
 
 from __future__ import annotations
 
@@ -96,15 +96,15 @@ def label_fields(
     ]
 
 
+# By `Task.kind`.
 _KINDS = {
-    "probability": Kind(Explanation, class_fields),
-    "score": Kind(Explanation, class_fields),
-    "label": Kind(LabelExplanation, label_fields),
-    "probability of a word": Kind(WordExplanation, word_fields),
+    "classes": Kind(Explanation, class_fields),
+    "labels": Kind(LabelExplanation, label_fields),
+    "tags": Kind(WordExplanation, word_fields),
     "value": Kind(ValueExplanation, value_fields),
 }
 
 
 def kind_of(model: FittedModel) -> Kind:
     """Return the kind of a model's explanations."""
-    return _KINDS[model.layer.unit.name]
+    return _KINDS[model.task.kind]

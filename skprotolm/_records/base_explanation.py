@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.folding import MAX_SENTENCES
 from skprotolm._display.html import explanations_html
 from skprotolm._display.tables import as_frame
@@ -38,7 +39,7 @@ from skprotolm._records.sentences import (
     sum_by_sentence,
 )
 from skprotolm._records.views import frame_rows, listed_record, to_dict
-from skprotolm._records.words import Text, merge_tokens, split_pair, sum_by_word
+from skprotolm._records.words import merge_tokens, split_pair, sum_by_word
 from skprotolm._tasks.units import Unit
 
 _Self = TypeVar("_Self", bound="BaseExplanation")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import (
     class_name,
     one_line,
@@ -20,7 +21,6 @@ from skprotolm._display.label_plots import plot_label_explanation
 from skprotolm._display.label_text import label_explanation_text
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
-from skprotolm._records.words import Text
 from skprotolm._tasks.units import LABEL, Unit
 
 _LISTED_PER_SIDE = 3  # prototypes on a page that have the target, and that do not

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from skprotolm._config import COUNT, require
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import one_line, set_name, shorten
 from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
 from skprotolm._display.tables import as_frame
-from skprotolm._records.words import Text
 
 _PRINTED = 20  # prototypes in print
 _RENDERED = 100  # prototypes in a notebook cell

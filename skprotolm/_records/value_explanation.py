@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import decimal, decimals_of, one_line, shorten
 from skprotolm._display.value_plots import plot_value_explanation
 from skprotolm._display.value_text import value_explanation_text
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
-from skprotolm._records.words import Text
 from skprotolm._tasks.units import VALUE, Unit
 
 

@@ -111,7 +111,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         network=network.to(device).eval().requires_grad_(False),
         task=_task(payload["task"]),
         quotes=_quotes(payload["quotes"]),
-        columns=Columns(*payload["columns"]),
+        columns=Columns(*payload["columns"][:2]),
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],

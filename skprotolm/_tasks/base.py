@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts, as_texts
 
 
 class Task(ABC):
@@ -17,10 +18,20 @@ class Task(ABC):
     Masks are also computed from tensors, on whatever device these are.
     """
 
+    kind: str  # readouts, explanations and reports are listed by it
+    unit_noun = "text"  # what has a value; "word" for words in their sentences
     label_noun: str  # what views call what a prototype stands for
     strata_noun: str  # what they call strata, in the plural
     # Weight of a linear prediction of the values in the metric of quoted texts.
     output_weight = 0.0
+
+    def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
+        """Return the texts of X, whose columns must be those of the fit."""
+        return as_texts(X, columns=columns, name=name)
+
+    def units_of(self, texts: Texts) -> Texts:
+        """Return what has a value: the texts, or the words of sentences."""
+        return texts
 
     @property
     @abstractmethod

@@ -37,6 +37,7 @@ class ClassificationTask(Task):
         The labels, sorted.
     """
 
+    kind = "classes"
     label_noun = "class"
     strata_noun = "classes"
 
@@ -47,7 +48,7 @@ class ClassificationTask(Task):
     @property
     def readout_options(self) -> dict[str, Any]:
         """The kind and the number of classes."""
-        return {"kind": "classes", "n_outputs": len(self.classes)}
+        return {"kind": self.kind, "n_outputs": len(self.classes)}
 
     @property
     def strata(self) -> list[Any]:

@@ -46,6 +46,7 @@ class MultilabelTask(Task):
         Weights of the texts without each label, and of those with it.
     """
 
+    kind = "labels"
     label_noun = "labels"
     strata_noun = "labels"
     # On GoEmotions (development, 500 and 1,500 texts) 3 and 30 are as good, 0 worse.
@@ -104,7 +105,7 @@ class MultilabelTask(Task):
     @property
     def readout_options(self) -> dict[str, Any]:
         """The kind, and the weights of each label."""
-        return {"kind": "labels", "label_weights": self.label_weights.tolist()}
+        return {"kind": self.kind, "label_weights": self.label_weights.tolist()}
 
     @property
     def strata(self) -> list[Any]:

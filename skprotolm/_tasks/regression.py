@@ -38,6 +38,7 @@ class RegressionTask(Task):
         The upper ends of all ranges but the last, ascending.
     """
 
+    kind = "value"
     label_noun = "value"
     output_weight = 1.0
     strata_noun = "ranges of values"
@@ -70,7 +71,7 @@ class RegressionTask(Task):
     @property
     def readout_options(self) -> dict[str, Any]:
         """The kind and the standardization."""
-        return {"kind": "value", "center": self.center, "scale": self.scale}
+        return {"kind": self.kind, "center": self.center, "scale": self.scale}
 
     @property
     def strata(self) -> list[Any]:

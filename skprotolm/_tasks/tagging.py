@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from skprotolm._data.sentences import as_tags
+from skprotolm._data.sentences import as_sentences, as_tags
 from skprotolm._data.targets import Targets, class_codes, one_code_each
+from skprotolm._data.texts import Columns, Texts
 from skprotolm._data.words import Sentence
 from skprotolm._tasks.classification import ClassificationTask
 
@@ -37,13 +38,19 @@ class TaggingTask(ClassificationTask):
         The tags, sorted.
     """
 
+    kind = "tags"
+    unit_noun = "word"
     label_noun = "tag"
     strata_noun = "tags"
 
-    @property
-    def readout_options(self) -> dict[str, Any]:
-        """The kind and the number of tags."""
-        return {"kind": "tags", "n_outputs": len(self.classes)}
+    def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
+        """Return the sentences of X."""
+        return as_sentences(X, name)
+
+    def units_of(self, texts: Texts) -> Texts:
+        """Return the words of sentences."""
+        sentences: Any = texts
+        return [word for sentence in sentences for word in sentence.marked_words]
 
     @property
     def is_bio(self) -> bool:
