@@ -32,9 +32,16 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
-from skprotolm._runtime import infer_seed, resolve_device, seeded, warn
+from skprotolm._report.pages import report_page
+from skprotolm._runtime import (
+    infer_seed,
+    isolated_torch,
+    resolve_device,
+    seeded,
+    warn,
+)
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._tasks.base import Task
+from skprotolm._tasks.base import LabelTask, Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.extension import extend
 from skprotolm._training.fit import FitResult, fit
@@ -268,15 +275,25 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         return _conformal_threshold(model.novelty(texts), float(rate))
 
-    def _report_file(self, path: str | PathLike[str], title: str | None) -> Path:
-        """Check the arguments of `report` that are the same for all estimators."""
+    @isolated_torch()
+    def _write_report(
+        self,
+        X: Any,
+        y: Any,
+        path: str | PathLike[str],
+        title: str | None,
+        **training: Any,
+    ) -> None:
+        """Check the arguments of `report`, and write the page of the kind of target."""
+        model = self._fitted_model()
         require("title", title, TITLE)
         file = Path(path)
         if file.is_dir() or not file.parent.is_dir():
             raise ValueError(
                 f"path must be a file in an existing folder, got {str(file)!r}."
             )
-        return file
+        page = report_page(model, X, y, title, **training)
+        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def _fitted_model(self) -> FittedModel:
         return fitted_model(self)
@@ -355,7 +372,8 @@ def _warn_of_never_predicted(result: FitResult) -> None:
     labels = result.never_predicted
     if not labels:
         return
-    task: Any = result.model.task
+    task = result.model.task
+    assert isinstance(task, LabelTask)  # others have no labels
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     texts = "training text that is not a prototype"
     if result.config.early_stopping:

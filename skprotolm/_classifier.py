@@ -14,8 +14,8 @@ from skprotolm._data.targets import encode_targets, refuse_swapped, require_list
 from skprotolm._data.texts import as_texts
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
-from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
+from skprotolm._tasks.base import LabelTask
 from skprotolm._tasks.choice import choose_task, refuse_label_matrix
 from skprotolm._training.extension import require_memory
 
@@ -483,8 +483,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        task: Any = model.task
-        return task.probabilities(model.outputs(texts))
+        return _task(model).probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -508,8 +507,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        task: Any = model.task
-        return task.decisions(model.outputs(texts))
+        return _task(model).decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -566,7 +564,6 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         targets = {"target": target, "against": against}
         return self._explain(X, top_k, token_method, targets)
 
-    @isolated_torch()
     def report(
         self,
         X: Any,
@@ -618,10 +615,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
-        model = self._fitted_model()
-        file = self._report_file(path, title)
-        page = report_page(model, X, y, X_train, y_train, title)
-        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+        training = {"X_train": X_train, "y_train": y_train}
+        self._write_report(X, y, path, title, **training)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -629,5 +624,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         return tags
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
-        task: Any = model.task
-        return {**super()._fitted_attributes(model), "classes_": task.classes}
+        attributes = super()._fitted_attributes(model)
+        return {**attributes, "classes_": _task(model).classes}
+
+
+def _task(model: FittedModel) -> LabelTask:
+    """Return the task of a fitted model: of one class per text, or several labels."""
+    assert isinstance(model.task, LabelTask)
+    return model.task

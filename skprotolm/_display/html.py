@@ -93,28 +93,12 @@ def prototypes_html(
     return template.render(prototypes=prototypes, noun=noun, n_more=n_more)
 
 
-def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render a report as a page."""
-    template = _templates().get_template("report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def number_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report of a regressor as a page."""
-    template = _templates().get_template("number_report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def label_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report on several labels per text as a page."""
-    template = _templates().get_template("label_report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def tag_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report of a token classifier as a page."""
-    template = _templates().get_template("tag_report.html")
-    return template.render(r=report, title=title, **_footer())
+def report_html(
+    template: str, report: dict[str, Any], *, title: str | None = None
+) -> str:
+    """Render a report as a page, by the template of its kind."""
+    page = _templates().get_template(template)
+    return page.render(r=report, title=title, **_footer())
 
 
 def _footer() -> dict[str, str]:

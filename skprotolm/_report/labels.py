@@ -1,4 +1,4 @@
-"""All that the page of a multilabel report shows, as plain lists and dicts.
+"""The report on several labels per text: what its page shows, as plain lists and dicts.
 
 Letters: n evaluated texts, M prototypes, L labels.
 """
@@ -15,15 +15,42 @@ from sklearn.metrics import (
 )
 
 from skprotolm._data.texts import Texts
-from skprotolm._display.formatting import shorten
+from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
+from skprotolm._report.calibration import calibration
+from skprotolm._report.prototypes import most_used_prototypes
+from skprotolm._tasks.multilabel import MultilabelTask
 
-_N_BINS = 15
 _N_ERRORS = 20  # labels of texts that are explained
 _N_LISTED = 3  # prototypes of each side per explained label
-_N_PROTOTYPES = 60
+
+
+def label_report(
+    model: FittedModel,
+    X: Any,
+    y: Any,
+    title: str | None,
+    X_train: Any = None,
+    y_train: Any = None,
+) -> str:
+    """Evaluate a classifier of several labels per text and return the page.
+
+    Raises
+    ------
+    ValueError
+        If y does not match X, or there are training texts, which it does not use.
+    """
+    if X_train is not None or y_train is not None:
+        raise ValueError(
+            "X_train and y_train serve the map and the label audit, which a report "
+            "on several labels per text does not have; pass X and y alone."
+        )
+    texts, task = model.texts_of(X), _task(model)
+    true = task.indicators(y, "y", len(texts))
+    report = build_label_report(model, texts, true)
+    return report_html("label_report.html", report, title=title)
 
 
 def build_label_report(
@@ -39,15 +66,15 @@ def build_label_report(
     true : ndarray of shape (n, L), bool
         Which labels they have.
     """
-    task: Any = model.task
+    task = _task(model)
     outputs = model.outputs(texts)
     probabilities, predicted = task.probabilities(outputs), task.decode(outputs)
     return {
         "summary": _summary(model, true, probabilities, predicted),
         "labels": _label_figures(model, true, probabilities, predicted),
-        "bins": calibration_bins(true, probabilities),
+        "calibration": calibration(true.ravel(), probabilities.ravel()),
         "errors": _errors(model, texts, true, probabilities),
-        "prototypes": _prototypes(model),
+        "prototypes": most_used_prototypes(model),
     }
 
 
@@ -55,8 +82,6 @@ def _summary(
     model: FittedModel, true: np.ndarray, probabilities: np.ndarray, predicted: Any
 ) -> dict[str, Any]:
     """Return the measures of all labels together."""
-    gaps = calibration_bins(true, probabilities)
-    error = sum(b["n"] * abs(b["frequency"] - b["probability"]) for b in gaps)
     averages = {
         f"{average}_f1": float(
             f1_score(true, predicted, average=average, zero_division=0)
@@ -77,7 +102,6 @@ def _summary(
         "subset_accuracy": float((true == predicted).all(axis=1).mean()),
         "per_text": float(true.sum(axis=1).mean()),
         "predicted_per_text": float(predicted.sum(axis=1).mean()),
-        "calibration_error": error / true.size,
     }
 
 
@@ -88,7 +112,7 @@ def _label_figures(
 
     Values are None where they are 0 / 0.
     """
-    task: Any = model.task
+    task = _task(model)
     with_label = task.completed(model.layer.values.numpy(), task.constants == 1)
     figures = precision_recall_fscore_support(true, predicted, zero_division=np.nan)
     return [
@@ -105,7 +129,7 @@ def _label_figures(
             },
             "mean_probability": float(probabilities[:, i].mean()),
             "frequency": float(true[:, i].mean()),
-            "calibration_error": _calibration_error(true[:, i], probabilities[:, i]),
+            "calibration_error": calibration(true[:, i], probabilities[:, i])["error"],
         }
         for i, (label, n, *values) in enumerate(
             zip(task.classes.tolist(), figures[3], *figures[:3], strict=True)
@@ -113,38 +137,11 @@ def _label_figures(
     ]
 
 
-def calibration_bins(
-    true: np.ndarray, probabilities: np.ndarray
-) -> list[dict[str, Any]]:
-    """Return frequency and mean probability of labels by their probability."""
-    flat, is_true = probabilities.ravel(), true.ravel()
-    numbers = np.minimum((flat * _N_BINS).astype(int), _N_BINS - 1)
-    counts = np.bincount(numbers, minlength=_N_BINS)
-    sums = np.bincount(numbers, flat, _N_BINS), np.bincount(numbers, is_true, _N_BINS)
-    return [
-        {
-            "low": b / _N_BINS,
-            "high": (b + 1) / _N_BINS,
-            "n": int(counts[b]),
-            "probability": float(sums[0][b] / counts[b]),
-            "frequency": float(sums[1][b] / counts[b]),
-        }
-        for b in np.flatnonzero(counts).tolist()
-    ]
-
-
-def _calibration_error(true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the expected calibration error (Guo et al. 2017)."""
-    bins = calibration_bins(true, probabilities)
-    gaps = [b["n"] * abs(b["frequency"] - b["probability"]) for b in bins]
-    return float(sum(gaps) / len(true))
-
-
 def _errors(
     model: FittedModel, texts: Texts, true: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """Explain the labels that are most confidently wrong, one per text."""
-    task: Any = model.task
+    task = _task(model)
     p_wrong = np.where(true, 1 - probabilities, probabilities)
     p_wrong[:, ~task.varies] = 0.0  # which have no explanation
     worst = p_wrong.argmax(axis=1)
@@ -153,7 +150,7 @@ def _errors(
     rows = rows[most[rows] >= 0.5]
     if not rows.size:
         return []
-    listed: Any = [texts[row] for row in rows.tolist()]
+    listed = [texts[row] for row in rows.tolist()]
     index = (np.cumsum(task.varies) - 1)[worst[rows]]
     explanations = explain(model, listed, index, None, _N_LISTED, "auto")
     return [
@@ -167,10 +164,7 @@ def _errors(
     ]
 
 
-def _prototypes(model: FittedModel) -> list[dict[str, Any]]:
-    """Return the prototypes that most texts are nearest to, by descending usage."""
-    records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_PROTOTYPES]
-    return [
-        {**records[j], "text": shorten(records[j]["text"], 300)} for j in order.tolist()
-    ]
+def _task(model: FittedModel) -> MultilabelTask:
+    """Return the task of a model of several labels per text."""
+    assert isinstance(model.task, MultilabelTask)
+    return model.task

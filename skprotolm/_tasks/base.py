@@ -135,6 +135,23 @@ class Task(ABC):
         """
         return np.empty(0, dtype=np.int64)
 
-    @abstractmethod
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return the labels of texts that are predicted for none of them."""
+        """Return the labels of texts that are predicted for none of them.
+
+        By default none: a number is no label.
+        """
+        return []
+
+
+class LabelTask(Task):
+    """A kind of target with labels, each of which has a probability."""
+
+    classes: np.ndarray  # the labels
+
+    @abstractmethod
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs into the probabilities of the labels, (n, C)."""
+
+    @abstractmethod
+    def decisions(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs into log-odds or log-probabilities, (n,) or (n, C)."""

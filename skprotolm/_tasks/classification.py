@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from skprotolm._data.targets import Targets, class_codes, one_code_each
-from skprotolm._tasks.base import Task
+from skprotolm._tasks.base import LabelTask, Task
 
 
 def _kind(labels: np.ndarray) -> type:
@@ -28,7 +28,7 @@ def _signed(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-class ClassificationTask(Task):
+class ClassificationTask(LabelTask):
     """One class per text; its value, and its stratum, is the class's index.
 
     Parameters

@@ -20,14 +20,14 @@ from skprotolm._data.label_matrix import (
 from skprotolm._data.label_matrix import require_columns as require_label_columns
 from skprotolm._data.targets import Targets, class_codes
 from skprotolm._runtime import warn
-from skprotolm._tasks.base import Task
+from skprotolm._tasks.base import LabelTask, Task
 from skprotolm.exceptions import ConstantLabelsWarning
 
 _NO_LABEL = "no label"
 _VARIES = -1
 
 
-class MultilabelTask(Task):
+class MultilabelTask(LabelTask):
     """Several labels per text; its value is an indicator row of the labels that vary.
 
     A label that no training text has, or every one, is no output of the network. Its

@@ -175,7 +175,3 @@ class RegressionTask(Task):
                 f"The model would have no prototype left if these were {action}; add "
                 f"one first."
             )
-
-    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return nothing: this concerns classes."""
-        return []
