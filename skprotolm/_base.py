@@ -87,7 +87,9 @@ class BaseProtoLM(
         task: Task,
         targets: Targets,
         texts: Texts,
-        data: dict[str, Any],
+        X: Any,
+        y: Any,
+        sample_weight: Any,
     ) -> None:
         """Fit a model, adopt it in one statement, and then warn.
 
@@ -98,12 +100,14 @@ class BaseProtoLM(
         targets : Targets
         texts : list of str or of (str, str)
             All texts of X.
-        data : dict
-            ``X``, ``y`` and ``metadata``, which scikit-learn's callbacks are handed.
+        X, y, sample_weight : object
+            As the user passed them, which scikit-learn's callbacks are handed.
         """
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": metadata}
         config = replace(config, **self._ablation)
         seed, device = infer_seed(self.random_state), resolve_device(config.device)
-        columns = Columns.of(data["X"], texts)
+        columns = Columns.of(X, texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
         start = self.__dict__.get("_fitted") if config.warm_start else None
         with seeded(seed, device):

@@ -320,9 +320,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         texts = as_texts(X)
         name = type(self).__name__
         task, targets = choose_task(X, texts, y, sample_weight, config, name)
-        weights = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": weights}
-        self._fit(config, task, targets, texts, data)
+        self._fit(config, task, targets, texts, X, y, sample_weight)
         return self
 
     def partial_fit(
@@ -615,6 +613,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
+        if (X_train is None) != (y_train is None):
+            raise ValueError("X_train and y_train go together; pass both, or neither.")
         training = {"X_train": X_train, "y_train": y_train}
         self._write_report(X, y, path, title, **training)
 

@@ -284,9 +284,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         )
         task = RegressionTask.of(values, weights)
         targets = Targets(values, task.strata_of(values), weights, rows)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        self._fit(config, task, targets, texts, data)
+        self._fit(config, task, targets, texts, X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

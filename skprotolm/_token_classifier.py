@@ -308,9 +308,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         classes, targets = encode_tags(
             y, sentences, sample_weight, config.class_weight, type(self).__name__
         )
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        self._fit(config, TaggingTask(classes), targets, sentences, data)
+        task = TaggingTask(classes)
+        self._fit(config, task, targets, sentences, X, y, sample_weight)
         return self
 
     def predict(self, X: Any, *, valid_tags: bool = False) -> list[np.ndarray]:

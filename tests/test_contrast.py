@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from skprotolm import Explanations, ProtoLMClassifier
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS
+from tests.texts import make_texts
 
 X = make_texts(6, seed=3)[0]
 LABELS = np.array(["bad", "good", "so-so"])

@@ -16,8 +16,8 @@ import torch
 from skprotolm import Explanation, Explanations, ProtoLMClassifier
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._training.novelty_limit import conformal_rank, find_novelty_limit
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS, make_data, make_mixture, normal
+from tests.texts import make_texts
 
 H = 5
 

@@ -23,7 +23,6 @@ from skprotolm._display.pieces import (
 )
 from skprotolm._records.sentences import find_sentences
 from skprotolm._records.views import listed_record, page_records
-from tests.conftest import make_texts
 from tests.test_display import (
     Page,
     assert_harmless,
@@ -32,6 +31,7 @@ from tests.test_display import (
     no_deadline,
     squeezed,
 )
+from tests.texts import make_texts
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import re
 import warnings
 from decimal import Decimal
@@ -16,7 +15,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from skprotolm import Explanations, ProtoLMRegressor, ValueExplanation
+from skprotolm import ProtoLMRegressor, ValueExplanation
 from skprotolm._data.numbers import as_numbers
 from skprotolm._display.formatting import decimal, decimals_of
 from skprotolm._tasks.regression import RegressionTask
@@ -29,7 +28,7 @@ from skprotolm.metrics import (
     prototype_uniqueness,
     simulatability,
 )
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 X, LABELS = make_texts(60)
 Y = np.where(LABELS == "pos", 5.0, 2.0) + np.random.RandomState(0).rand(60)
@@ -322,16 +321,6 @@ def test_a_page_escapes_texts_and_shows_the_prediction(make_regressor):
         assert f"Predicted: {e.prediction:.2f}" in page
 
 
-def test_explanations_are_stored_without_loss(reg):
-    explanations = reg.explain(NEW, top_k=3)
-    restored = Explanations.from_json(explanations.to_json())
-    assert restored.to_dict() == explanations.to_dict()
-    assert restored[0].prediction == explanations[0].prediction
-    pickled = pickle.loads(pickle.dumps(explanations))
-    assert pickled.to_dict() == explanations.to_dict()
-    assert copy.deepcopy(explanations[0]).to_dict() == explanations[0].to_dict()
-
-
 def test_frames_and_figures_show_values(reg):
     explanations = reg.explain(NEW[:2], top_k=2)
     frame = explanations.to_frame()
@@ -474,12 +463,6 @@ def test_the_last_prototype_cannot_be_removed(reg):
         edited.remove_prototypes(range(len(reg.prototypes_)))
     with pytest.raises(ValueError, match="labels must hold numbers: row 0 is 'a'"):
         edited.relabel_prototypes({0: "a"})
-
-
-def test_a_pickled_regressor_predicts_the_same(reg):
-    loaded = pickle.loads(pickle.dumps(reg))
-    np.testing.assert_array_equal(loaded.predict(NEW), reg.predict(NEW))
-    np.testing.assert_array_equal(loaded.prototypes_.labels, reg.prototypes_.labels)
 
 
 def test_it_works_in_pipelines_and_searches(make_regressor):

@@ -16,8 +16,8 @@ from skprotolm._display.html import report_html
 from skprotolm._fitted import fitted_model
 from skprotolm._report.classes import build_class_report, never_predicted
 from skprotolm._report.predictions import labeled_predictions
-from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
+from tests.texts import make_texts
 
 
 def build(clf: ProtoLMClassifier, evaluated: Any, training: Any = None) -> dict:

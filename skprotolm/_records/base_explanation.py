@@ -128,8 +128,22 @@ class BaseExplanation(PageMixin, ScoredText):
         """Return what views call the label or value of a prototype."""
 
     @abstractmethod
+    def _contribution_of(self, index: int) -> Any:
+        """Return the record of a prototype's contribution."""
+
     def _contributions_of(self, indices: np.ndarray) -> list[Any]:
-        """Return records of some prototypes' contributions."""
+        """Return the records of some prototypes' contributions."""
+        return [self._contribution_of(j) for j in indices.tolist()]
+
+    def _quote_of(self, index: int) -> dict[str, Any]:
+        """Return what the contributions of all kinds hold of a prototype."""
+        return {
+            "index": index,
+            "name": self.prototype_names[index],
+            "text": self.prototype_texts[index],
+            "unread": self.prototype_unread[index],
+            "similarity": float(self.similarities[index]),
+        }
 
     @abstractmethod
     def _sum_of(self, indices: np.ndarray) -> dict[str, float]:

@@ -149,22 +149,15 @@ class ValueExplanation(BaseExplanation):
         """Return the value of a prototype."""
         return decimal(float(self.prototype_values[index]), self.decimals)
 
-    def _contributions_of(self, indices: np.ndarray) -> list[ValueContribution]:
-        """Return the contributions of some prototypes."""
-        contributions = self.contributions
-        return [
-            ValueContribution(
-                index=j,
-                name=self.prototype_names[j],
-                value=float(self.prototype_values[j]),
-                text=self.prototype_texts[j],
-                unread=self.prototype_unread[j],
-                similarity=float(self.similarities[j]),
-                share=float(self.shares[j]),
-                contribution=float(contributions[j]),
-            )
-            for j in indices.tolist()
-        ]
+    def _contribution_of(self, index: int) -> ValueContribution:
+        """Return the contribution of a prototype."""
+        value, share = self.prototype_values[index], self.shares[index]
+        return ValueContribution(
+            **self._quote_of(index),
+            value=float(value),
+            share=float(share),
+            contribution=float(share * value),
+        )
 
     def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sums of some shares and contributions."""

@@ -42,7 +42,7 @@ def label_report(
     ValueError
         If y does not match X, or there are training texts, which it does not use.
     """
-    if X_train is not None or y_train is not None:
+    if X_train is not None:
         raise ValueError(
             "X_train and y_train serve the map and the label audit, which a report "
             "on several labels per text does not have; pass X and y alone."
