@@ -246,7 +246,7 @@ def test_prototypes_are_the_quoted_texts_under_the_metric(layer, vectors):
     confidence = layer.readout.confidence(
         layer.outputs_of(vectors), torch.from_numpy(CODES)
     )
-    expected = choose_texts(data, make_config(**CONFIG), confidence.numpy())
+    expected = choose_texts(data, make_config(**CONFIG), confidence)
     assert rows.tolist() == expected.tolist()
     assert np.bincount(CODES[rows]).tolist() == [12, 6]
     A = metric_of((vectors, data.pretrained), 0.4)

@@ -9,6 +9,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,12 +121,15 @@ class ClassReadout(Readout):
         log_sums = grouped_logsumexp(evidence, values, self.n_classes)
         return (log_p[:, values] + evidence - log_sums[:, values]).exp()
 
-    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return log p of the true class (B,), −inf if another is predicted."""
+    def confidence(
+        self, outputs: Tensor, values: Tensor, errors: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return log p of the true class (n,), −inf if another is predicted."""
         # In float32, all probabilities near 1 are equal.
         log_p = outputs.double().log_softmax(dim=1)
         is_wrong = log_p.argmax(dim=1) != values
-        return log_p.gather(1, values[:, None])[:, 0].masked_fill(is_wrong, -torch.inf)
+        true = log_p.gather(1, values[:, None])[:, 0]
+        return true.masked_fill(is_wrong, -torch.inf).numpy()
 
     def divergence(
         self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor

@@ -140,11 +140,6 @@ class LabelReadout(Readout):
             shares = torch.where(side, (log_p + inside).exp(), shares)
         return shares
 
-    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return the log-likelihood of all labels of a text."""
-        signs = values.to(outputs.device) * 2.0 - 1
-        return F.logsigmoid(signs * outputs.double()).sum(dim=1)
-
     def divergence(
         self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
     ) -> Tensor:

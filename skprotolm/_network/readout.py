@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,9 +72,21 @@ class Readout(nn.Module, ABC):
     def shares(self, evidence: Tensor, values: Tensor, index: Tensor) -> Tensor:
         """Return the contribution of each prototype, (B, M)."""
 
-    @abstractmethod
-    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return how sure outputs are of true values (B,), −inf if mispredicted."""
+    def confidence(
+        self, outputs: Tensor, values: Tensor, errors: np.ndarray | None
+    ) -> np.ndarray:
+        """Return how reliable training texts are, (n,), −inf if mispredicted.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, L)
+        values : Tensor of shape (n, ...)
+            The true values.
+        errors : ndarray of shape (n,) or None
+            Of a linear prediction that does not know the text; see `linear_values`.
+        """
+        assert errors is not None  # the task has an `output_weight`
+        return -errors
 
     def divergence(
         self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor

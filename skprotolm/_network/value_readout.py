@@ -103,10 +103,6 @@ class ValueReadout(Readout):
         """Return r_j, which sum to 1."""
         return evidence.softmax(dim=1)
 
-    def confidence(self, outputs: Tensor, values: Tensor) -> Tensor:
-        """Return minus the absolute error."""
-        return -(outputs[:, 0] - self.standardized(values, outputs)).abs()
-
     def on_texts(self) -> Readout:
         """Return a plain mean, without shift and stretch."""
         readout = copy.deepcopy(self)

@@ -42,6 +42,9 @@ class TaggingTask(ClassificationTask):
     unit_noun = "word"
     label_noun = "tag"
     strata_noun = "tags"
+    # What a word is about says little of its tag: on entities (WNUT-17, development,
+    # 1,200 sentences) F1 is .502 with 0, .521 with .3 and .520 with 1.
+    output_weight = 0.3
 
     def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
         """Return the sentences of X."""
@@ -59,6 +62,11 @@ class TaggingTask(ClassificationTask):
         return tags != ["O"] and all(
             isinstance(tag, str) and _BIO.fullmatch(tag) for tag in tags
         )
+
+    def standardized(self, values: np.ndarray) -> np.ndarray:
+        """Return the indicators of the tags less their means, (n, C)."""
+        indicators = np.eye(len(self.classes))[values]
+        return indicators - indicators.mean(axis=0)
 
     def validation_score(self, outputs: np.ndarray, targets: Targets) -> float:
         """Return the score of sentences, whose words follow each other."""

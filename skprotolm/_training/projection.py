@@ -53,14 +53,12 @@ def project_mixture(
     outputs = layer.outputs_of(vectors)
     targets = data.targets
     values = torch.from_numpy(targets.values)
-    weights, directions = weights_of_texts(data), None
-    if not config.output_weight:
-        confidence = layer.readout.confidence(outputs, values).numpy()
-    else:
+    weights, errors, directions = weights_of_texts(data), None, None
+    if config.output_weight:
         true = data.task.standardized(targets.values)
         errors, coefficients = linear_values(vectors.cpu().numpy(), true, weights)
-        confidence = -errors
         directions = np.sqrt(config.output_weight) * coefficients
+    confidence = layer.readout.confidence(outputs, values, errors)
     rows = choose_texts(data, config, confidence)
     rows = np.append(rows, data.task.indispensable(targets.values, rows))
     metric = reading_metric(
