@@ -376,8 +376,7 @@ def _warn_of_never_predicted(result: FitResult) -> None:
     labels = result.never_predicted
     if not labels:
         return
-    task = result.model.task
-    assert isinstance(task, LabelTask)  # others have no labels
+    task = result.model.task_as(LabelTask)
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     texts = "training text that is not a prototype"
     if result.config.early_stopping:

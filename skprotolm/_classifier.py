@@ -17,6 +17,7 @@ from skprotolm._records.explanations import Explanations
 from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.base import LabelTask
 from skprotolm._tasks.choice import choose_task, refuse_label_matrix
+from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.extension import require_memory
 
 if TYPE_CHECKING:
@@ -394,8 +395,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         labels, targets = encode_targets(
             y, len(texts), sample_weight, weight, name, fewest=1
         )
-        fitted: Any = model.task  # of a model with a memory, of classes
-        task, positions = fitted.extended(labels)
+        task, positions = model.task_as(ClassificationTask).extended(labels)
         require_listed(classes, task.strata)
         codes = task.encode(labels, "y")[targets.values]
         targets = targets._replace(values=codes, strata=codes)
@@ -481,7 +481,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return _task(model).probabilities(model.outputs(texts))
+        return model.task_as(LabelTask).probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -505,7 +505,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return _task(model).decisions(model.outputs(texts))
+        return model.task_as(LabelTask).decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -625,10 +625,4 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         attributes = super()._fitted_attributes(model)
-        return {**attributes, "classes_": _task(model).classes}
-
-
-def _task(model: FittedModel) -> LabelTask:
-    """Return the task of a fitted model: of one class per text, or several labels."""
-    assert isinstance(model.task, LabelTask)
-    return model.task
+        return {**attributes, "classes_": model.task_as(LabelTask).classes}

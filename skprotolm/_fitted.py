@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from skprotolm._records.quotes import Quotes
 from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
+
+T = TypeVar("T", bound=Task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,11 @@ class FittedModel:
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
     # Layer and quotes before each edit that can be undone, in the order of `edits`.
     undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()
+
+    def task_as(self, kind: type[T]) -> T:
+        """Return the task, of the kind that the caller knows it to be."""
+        assert isinstance(self.task, kind)
+        return self.task
 
     @cached_property
     def layer(self) -> PrototypeLayer:

@@ -366,7 +366,9 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return split_words(texts, _task(model).probabilities(model.outputs(texts)))
+        return split_words(
+            texts, model.task_as(TaggingTask).probabilities(model.outputs(texts))
+        )
 
     @isolated_torch()
     def score(
@@ -401,7 +403,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         tags = np.array(as_tags(y, texts), dtype=object)
         weights = combine_weights(np.zeros(len(texts)), sample_weight, None)
         weights = np.repeat(weights, [text.n_predicted for text in texts])
-        predicted, task = _predict(model, texts, valid_tags), _task(model)
+        predicted, task = _predict(model, texts, valid_tags), model.task_as(TaggingTask)
         if not (len(tags) or task.is_bio):
             raise ValueError("X holds no words: all of its rows are empty.")
         return task.score_sentences(
@@ -626,7 +628,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         attributes = super()._fitted_attributes(model)
-        return {**attributes, "classes_": _task(model).classes}
+        return {**attributes, "classes_": model.task_as(TaggingTask).classes}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -636,16 +638,10 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         return tags
 
 
-def _task(model: FittedModel) -> TaggingTask:
-    """Return the task of a fitted model, which is that of this estimator."""
-    assert isinstance(model.task, TaggingTask)
-    return model.task
-
-
 def _predict(
     model: FittedModel, sentences: list[Sentence], valid_tags: bool
 ) -> list[np.ndarray]:
-    task = _task(model)
+    task = model.task_as(TaggingTask)
     require("valid_tags", valid_tags, FLAG)
     if valid_tags and not task.is_bio:
         raise ValueError(
@@ -664,7 +660,7 @@ def _chosen(model: FittedModel, sentences: list[Sentence], words: Any) -> Any:
         )
     if words is not None and not isinstance(words, str):
         return words
-    if words == "all" or not _task(model).is_bio:
+    if words == "all" or not model.task_as(TaggingTask).is_bio:
         return [range(len(sentence.words)) for sentence in sentences]
     predicted = _predict(model, sentences, valid_tags=False)
     return [np.flatnonzero(tags != "O") for tags in predicted]

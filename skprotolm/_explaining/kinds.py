@@ -14,6 +14,8 @@ from skprotolm._records.explanation import Explanation
 from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.value_explanation import ValueExplanation
 from skprotolm._records.word_explanation import WordExplanation
+from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.multilabel import MultilabelTask
 
 
 class Kind(NamedTuple):
@@ -34,7 +36,7 @@ def class_fields(
     ValueError
         If a class is to be compared with itself.
     """
-    task: Any = model.task
+    task = model.task_as(ClassificationTask)
     unit, outputs = model.layer.unit, attribution.outputs
     index, against = attribution.target.numpy(), attribution.against
     rivals = None if against is None else against.numpy()
@@ -84,7 +86,7 @@ def label_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return predictions, targets, log-odds and contributions of several labels."""
-    task: Any = model.task
+    task = model.task_as(MultilabelTask)
     described = task.describe(attribution.outputs.numpy(), attribution.target.numpy())
     return [
         {

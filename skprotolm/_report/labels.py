@@ -47,7 +47,7 @@ def label_report(
             "X_train and y_train serve the map and the label audit, which a report "
             "on several labels per text does not have; pass X and y alone."
         )
-    texts, task = model.texts_of(X), _task(model)
+    texts, task = model.texts_of(X), model.task_as(MultilabelTask)
     true = task.indicators(y, "y", len(texts))
     report = build_label_report(model, texts, true)
     return report_html("label_report.html", report, title=title)
@@ -66,7 +66,7 @@ def build_label_report(
     true : ndarray of shape (n, L), bool
         Which labels they have.
     """
-    task = _task(model)
+    task = model.task_as(MultilabelTask)
     outputs = model.outputs(texts)
     probabilities, predicted = task.probabilities(outputs), task.decode(outputs)
     return {
@@ -112,7 +112,7 @@ def _label_figures(
 
     Values are None where they are 0 / 0.
     """
-    task = _task(model)
+    task = model.task_as(MultilabelTask)
     with_label = task.completed(model.layer.values.numpy(), task.constants == 1)
     figures = precision_recall_fscore_support(true, predicted, zero_division=np.nan)
     return [
@@ -141,7 +141,7 @@ def _errors(
     model: FittedModel, texts: Texts, true: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """Explain the labels that are most confidently wrong, one per text."""
-    task = _task(model)
+    task = model.task_as(MultilabelTask)
     p_wrong = np.where(true, 1 - probabilities, probabilities)
     p_wrong[:, ~task.varies] = 0.0  # which have no explanation
     worst = p_wrong.argmax(axis=1)
@@ -162,9 +162,3 @@ def _errors(
         }
         for e, row in zip(explanations, rows.tolist(), strict=True)
     ]
-
-
-def _task(model: FittedModel) -> MultilabelTask:
-    """Return the task of a model of several labels per text."""
-    assert isinstance(model.task, MultilabelTask)
-    return model.task

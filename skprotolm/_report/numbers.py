@@ -80,7 +80,7 @@ def _summary(
     model: FittedModel, true: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
     """Return the errors, beside those of the mean of the training values."""
-    task = _task(model)
+    task = model.task_as(RegressionTask)
     mean = np.full(len(true), task.center)
     return {
         "n": len(true),
@@ -117,7 +117,7 @@ def _ranges(
     model: FittedModel, true: np.ndarray, errors: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return the errors by range of the true number, where there are texts."""
-    task = _task(model)
+    task = model.task_as(RegressionTask)
     strata = task.strata_of(true)
     prototypes = np.bincount(
         task.strata_of(model.layer.values.numpy()), minlength=len(task.strata)
@@ -149,9 +149,3 @@ def _intervals(errors: np.ndarray) -> list[dict[str, float]]:
         for level, rank in ranks.items()
         if rank <= len(sizes)
     ]
-
-
-def _task(model: FittedModel) -> RegressionTask:
-    """Return the task of a regressor."""
-    assert isinstance(model.task, RegressionTask)
-    return model.task

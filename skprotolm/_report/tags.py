@@ -32,7 +32,7 @@ def tag_report(model: FittedModel, X: Any, y: Any, title: str | None) -> str:
         If y does not have one tag per word, or there are no words.
     """
     sentences = as_sentences(X)
-    codes = _task(model).encode_words(y, sentences, "y")
+    codes = model.task_as(TaggingTask).encode_words(y, sentences, "y")
     if not len(codes):
         raise ValueError("X holds no words: all of its rows are empty.")
     report = build_tag_report(model, sentences, codes)
@@ -51,7 +51,7 @@ def build_tag_report(
     codes : ndarray of shape (n,)
         The true tags of all words.
     """
-    task = _task(model)
+    task = model.task_as(TaggingTask)
     outputs = model.outputs(sentences)
     predicted = outputs.argmax(axis=1)
     kinds = entity_kinds(model, sentences, codes, predicted) if task.is_bio else []
@@ -104,7 +104,7 @@ def _mistakes(
     outputs: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Explain the mistakes with the lowest probabilities of the true tag."""
-    task = _task(model)
+    task = model.task_as(TaggingTask)
     p_true = task.probabilities(outputs)[np.arange(len(codes)), codes]
     mistakes = np.flatnonzero(outputs.argmax(axis=1) != codes)
     worst = mistakes[np.argsort(p_true[mistakes], kind="stable")][:_N_MISTAKES]
@@ -129,9 +129,3 @@ def _mistakes(
         }
         for e, row, code in zip(explanations, rows, codes[worst].tolist(), strict=True)
     ]
-
-
-def _task(model: FittedModel) -> TaggingTask:
-    """Return the task of a token classifier."""
-    assert isinstance(model.task, TaggingTask)
-    return model.task
