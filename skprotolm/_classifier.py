@@ -42,9 +42,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Prototypes per class; of several labels per text, from the texts whose rarest
         label it is. A class with fewer distinct texts gets fewer, with a warning.
         "auto" quotes up to 2,000 training texts in equal parts per class, but not fewer
-        than 20 per class. They are taken from the half of a class's texts that the
-        model classifies correctly with the highest probabilities, from more if there
-        are fewer than 100 or the pretrained encoder separates the classes. Few
+        than 20 per class. They are taken from the 40 % of the texts of a class that the
+        model classifies correctly with the highest probabilities, from more if these
+        are fewer than 50 or the pretrained encoder separates the classes. Few
         prototypes, at most ten per class, are learned before training texts replace
         them; with ``projection=False`` and "proto-lm" there are no others.
     formulation : {"mixture", "proto-lm"}, default="mixture"

@@ -69,7 +69,7 @@ class FitConfig:
     output_weight: float = 0.0  # see `projection.reading_metric`
     # Ablations, which only tests and benchmarks set.
     least_spread: float = 0.1
-    reading_weight: float = 0.4  # see `projection.reading_metric`; 0 for pairs
+    reading_weight: float | None = None  # as output_weight; None is by the task
     recalibrate: bool = True
     similarities_as_distances: bool = False  # "proto-lm", as its published code
 

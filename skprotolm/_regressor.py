@@ -39,8 +39,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     n_prototypes : "auto" or int, default="auto"
         Prototypes in total. "auto" quotes up to 2,000 training texts, in equal parts
         from at most five ranges of y that have about as many texts each. They are taken
-        from the half of a range whose values a linear prediction from text vectors
-        comes closest to, from more if there are fewer than 100. An int is distributed
+        from the quarter of a range whose values a linear prediction from text vectors
+        comes closest to, from more if these are fewer than 50. An int is distributed
         over the ranges, at least one to each. Few prototypes, at most ten per range,
         are learned before training texts replace them.
     sharpness : float or "auto", default="auto"

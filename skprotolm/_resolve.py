@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from skprotolm._config import FitConfig
+from skprotolm._tasks.base import Task
 
 # n_prototypes="auto": prototypes in total; the fewest and the most per stratum; for
 # strata of few texts, the fewest, and the texts per prototype.
@@ -15,9 +16,6 @@ _TOTAL, _FEWEST, MOST_PROTOTYPES = 16, 3, 10
 _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 # Texts quoted by n_prototypes="auto", in total, and the fewest per stratum.
 _QUOTED, _FEWEST_QUOTED = 2000, 20
-# The fraction of a class's correctly classified texts that may be quoted, the most
-# confident first; a larger one where the frozen encoder separates the classes.
-_QUOTABLE = 0.5
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
 # max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
@@ -40,8 +38,7 @@ def resolve(
     hidden_size: int,
     is_fp32: bool,
     has_bf16: bool,
-    strata: Sequence[Any],
-    output_weight: float,
+    task: Task,
     wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
     n_members: Sequence[int],
@@ -62,10 +59,8 @@ def resolve(
         Whether the encoder's weights are float32.
     has_bf16 : bool
         Whether the device multiplies bfloat16 numbers in hardware.
-    strata : sequence, length S
-        Names of the groups of texts that have their own prototypes: the labels.
-    output_weight : float
-        As `Task.output_weight`.
+    task : Task
+        With S strata.
     wanted : sequence of int, length S, or None
         Prototypes that the user asked for; None for "auto".
     n_candidates : sequence of int, length S
@@ -76,6 +71,9 @@ def resolve(
         How well the frozen encoder separates the strata, from 0 to 1; see
         `neighborhoods.label_agreement`.
     """
+    reading_weight = config.reading_weight
+    if reading_weight is None:
+        reading_weight = task.reading_weight
     quoted = resolve_quoted_counts(wanted, n_candidates)
     counts = resolve_prototype_counts(config, wanted, n_members, label_agreement)
     is_auto = config.sharpness == "auto"
@@ -88,18 +86,18 @@ def resolve(
         learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
         preservation=resolve_preservation(config.preservation, is_paired),
         label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
-        n_prototypes=dict(zip(strata, quoted, strict=True)),
+        n_prototypes=dict(zip(task.strata, quoted, strict=True)),
         prototype_counts=tuple(counts),
         quoted_counts=tuple(quoted),
-        quotable=max(_QUOTABLE, label_agreement),
+        quotable=max(task.quotable, label_agreement),
         sharpness=_SHARPNESS if is_auto else config.sharpness,
         quoted_sharpness=None if is_auto else config.sharpness,
         prune=config.n_prototypes == "auto",
         spread=max(config.least_spread, label_agreement),
         # The label of a pair is a relation between its texts, not their topic: pairs of
         # the same topic often have different labels.
-        reading_weight=0.0 if is_paired else config.reading_weight,
-        output_weight=output_weight,
+        reading_weight=0.0 if is_paired else reading_weight,
+        output_weight=task.output_weight,
     )
 
 

@@ -214,6 +214,7 @@ CONFIG = {
     "prototype_counts": (1, 1),
     "quoted_counts": (12, 6),
     "quotable": 0.5,
+    "reading_weight": 0.4,
     "recalibrate": False,
 }
 

@@ -109,3 +109,11 @@ def test_of_many_texts_a_sample_is_compared():
 def test_more_texts_may_be_quoted_than_are_compared_otherwise():
     rows = select(unit_vectors(5300).astype(np.float32), 5200)
     assert len(set(rows)) == 5200
+
+
+@pytest.mark.parametrize("error", [-1e-12, 0.0, 1e-12])
+def test_rounding_does_not_decide_between_texts_that_are_as_good(error):
+    """The choice depended on the processor: one of two texts nearest to each other."""
+    vectors = directions(0, 90, 180, 200)
+    weights = [5, 4, 1, 1 + error]
+    assert select(vectors, 3, weights=weights) == [0, 1, 2]

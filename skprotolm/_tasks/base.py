@@ -22,7 +22,11 @@ class Task(ABC):
     unit_noun = "text"  # what has a value; "word" for words in their sentences
     label_noun: str  # what views call what a prototype stands for
     strata_noun: str  # what they call strata, in the plural
-    # Weight of a linear prediction of the values in the metric of quoted texts.
+    # How texts are quoted. The fraction of the reliable texts of a stratum that may be,
+    # and the weights of two further spaces in the metric: the pretrained one, and a
+    # linear prediction of the values.
+    quotable = 0.5
+    reading_weight = 0.4
     output_weight = 0.0
 
     def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
@@ -85,6 +89,13 @@ class Task(ABC):
     def standardized(self, values: np.ndarray) -> np.ndarray:
         """Return numbers of mean 0 that a linear model can predict, (n,) or (n, D)."""
         raise TypeError(f"{self.strata_noun} have no order.")
+
+    def learned_values(self, outputs: np.ndarray) -> np.ndarray | None:
+        """Return what the linear prediction in the metric predicts, (n,) or (n, D).
+
+        None stands for the standardized true values.
+        """
+        return None
 
     @abstractmethod
     def stratum_values(self, targets: Targets) -> np.ndarray:

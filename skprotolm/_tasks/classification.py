@@ -40,6 +40,11 @@ class ClassificationTask(LabelTask):
     kind = "classes"
     label_noun = "class"
     strata_noun = "classes"
+    # On development texts (SST-5, Rotten Tomatoes, SST-2, one seed) accuracy is 49.2,
+    # 82.3 and 87.8 % at reading distances of .77, .80 and .78. With .5 and .4 it is
+    # 47.4, 82.2 and 87.7 % at .77, .77 and .78, and the last two are less calibrated.
+    quotable = 0.4
+    reading_weight = 0.8
 
     def __init__(self, classes: np.ndarray):
         self.classes = classes

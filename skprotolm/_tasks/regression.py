@@ -40,8 +40,12 @@ class RegressionTask(Task):
 
     kind = "value"
     label_noun = "value"
-    output_weight = 1.0
     strata_noun = "ranges of values"
+    # On pairs of sentences (SICK, development, one seed) the correlation with the true
+    # values is .879; .873 with a half, and .871 if the linear prediction is one of true
+    # values, too.
+    quotable = 0.25
+    output_weight = 1.0
 
     def __init__(self, center: float, scale: float, edges: Sequence[float]):
         self.center = center
@@ -92,6 +96,10 @@ class RegressionTask(Task):
     def standardized(self, values: np.ndarray) -> np.ndarray:
         """Return (value − center) / scale."""
         return (values - self.center) / self.scale
+
+    def learned_values(self, outputs: np.ndarray) -> np.ndarray | None:
+        """Return the outputs: they have less noise than the true values."""
+        return outputs[:, 0]
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the predicted number of each text."""

@@ -51,22 +51,24 @@ def project_mixture(
         The row of each prototype's text.
     """
     outputs = layer.outputs_of(vectors)
-    targets = data.targets
-    values = torch.from_numpy(targets.values)
+    task, targets, true = data.task, data.targets, data.targets.values
     weights, errors, directions = weights_of_texts(data), None, None
     if config.output_weight:
-        true = data.task.standardized(targets.values)
-        errors, coefficients = linear_values(vectors.cpu().numpy(), true, weights)
+        s = vectors.cpu().numpy()
+        errors, coefficients = linear_values(s, task.standardized(true), weights)
+        if (learned := task.learned_values(outputs.cpu().numpy())) is not None:
+            _, coefficients = linear_values(s, learned, weights)
         directions = np.sqrt(config.output_weight) * coefficients
-    confidence = layer.readout.confidence(outputs, values, errors)
+    confidence = layer.readout.confidence(outputs, torch.from_numpy(true), errors)
     rows = choose_texts(data, config, confidence)
-    rows = np.append(rows, data.task.indispensable(targets.values, rows))
+    rows = np.append(rows, task.indispensable(true, rows))
+    assert config.reading_weight is not None
     metric = reading_metric(
         vectors, data.pretrained, weights, config.reading_weight, directions
     )
     positions = read(rows).to(metric) @ metric.T
     if config.prune:
-        ids = data.task.value_ids(targets.values[rows])
+        ids = task.value_ids(true[rows])
         kept = ~coincident(normalize(positions.cpu().numpy()), ids)
         rows, positions = rows[kept], positions[torch.from_numpy(kept)]
     projected = _on_texts(layer, data, positions, rows, metric)

@@ -13,6 +13,9 @@ _CANDIDATES = 5000  # per stratum; larger strata are sampled
 # Probability that the texts drawn per step include none of the best (Mirzasoleiman et
 # al. 2015).
 _MISSED = 0.01
+# Two texts that are nearest to each other often have equal gains. Which gain is larger
+# by rounding depends on the processor; the first one is chosen.
+_TIE = 1e-6
 
 
 def representative(
@@ -53,7 +56,7 @@ def representative(
         if n_drawn < len(remaining):
             drawn = remaining[rng.randint(len(remaining), size=n_drawn)]
         gains = np.maximum(cosines[drawn], covered) @ weights
-        best = drawn[gains.argmax()]
+        best = drawn[(gains >= gains.max() - _TIE * np.abs(gains).max()).argmax()]
         chosen.append(best)
         remaining = remaining[remaining != best]
         covered = np.maximum(covered, cosines[best])
