@@ -160,7 +160,7 @@ class Explanation(BaseExplanation):
 
     def _label_name(self, index: int) -> str:
         """Return the name of a prototype's class."""
-        return class_name(self.prototype_labels.tolist()[index])
+        return class_name(self.prototype_labels.tolist()[index], self.unit)
 
     def _contributions_of(self, indices: np.ndarray) -> list[Contribution]:
         """Return the contributions of some prototypes."""
@@ -268,5 +268,6 @@ class Explanation(BaseExplanation):
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
-            f"{compared(self.target, self.against)} {percent(self.probability)}>"
+            f"{compared(self.target, self.against, self.unit)} "
+            f"{percent(self.probability)}>"
         )

@@ -13,6 +13,7 @@ from sklearn.metrics import (
     f1_score,
     precision_recall_fscore_support,
 )
+from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._display.formatting import shorten
@@ -40,14 +41,19 @@ def build_label_report(
         Which labels they have.
     """
     task: Any = model.task
-    outputs = model.outputs(texts)
+
+    def read(s: Tensor) -> tuple[Tensor, Tensor]:
+        scores = model.layer(s)
+        return scores.outputs, scores.similarities.argmax(dim=1)
+
+    outputs, nearest = (t.numpy() for t in model.read(model.tokenize(texts), read))
     probabilities, predicted = task.probabilities(outputs), task.decode(outputs)
     return {
         "summary": _summary(model, true, probabilities, predicted),
         "labels": _label_figures(model, true, probabilities, predicted),
         "bins": calibration_bins(true, probabilities),
         "errors": _errors(model, texts, true, probabilities),
-        "prototypes": _prototypes(model),
+        "prototypes": _prototypes(model, true, nearest),
     }
 
 
@@ -167,10 +173,42 @@ def _errors(
     ]
 
 
-def _prototypes(model: FittedModel) -> list[dict[str, Any]]:
-    """Return the prototypes that most texts are nearest to, by descending usage."""
-    records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_PROTOTYPES]
+def _prototypes(
+    model: FittedModel, true: np.ndarray, nearest: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the prototypes that are the nearest of most texts, then by usage.
+
+    Purity is left out: it refers to the rarest label alone.
+
+    Parameters
+    ----------
+    model : FittedModel
+    true : ndarray of shape (n, L), bool
+    nearest : ndarray of shape (n,)
+        The nearest prototype of each text.
+    """
+    task: Any = model.task
+    records, usages = model.prototypes.to_dict(), model.prototypes.usages
+    labels = task.completed(model.layer.values.numpy(), task.constants == 1)
+    counts = np.bincount(nearest, minlength=len(records))
+    sums = np.bincount(nearest, overlaps(true, labels[nearest]), len(records))
+    order = np.lexsort((-usages, -counts))[:_N_PROTOTYPES]
     return [
-        {**records[j], "text": shorten(records[j]["text"], 300)} for j in order.tolist()
+        {
+            **records[j],
+            "text": shorten(records[j]["text"], 300),
+            "n_nearest": int(counts[j]),
+            "overlap": float(sums[j] / counts[j]) if counts[j] else None,
+        }
+        for j in order.tolist()
     ]
+
+
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the Jaccard index of the label sets in each row, (n,).
+
+    It is the number of labels in both, divided by that of labels in either, and 1 for
+    two empty sets.
+    """
+    in_either = (one | other).sum(axis=1)
+    return np.where(in_either, (one & other).sum(axis=1) / np.maximum(in_either, 1), 1)
