@@ -136,8 +136,11 @@ class BaseProtoLM(
     ) -> None:
         """Adopt a model that has learned further texts; see `extension.extend`."""
         seed = infer_seed(self.random_state)
+        n_texts, n_classes = model.further
+        n_new = len(task.strata) - len(model.task.strata)
         model = extend(model, task, positions, targets, texts, n_prototypes, seed)
-        self._edit(model)
+        further = (n_texts + len(texts), n_classes + n_new)
+        self._edit(replace(model, further=further))
 
     @property
     def prototypes_(self) -> Prototypes:

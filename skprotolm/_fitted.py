@@ -45,6 +45,7 @@ class FittedModel:
     device: str  # as the user wrote it: "auto" is resolved again where it is loaded
     novelty_limit: float | None = None  # above it, texts are unlike the training texts
     memory: Memory | None = None  # for `partial_fit`, if prototypes are texts
+    further: tuple[int, int] = (0, 0)  # texts and new classes of `partial_fit`
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
     # Layer and quotes before each edit that can be undone, in the order of `edits`.
     undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()

@@ -369,6 +369,7 @@ def test_printed_shares_sum_to_the_probability(fitted, top_k, target):
 
 
 def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanation):
+    explanation = dataclasses.replace(explanation, novelty_limit=None)
     output = str(explanation)
     assert explanation.text in output
     assert f"{explanation.target}: {100 * explanation.probability:.1f} %" in output

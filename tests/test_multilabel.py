@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import torch
 from scipy.special import expit
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import average_precision_score as average_precision
 from sklearn.metrics import (
     coverage_error,
@@ -23,6 +26,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from skprotolm._data.label_matrix import as_label_matrix
+from skprotolm._display.formatting import percent
 from skprotolm._tasks.multilabel import MultilabelTask
 from skprotolm.exceptions import ConstantLabelsWarning, FewerPrototypesWarning
 from skprotolm.metrics import (
@@ -426,7 +431,112 @@ def test_an_unlike_text_is_not_said_to_read_like_others(clf):
     assert e.novelty_limit is not None
     unlike = str(replace(e, novelty_limit=e.novelty - 0.01))
     assert "reads like" not in unlike
-    assert "because its nearest text is" in unlike
-    assert "although its nearest text is" in unlike
-    assert "its next text is" in unlike
-    assert "nearest text is" not in str(replace(e, novelty_limit=e.novelty + 0.01))
+    assert "because its nearest text with food is" in unlike
+    assert "although its nearest text without food is" in unlike
+    assert "its next text with food is" in unlike
+    assert "nearest text" not in str(replace(e, novelty_limit=e.novelty + 3))
+
+
+def test_a_far_text_of_the_other_side_is_not_said_to_be_like(clf):
+    """A text was said to read like one at a cosine of -0.01."""
+    [e] = clf.explain(NEW[:1], target="food")
+    far = e.similarities[~e.has_target].max()
+    assert far < e.nearest_similarity - 0.02
+    limit = e.novelty + e.nearest_similarity - far - 0.01
+    output = str(replace(e, novelty_limit=limit))
+    assert "because it reads like" in output
+    assert "although its nearest text without food is" in output
+    assert "although it reads like" not in output
+    page = replace(e, novelty_limit=limit).to_html()
+    assert "Nearest training texts, with their shares" in page
+
+
+def test_sides_of_a_print_add_up(clf):
+    """57.8 + 34.3 made 92.0: each share was rounded alone."""
+    for e in clf.explain([*NEW, *X[:20]]):
+        shown = re.findall(r"^ +(=?) ?(<?) ?>? ?([\d.]+) %  ", str(e), re.MULTILINE)
+        sums = [0]
+        for is_total, is_little, number in shown:
+            tenths = 0 if is_little else round(10 * float(number))
+            if is_total:
+                assert sums.pop() == tenths
+                sums.append(0)
+            else:
+                sums[-1] += tenths
+        assert len([1 for is_total, *_ in shown if is_total]) == 2
+        [parts] = re.findall(r"log-odds .*: (\S+) \(base\) (\S+) .* = (\S+)", str(e))
+        base, words, total = (round(100 * float(part)) for part in parts)
+        assert base + words == total
+
+
+def test_the_report_counts_labels_in_common(clf, tmp_path):
+    """It showed the purity by the rarest label of each text, without saying so."""
+    path = tmp_path / "report.html"
+    clf.report(X, Y, path)
+    section = path.read_text().split('<section id="prototypes">')[1]
+    assert "Purity" not in section
+    nearest = clf.transform(X).argmax(axis=1)
+    rows = re.findall(r'<tr id="prototype-(\d+)">(.*?)</tr>', section)
+    counts = []
+    for index, row in rows:
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        own = {label for label in cells[2].split(", ") if label in LABELS}
+        sets = [set(SETS[i]) for i in np.flatnonzero(nearest == int(index))]
+        counts.append(len(sets))
+        assert cells[4] == str(len(sets))
+        if sets:
+            jaccard = [len(s & own) / len(s | own) if s | own else 1 for s in sets]
+            assert cells[5] == percent(float(np.mean(jaccard)))
+        else:
+            assert cells[5] == "–"
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) <= len(X)
+
+
+FRAME = pd.DataFrame(Y, columns=LABELS)
+MATRICES = {
+    "bool frame": FRAME.astype(bool),
+    "nullable bools": FRAME.astype("boolean"),
+    "Arrow": FRAME.astype("int64[pyarrow]"),
+    "mixed": FRAME.astype({"praise": bool}),
+    "sparse int8": scipy.sparse.csr_matrix(Y.astype(np.int8)),
+    "sparse bool": scipy.sparse.coo_array(Y.astype(bool)),
+    "sparse float": scipy.sparse.lil_matrix(Y.astype(np.float32)),
+    "a tensor with gradient": torch.tensor(Y, dtype=torch.float32, requires_grad=True),
+    "a sparse tensor": torch.tensor(Y).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("y", MATRICES.values(), ids=MATRICES)
+def test_matrices_of_every_library_are_read(y):
+    """A tensor that requires grad raised an error of torch."""
+    np.testing.assert_array_equal(as_label_matrix(y, "y", 60), Y)
+
+
+ODD = {
+    "lists": (SETS, "MultiLabelBinarizer"),
+    "lists of as many numbers": ([[1, 2], [2, 3]] * 30, r"MultiLabelBinarizer\(\)"),
+    "str": (FRAME.astype(str), r"column 'praise' has '\d' \(str\); use y.astype"),
+    "a column of names": (FRAME.assign(food="x"), "column 'food' has 'x'"),
+    "fractions": (Y * 0.5, r"for example \(y >= 0.5\)"),
+    "signs": (2 * Y - 1, r"use \(y > 0\).astype\(int\)"),
+    "a sparse column": (scipy.sparse.csr_matrix(Y[:, :1]), r"y.toarray\(\).ravel\(\)"),
+    "sparse, 1-D": (scipy.sparse.coo_array(Y[:, 0]), r"y.toarray\(\).ravel\(\)"),
+    "dicts": (FRAME.to_dict("records"), r"pass pandas.DataFrame\(y\)"),
+    "tensors": ([torch.tensor(row) for row in Y], r"numpy.stack\(y\)"),
+    "scalar tensors": (list(torch.tensor(Y[:, 0])), r"label.item\(\) for label in y"),
+    "no columns": (Y[:, :0], r"matrix of shape \(60, 0\)\.$"),
+}
+
+
+@pytest.mark.parametrize("case", ODD.values(), ids=ODD)
+def test_odd_label_sets_are_refused_with_a_remedy(make, case):
+    y, message = case
+    with pytest.raises(ValueError, match=message):
+        make().fit(X, y)
+
+
+def test_a_column_is_one_class_per_text(make):
+    with pytest.warns(DataConversionWarning):
+        clf = make(max_epochs=1, n_prototypes=1).fit(X, Y[:, :1])
+    assert clf.predict(NEW).shape == (4,)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from skprotolm import MarkedWord, ProtoLMClassifier, ProtoLMTokenClassifier
+from skprotolm import (
+    MarkedWord,
+    ProtoLMClassifier,
+    ProtoLMTokenClassifier,
+)
+from skprotolm._data.sentences import as_sentences, as_tags
 from skprotolm._data.words import Sentence
 from skprotolm.metrics import (
     comprehensiveness,
@@ -295,7 +304,11 @@ def test_the_report_has_a_table_of_types_and_of_tags(clf, tmp_path):
     assert "63 words have the right tag" in page
     assert "<td>per</td><td>10</td>" in page
     assert "<td>B-per</td><td>10</td>" in page
-    assert "Row 0 of X, word 2: B-per, predicted O" in page
+    assert "X[0][2], “in”: B-per, predicted O" in page
+    text = re.sub(
+        r"<style.*?</style>|<script.*?</script>|<[^>]*>", "", page, flags=re.S
+    )
+    assert "class" not in text
     assert f"Entity F1 is <b>{100 * clf.score(X[:9], y):.1f} %" in page
     with pytest.raises(ValueError, match="y must contain labels from classes_"):
         clf.report(X[:1], [["X"] * 7], path)
@@ -340,26 +353,91 @@ def test_scikit_learn_selects_and_validates(make_tagger):
         ([[]], [[]], ValueError, "X holds no words"),
         ([["a"], None], [["O"], []], ValueError, "Row 1 of X is None"),
         ([["a"], 3], [["O"], []], TypeError, "Row 1 of X is 3"),
-        ([["a", 3]], [["O", "O"]], TypeError, r"Word 1 in row 0 of X is 3 \(int\)"),
-        ([["a", None]], [["O", "O"]], ValueError, "Word 1 in row 0 of X is None"),
-        ([["a", "\ud800"]], [["O", "O"]], ValueError, "Word 1 in row 0.*surrogate"),
+        ([["a", 3]], [["O", "O"]], TypeError, r"^X\[0\]\[1\] is 3 \(int\)"),
+        ([["a", None]], [["O", "O"]], ValueError, r"^X\[0\]\[1\] is None"),
+        ([["a", "\ud800"]], [["O", "O"]], ValueError, r"^X\[0\]\[1\] is.*surrogate"),
         ([["a"]], None, ValueError, "requires y to be passed"),
         ([["a"]], [["O"], ["O"]], ValueError, "2 sentences, and there are 1"),
         ([["a", "b"]], [["O"]], ValueError, "Row 0 of y has 1 tags for 2 words"),
         ([["a"]], ["O"], TypeError, "Row 0 of y is 'O'"),
-        ([["a"]], [[None]], ValueError, "Tag 0 in row 0 of y is None"),
-        ([["a"]], [[1.5]], TypeError, "Tag 0 in row 0 of y is 1.5"),
-        ([["a"]], [["O\0"]], ValueError, "Tag 0 in row 0 of y.*NUL"),
+        ([["a"]], [[None]], ValueError, r"^y\[0\]\[0\] is None"),
+        ([["a"]], [[1.5]], TypeError, r"^y\[0\]\[0\] is 1.5"),
+        ([["a"]], [["O\0"]], ValueError, r"^y\[0\]\[0\] is.*NUL"),
         ([["a", "b"]], [["O", 1]], TypeError, "mixes tags of types"),
         ([["a", "b"]], [["O", "O"]], ValueError, "at least two classes"),
         ({"a": 1}, [["O"]], TypeError, "got dict"),
-        (np.eye(2), [["O"], ["O"]], TypeError, "Word 0 in row 0 of X is"),
+        (np.eye(2), [["O"], ["O"]], TypeError, r"^X\[0\]\[0\] is 1.0"),
         (pd.DataFrame({"words": [["a"]]}), [["O"]], TypeError, r"\['words'\]"),
+        ([{"id": 1, "words": ["a"]}], [["O"]], TypeError, r"use \[row\['words'\] for"),
+        ([{"a", "b"}], [["O", "O"]], TypeError, "pass a list, in the order"),
+        ([[("a", "O")]], [["O"]], TypeError, "pass words and tags apart"),
+        ([[["a"]]], [["O"]], TypeError, "not lists of lists"),
+        ([[b"a"]], [["O"]], TypeError, r"use word.decode\('utf-8'\)"),
+        ([["a", "b"]], ["O", "O"], TypeError, "Row 0 of y is 'O'.*one tag per word"),
+        ([["a"]], [{"a": "O"}], TypeError, "Row 0 of y is .*one tag per word"),
+        ([["a"]], pd.DataFrame({"t": [["O"]]}), TypeError, "each a list of tags"),
     ],
 )
 def test_bad_input_is_named(make_tagger, X, y, error, message):
     with pytest.raises(error, match=message):
         make_tagger().fit(X, y)
+
+
+COLUMNS = {
+    "pandas": pd.Series,
+    "pandas, with an index": lambda rows: pd.Series(rows, index=range(7, 9)),
+    "pandas, Arrow": lambda rows: pd.Series(
+        rows, dtype=pd.ArrowDtype(pa.list_(pa.string()))
+    ),
+    "rows are Series": lambda rows: [pd.Series(row) for row in rows],
+    "rows are Arrow Series": lambda rows: [
+        pd.Series(row, dtype=pd.ArrowDtype(pa.string())) for row in rows
+    ],
+    "rows are object arrays": lambda rows: [
+        np.array(row, dtype=object) for row in rows
+    ],
+    "object array": lambda rows: np.array(rows, dtype=object),
+    "polars": pl.Series,
+    "pyarrow": pa.array,
+    "pyarrow, in chunks": lambda rows: pa.chunked_array([rows]),
+    "rows are deques": lambda rows: [deque(row) for row in rows],
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
+def test_sentences_and_tags_of_any_library_are_read(column):
+    """Rows that were Series or Arrow arrays were refused with the hint to drop them."""
+    rows = [["anna", "is", "in"], ["rome"]]
+    sentences = as_sentences(column(rows))
+    assert [sentence.words for sentence in sentences] == rows
+    tags = [["B-per", "O", "O"], ["B-loc"]]
+    assert as_tags(column(tags), sentences) == ["B-per", "O", "O", "B-loc"]
+
+
+def test_pages_and_prints_of_tags_name_words_and_tags(make_tagger):
+    """They spoke of classes and texts."""
+    numbers = {tag: i for i, tag in enumerate(["O", "B-per", "B-loc", "I-loc"])}
+    y = [[numbers[tag] for tag in row] for row in Y]
+    clf = make_tagger(max_epochs=1, n_prototypes=2).fit(X, y)
+    explanations = clf.explain(X[:1], words=[[0, 1]], target=1)
+    output, page = str(explanations), explanations.to_html()
+    assert "tag 1: " in output
+    assert "of tag 1" in output
+    assert repr(explanations) == "<Explanations of 2 words>"
+    text = re.sub(
+        r"<style.*?</style>|<script.*?</script>|<[^>]*>", "", page, flags=re.S
+    )
+    assert "Explanations of 2 words" in text
+    assert "speak for the tag" in text
+    for shown in (output, text):
+        assert "class" not in shown
+    assert " texts" not in output
+    unlike = replace(explanations[0], novelty_limit=-2.0)
+    assert "the quoted words are the nearest ones" in unlike.to_html()
+    with pytest.raises(
+        ValueError, match="the explained tag, which is 1 in explained w"
+    ):
+        clf.explain(X[:1], words=[[0]], target=1, against=1)
 
 
 def test_bad_weights_and_arguments_are_named(make_tagger, clf):

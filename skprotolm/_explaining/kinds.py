@@ -43,9 +43,11 @@ def class_fields(
     described = task.describe(outputs.numpy(), index, rivals)
     for row, fields in zip(rows.tolist(), described, strict=True):
         if fields["against"] == fields["target"]:
+            where = "row" if unit.quoted == "text" else "explained word"
             raise ValueError(
-                f"against must differ from the explained class, which is "
-                f"{fields['target']!r} in row {row}; pass target, or other texts."
+                f"against must differ from the explained {unit.group}, which is "
+                f"{fields['target']!r} in {where} {row}; pass target, or other "
+                f"{unit.quoted}s."
             )
     scores = outputs.gather(1, attribution.target[:, None])[:, 0]
     if against is not None:

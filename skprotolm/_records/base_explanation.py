@@ -119,6 +119,18 @@ class BaseExplanation(PageMixin, ScoredText):
         """(M,) str: what each prototype speaks for, "target", "against" or "other"."""
         return np.full(len(self.similarities), "target")
 
+    @property
+    def _reads_like(self) -> np.ndarray:
+        """(M,) bool: which prototypes' texts the text reads like, where it has cosines.
+
+        It reads like a prototype unless it would be unlike the training texts if its
+        nearest prototype were as dissimilar as this one.
+        """
+        if self.novelty_limit is None:
+            return np.full(len(self.similarities), True)
+        gaps = self.nearest_similarity - self.similarities
+        return self.novelty + gaps <= self.novelty_limit
+
     def _listed(self, n: int) -> np.ndarray:
         """Return which prototypes a page lists, in the order of `order`."""
         return self.order[: self.top_k or n]

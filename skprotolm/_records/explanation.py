@@ -134,7 +134,7 @@ class Explanation(OddsExplanation):
 
     def _label_name(self, index: int) -> str:
         """Return the name of a prototype's class."""
-        return class_name(self.prototype_labels.tolist()[index])
+        return class_name(self.prototype_labels.tolist()[index], self.unit)
 
     def _contribution_of(self, index: int) -> Contribution:
         """Return the contribution of a prototype."""
@@ -223,5 +223,6 @@ class Explanation(OddsExplanation):
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
-            f"{compared(self.target, self.against)} {percent(self.probability)}>"
+            f"{compared(self.target, self.against, self.unit)} "
+            f"{percent(self.probability)}>"
         )

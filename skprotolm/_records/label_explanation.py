@@ -250,5 +250,5 @@ class LabelExplanation(OddsExplanation):
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
-            f"{class_name(self.target)} {percent(self.probability)}>"
+            f"{class_name(self.target, self.unit)} {percent(self.probability)}>"
         )

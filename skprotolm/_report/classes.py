@@ -127,6 +127,8 @@ def _summary(
         "n": n,
         "n_prototypes": len(model.layer.values),
         "n_edits": len(model.edits),
+        "n_further": model.further[0],
+        "n_new_classes": model.further[1],
         "n_unread": evaluated.n_unread,
         "accuracy": n_correct / n,
         "low": float(interval.low),

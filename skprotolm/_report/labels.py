@@ -13,6 +13,7 @@ from sklearn.metrics import (
     f1_score,
     precision_recall_fscore_support,
 )
+from torch import Tensor
 
 from skprotolm._data.texts import Texts
 from skprotolm._display.html import report_html
@@ -20,7 +21,7 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
 from skprotolm._report.calibration import calibration
-from skprotolm._report.prototypes import most_used_prototypes
+from skprotolm._report.prototypes import listed_prototypes
 from skprotolm._tasks.multilabel import MultilabelTask
 
 _N_ERRORS = 20  # labels of texts that are explained
@@ -67,14 +68,19 @@ def build_label_report(
         Which labels they have.
     """
     task = model.task_as(MultilabelTask)
-    outputs = model.outputs(texts)
+
+    def read(s: Tensor) -> tuple[Tensor, Tensor]:
+        scores = model.layer(s)
+        return scores.outputs, scores.similarities.argmax(dim=1)
+
+    outputs, nearest = (t.numpy() for t in model.read(model.tokenize(texts), read))
     probabilities, predicted = task.probabilities(outputs), task.decode(outputs)
     return {
         "summary": _summary(model, true, probabilities, predicted),
         "labels": _label_figures(model, true, probabilities, predicted),
         "calibration": calibration(true.ravel(), probabilities.ravel()),
         "errors": _errors(model, texts, true, probabilities),
-        "prototypes": most_used_prototypes(model),
+        "prototypes": _prototypes(model, true, nearest),
     }
 
 
@@ -162,3 +168,41 @@ def _errors(
         }
         for e, row in zip(explanations, rows.tolist(), strict=True)
     ]
+
+
+def _prototypes(
+    model: FittedModel, true: np.ndarray, nearest: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the prototypes that are the nearest of most texts, then by usage.
+
+    Purity is left out: it refers to the rarest label alone.
+
+    Parameters
+    ----------
+    model : FittedModel
+    true : ndarray of shape (n, L), bool
+    nearest : ndarray of shape (n,)
+        The nearest prototype of each text.
+    """
+    task = model.task_as(MultilabelTask)
+    labels = task.completed(model.layer.values.numpy(), task.constants == 1)
+    M = len(labels)
+    counts = np.bincount(nearest, minlength=M)
+    sums = np.bincount(nearest, overlaps(true, labels[nearest]), M)
+    order = np.lexsort((-model.prototypes.usages, -counts))
+    listed = listed_prototypes(model, order)
+    for record in listed:
+        j = record["index"]
+        overlap = float(sums[j] / counts[j]) if counts[j] else None
+        record.update(n_nearest=int(counts[j]), overlap=overlap)
+    return listed
+
+
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the Jaccard index of the label sets in each row, (n,).
+
+    It is the number of labels in both, divided by that of labels in either, and 1 for
+    two empty sets.
+    """
+    in_either = (one | other).sum(axis=1)
+    return np.where(in_either, (one & other).sum(axis=1) / np.maximum(in_either, 1), 1)

@@ -19,11 +19,16 @@ _N_NEAREST = 3  # reference texts per card
 
 def most_used_prototypes(model: FittedModel) -> list[dict[str, Any]]:
     """Return the prototypes that most texts are nearest to, by descending usage."""
+    order = np.argsort(-model.prototypes.usages, kind="stable")
+    return listed_prototypes(model, order)
+
+
+def listed_prototypes(model: FittedModel, order: np.ndarray) -> list[dict[str, Any]]:
+    """Return the first prototypes of an order, with shortened texts."""
     records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_LISTED]
     return [
         {**records[j], "text": shorten(records[j]["text"], _LENGTH)}
-        for j in order.tolist()
+        for j in order[:_N_LISTED].tolist()
     ]
 
 

@@ -73,6 +73,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "device": model.device,
         "novelty_limit": model.novelty_limit,
         "memory": None if model.memory is None else dict(vars(model.memory)),
+        "further": model.further,
         "edits": model.edits,
         "undo": [
             (_pack_layer(layer), _pack_quotes(quotes)) for layer, quotes in model.undo
@@ -117,6 +118,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         device=payload["device"],
         novelty_limit=payload["novelty_limit"],
         memory=_memory(payload.get("memory")),  # earlier versions kept none
+        further=payload.get("further", (0, 0)),  # which older files lack
         edits=payload["edits"],
         undo=tuple(
             (_layer(layer).to(device), _quotes(quotes))
