@@ -294,6 +294,7 @@ def test_texts_with_equal_tokens_after_truncation_are_one_prototype(make_classif
     assert clf.prototypes_.labels.tolist() == [0, 0, 1]
 
 
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
 @pytest.mark.parametrize("extra", ["\u200b", " \u200b", "\x00", "\ufffd \u202e"])
 def test_characters_without_tokens_are_not_said_to_be_too_long(fitted, extra):
     """A zero-width space at the end was "not read, since too long: 18.2 %"."""
