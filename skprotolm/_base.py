@@ -32,9 +32,16 @@ from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
-from skprotolm._runtime import infer_seed, resolve_device, seeded, warn
+from skprotolm._report.pages import report_page
+from skprotolm._runtime import (
+    infer_seed,
+    isolated_torch,
+    resolve_device,
+    seeded,
+    warn,
+)
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._tasks.base import Task
+from skprotolm._tasks.base import LabelTask, Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.extension import extend
 from skprotolm._training.fit import FitResult, fit
@@ -80,7 +87,9 @@ class BaseProtoLM(
         task: Task,
         targets: Targets,
         texts: Texts,
-        data: dict[str, Any],
+        X: Any,
+        y: Any,
+        sample_weight: Any,
     ) -> None:
         """Fit a model, adopt it in one statement, and then warn.
 
@@ -91,12 +100,14 @@ class BaseProtoLM(
         targets : Targets
         texts : list of str or of (str, str)
             All texts of X.
-        data : dict
-            ``X``, ``y`` and ``metadata``, which scikit-learn's callbacks are handed.
+        X, y, sample_weight : object
+            As the user passed them, which scikit-learn's callbacks are handed.
         """
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": metadata}
         config = replace(config, **self._ablation)
         seed, device = infer_seed(self.random_state), resolve_device(config.device)
-        columns = Columns.of(data["X"], texts)
+        columns = Columns.of(X, texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
         start = self.__dict__.get("_fitted") if config.warm_start else None
         with seeded(seed, device):
@@ -125,8 +136,11 @@ class BaseProtoLM(
     ) -> None:
         """Adopt a model that has learned further texts; see `extension.extend`."""
         seed = infer_seed(self.random_state)
+        n_texts, n_classes = model.further
+        n_new = len(task.strata) - len(model.task.strata)
         model = extend(model, task, positions, targets, texts, n_prototypes, seed)
-        self._edit(model)
+        further = (n_texts + len(texts), n_classes + n_new)
+        self._edit(replace(model, further=further))
 
     @property
     def prototypes_(self) -> Prototypes:
@@ -268,15 +282,25 @@ class BaseProtoLM(
         model, texts = self._ready(X)
         return _conformal_threshold(model.novelty(texts), float(rate))
 
-    def _report_file(self, path: str | PathLike[str], title: str | None) -> Path:
-        """Check the arguments of `report` that are the same for all estimators."""
+    @isolated_torch()
+    def _write_report(
+        self,
+        X: Any,
+        y: Any,
+        path: str | PathLike[str],
+        title: str | None,
+        **training: Any,
+    ) -> None:
+        """Check the arguments of `report`, and write the page of the kind of target."""
+        model = self._fitted_model()
         require("title", title, TITLE)
         file = Path(path)
         if file.is_dir() or not file.parent.is_dir():
             raise ValueError(
                 f"path must be a file in an existing folder, got {str(file)!r}."
             )
-        return file
+        page = report_page(model, X, y, title, **training)
+        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
 
     def _fitted_model(self) -> FittedModel:
         return fitted_model(self)
@@ -355,7 +379,7 @@ def _warn_of_never_predicted(result: FitResult) -> None:
     labels = result.never_predicted
     if not labels:
         return
-    task: Any = result.model.task
+    task = result.model.task_as(LabelTask)
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     texts = "training text that is not a prototype"
     if result.config.early_stopping:

@@ -14,9 +14,10 @@ from skprotolm._data.targets import encode_targets, refuse_swapped, require_list
 from skprotolm._data.texts import as_texts
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
-from skprotolm._report.pages import report_page
 from skprotolm._runtime import isolated_torch
+from skprotolm._tasks.base import LabelTask
 from skprotolm._tasks.choice import choose_task, refuse_label_matrix
+from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.extension import require_memory
 
 if TYPE_CHECKING:
@@ -320,9 +321,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         texts = as_texts(X)
         name = type(self).__name__
         task, targets = choose_task(X, texts, y, sample_weight, config, name)
-        weights = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": weights}
-        self._fit(config, task, targets, texts, data)
+        self._fit(config, task, targets, texts, X, y, sample_weight)
         return self
 
     def partial_fit(
@@ -396,8 +395,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         labels, targets = encode_targets(
             y, len(texts), sample_weight, weight, name, fewest=1
         )
-        fitted: Any = model.task  # of a model with a memory, of classes
-        task, positions = fitted.extended(labels)
+        task, positions = model.task_as(ClassificationTask).extended(labels)
         require_listed(classes, task.strata)
         codes = task.encode(labels, "y")[targets.values]
         targets = targets._replace(values=codes, strata=codes)
@@ -483,8 +481,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        task: Any = model.task
-        return task.probabilities(model.outputs(texts))
+        return model.task_as(LabelTask).probabilities(model.outputs(texts))
 
     @isolated_torch()
     def decision_function(self, X: Any) -> np.ndarray:
@@ -508,8 +505,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             As in `predict`.
         """
         model, texts = self._ready(X)
-        task: Any = model.task
-        return task.decisions(model.outputs(texts))
+        return model.task_as(LabelTask).decisions(model.outputs(texts))
 
     def explain(
         self,
@@ -566,7 +562,6 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         targets = {"target": target, "against": against}
         return self._explain(X, top_k, token_method, targets)
 
-    @isolated_torch()
     def report(
         self,
         X: Any,
@@ -618,10 +613,10 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         ...     X_test, y_test, "report.html", X_train=X_train, y_train=y_train
         ... )  # doctest: +SKIP
         """
-        model = self._fitted_model()
-        file = self._report_file(path, title)
-        page = report_page(model, X, y, X_train, y_train, title)
-        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+        if (X_train is None) != (y_train is None):
+            raise ValueError("X_train and y_train go together; pass both, or neither.")
+        training = {"X_train": X_train, "y_train": y_train}
+        self._write_report(X, y, path, title, **training)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -629,5 +624,5 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         return tags
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
-        task: Any = model.task
-        return {**super()._fitted_attributes(model), "classes_": task.classes}
+        attributes = super()._fitted_attributes(model)
+        return {**attributes, "classes_": model.task_as(LabelTask).classes}

@@ -133,6 +133,12 @@ def _is_encoder_or_name(value: Any) -> bool:
     return any(base.__name__ == "SentenceTransformer" for base in type(value).__mro__)
 
 
+def _is_title(value: Any) -> bool:
+    if not isinstance(value, str):
+        return value is None
+    return value.encode("utf-8", "ignore").decode("utf-8") == value
+
+
 _POSITIVE = _number("(0, inf)", lambda v: v > 0)
 _NONNEGATIVE = _number("[0, inf)", lambda v: v >= 0)
 # Cosines times λ are computed in fp32: the error is λ·10⁻⁷ for large λ, and 10⁻⁷/λ
@@ -147,7 +153,7 @@ AUTO_OR_COUNT = _either(_one_of("auto"), COUNT)
 FOLDS = _integer(2)
 TOKEN_METHOD = _one_of("auto", "decomposition", "relevance", "occlusion")
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
-TITLE = Rule("a str or None", lambda v: v is None or isinstance(v, str))
+TITLE = Rule("a str that UTF-8 can encode, or None", _is_title)
 BACKBONE = Rule("a name, a folder, or a SentenceTransformer", _is_encoder_or_name)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skprotolm._data.sentences import as_sentences
-from skprotolm._data.texts import Columns, Texts, as_texts
+from skprotolm._data.texts import Columns, Texts
 from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
@@ -26,7 +25,8 @@ from skprotolm._records.quotes import Quotes
 from skprotolm._records.words import words_of_tokens
 from skprotolm._runtime import isolated_torch, memory_errors
 from skprotolm._tasks.base import Task
-from skprotolm._tasks.classification import ClassificationTask
+
+T = TypeVar("T", bound=Task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,15 @@ class FittedModel:
     device: str  # as the user wrote it: "auto" is resolved again where it is loaded
     novelty_limit: float | None = None  # above it, texts are unlike the training texts
     memory: Memory | None = None  # for `partial_fit`, if prototypes are texts
+    further: tuple[int, int] = (0, 0)  # texts and new classes of `partial_fit`
     edits: tuple[dict[str, Any], ...] = ()  # of prototypes, since the fit
     # Layer and quotes before each edit that can be undone, in the order of `edits`.
     undo: tuple[tuple[PrototypeLayer, Quotes], ...] = ()
+
+    def task_as(self, kind: type[T]) -> T:
+        """Return the task, of the kind that the caller knows it to be."""
+        assert isinstance(self.task, kind)
+        return self.task
 
     @cached_property
     def layer(self) -> PrototypeLayer:
@@ -85,8 +91,7 @@ class FittedModel:
     @cached_property
     def quoted(self) -> TokenizedTexts:
         """The prototypes' texts, as the encoder reads them."""
-        texts: Any = list(self.quotes.texts)
-        return self.tokenize(texts, with_offsets=True, quiet=True)
+        return self.tokenize(self.quotes.texts, with_offsets=True, quiet=True)
 
     def _unread_words(self) -> tuple[tuple[str, ...], ...]:
         """Return the words of each prototype's text that the tokenizer cannot read."""
@@ -108,17 +113,11 @@ class FittedModel:
 
     def texts_of(self, X: Any, name: str = "X") -> Texts:
         """Return the texts of X, which must be like those of the fit."""
-        if self.columns.has_words:
-            sentences: Any = as_sentences(X, name)
-            return sentences
-        return as_texts(X, columns=self.columns, name=name)
+        return self.task.texts_of(X, self.columns, name)
 
     def units_of(self, X: Any, name: str = "X") -> Texts:
         """Return what is predicted of X: its texts, or the words of its sentences."""
-        texts: Any = self.texts_of(X, name)
-        if self.columns.has_words:
-            texts = [word for sentence in texts for word in sentence.marked_words]
-        return texts
+        return self.task.units_of(self.texts_of(X, name))
 
     def tokenize(
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
@@ -234,7 +233,7 @@ def fitted_classifier(estimator: Any) -> FittedModel:
         If it is not a classifier.
     """
     model = fitted_model(estimator)
-    if not isinstance(model.task, ClassificationTask) or model.columns.has_words:
+    if model.task.kind != "classes":
         raise TypeError(
             f"This measure is defined for classifiers, got {type(estimator).__name__} "
             f"with another kind of target than one class per text; the guide's page on "

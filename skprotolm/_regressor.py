@@ -10,13 +10,11 @@ from sklearn.base import RegressorMixin
 
 from skprotolm._base import BaseProtoLM, with_callbacks
 from skprotolm._config import AUTO_OR_COUNT, check_parameters
-from skprotolm._data.numbers import as_numbers, encode_numbers
+from skprotolm._data.numbers import encode_numbers
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import as_texts
-from skprotolm._display.html import number_report_html
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.value_explanation import ValueExplanation
-from skprotolm._report.numbers import build_number_report
 from skprotolm._runtime import isolated_torch
 from skprotolm._tasks.regression import RegressionTask
 
@@ -286,9 +284,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         )
         task = RegressionTask.of(values, weights)
         targets = Targets(values, task.strata_of(values), weights, rows)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        self._fit(config, task, targets, texts, data)
+        self._fit(config, task, targets, texts, X, y, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -354,7 +350,6 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         """
         return self._explain(X, top_k, token_method)
 
-    @isolated_torch()
     def report(
         self,
         X: Any,
@@ -393,8 +388,4 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         --------
         >>> reg.report(X_test, y_test, "report.html")  # doctest: +SKIP
         """
-        model, texts = self._ready(X)
-        file = self._report_file(path, title)
-        report = build_number_report(model, texts, as_numbers(y, "y", len(texts)))
-        page = number_report_html(report, title=title)
-        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+        self._write_report(X, y, path, title)

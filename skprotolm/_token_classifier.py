@@ -8,7 +8,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
-from scipy.special import softmax
 
 from skprotolm._base import BaseProtoLM, require_explain, with_callbacks
 from skprotolm._config import FLAG, check_parameters, require
@@ -21,14 +20,12 @@ from skprotolm._data.sentences import (
     refuse_marked,
 )
 from skprotolm._data.weights import combine_weights
-from skprotolm._data.words import Sentence
-from skprotolm._display.html import tag_report_html
+from skprotolm._data.words import Sentence, split_words
 from skprotolm._fitted import FittedModel
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.word_explanation import WordExplanation
-from skprotolm._report.tags import build_tag_report
 from skprotolm._runtime import isolated_torch
-from skprotolm._tasks.tagging import TaggingTask, entity_f1
+from skprotolm._tasks.tagging import TaggingTask
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -306,14 +303,13 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             If prototypes are near-duplicates, or a tag is never predicted.
         """
         config = check_parameters(self)
-        sentences: Any = as_sentences(X)
+        sentences = as_sentences(X)
         refuse_marked(sentences)
         classes, targets = encode_tags(
             y, sentences, sample_weight, config.class_weight, type(self).__name__
         )
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        self._fit(config, TaggingTask(classes), targets, sentences, data)
+        task = TaggingTask(classes)
+        self._fit(config, task, targets, sentences, X, y, sample_weight)
         return self
 
     def predict(self, X: Any, *, valid_tags: bool = False) -> list[np.ndarray]:
@@ -370,7 +366,9 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return _by_sentence(texts, softmax(model.outputs(texts), axis=1))
+        return split_words(
+            texts, model.task_as(TaggingTask).probabilities(model.outputs(texts))
+        )
 
     @isolated_torch()
     def score(
@@ -404,16 +402,12 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         model, texts = self._ready(X)
         tags = np.array(as_tags(y, texts), dtype=object)
         weights = combine_weights(np.zeros(len(texts)), sample_weight, None)
-        counts = [text.n_predicted for text in texts]
-        weights = np.repeat(weights, counts)
-        predicted, task = _predict(model, texts, valid_tags), _task(model)
-        if not task.is_bio:
-            if not len(tags):
-                raise ValueError("X holds no words: all of its rows are empty.")
-            is_correct = np.concatenate(predicted) == tags
-            return float(np.average(is_correct, weights=weights))
-        return entity_f1(
-            _by_sentence(texts, tags), predicted, _by_sentence(texts, weights)
+        weights = np.repeat(weights, [text.n_predicted for text in texts])
+        predicted, task = _predict(model, texts, valid_tags), model.task_as(TaggingTask)
+        if not (len(tags) or task.is_bio):
+            raise ValueError("X holds no words: all of its rows are empty.")
+        return task.score_sentences(
+            split_words(texts, tags), predicted, split_words(texts, weights)
         )
 
     def transform(self, X: Any) -> list[np.ndarray]:  # type: ignore[override]
@@ -435,7 +429,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return _by_sentence(texts, model.similarities(texts, "X"))
+        return split_words(texts, model.similarities(texts, "X"))
 
     def novelty_score(self, X: Any) -> list[np.ndarray]:  # type: ignore[override]
         """Return the novelty of each word: its dissimilarity to all prototypes.
@@ -456,7 +450,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             As in `predict`.
         """
         model, texts = self._ready(X)
-        return _by_sentence(texts, model.novelty(texts))
+        return split_words(texts, model.novelty(texts))
 
     @isolated_torch()
     def explain(
@@ -517,13 +511,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
                 "the explained word there is nothing to predict; use 'relevance' or "
                 "'decomposition'."
             )
-        chosen = _chosen(model, sentences) if words is None else words
-        if isinstance(words, str) and words == "all":
-            chosen = [range(len(sentence.words)) for sentence in sentences]
-        elif isinstance(words, str):
-            raise ValueError(
-                f"words must be 'all', lists of positions, or None, got {words!r}."
-            )
+        chosen = _chosen(model, sentences, words)
         marked, rows = mark_words(chosen, sentences)
         targets = {"target": target, "against": against}
         if not marked:
@@ -593,7 +581,6 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
             texts = dict(zip(texts, marked, strict=True))
         return super().redact_prototypes(texts)
 
-    @isolated_torch()
     def report(
         self,
         X: Any,
@@ -633,22 +620,15 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         --------
         >>> clf.report(X_test, y_test, "report.html")  # doctest: +SKIP
         """
-        model, sentences = self._ready(X)
-        file = self._report_file(path, title)
-        codes = _task(model).encode_words(y, sentences, "y")
-        if not len(codes):
-            raise ValueError("X holds no words: all of its rows are empty.")
-        page = tag_report_html(build_tag_report(model, sentences, codes), title=title)
-        file.write_bytes(page.encode("utf-8"))  # whole, before a file is opened
+        self._write_report(X, y, path, title)
 
-    def _ready(self, X: Any) -> tuple[FittedModel, Any]:
+    def _ready(self, X: Any) -> tuple[FittedModel, list[Sentence]]:
         """Return the fitted model and the validated sentences."""
-        model = self._fitted_model()
-        return model, as_sentences(X)
+        return self._fitted_model(), as_sentences(X)
 
     def _fitted_attributes(self, model: FittedModel) -> dict[str, Any]:
         attributes = super()._fitted_attributes(model)
-        return {**attributes, "classes_": _task(model).classes}
+        return {**attributes, "classes_": model.task_as(TaggingTask).classes}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -658,36 +638,29 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         return tags
 
 
-def _by_sentence(texts: Any, of_words: np.ndarray) -> list[np.ndarray]:
-    """Split an array of all words."""
-    ends = np.cumsum([text.n_predicted for text in texts])
-    return np.split(of_words, ends[:-1])
-
-
-def _task(model: FittedModel) -> TaggingTask:
-    """Return the task of a fitted model, which is that of this estimator."""
-    assert isinstance(model.task, TaggingTask)
-    return model.task
-
-
-def _predict(model: FittedModel, texts: Any, valid_tags: bool) -> list[np.ndarray]:
-    task = _task(model)
+def _predict(
+    model: FittedModel, sentences: list[Sentence], valid_tags: bool
+) -> list[np.ndarray]:
+    task = model.task_as(TaggingTask)
     require("valid_tags", valid_tags, FLAG)
     if valid_tags and not task.is_bio:
         raise ValueError(
             f"valid_tags=True needs BIO tags, which are 'O', 'B-…' and 'I-…', got "
             f"{task.strata[:10]}."
         )
-    outputs = model.outputs(texts)
-    if not valid_tags:
-        return _by_sentence(texts, task.decode(outputs))
-    codes = [task.valid_codes(o) for o in _by_sentence(texts, outputs)]
-    return [task.labels(of_sentence) for of_sentence in codes]
+    outputs = model.outputs(sentences)
+    return task.decode_sentences(outputs, sentences, valid_tags=valid_tags)
 
 
-def _chosen(model: FittedModel, sentences: list[Sentence]) -> list[Any]:
-    """Return the positions of the words of entities, or of all words."""
-    if not _task(model).is_bio:
+def _chosen(model: FittedModel, sentences: list[Sentence], words: Any) -> Any:
+    """Return the positions of the words to explain, by default those of entities."""
+    if isinstance(words, str) and words != "all":
+        raise ValueError(
+            f"words must be 'all', lists of positions, or None, got {words!r}."
+        )
+    if words is not None and not isinstance(words, str):
+        return words
+    if words == "all" or not model.task_as(TaggingTask).is_bio:
         return [range(len(sentence.words)) for sentence in sentences]
     predicted = _predict(model, sentences, valid_tags=False)
     return [np.flatnonzero(tags != "O") for tags in predicted]

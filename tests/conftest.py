@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from skprotolm import ProtoLMClassifier
+from skprotolm import ProtoLMClassifier, ProtoLMTokenClassifier
+from skprotolm.exceptions import FewerPrototypesWarning
+from tests import label_sets, tagged
+from tests.texts import make_texts
 from tests.tiny import MODEL_TYPES, make_encoder
-
-GOOD = ["good", "kind", "new", "great", "warm"]
-BAD = ["bad", "dull", "lost", "poor", "cold"]
-
-
-def make_texts(n: int = 48, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Return n distinct texts of two classes, which differ in one word."""
-    rng = np.random.RandomState(seed)
-    y = np.array(["pos", "neg"] * (n // 2))
-    X = [
-        f"the {rng.choice(['food', 'film', 'card'])} was "
-        f"{rng.choice(GOOD if label == 'pos' else BAD)} today {i}"
-        for i, label in enumerate(y)
-    ]
-    return X, y
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,3 +103,60 @@ def fitted(
 def callbacks() -> Any:
     """scikit-learn's callbacks, where it has any."""
     return pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
+
+
+@pytest.fixture(scope="session")
+def make_multilabel(tiny_bert: SentenceTransformer) -> Callable[..., ProtoLMClassifier]:
+    """Return a maker of classifiers that can learn the texts of `label_sets`."""
+
+    def make(**parameters: Any) -> ProtoLMClassifier:
+        defaults: dict[str, Any] = {
+            "backbone": tiny_bert,
+            "max_epochs": 1,
+            "batch_size": 8,
+            "learning_rate": 1e-2,
+            "head_learning_rate": 3e-2,
+            "random_state": 0,
+        }
+        return ProtoLMClassifier(**{**defaults, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def multilabel(make_multilabel: Callable[..., ProtoLMClassifier]) -> ProtoLMClassifier:
+    """A classifier of several labels per text; tests must not change it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = pd.DataFrame(label_sets.Y, columns=label_sets.LABELS)
+        return make_multilabel(max_epochs=15).fit(label_sets.X, y)
+
+
+@pytest.fixture(scope="session")
+def make_tagger(
+    tiny_bert: SentenceTransformer,
+) -> Callable[..., ProtoLMTokenClassifier]:
+    """Return a maker of taggers that can learn the sentences of `tagged`."""
+
+    def make(**parameters: Any) -> ProtoLMTokenClassifier:
+        defaults: dict[str, Any] = {
+            "backbone": tiny_bert,
+            "n_prototypes": 5,
+            "max_epochs": 8,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "random_state": 0,
+        }
+        return ProtoLMTokenClassifier(**{**defaults, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tagger(
+    make_tagger: Callable[..., ProtoLMTokenClassifier],
+) -> ProtoLMTokenClassifier:
+    """A fitted tagger; tests must not change it."""
+    tagger = make_tagger(n_prototypes={"B-loc": 99, "I-loc": 5, "B-per": 5, "O": 5})
+    with pytest.warns(FewerPrototypesWarning):  # the same words in the same sentences
+        return tagger.fit(tagged.X, tagged.Y)

@@ -23,7 +23,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
-from tests.conftest import make_texts
+from tests.texts import make_texts
 from tests.tiny import make_encoder
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

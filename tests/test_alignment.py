@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
+from torch.nn.modules.module import register_module_forward_hook
+from transformers.models.bert.modeling_bert import BertEncoder
 
 from skprotolm import WordAlignment
 from skprotolm._records.parts import align
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 
 def make_alignment(matrix: np.ndarray) -> WordAlignment:
@@ -114,3 +117,46 @@ def test_dicts_contain_the_first_alignments(fitted):
 def test_dicts_leave_out_alignments_that_are_not_available(fitted):
     [e] = pickle.loads(pickle.dumps(fitted.explain(["good"])))
     assert e.to_dict(n_alignments=3)["alignments"] == []
+
+
+def test_alignments_encode_each_text_once(fitted):
+    """The explained text was encoded once per prototype."""
+    [e] = fitted.explain(["the food was good"])
+    passes = []
+
+    def count(module: Any, args: Any, output: Any) -> None:
+        if isinstance(module, BertEncoder):
+            passes.append(module)
+
+    hook = register_module_forward_hook(count)
+    try:
+        e.to_html(n_alignments=3)
+    finally:
+        hook.remove()
+    assert len(passes) == 4  # the text and three prototypes
+
+
+@pytest.mark.parametrize("index", ["negative", 1.0, True, None, [1], np.float64(1)])
+def test_alignment_rejects_an_invalid_index(fitted, index):
+    """The error was "'<=' not supported", and 1.5 was truncated to 1."""
+    explanation = fitted.explain(["the food was good"])[0]
+    for split in (explanation.alignment, explanation.word_alignment):
+        with pytest.raises(
+            TypeError, match=r"position in prototypes_, an int .* got"
+        ) as e:
+            split(index)
+        assert repr(index) in str(e.value)
+        for bad in (-1, 6):
+            with pytest.raises(IndexError, match=f"There is no prototype {bad}"):
+                split(bad)
+    expected = explanation.alignment(2)
+    np.testing.assert_array_equal(explanation.alignment(np.int64(2)), expected)
+
+
+@pytest.mark.parametrize("n_alignments", ["all", 1.5, -1])
+def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
+    """The error was about slice indices, and -1 meant all but the last prototype."""
+    explanations = fitted.explain(["the food was good"])
+    for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
+        with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
+            view(n_alignments=n_alignments)

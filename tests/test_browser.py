@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from skprotolm import Explanations
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 BROWSER = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])),

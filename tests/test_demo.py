@@ -11,7 +11,7 @@ import pytest
 from sklearn.utils import Bunch
 
 from skprotolm import ProtoLMClassifier
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

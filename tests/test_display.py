@@ -13,11 +13,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skprotolm._display.formatting import percent, printable, shorten, text_of_class
+from skprotolm._display.formatting import (
+    class_name,
+    percent,
+    percents,
+    printable,
+    shorten,
+    summands,
+    text_of_class,
+)
 from skprotolm._display.html import explanations_html, prototypes_html
 from skprotolm._display.tables import as_frame
 from skprotolm._display.text import colored
-from skprotolm._tasks.units import UNITS
+from skprotolm._tasks.units import LABEL, PROBABILITY, UNITS, WORD_PROBABILITY
 from skprotolm.exceptions import MissingExtraError
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -324,7 +332,50 @@ def test_a_shortened_text_is_one_line_with_an_ellipsis(text, length):
 )
 def test_texts_of_numeric_classes_are_named_as_such(label, named):
     """Print said "the 1 text"."""
-    assert text_of_class(label, "texts") == named
+    assert text_of_class(label, PROBABILITY, 2) == named
+
+
+def test_numbered_tags_and_labels_are_not_called_classes():
+    """The tag 3 was called "class 3"."""
+    assert text_of_class(3, WORD_PROBABILITY) == "word of tag 3"
+    assert class_name(",", WORD_PROBABILITY) == "tag ,"
+    assert class_name(3, LABEL) == "label 3"
+
+
+shares_of_sums = st.lists(st.floats(0, 1), min_size=1, max_size=8).map(
+    lambda values: (np.array(values) / max(sum(values), 1)).tolist()
+)
+
+
+@no_deadline
+@given(shares_of_sums)
+@example([0.5778, 0.3422, 0.0002, 0.0002])
+@example([0.0004, 0.0004, 0.0004])
+@example([0.9996, 0.0001])
+def test_percentages_of_a_sum_add_up_as_shown(shares):
+    """57.8 + 34.3 made 92.0: each share was rounded alone."""
+    shown = percents(shares)
+    assert [float(s.strip("<> %")) for s in shown] == pytest.approx(
+        [100 * share for share in shares], abs=0.11
+    )
+    tenths = [0 if s[0] == "<" else round(10 * float(s.strip("> %"))) for s in shown]
+    total = percent(sum(shares))
+    expected = 0 if total[0] == "<" else round(10 * float(total.strip("> %")))
+    assert sum(tenths) == expected
+    assert not [s for s, x in zip(shown, shares, strict=True) if s == "0.0 %" and x]
+
+
+@no_deadline
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8),
+    st.integers(min_value=0, max_value=4),
+)
+def test_rounded_values_add_up(values, decimals):
+    rounded = summands(values, decimals)
+    np.testing.assert_allclose(rounded, values, atol=1.01 * 10.0**-decimals)
+    units = 10.0**decimals
+    whole = [round(value * units) for value in rounded]
+    assert abs(sum(whole) - float(np.sum(values)) * units) <= 0.51
 
 
 def make_scored(words: list[str], scores: list[float]) -> dict[str, Any]:

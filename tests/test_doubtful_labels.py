@@ -12,7 +12,7 @@ import pytest
 from skprotolm import ProtoLMClassifier
 from skprotolm._report.doubtful_labels import find_doubtful_labels
 from skprotolm._report.predictions import Predictions
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 
 def clusters(sizes: tuple[int, ...] = (20, 20)) -> tuple[list, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 from skprotolm.exceptions import FewerPrototypesWarning
-from tests.conftest import make_texts
+from tests.texts import make_texts
 from tests.watching import Snapshots, Watcher, weights_of
 
 EARLY = {

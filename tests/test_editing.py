@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skprotolm import ProtoLMClassifier
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS
+from tests.texts import make_texts
 
 NEW = ["a warm day with great food", "the service was kind"]
 X, Y = make_texts()

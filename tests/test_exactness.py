@@ -13,8 +13,8 @@ from scipy.special import log_softmax, softmax
 
 from skprotolm import ProtoLMClassifier
 from skprotolm.datasets import load_rotten_tomatoes
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS
+from tests.texts import make_texts
 from tests.tiny import MODEL_TYPES, make_encoder
 
 # Explained besides texts like those of training: without a word, without a letter, of

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from torch.nn.modules.module import register_module_forward_hook
-from transformers.models.bert.modeling_bert import BertEncoder
 
-from skprotolm import Explanation, Explanations, ProtoLMClassifier, Prototype
-from tests.conftest import make_texts
+from skprotolm import Explanation, Explanations, ProtoLMClassifier
+from tests.texts import make_texts
 from tests.tiny import make_encoder
 
 # A tiny random encoder gives many texts nearly the same vector.
@@ -371,6 +369,7 @@ def test_printed_shares_sum_to_the_probability(fitted, top_k, target):
 
 
 def test_an_explanation_prints_prototypes_of_the_target_and_of_others(explanation):
+    explanation = dataclasses.replace(explanation, novelty_limit=None)
     output = str(explanation)
     assert explanation.text in output
     assert f"{explanation.target}: {100 * explanation.probability:.1f} %" in output
@@ -471,96 +470,6 @@ def test_copies_of_explanations_keep_the_model(explanation, make):
     )
 
 
-# --- Prototypes.
-
-
-def test_prototypes_are_a_sequence(fitted):
-    prototypes = fitted.prototypes_
-    assert len(prototypes) == 6
-    assert [p.index for p in prototypes] == list(range(6))
-    assert isinstance(prototypes[0], Prototype)
-    assert prototypes[-1].index == 5
-    assert [p.text for p in prototypes[1:3]] == list(prototypes.texts[1:3])
-    with pytest.raises(IndexError):
-        prototypes[6]
-
-
-def test_prototypes_convert_to_the_array_of_their_vectors(fitted):
-    prototypes = fitted.prototypes_
-    array = np.asarray(prototypes)
-    assert array.shape == prototypes.shape == (6, 16)
-    np.testing.assert_array_equal(array, prototypes.vectors)
-    assert np.asarray(prototypes, dtype=np.float64).dtype == np.float64
-    copied = np.array(prototypes)
-    copied[:] = 0
-    assert prototypes.vectors.any()
-
-
-def test_prototypes_are_immutable(fitted):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        fitted.prototypes_[0].text = "another"
-
-
-def test_prototypes_of_a_mixture_have_priors(fitted):
-    for p in fitted.prototypes_:
-        assert 0 < p.prior < 1
-        assert p.weights is None
-
-
-def test_prototypes_of_proto_lm_have_weights(make_classifier, texts):
-    prototypes = make_classifier(formulation="proto-lm").fit(*texts).prototypes_
-    for p in prototypes:
-        assert p.prior is None
-        assert len(p.weights) == 2
-        assert p in set(prototypes)  # weights are hashable
-        code = int(p.label == "pos")
-        assert p.weights[code] > p.weights[1 - code]  # near 1 and −0.5
-
-
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_prototypes_convert_to_dicts_and_frames(make_classifier, texts, formulation):
-    prototypes = make_classifier(formulation=formulation).fit(*texts).prototypes_
-    dicts = prototypes.to_dict()
-    assert json.loads(json.dumps(dicts)) == dicts
-    assert [d.keys() for d in dicts] == [vars(p).keys() for p in prototypes]
-    frame = prototypes.to_frame()
-    assert frame["text"].tolist() == list(prototypes.texts)
-    assert frame["train_index"].tolist() == prototypes.train_indices.tolist()
-
-
-def test_purity_and_usage_are_counted_over_the_training_texts(make_classifier, texts):
-    X, y = texts
-    clf = make_classifier(finetune="head", head_learning_rate=1e-30, max_epochs=1)
-    clf.fit(X, y)
-    cosines = clf.transform(X)  # the training does not change the vectors
-    nearest = cosines.argmax(axis=1)
-    for p in clf.prototypes_:
-        rows = [row for row in np.flatnonzero(nearest == p.index) if X[row] != p.text]
-        assert p.usage == len(rows)
-        assert 0 <= p.purity <= 1
-
-
-def test_a_class_of_one_text_has_no_purity(make_classifier, texts):
-    clf = make_classifier(n_prototypes=1, max_epochs=1)
-    clf.fit([*texts[0][:9], "a rare day"], [*texts[1][:9], "rare"])
-    [rare] = [p for p in clf.prototypes_ if p.label == "rare"]
-    assert rare.purity is None
-    assert "–" in clf.prototypes_._repr_html_()
-
-
-def test_prototypes_print_their_texts(make_classifier):
-    X = [f"good day {i}" for i in range(24)]
-    clf = make_classifier(n_prototypes=12, max_epochs=1, preservation=0)
-    clf.fit(X, [i % 2 for i in range(24)])
-    output = repr(clf.prototypes_)
-    assert output.startswith("24 prototypes of 2 classes")
-    assert output.count("good day") == 20
-    first = clf.prototypes_[0]
-    assert f"  0  0, {first.name}: {first.text}" in output
-    assert output.endswith("… and 4 more")
-    assert clf.prototypes_._repr_html_().count("<article") == 24
-
-
 # --- Alignments.
 
 
@@ -578,163 +487,6 @@ def test_word_alignments_are_sums_of_token_alignments(explained, kind):
         np.testing.assert_allclose(
             matrix.sum(axis=1), np.bincount(e.word_ids, pairs.sum(axis=1))
         )
-
-
-@pytest.mark.parametrize("index", [-1, 6, 99])
-def test_alignment_rejects_an_index_out_of_range(explanation, index):
-    for split in (explanation.alignment, explanation.word_alignment):
-        with pytest.raises(IndexError, match=rf"no prototype {index}: .* 0 to 5"):
-            split(index)
-
-
-def test_alignments_encode_each_text_once(fitted):
-    """The explained text was encoded once per prototype."""
-    [e] = fitted.explain(["the food was good"])
-    passes = []
-
-    def count(module: Any, args: Any, output: Any) -> None:
-        if isinstance(module, BertEncoder):
-            passes.append(module)
-
-    hook = register_module_forward_hook(count)
-    try:
-        e.to_html(n_alignments=3)
-    finally:
-        hook.remove()
-    assert len(passes) == 4  # the text and three prototypes
-
-
-def test_nearest_finds_the_most_similar_prototypes(fitted):
-    X = ["the food was good", "a dull card"]
-    nearest = fitted.prototypes_.nearest(X, k=3)
-    similarities = fitted.transform(X)
-    expected = np.sort(similarities, axis=1)[:, ::-1][:, :3]
-    np.testing.assert_array_equal(nearest.similarities, expected)
-    np.testing.assert_array_equal(
-        np.take_along_axis(similarities, nearest.indices, axis=1), expected
-    )
-    [[index]] = fitted.prototypes_.nearest([fitted.prototypes_.texts[4]]).indices
-    assert fitted.prototypes_.vectors[index] == pytest.approx(
-        fitted.prototypes_.vectors[4], abs=1e-3
-    )
-
-
-@pytest.mark.parametrize("k", [0, 7, 1.0, True, None])
-def test_nearest_rejects_an_invalid_k(fitted, k):
-    with pytest.raises(ValueError, match=r"k must be (a positive int|at most 6)"):
-        fitted.prototypes_.nearest(["good"], k=k)
-
-
-def test_pickled_prototypes_have_no_model(fitted):
-    stored = pickle.loads(pickle.dumps(fitted.prototypes_))
-    assert stored.texts == fitted.prototypes_.texts
-    np.testing.assert_array_equal(stored.vectors, fitted.prototypes_.vectors)
-    with pytest.raises(ValueError, match="stored without their model"):
-        stored.nearest(["good"])
-    assert copy.deepcopy(fitted.prototypes_).nearest(["good"]).indices.shape == (1, 1)
-
-
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_the_map_shows_prototypes_and_texts(make_classifier, texts, formulation):
-    pytest.importorskip("matplotlib")
-    X, y = texts
-    clf = make_classifier(max_epochs=1, formulation=formulation).fit(X, y)
-    [axes] = clf.prototypes_.plot(X, y).axes
-    drawn = sum(len(marks.get_offsets()) for marks in axes.collections)
-    assert drawn == len(X) + 6
-    numbered = [f"{p.index}  {p.name}" for p in clf.prototypes_]
-    assert [t.get_text() for t in axes.texts] == numbered
-    names = [t.get_text() for t in axes.get_legend().get_texts()]
-    assert names == ["neg", "pos"]
-    alone = clf.prototypes_.plot().axes[0]
-    assert sum(len(marks.get_offsets()) for marks in alone.collections) == 6
-    unlabeled = clf.prototypes_.plot(X[:3]).axes[0]
-    names = [t.get_text() for t in unlabeled.get_legend().get_texts()]
-    assert names == ["neg", "pos", "no label"]
-    with pytest.raises(ValueError, match=r"one label per text \(48\), got 3"):
-        clf.prototypes_.plot(X, y[:3])
-    with pytest.raises(ValueError, match="one label per text"):
-        clf.prototypes_.plot(labels=y)
-    with pytest.raises(ValueError, match="a single value"):
-        clf.prototypes_.plot(X[:3], "pos")
-    with pytest.raises(ValueError, match="labels from classes_, got 'other'"):
-        clf.prototypes_.plot(X[:1], ["other"])
-
-
-def test_the_novelty_threshold_is_a_quantile(fitted):
-    X, _ = make_texts(40, seed=5)
-    scores = np.sort(fitted.novelty_score(X))
-    assert fitted.novelty_threshold(X, rate=0.1) == scores[36]  # ⌈41·0.9⌉ = 37
-    assert fitted.novelty_threshold(X, rate=0.5) == scores[20]
-    assert fitted.novelty_threshold(X[:19]) == fitted.novelty_score(X[:19]).max()
-
-
-@pytest.mark.parametrize("rate", [0, 1, -0.1, "0.1", None, True, float("nan")])
-def test_the_novelty_threshold_rejects_an_invalid_rate(fitted, rate):
-    with pytest.raises(ValueError, match=r"rate must be a number in \(0, 1\)"):
-        fitted.novelty_threshold(["good"] * 20, rate=rate)
-
-
-def test_the_novelty_threshold_needs_enough_texts(fitted):
-    with pytest.raises(ValueError, match="needs at least 19 texts, got 18"):
-        fitted.novelty_threshold(["good"] * 18)
-
-
-@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
-def test_a_plot_of_several_explanations_shows_mean_contributions(
-    make_classifier, texts, formulation
-):
-    pytest.importorskip("matplotlib")
-    X, y = texts
-    clf = make_classifier(max_epochs=1, formulation=formulation).fit(X, y)
-    explanations = clf.explain(X[:7])
-    [axes] = explanations.plot().axes
-    widths = [bar.get_width() for bar in axes.patches]
-    mean = np.mean([e.contributions for e in explanations], axis=0)
-    expected = mean[np.argsort(-np.abs(mean), kind="stable")]
-    np.testing.assert_allclose(widths, expected)
-    [few] = clf.explain(X[:7], top_k=2).plot().axes
-    assert len(few.patches) == 2
-    other = make_classifier(max_epochs=1, formulation=formulation, n_prototypes=2)
-    mixed = Explanations([explanations[0], other.fit(X, y).explain(X[:1])[0]])
-    for invalid in (mixed, Explanations([])):
-        with pytest.raises(ValueError, match="at least one explanation"):
-            invalid.plot()
-
-
-@pytest.mark.parametrize("index", ["negative", 1.0, True, None, [1], np.float64(1)])
-def test_alignment_rejects_an_invalid_index(fitted, index):
-    """The error was "'<=' not supported", and 1.5 was truncated to 1."""
-    explanation = fitted.explain(["the food was good"])[0]
-    for align in (explanation.alignment, explanation.word_alignment):
-        with pytest.raises(
-            TypeError, match=r"position in prototypes_, an int .* got"
-        ) as e:
-            align(index)
-        assert repr(index) in str(e.value)
-        for bad in (-1, 6):
-            with pytest.raises(IndexError, match=f"There is no prototype {bad}"):
-                align(bad)
-    expected = explanation.alignment(2)
-    np.testing.assert_array_equal(explanation.alignment(np.int64(2)), expected)
-
-
-@pytest.mark.parametrize("n_alignments", ["all", 1.5, -1])
-def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
-    """The error was about slice indices, and -1 meant all but the last prototype."""
-    explanations = fitted.explain(["the food was good"])
-    for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
-        with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
-            view(n_alignments=n_alignments)
-
-
-@pytest.mark.parametrize("extra", ["\u200b", " \u200b", "\x00", "\ufffd \u202e"])
-def test_characters_without_tokens_are_not_said_to_be_too_long(fitted, extra):
-    """A zero-width space at the end was "not read, since too long: 18.2 %"."""
-    for text in (f"good food{extra}", f"{extra}good food"):
-        [e] = fitted.explain([text])
-        assert e.read_fraction == 1
-        assert "too long" not in str(e)
 
 
 def test_a_numpy_top_k_is_written_to_json(fitted):

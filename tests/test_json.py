@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skprotolm import Explanation, Explanations
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 FIELDS = [f.name for f in dataclasses.fields(Explanation) if f.name[0] != "_"]
 FIELDS += [f"prototype_{name}" for name in ("labels", "texts", "names", "unread")]

@@ -26,7 +26,7 @@ from skprotolm.metrics import (
     simulatability,
     sufficiency,
 )
-from tests.conftest import make_texts
+from tests.texts import make_texts
 from tests.tiny import make_encoder
 
 pytestmark = pytest.mark.filterwarnings(

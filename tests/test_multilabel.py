@@ -1,11 +1,9 @@
-"""Several labels per text: probabilities as sums of shares, edits, reports, bad y."""
+"""Several labels per text: predictions, labels that do not vary, bad y, weights."""
 
 from __future__ import annotations
 
-import copy
 import pickle
 import re
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +15,7 @@ import scipy.sparse
 import torch
 from scipy.special import expit
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import average_precision_score as average_precision
 from sklearn.metrics import (
     coverage_error,
@@ -27,8 +26,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from skprotolm import Explanations, LabelExplanation, ProtoLMClassifier
-from skprotolm._network.label_readout import LabelReadout, label_logsumexp
+from skprotolm._data.label_matrix import as_label_matrix
+from skprotolm._display.formatting import percent
 from skprotolm._tasks.multilabel import MultilabelTask
 from skprotolm.exceptions import ConstantLabelsWarning, FewerPrototypesWarning
 from skprotolm.metrics import (
@@ -38,50 +37,23 @@ from skprotolm.metrics import (
     prototype_purity,
     prototype_uniqueness,
 )
-from tests.conftest import make_texts
 from tests.helpers import normal
+from tests.label_sets import LABELS, NEW, SENTIMENT, SETS, X, Y
+from tests.texts import make_texts
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::skprotolm.exceptions.UnpredictedClassWarning"
 )
 
-X, SENTIMENT = make_texts(60)
-LABELS = ["praise", "food", "film"]
-Y = np.stack(
-    [
-        SENTIMENT == "pos",
-        ["food" in text for text in X],
-        ["film" in text for text in X],
-    ],
-    axis=1,
-).astype(int)
-SETS = [tuple(np.array(LABELS)[row == 1].tolist()) for row in Y]
-NEW = ["the food was good", "a dull film", "cold card", ""]
+
+@pytest.fixture
+def make(make_multilabel):
+    return make_multilabel
 
 
-@pytest.fixture(scope="module")
-def make(tiny_bert):
-    """Return a classifier of the tiny encoder that learns the texts of this file."""
-
-    def make(**parameters):
-        defaults = {
-            "backbone": tiny_bert,
-            "max_epochs": 1,
-            "batch_size": 8,
-            "learning_rate": 1e-2,
-            "head_learning_rate": 3e-2,
-            "random_state": 0,
-        }
-        return ProtoLMClassifier(**{**defaults, **parameters})
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def clf(make):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return make(max_epochs=15).fit(X, pd.DataFrame(Y, columns=LABELS))
+@pytest.fixture
+def clf(multilabel):
+    return multilabel
 
 
 # Predictions.
@@ -101,66 +73,6 @@ def test_predictions_are_an_indicator_matrix(clf):
     assert predicted.dtype == np.int64
     np.testing.assert_array_equal(predicted, p >= 0.5)
     np.testing.assert_allclose(expit(clf.decision_function(NEW)), p)
-
-
-def test_shares_of_the_prototypes_with_a_label_sum_to_its_probability(clf):
-    p = clf.predict_proba(NEW)
-    for j, label in enumerate(LABELS):
-        for row, e in enumerate(clf.explain(NEW, target=label)):
-            assert isinstance(e, LabelExplanation)
-            own = Y[clf.prototypes_.train_indices, j] == 1
-            np.testing.assert_array_equal(e.has_target, own)
-            assert e.contributions[own].sum() == pytest.approx(p[row, j], abs=1e-12)
-            assert e.contributions.sum() == pytest.approx(1, abs=1e-12)
-            assert e.probability == p[row, j]
-
-
-def test_shares_inside_a_side_are_a_softmax_of_the_cosines(clf):
-    [e] = clf.explain(NEW[:1], target="food")
-    for side in (e.has_target, ~e.has_target):
-        logs = np.log(e.contributions[side])
-        slope, intercept = np.polyfit(e.similarities[side], logs, 1)  # equal priors
-        fitted = slope * e.similarities[side] + intercept
-        np.testing.assert_allclose(logs, fitted, atol=1e-6)
-        assert slope > 0
-
-
-@pytest.mark.parametrize("method", ["decomposition", "relevance", "occlusion"])
-def test_base_and_token_scores_sum_to_the_log_odds(clf, method):
-    z = clf.decision_function(NEW[:3])
-    for j, label in enumerate(LABELS):
-        for row, e in enumerate(
-            clf.explain(NEW[:3], target=label, token_method=method)
-        ):
-            total = e.base_value + e.token_scores.sum()
-            assert total == pytest.approx(z[row, j], abs=1e-6)
-            assert e.log_odds == pytest.approx(z[row, j], abs=1e-9)
-
-
-def test_the_most_probable_label_is_explained_by_default(clf):
-    p = clf.predict_proba(X[:9])
-    explanations = clf.explain(X[:9])
-    assert [e.target for e in explanations] == [LABELS[j] for j in p.argmax(axis=1)]
-    for e, row in zip(explanations, clf.predict(X[:9]), strict=True):
-        assert e.prediction == tuple(np.array(LABELS)[row == 1].tolist())
-        assert list(e.probabilities) == LABELS
-
-
-def test_targets_may_differ_per_text(clf):
-    explanations = clf.explain(NEW[:2], target=["film", "food"])
-    assert [e.target for e in explanations] == ["film", "food"]
-
-
-def test_prototypes_speak_for_and_against(clf):
-    [e] = clf.explain(NEW[:1], target="food", top_k=2)
-    assert len(e.in_favor) == len(e.against) == 2
-    assert all("food" in p.labels for p in e.in_favor)
-    assert not any("food" in p.labels for p in e.against)
-    first, second = e.in_favor
-    assert first.contribution >= second.contribution
-    assert len(e.prototypes) == 2
-    listed = sum(p.contribution for p in e.prototypes)
-    assert listed + e.remainder == pytest.approx(1)
 
 
 def test_prototypes_have_the_label_sets_of_their_texts(clf):
@@ -428,136 +340,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
     np.testing.assert_allclose(task.label_weights, expected)
 
 
-# The readout.
-
-
-def test_sums_over_labels_are_those_of_a_plain_loop():
-    x, values = 1e3 * normal(5, 7), normal(7, 4, seed=1) > 0
-    values[:, 3] = False
-    sums = label_logsumexp(x, values)
-    for v in range(3):
-        expected = x[:, values[:, v]].logsumexp(dim=1)
-        np.testing.assert_allclose(sums[:, v], expected)
-    assert np.isneginf(sums[:, 3].numpy()).all()
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e5])
-def test_sums_far_below_the_nearest_prototype_are_exact(scale):
-    """Their exponentials are 0, whose logarithm would be −inf."""
-    x, values = scale * normal(4, 6), normal(6, 3, seed=1) > 0
-    x.requires_grad_(True)
-    sums = label_logsumexp(x, values)
-    expected = torch.stack([x[:, own].logsumexp(dim=1) for own in values.T], dim=1)
-    torch.testing.assert_close(sums, expected)
-    upstream = normal(4, 3, seed=2)
-    gradients = [
-        torch.autograd.grad((s * upstream).sum(), x)[0] for s in (sums, expected)
-    ]
-    torch.testing.assert_close(*gradients)
-
-
-def test_without_calibration_the_probability_is_a_kernel_mean():
-    readout = LabelReadout([[1.0, 1.0]] * 2, sharpness=9.0, of_texts=True)
-    readout.log_concentration.data.fill_(np.log(9.0))
-    evidence, values = normal(4, 6), normal(6, 2, seed=1) > 0
-    p = readout(evidence, values).sigmoid().detach()
-    expected = evidence.softmax(dim=1) @ values.double()
-    np.testing.assert_allclose(p, expected)
-
-
-def test_the_loss_is_that_of_a_plain_loop():
-    readout = LabelReadout([[1.0, 3.0], [0.5, 2.0]], sharpness=9.0)
-    z, values = normal(3, 2), normal(3, 2, seed=1) > 0
-    weights, smoothing = normal(3, seed=2).abs(), 0.2
-    total = 0.0
-    for b in range(3):
-        for v in range(2):
-            side = readout.label_weights[v][int(values[b, v])]
-            target = 0.8 * float(values[b, v]) + 0.2 * float(
-                values[:, v].double().mean()
-            )
-            p = expit(float(z[b, v]))
-            entropy = -target * np.log(p) - (1 - target) * np.log(1 - p)
-            total += float(weights[b]) * side * entropy / 3
-    loss = readout.loss(z, values, weights, smoothing)
-    assert float(loss) == pytest.approx(total)
-
-
-# Records.
-
-
-def test_explanations_survive_json_and_pickles(clf):
-    explanations = clf.explain(NEW, target="food", top_k=3)
-    restored = Explanations.from_json(explanations.to_json())
-    assert restored.to_dict() == explanations.to_dict()
-    np.testing.assert_array_equal(restored[0].has_target, explanations[0].has_target)
-    assert restored[0].in_favor == explanations[0].in_favor
-    pickled = pickle.loads(pickle.dumps(explanations))
-    assert pickled.to_dict() == explanations.to_dict()
-    assert copy.deepcopy(explanations[0]).to_dict() == explanations[0].to_dict()
-
-
-def test_print_shows_both_sides_and_their_sums(clf):
-    [e] = clf.explain(NEW[:1], target="food")
-    lines = str(e).splitlines()
-    assert lines[0] == NEW[0]
-    p = 100 * e.probability
-    assert any(line.startswith(f"food: {p:.1f} % (predicted: ") for line in lines)
-    assert any(re.search(rf"= {p:.1f} %  with food", line) for line in lines)
-    assert any(re.search(rf"= {100 - p:.1f} %  without food", line) for line in lines)
-    n_listed = min(3, e.has_target.sum()), min(3, (~e.has_target).sum())
-    assert sum("because" in line for line in lines) == n_listed[0] > 0
-    assert sum("although" in line for line in lines) == n_listed[1] > 0
-    assert repr(e) == f"<Explanation of 'the food was good': food {p:.1f} %>"
-
-
-def test_a_text_may_have_no_label(clf):
-    row = int(clf.predict(X).sum(axis=1).argmin())
-    [e] = clf.explain([X[row]])
-    assert e.prediction == ()
-    assert "(predicted: no label)" in str(e)
-
-
-def test_pages_show_both_sides_and_escape(clf):
-    page = clf.explain(["<b>food</b> & film"], target="food").to_html()
-    assert "with food" in page
-    assert "without food" in page
-    assert "<b>food</b>" not in page
-    assert "Predicted: " in page
-    assert 'class="skprotolm-card"' in clf.explain(NEW[:1])._repr_html_()
-
-
-def test_frames_and_figures_show_labels(clf):
-    explanations = clf.explain(NEW[:2], target="food", top_k=2)
-    frame = explanations.to_frame()
-    assert len(frame) == 4
-    own = ["food" in labels for labels in frame["prototype_labels"]]
-    assert frame["in_favor"].tolist() == own
-    words, shares = explanations[0].plot().axes
-    assert len(shares.patches) == 2
-    assert "part of the log-odds of food" in words.get_xlabel()
-    assert len(explanations.plot().axes[0].patches) == 2
-
-
-@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
-def test_shap_values_and_base_sum_to_the_log_odds(clf):
-    pytest.importorskip("shap")
-    shown = clf.explain(NEW[:2], target="food").to_shap()
-    sums = [shown.base_values[i] + shown.values[i].sum() for i in range(2)]
-    np.testing.assert_allclose(sums, clf.decision_function(NEW[:2])[:, 1], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"against": "food"}, "against has no meaning for several labels"),
-        ({"target": "drink"}, "must contain labels from classes_"),
-        ({"target": ["food"]}, "one label, or one per text"),
-    ],
-)
-def test_targets_must_be_labels(clf, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        clf.explain(NEW, **arguments)
+# Measures.
 
 
 def test_measures_of_one_class_per_text_refuse_several_labels(clf):
@@ -571,133 +354,7 @@ def test_measures_of_one_class_per_text_refuse_several_labels(clf):
     assert explanation_compactness(clf, X[:5]).tolist() == expected
 
 
-# The report.
-
-
-def test_the_report_shows_figures_per_label(clf, tmp_path):
-    path = tmp_path / "report.html"
-    truth = Y.copy()
-    truth[0] = 1 - truth[0]
-    clf.report(X, pd.DataFrame(truth, columns=LABELS), path, title="Tags & more")
-    page = path.read_text()
-    assert "<title>Tags &amp; more</title>" in page
-    predicted = clf.predict(X)
-    hits = (predicted & truth)[:, 1].sum()
-    row = re.search(r'<tr><th scope="row">food</th>(.*)</tr>', page)
-    cells = re.findall(r"<td>(.*?)</td>", row.group(1))
-    assert cells[:2] == [str(truth[:, 1].sum()), str(predicted[:, 1].sum())]
-    assert cells[2] == f"{hits / predicted[:, 1].sum():.3f}"
-    assert cells[3] == f"{hits / truth[:, 1].sum():.3f}"
-    assert "Row 0 of X" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
-
-
-def test_labels_that_do_not_occur_have_no_recall(clf, tmp_path):
-    path = tmp_path / "report.html"
-    clf.report(X, np.zeros((60, 3), dtype=int), path)
-    assert "<td>–</td>" in path.read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"y": SETS}, "must be an indicator matrix"),
-        ({"y": Y[:, :2]}, r"one column per label \(3\), got 2"),
-        ({"y": Y[:-1]}, "inconsistent numbers of samples"),
-        ({"y": pd.DataFrame(Y, columns=LABELS[::-1])}, "must be the labels of the fit"),
-        ({"y": Y, "X_train": X}, "go together"),
-        ({"y": Y, "X_train": X, "y_train": Y}, "does not have; pass X and y alone"),
-    ],
-)
-def test_no_report_is_written_for_bad_arguments(clf, tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        clf.report(X, path=tmp_path / "report.html", **arguments)
-    assert not list(tmp_path.iterdir())
-
-
-# Edits, and scikit-learn's tools.
-
-
-def test_edits_change_predictions_and_can_be_undone(clf):
-    edited = copy.deepcopy(clf)
-    before = clf.predict_proba(NEW)
-    [e] = clf.explain(NEW[:1], target="food")
-    top = e.in_favor[0]
-    edited.relabel_prototypes({top.index: {"praise"}})
-    assert edited.predict_proba(NEW[:1])[0, 1] < before[0, 1]
-    assert edited.prototypes_[top.index].label == ("praise",)
-    edited.remove_prototypes(top.index)
-    edited.add_prototypes(["something else", "one more"], [["food", "film"], []])
-    edited.add_prototypes(["with a row"], np.array([[1, 0, 1]]))
-    added = [p.label for p in edited.prototypes_[-3:]]
-    assert added == [("food", "film"), (), ("praise", "film")]
-    edited.redact_prototypes({0: "hidden"})
-    actions = [edit["action"] for edit in edited.edits_]
-    assert actions == ["relabel", "remove", "add", "add", "redact"]
-    assert edited.edits_[0]["new_labels"] == [("praise",)]
-    for _ in range(4):
-        edited.undo_edit()
-    np.testing.assert_array_equal(edited.predict_proba(NEW), before)
-
-
-def test_removing_a_prototype_rescales_its_side_alone(clf):
-    [e] = clf.explain(NEW[:1], target="food", token_method="decomposition")
-    top = e.in_favor[0]
-    edited = copy.deepcopy(clf).remove_prototypes(top.index)
-    [after] = edited.explain(NEW[:1], target="food")
-    without = np.delete(e.has_target, top.index)
-    others = np.delete(e.contributions, top.index)[~without]
-    rest = after.contributions[~without]
-    np.testing.assert_allclose(rest / rest.sum(), others / others.sum())
-
-
-def test_every_label_keeps_prototypes_with_and_without_it(clf):
-    edited = copy.deepcopy(clf)
-    labels = [p.label for p in clf.prototypes_]
-    food = [j for j, own in enumerate(labels) if "food" in own]
-    others = [j for j, own in enumerate(labels) if "food" not in own]
-    with pytest.raises(ValueError, match="no prototype with the label 'food' left"):
-        edited.remove_prototypes(food)
-    with pytest.raises(ValueError, match=r"no prototype .* label .* left"):
-        edited.remove_prototypes(others)
-    with pytest.raises(ValueError, match="no prototype with the label 'food' left"):
-        edited.relabel_prototypes({j: ["film"] for j in food})
-    edited.prune_prototypes(min_usage=10**6)
-    kept = [p.label for p in edited.prototypes_]
-    for label in LABELS:
-        assert 0 < sum(label in own for own in kept) < len(kept)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (["food"], "must hold a set of labels per text"),
-        ([["drink"]], "'drink' is none"),
-        ([["food", "food"]], "one is named twice"),
-        ([["food"], ["film"]], r"one set of labels per text \(1\), got 2"),
-        (np.array([[1, 0]]), r"one column per label \(3\), got 2"),
-        (np.array([[2, 0, 0]]), "row 0, column 0 is 2"),
-    ],
-)
-def test_labels_of_added_texts_are_checked(clf, labels, message):
-    with pytest.raises(ValueError, match=message):
-        copy.deepcopy(clf).add_prototypes(["a new text"], labels)
-
-
-def test_a_list_of_two_numbers_may_be_labels_or_indicators(make):
-    clf = make().fit(X, Y[:, :2])
-    with pytest.raises(ValueError, match="may be both labels or an indicator row"):
-        clf.add_prototypes(["a new text"], [[0, 1]])
-    clf.add_prototypes(["a new text"], [{0, 1}])
-    clf.add_prototypes(["another text"], np.array([[0, 1]]))
-    assert [p.label for p in clf.prototypes_[-2:]] == [(0, 1), (1,)]
-
-
-def test_a_pickled_classifier_predicts_the_same(clf):
-    loaded = pickle.loads(pickle.dumps(clf))
-    np.testing.assert_array_equal(loaded.predict_proba(NEW), clf.predict_proba(NEW))
-    assert loaded.prototypes_.labels.tolist() == clf.prototypes_.labels.tolist()
-    assert loaded.classes_.tolist() == LABELS
+# scikit-learn's tools.
 
 
 def test_novelty_is_that_of_all_prototypes(clf):
@@ -768,24 +425,118 @@ def test_columns_in_another_order_are_refused(make_classifier, texts, tmp_path, 
             call()
 
 
-def test_a_list_that_may_be_labels_or_indicators_is_refused(make_classifier, texts):
-    """With the labels 1 and 0, in this order, [0, 1] were both labels."""
-    pd = pytest.importorskip("pandas")
-    X, _ = texts
-    rows = np.arange(len(X))
-    frame = pd.DataFrame({1: rows % 2, 0: (rows % 3 == 0).astype(int)})
-    clf = make_classifier(n_prototypes="auto").fit(X, frame)
-    with pytest.raises(ValueError, match="may be both labels or an indicator row"):
-        clf.relabel_prototypes({0: [0, 1]})
-
-
 def test_an_unlike_text_is_not_said_to_read_like_others(clf):
     """It was said to be near texts of a cosine of .10."""
     [e] = clf.explain(NEW[:1], target="food")
     assert e.novelty_limit is not None
     unlike = str(replace(e, novelty_limit=e.novelty - 0.01))
     assert "reads like" not in unlike
-    assert "because its nearest text is" in unlike
-    assert "although its nearest text is" in unlike
-    assert "its next text is" in unlike
-    assert "nearest text is" not in str(replace(e, novelty_limit=e.novelty + 0.01))
+    assert "because its nearest text with food is" in unlike
+    assert "although its nearest text without food is" in unlike
+    assert "its next text with food is" in unlike
+    assert "nearest text" not in str(replace(e, novelty_limit=e.novelty + 3))
+
+
+def test_a_far_text_of_the_other_side_is_not_said_to_be_like(clf):
+    """A text was said to read like one at a cosine of -0.01."""
+    [e] = clf.explain(NEW[:1], target="food")
+    far = e.similarities[~e.has_target].max()
+    assert far < e.nearest_similarity - 0.02
+    limit = e.novelty + e.nearest_similarity - far - 0.01
+    output = str(replace(e, novelty_limit=limit))
+    assert "because it reads like" in output
+    assert "although its nearest text without food is" in output
+    assert "although it reads like" not in output
+    page = replace(e, novelty_limit=limit).to_html()
+    assert "Nearest training texts, with their shares" in page
+
+
+def test_sides_of_a_print_add_up(clf):
+    """57.8 + 34.3 made 92.0: each share was rounded alone."""
+    for e in clf.explain([*NEW, *X[:20]]):
+        shown = re.findall(r"^ +(=?) ?(<?) ?>? ?([\d.]+) %  ", str(e), re.MULTILINE)
+        sums = [0]
+        for is_total, is_little, number in shown:
+            tenths = 0 if is_little else round(10 * float(number))
+            if is_total:
+                assert sums.pop() == tenths
+                sums.append(0)
+            else:
+                sums[-1] += tenths
+        assert len([1 for is_total, *_ in shown if is_total]) == 2
+        [parts] = re.findall(r"log-odds .*: (\S+) \(base\) (\S+) .* = (\S+)", str(e))
+        base, words, total = (round(100 * float(part)) for part in parts)
+        assert base + words == total
+
+
+def test_the_report_counts_labels_in_common(clf, tmp_path):
+    """It showed the purity by the rarest label of each text, without saying so."""
+    path = tmp_path / "report.html"
+    clf.report(X, Y, path)
+    section = path.read_text().split('<section id="prototypes">')[1]
+    assert "Purity" not in section
+    nearest = clf.transform(X).argmax(axis=1)
+    rows = re.findall(r'<tr id="prototype-(\d+)">(.*?)</tr>', section)
+    counts = []
+    for index, row in rows:
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        own = {label for label in cells[2].split(", ") if label in LABELS}
+        sets = [set(SETS[i]) for i in np.flatnonzero(nearest == int(index))]
+        counts.append(len(sets))
+        assert cells[4] == str(len(sets))
+        if sets:
+            jaccard = [len(s & own) / len(s | own) if s | own else 1 for s in sets]
+            assert cells[5] == percent(float(np.mean(jaccard)))
+        else:
+            assert cells[5] == "–"
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) <= len(X)
+
+
+FRAME = pd.DataFrame(Y, columns=LABELS)
+MATRICES = {
+    "bool frame": FRAME.astype(bool),
+    "nullable bools": FRAME.astype("boolean"),
+    "Arrow": FRAME.astype("int64[pyarrow]"),
+    "mixed": FRAME.astype({"praise": bool}),
+    "sparse int8": scipy.sparse.csr_matrix(Y.astype(np.int8)),
+    "sparse bool": scipy.sparse.coo_array(Y.astype(bool)),
+    "sparse float": scipy.sparse.lil_matrix(Y.astype(np.float32)),
+    "a tensor with gradient": torch.tensor(Y, dtype=torch.float32, requires_grad=True),
+    "a sparse tensor": torch.tensor(Y).to_sparse(),
+}
+
+
+@pytest.mark.parametrize("y", MATRICES.values(), ids=MATRICES)
+def test_matrices_of_every_library_are_read(y):
+    """A tensor that requires grad raised an error of torch."""
+    np.testing.assert_array_equal(as_label_matrix(y, "y", 60), Y)
+
+
+ODD = {
+    "lists": (SETS, "MultiLabelBinarizer"),
+    "lists of as many numbers": ([[1, 2], [2, 3]] * 30, r"MultiLabelBinarizer\(\)"),
+    "str": (FRAME.astype(str), r"column 'praise' has '\d' \(str\); use y.astype"),
+    "a column of names": (FRAME.assign(food="x"), "column 'food' has 'x'"),
+    "fractions": (Y * 0.5, r"for example \(y >= 0.5\)"),
+    "signs": (2 * Y - 1, r"use \(y > 0\).astype\(int\)"),
+    "a sparse column": (scipy.sparse.csr_matrix(Y[:, :1]), r"y.toarray\(\).ravel\(\)"),
+    "sparse, 1-D": (scipy.sparse.coo_array(Y[:, 0]), r"y.toarray\(\).ravel\(\)"),
+    "dicts": (FRAME.to_dict("records"), r"pass pandas.DataFrame\(y\)"),
+    "tensors": ([torch.tensor(row) for row in Y], r"numpy.stack\(y\)"),
+    "scalar tensors": (list(torch.tensor(Y[:, 0])), r"label.item\(\) for label in y"),
+    "no columns": (Y[:, :0], r"matrix of shape \(60, 0\)\.$"),
+}
+
+
+@pytest.mark.parametrize("case", ODD.values(), ids=ODD)
+def test_odd_label_sets_are_refused_with_a_remedy(make, case):
+    y, message = case
+    with pytest.raises(ValueError, match=message):
+        make().fit(X, y)
+
+
+def test_a_column_is_one_class_per_text(make):
+    with pytest.warns(DataConversionWarning):
+        clf = make(max_epochs=1, n_prototypes=1).fit(X, Y[:, :1])
+    assert clf.predict(NEW).shape == (4,)

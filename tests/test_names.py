@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skprotolm import Prototypes
 from skprotolm._training.names import name_prototypes
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 X, Y = make_texts()
 

@@ -9,6 +9,7 @@ import pytest
 
 from skprotolm import ProtoLMClassifier
 from tests.helpers import FORMULATIONS
+from tests.texts import make_texts
 
 
 def test_novelty_is_that_of_the_formula(fitted, texts):
@@ -45,3 +46,22 @@ def test_novelty_rises_where_a_prototype_is_removed(fitted, texts):
     clf: ProtoLMClassifier = copy.deepcopy(fitted)
     before = clf.novelty_score(texts[0])
     assert (clf.remove_prototypes(0).novelty_score(texts[0]) > before).all()
+
+
+def test_the_novelty_threshold_is_a_quantile(fitted):
+    X, _ = make_texts(40, seed=5)
+    scores = np.sort(fitted.novelty_score(X))
+    assert fitted.novelty_threshold(X, rate=0.1) == scores[36]  # ⌈41·0.9⌉ = 37
+    assert fitted.novelty_threshold(X, rate=0.5) == scores[20]
+    assert fitted.novelty_threshold(X[:19]) == fitted.novelty_score(X[:19]).max()
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, "0.1", None, True, float("nan")])
+def test_the_novelty_threshold_rejects_an_invalid_rate(fitted, rate):
+    with pytest.raises(ValueError, match=r"rate must be a number in \(0, 1\)"):
+        fitted.novelty_threshold(["good"] * 20, rate=rate)
+
+
+def test_the_novelty_threshold_needs_enough_texts(fitted):
+    with pytest.raises(ValueError, match="needs at least 19 texts, got 18"):
+        fitted.novelty_threshold(["good"] * 18)

@@ -16,8 +16,8 @@ import torch
 from skprotolm import Explanation, Explanations, ProtoLMClassifier
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._training.novelty_limit import conformal_rank, find_novelty_limit
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS, make_data, make_mixture, normal
+from tests.texts import make_texts
 
 H = 5
 
@@ -225,3 +225,23 @@ def test_print_names_texts_of_numeric_classes_by_their_class(make_classifier, la
     assert sum(line.endswith(f" %  class {labels[1]}") for line in lines) == 1
     if e.prediction != labels[1]:
         assert f"(predicted: class {labels[0]})" in lines[1]
+
+
+def test_only_near_texts_are_said_to_read_like_a_text(fitted):
+    """A text was said to read like one of another class at a cosine of 0.1.
+
+    A quoted text is far if the explained one would be unlike the training texts were
+    its nearest text as far.
+    """
+    [e] = fitted.explain(["the food was good"])
+    [other] = {"pos", "neg"} - {e.target}
+    rivals = np.where(e.prototype_labels == other, e.similarities, -np.inf)
+    gap = e.nearest_similarity - rivals.max()
+    assert gap > 0.02
+    for margin, said in (
+        (0.01, "it reads like the {} text"),
+        (-0.01, "its nearest {}"),
+    ):
+        output = str(replace(e, novelty_limit=e.novelty + gap + margin))
+        assert f"although {said.format(other)}" in output
+        assert f"because it reads like the {e.target} text" in output

@@ -23,7 +23,6 @@ from skprotolm._display.pieces import (
 )
 from skprotolm._records.sentences import find_sentences
 from skprotolm._records.views import listed_record, page_records
-from tests.conftest import make_texts
 from tests.test_display import (
     Page,
     assert_harmless,
@@ -32,6 +31,7 @@ from tests.test_display import (
     no_deadline,
     squeezed,
 )
+from tests.texts import make_texts
 
 # A tiny random encoder gives many texts nearly the same vector.
 pytestmark = pytest.mark.filterwarnings(
@@ -107,8 +107,10 @@ def test_the_bar_and_the_quotes_are_the_same_sum(fitted, top_k):
         assert listed == sorted(listed, reverse=True)
     [label] = [v for n, v in parsed.attributes if n == "aria-label"]
     for part in parts:
-        assert percent(part.contribution) in label
-        assert squeezed(percent(part.contribution)) in parsed.text
+        assert part.shown in label
+        assert squeezed(part.shown) in parsed.text
+        percentage = 100 * part.contribution
+        assert float(part.shown.strip("<> %")) == pytest.approx(percentage, abs=0.11)
 
 
 def test_a_contrast_shows_both_classes_side_by_side(make_classifier):
@@ -170,9 +172,11 @@ def test_a_title_is_a_str(fitted, texts, tmp_path):
     """A list of one title was printed with its brackets."""
     X, y = texts
     path = tmp_path / "page.html"
-    with pytest.raises(ValueError, match="title must be a str or None, got"):
-        fitted.explain(["good food"]).save_html(path, title=["a"])
-    with pytest.raises(ValueError, match="title must be a str or None, got"):
+    message = "title must be a str that UTF-8 can encode, or None, got"
+    for title in (["a"], "\ud800"):  # half of a surrogate pair cannot be written
+        with pytest.raises(ValueError, match=message):
+            fitted.explain(["good food"]).save_html(path, title=title)
+    with pytest.raises(ValueError, match=message):
         fitted.report(X, y, path, title=5)
     assert not path.exists()
 

@@ -545,3 +545,27 @@ def test_a_dict_of_prototypes_names_the_classes_of_the_new_texts(
     assert len(clf.prototypes_) == n_before + 2
     with pytest.raises(ValueError, match="missing: \\['other'\\]"):
         clf.partial_fit(["z u i"], ["other"])
+
+
+def test_the_report_says_what_was_learned_since_the_fit(fitted, texts, tmp_path):
+    """It did not say that a model had learned on."""
+    X, y = texts
+    path = tmp_path / "report.html"
+
+    def page(clf: ProtoLMClassifier, y: Any) -> str:
+        clf.report(X, y, path)
+        return path.read_text()
+
+    assert "partial_fit" not in page(fitted, y)
+    clf = copy.copy(fitted).partial_fit(LOST[:4], ["lost"] * 4)
+    line = "by <code>partial_fit</code>: from {}, with {}."
+    assert line.format("4 texts", "1 new class") in page(clf, y)
+    clf = pickle.loads(pickle.dumps(clf.partial_fit(LOST[4:5], ["lost"])))
+    assert line.format("5 texts", "1 new class") in page(clf, y)
+    clf = copy.copy(fitted).partial_fit(["a new good meal"], ["pos"])
+    assert line.format("1 text", "no new classes") in page(clf, y)
+    older = clf.__getstate__()
+    del older["_fitted"]["further"]  # as in files of earlier versions
+    clf = ProtoLMClassifier.__new__(ProtoLMClassifier)
+    clf.__setstate__(older)
+    assert "partial_fit" not in page(clf, y)

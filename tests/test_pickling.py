@@ -25,8 +25,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._saving.pickling import pack, unpack
-from tests.conftest import make_texts
 from tests.saving import REMOVED, ROUND_TRIPS, assert_same
+from tests.texts import make_texts
 from tests.tiny import MODEL_TYPES, make_encoder
 
 

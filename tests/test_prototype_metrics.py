@@ -21,7 +21,7 @@ from skprotolm.metrics import (
     seed_stability,
 )
 from skprotolm.metrics._prototypes import uniqueness
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 X, Y = make_texts()
 NEW, NEW_Y = make_texts(20, seed=7)

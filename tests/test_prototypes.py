@@ -17,8 +17,8 @@ from skprotolm.exceptions import (
     UnpredictedClassWarning,
 )
 from skprotolm.metrics import prototype_diversity
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS, ablated, without_times
+from tests.texts import make_texts
 
 # Which texts.
 

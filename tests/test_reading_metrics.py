@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from skprotolm import ProtoLMClassifier
 from skprotolm.metrics import reading_distance, reading_gain
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 X, Y = make_texts()
 NEW, NEW_Y = make_texts(20, seed=7)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import re
 import warnings
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from skprotolm import Explanations, ProtoLMRegressor, ValueExplanation
+from skprotolm import ProtoLMRegressor, ValueExplanation
 from skprotolm._data.numbers import as_numbers
 from skprotolm._display.formatting import decimal, decimals_of
 from skprotolm._tasks.regression import RegressionTask
@@ -29,7 +30,7 @@ from skprotolm.metrics import (
     prototype_uniqueness,
     simulatability,
 )
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 X, LABELS = make_texts(60)
 Y = np.where(LABELS == "pos", 5.0, 2.0) + np.random.RandomState(0).rand(60)
@@ -322,16 +323,6 @@ def test_a_page_escapes_texts_and_shows_the_prediction(make_regressor):
         assert f"Predicted: {e.prediction:.2f}" in page
 
 
-def test_explanations_are_stored_without_loss(reg):
-    explanations = reg.explain(NEW, top_k=3)
-    restored = Explanations.from_json(explanations.to_json())
-    assert restored.to_dict() == explanations.to_dict()
-    assert restored[0].prediction == explanations[0].prediction
-    pickled = pickle.loads(pickle.dumps(explanations))
-    assert pickled.to_dict() == explanations.to_dict()
-    assert copy.deepcopy(explanations[0]).to_dict() == explanations[0].to_dict()
-
-
 def test_frames_and_figures_show_values(reg):
     explanations = reg.explain(NEW[:2], top_k=2)
     frame = explanations.to_frame()
@@ -476,12 +467,6 @@ def test_the_last_prototype_cannot_be_removed(reg):
         edited.relabel_prototypes({0: "a"})
 
 
-def test_a_pickled_regressor_predicts_the_same(reg):
-    loaded = pickle.loads(pickle.dumps(reg))
-    np.testing.assert_array_equal(loaded.predict(NEW), reg.predict(NEW))
-    np.testing.assert_array_equal(loaded.prototypes_.labels, reg.prototypes_.labels)
-
-
 def test_it_works_in_pipelines_and_searches(make_regressor):
     reg = make_regressor(max_epochs=1, n_prototypes=5)
     search = GridSearchCV(make_pipeline(reg), {"protolmregressor__cohesion": [0, 0.1]})
@@ -497,3 +482,45 @@ def test_pairs_are_compared(make_regressor):
         reg = make_regressor(max_epochs=2).fit(pairs, Y)
         e = reg.explain(pairs[:1])[0]
     assert e.shares @ e.prototype_values == pytest.approx(reg.predict(pairs[:1])[0])
+
+
+def test_print_adds_up(reg):
+    """0.40 + 0.38 + 0.09 + 0.15 made 1.01: each value was rounded alone."""
+    for e in reg.explain([*NEW, *X[:20]]):
+        lines = re.findall(r"^ +(-?[\d.]+)  = (<?) ?([\d.]+) %", str(e), re.MULTILINE)
+        unit = 10**e.decimals
+        values = [round(float(value) * unit) for value, _, _ in lines]
+        assert sum(values) == round(e.prediction * unit)
+        shares = [0 if little else round(10 * float(s)) for _, little, s in lines]
+        assert sum(shares) == 1000
+        [parts] = re.findall(r"prediction: (\S+) \(base\) (\S+) .* = (\S+)", str(e))
+        base, words, total = (round(unit * float(part)) for part in parts)
+        assert base + words == total
+
+
+def test_far_texts_are_listed_as_such(reg):
+    """All texts were said to be like the explained one, or none."""
+    [e] = reg.explain(NEW[:1])
+    first, second = e.similarities[e.order[:2]]
+    gap = e.nearest_similarity - min(first, second)
+    assert gap > 1e-4
+    output = str(replace(e, novelty_limit=e.novelty + gap / 2))
+    assert "because it reads like\n" in output
+    assert re.search(r"and its next texts? (is|are)\n", output)
+    unlike = str(replace(e, novelty_limit=e.novelty - 0.01))
+    assert "because its nearest texts are\n" in unlike
+    assert "reads like" not in unlike
+
+
+@pytest.mark.parametrize("value", [np.nan, None, np.inf])
+def test_values_of_prototypes_are_finite(reg, value):
+    """The message told to drop rows of X, which relabeling does not have."""
+    with pytest.raises(ValueError, match=r"Input labels contains.*; pass ") as error:
+        reg.relabel_prototypes({0: value})
+    assert "drop" not in str(error.value)
+
+
+def test_a_tensor_that_requires_grad_is_read():
+    """It raised an error of torch."""
+    y = torch.tensor([1.0, 2.5], requires_grad=True)
+    assert as_numbers(y, "y").tolist() == [1.0, 2.5]

@@ -13,7 +13,7 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._explaining.relevance import LinearizedEncoder, relevance
 from skprotolm._network.encoder import load_encoder
 from skprotolm._network.pooling import TokenAttention
-from tests.conftest import make_texts
+from tests.texts import make_texts
 from tests.tiny import HIDDEN, MODEL_TYPES, make_encoder
 
 X, Y = make_texts()

@@ -329,3 +329,25 @@ def test_shap_and_frames_contain_texts(fitted, text, label):
         assert name == (f"{word} (not read)" if unread else word)
     assert len(shap_explanations.data[0]) == len(e.words)
     assert set(explanations.to_frame()["text"]) == {text}
+
+
+@pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
+def test_a_plot_of_several_explanations_shows_mean_contributions(
+    make_classifier, texts, formulation
+):
+    pytest.importorskip("matplotlib")
+    X, y = texts
+    clf = make_classifier(max_epochs=1, formulation=formulation).fit(X, y)
+    explanations = clf.explain(X[:7])
+    [axes] = explanations.plot().axes
+    widths = [bar.get_width() for bar in axes.patches]
+    mean = np.mean([e.contributions for e in explanations], axis=0)
+    expected = mean[np.argsort(-np.abs(mean), kind="stable")]
+    np.testing.assert_allclose(widths, expected)
+    [few] = clf.explain(X[:7], top_k=2).plot().axes
+    assert len(few.patches) == 2
+    other = make_classifier(max_epochs=1, formulation=formulation, n_prototypes=2)
+    mixed = Explanations([explanations[0], other.fit(X, y).explain(X[:1])[0]])
+    for invalid in (mixed, Explanations([])):
+        with pytest.raises(ValueError, match="at least one explanation"):
+            invalid.plot()

@@ -14,10 +14,10 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from skprotolm import ProtoLMClassifier
 from skprotolm._display.html import report_html
 from skprotolm._fitted import fitted_model
-from skprotolm._report.build import build_report, never_predicted
+from skprotolm._report.classes import build_class_report, never_predicted
 from skprotolm._report.predictions import labeled_predictions
-from tests.conftest import make_texts
 from tests.test_display import HOSTILE, Page, squeezed
+from tests.texts import make_texts
 
 
 def build(clf: ProtoLMClassifier, evaluated: Any, training: Any = None) -> dict:
@@ -27,7 +27,9 @@ def build(clf: ProtoLMClassifier, evaluated: Any, training: Any = None) -> dict:
         labeled_predictions(model, X, np.searchsorted(clf.classes_, y))
         for X, y in (evaluated, training or evaluated)
     ]
-    return build_report(model, predictions[0], predictions[1] if training else None)
+    return build_class_report(
+        model, predictions[0], predictions[1] if training else None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def test_calibration_is_that_of_the_predictions(report, fitted, evaluated):
         inside = (confidence >= b["low"]) & (confidence < b["high"] + (b["high"] == 1))
         accuracy, mean = is_correct[inside].mean(), confidence[inside].mean()
         assert b["n"] == inside.sum()
-        assert b["confidence"] == pytest.approx(mean)
-        assert b["accuracy"] == pytest.approx(accuracy)
+        assert b["probability"] == pytest.approx(mean)
+        assert b["frequency"] == pytest.approx(accuracy)
         error += abs(mean - accuracy) * inside.mean()
     assert report["calibration"]["error"] == pytest.approx(error)
 
@@ -206,7 +208,7 @@ def test_the_marks_of_many_prototypes_are_small(report, copies, radius):
         "map": report["map"] + prototypes * (copies - 1),
         "prototypes": report["prototypes"] * copies,
     }
-    page = report_html(many)
+    page = report_html("class_report.html", many)
     marks = re.findall(r'<a href="#prototype-.*?</a>', page, flags=re.DOTALL)
     marks = [mark for mark in marks if "report-mark" in mark]
     assert len(marks) == 6 * copies
@@ -227,7 +229,7 @@ def test_further_prototypes_have_rows(fitted, evaluated, texts, monkeypatch):
     for card in cards:
         assert len(card["nearest"]) == 3
         assert len(card["assigned"]) == min(5, card["n_assigned"])
-    page = report_html(record)
+    page = report_html("class_report.html", record)
     ids = set(re.findall(r' id="(prototype-\d)"', page))
     assert ids == {f"prototype-{j}" for j in range(6)}
     for p in rows:

@@ -9,7 +9,7 @@ import pytest
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._records.sentences import find_sentences
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 SENTENCES = [
     ("It works. It does!  Why?", "It works.|It does!|Why?"),

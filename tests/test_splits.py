@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skprotolm._data.targets import Targets
-from skprotolm._training.splits import find_candidates, select, split
+from skprotolm._training.splits import find_candidates, select
+from skprotolm._training.text_units import split_texts
 from tests.helpers import make_config
 
 # Candidates.
@@ -59,7 +60,7 @@ def test_candidates_are_those_of_a_plain_loop(rows):
 def split_of(texts, codes, fraction=0.4, early_stopping=True, seed=0):
     codes = np.array(codes)
     config = make_config(early_stopping=early_stopping, validation_fraction=fraction)
-    return split(codes, find_candidates(texts, codes), config, seed)
+    return split_texts(codes, find_candidates(texts, codes), config, seed)
 
 
 def test_without_early_stopping_nothing_is_held_out():

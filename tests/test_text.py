@@ -10,7 +10,7 @@ import pytest
 
 from skprotolm import Explanation
 from skprotolm._records.words import find_words, split_pair
-from tests.conftest import make_texts
+from tests.texts import make_texts
 
 
 def with_words(e: Explanation, text: Any, scores: list[float]) -> Explanation:

@@ -3,76 +3,37 @@
 from __future__ import annotations
 
 import copy
-import json
-import pickle
 import re
+from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skprotolm import (
-    Explanations,
     MarkedWord,
     ProtoLMClassifier,
     ProtoLMTokenClassifier,
-    WordExplanation,
 )
+from skprotolm._data.sentences import as_sentences, as_tags
 from skprotolm._data.words import Sentence
-from skprotolm._display.formatting import shorten
-from skprotolm.exceptions import FewerPrototypesWarning
 from skprotolm.metrics import (
     comprehensiveness,
     explanation_compactness,
     prototype_uniqueness,
 )
+from tests.tagged import INVISIBLE, NEW, X, Y
 from tests.tiny import MODEL_TYPES, make_encoder
 
-PEOPLE, PLACES = ["anna", "peter", "card", "kind"], ["rome", "paris", "film", "food"]
-INVISIBLE = "\ufe0f"  # no token of any tokenizer without bytes
 
-
-def make_sentences(n: int = 60) -> tuple[list[list[str]], list[list[str]]]:
-    """Return sentences of a person and of a place of two words."""
-    rng = np.random.RandomState(0)
-    X, y = [], []
-    for i in range(n):
-        person, place = rng.choice(PEOPLE), rng.choice(PLACES)
-        X.append([person, "was", "in", "new", place, "today", str(i)])
-        y.append(["B-per", "O", "O", "B-loc", "I-loc", "O", "O"])
-    return X, y
-
-
-X, Y = make_sentences()
-NEW = [["today", "kind", "was", "in", "new", "rome"], [], ["in", "new", "food"]]
-
-
-@pytest.fixture(scope="module")
-def make_tagger(tiny_bert):
-    """Return a maker of taggers of the tiny encoder."""
-
-    def make(**parameters):
-        defaults = {
-            "backbone": tiny_bert,
-            "n_prototypes": 5,
-            "max_epochs": 8,
-            "batch_size": 8,
-            "learning_rate": 3e-3,
-            "random_state": 0,
-        }
-        return ProtoLMTokenClassifier(**{**defaults, **parameters})
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def clf(make_tagger):
-    with pytest.warns(FewerPrototypesWarning):  # the same words in the same sentences
-        return make_tagger(
-            n_prototypes={"B-loc": 99, "I-loc": 5, "B-per": 5, "O": 5}
-        ).fit(X, Y)
+@pytest.fixture
+def clf(tagger):
+    return tagger
 
 
 # Predictions.
@@ -264,183 +225,6 @@ def test_a_frozen_encoder_is_read_once_and_gives_the_same(make_tagger, monkeypat
     assert clf.predict(NEW)[0].shape == (6,)
 
 
-# Entities.
-
-
-def brute_force_entities(tags):
-    """Return the entities of one sentence, as (start, stop, type)."""
-    entities, current = [], None
-    for position, tag in enumerate([*tags, "O"]):
-        kind = tag[2:]
-        if current and (tag == "O" or tag[0] == "B" or kind != current[1]):
-            entities.append((current[0], position, current[1]))
-            current = None
-        if current is None and tag != "O":
-            current = (position, kind)
-    return entities
-
-
-def test_entity_f1_is_that_of_a_plain_loop(clf, monkeypatch):
-    rng = np.random.RandomState(0)
-    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
-    true, predicted = (
-        [rng.choice(tags, size=len(words)) for words in X] for _ in range(2)
-    )
-    true[0][:], predicted[0][:] = "B-a", "B-a"
-    monkeypatch.setattr("skprotolm._token_classifier._predict", lambda *_: predicted)
-    found = [[set(brute_force_entities(t)) for t in y] for y in (true, predicted)]
-    n_right = sum(len(a & b) for a, b in zip(*found, strict=True))
-    n_both = sum(len(a) + len(b) for a, b in zip(*found, strict=True))
-    assert n_right > 7
-    assert clf.score(X, true) == pytest.approx(2 * n_right / n_both)
-    weights = np.arange(len(X))
-    right = sum(w * len(a & b) for w, a, b in zip(weights, *found, strict=True))
-    both = sum(w * (len(a) + len(b)) for w, a, b in zip(weights, *found, strict=True))
-    assert clf.score(X, true, weights) == pytest.approx(2 * right / both)
-
-
-def test_entity_f1_is_that_of_seqeval(clf, monkeypatch):
-    metrics = pytest.importorskip("seqeval.metrics")
-    rng = np.random.RandomState(1)
-    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
-    true, predicted = (
-        [rng.choice(tags, size=len(words)).tolist() for words in X] for _ in range(2)
-    )
-    monkeypatch.setattr("skprotolm._token_classifier._predict", lambda *_: predicted)
-    assert clf.score(X, true) == pytest.approx(metrics.f1_score(true, predicted))
-
-
-def test_the_score_without_entities_is_zero(clf):
-    assert clf.score([["was", "in"]], [["O", "O"]]) == 0
-    assert clf.score([[]], [[]]) == 0
-
-
-def test_valid_tags_are_the_most_probable_valid_sequence(clf):
-    """Viterbi's algorithm finds what trying all sequences finds."""
-    rng = np.random.RandomState(0)
-    task = clf._fitted.task
-    tags = task.strata
-    for _ in range(10):
-        outputs = rng.randn(4, 4)
-        log_p = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
-        sequences = np.stack(np.meshgrid(*[range(4)] * 4), axis=-1).reshape(-1, 4)
-        valid = [
-            codes
-            for codes in sequences
-            if all(
-                tags[code] != "I-loc"
-                or (i and tags[codes[i - 1]] in ("B-loc", "I-loc"))
-                for i, code in enumerate(codes)
-            )
-        ]
-        best = max(valid, key=lambda codes: log_p[range(4), codes].sum())
-        assert task.valid_codes(outputs).tolist() == best.tolist()
-    for row in clf.predict([["rome", "paris"], []], valid_tags=True)[:1]:
-        assert not row[0].startswith("I-")
-
-
-def test_tags_of_a_type_without_b_may_start_with_i(make_tagger):
-    tags = [["I-x" if tag != "O" else tag for tag in row] for row in Y]
-    clf = make_tagger(max_epochs=4).fit(X, tags)
-    assert "I-x" in clf.predict(X[:1], valid_tags=True)[0]
-
-
-def test_early_stopping_is_by_entity_f1_on_whole_sentences(make_tagger):
-    clf = make_tagger(early_stopping=True, max_epochs=6).fit(X, Y)
-    scores = [epoch["validation_score"] for epoch in clf.history_]
-    assert 0.5 < max(scores) <= 1
-    rows = clf.prototypes_.train_indices
-    assert len(np.unique(rows)) > 3
-
-
-# Explanations.
-
-
-def test_words_of_entities_are_explained_by_default(clf):
-    explanations = clf.explain(NEW)
-    assert isinstance(explanations, Explanations)
-    assert all(isinstance(e, WordExplanation) for e in explanations)
-    where = [(e.sentence, e.position, e.word) for e in explanations]
-    assert where[:3] == [(0, 1, "kind"), (0, 4, "new"), (0, 5, "rome")]
-    assert len(clf.explain([["was"], []])) == 0
-    assert [e.position for e in clf.explain(NEW, words=[[5, 0], [], []])] == [5, 0]
-
-
-def test_a_marked_word_is_a_sentence_and_its_position(clf):
-    text = clf.prototypes_[0].text
-    assert isinstance(text, MarkedWord)
-    assert text == MarkedWord(str(text), text.position)
-    assert text != str(text)
-    assert pickle.loads(pickle.dumps(text)) == text == copy.deepcopy(text)
-    assert text.words[text.position] == text.word == text[slice(*text.span)]
-    [e] = clf.explain([text])
-    assert e.similarities[0] == pytest.approx(1, abs=1e-6)
-    assert (e.text, e.sentence, e.position) == (text, 0, text.position)
-    assert [len(p) for p in clf.predict_proba([text, X[0]])] == [1, 7]
-
-
-def test_relevance_scores_the_context_too(clf):
-    [e] = clf.explain(NEW[:1], words=[[4]], token_method="relevance")
-    assert np.count_nonzero(e.token_scores) > 1
-    assert e.base_value + e.token_scores.sum() == pytest.approx(e.log_odds, abs=1e-5)
-    assert e.token_similarities.shape == (len(e.tokens), len(clf.prototypes_))
-    np.testing.assert_allclose(
-        e.token_similarities.sum(axis=0), e.similarities, atol=1e-5
-    )
-    assert e.alignment(3).sum() == pytest.approx(e.similarities[3], abs=1e-5)
-
-
-def test_targets_and_rivals(clf):
-    first, second = clf.explain(NEW[:1], words=[[1, 2]], target=["O", "B-per"])
-    assert (first.target, second.target) == ("O", "B-per")
-    [e] = clf.explain(NEW[:1], words=[[1]], target="O", against="B-loc")
-    assert "O rather than B-loc" in str(e)
-
-
-def test_the_word_is_marked_in_print_html_and_figures(clf):
-    [e] = clf.explain(NEW[:1], words=[[1]], top_k=2)
-    text = str(e)
-    assert text.startswith("today »kind« was in new rome")
-    assert "B-per word" in text
-    assert "of other tags" in text
-    assert "»kind«" in e._repr_html_()
-    assert "»" in clf.prototypes_._repr_html_()
-    assert "»" in repr(clf.prototypes_)
-    assert "»" in repr(e)
-    assert e.plot().axes
-    assert clf.explain(NEW).plot().axes
-
-
-@pytest.mark.parametrize("position", [0, 6, 10])
-def test_the_marked_word_stays_in_a_short_line(position):
-    text = MarkedWord("the long line in which one word is marked for all", position)
-    assert shorten(text, 200) == text.marked()
-    for length in range(1, 60):
-        line = shorten(text, length)
-        assert len(line) <= length
-        assert length < 9 or f"»{text.word}«" in line
-
-
-def test_json_keeps_the_word(clf):
-    explanations = clf.explain(NEW)
-    restored = Explanations.from_json(explanations.to_json())
-    for one, two in zip(explanations, restored, strict=True):
-        assert (one.text, one.sentence, one.word) == (two.text, two.sentence, two.word)
-        assert one.prototype_texts == two.prototype_texts
-        assert type(two) is WordExplanation
-    entry = json.loads(json.dumps(explanations[0].to_dict()))
-    assert (entry["word"], entry["position"], entry["sentence"]) == ("kind", 1, 0)
-    broken = explanations.to_json().replace('"today kind was', '"was')
-    with pytest.raises(ValueError, match="differs from the output"):
-        Explanations.from_json(broken.replace("was in new rome", "was"))
-
-
-def test_frames_have_a_row_per_word_and_prototype(clf):
-    frame = clf.explain(NEW, top_k=2).to_frame()
-    assert len(frame) == 2 * len(clf.explain(NEW))
-    assert frame["word"].tolist()[0] == "kind"
-
-
 # Prototypes.
 
 
@@ -479,16 +263,6 @@ def test_edits_and_undo(clf):
     for one, two in zip(before, edited.predict_proba(NEW), strict=True):
         np.testing.assert_array_equal(one, two)
     assert clf.edits_ == []
-
-
-def test_pickles_predict_the_same(clf):
-    restored = pickle.loads(pickle.dumps(clf))
-    for one, two in zip(
-        clf.predict_proba(NEW), restored.predict_proba(NEW), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
-    assert restored.prototypes_.texts == clf.prototypes_.texts
-    assert restored.explain(NEW)[0].word == "kind"
 
 
 def test_similarities_novelty_and_neighbors_are_by_word(clf):
@@ -530,7 +304,11 @@ def test_the_report_has_a_table_of_types_and_of_tags(clf, tmp_path):
     assert "63 words have the right tag" in page
     assert "<td>per</td><td>10</td>" in page
     assert "<td>B-per</td><td>10</td>" in page
-    assert "Row 0 of X, word 2: B-per, predicted O" in page
+    assert "X[0][2], “in”: B-per, predicted O" in page
+    text = re.sub(
+        r"<style.*?</style>|<script.*?</script>|<[^>]*>", "", page, flags=re.S
+    )
+    assert "class" not in text
     assert f"Entity F1 is <b>{100 * clf.score(X[:9], y):.1f} %" in page
     with pytest.raises(ValueError, match="y must contain labels from classes_"):
         clf.report(X[:1], [["X"] * 7], path)
@@ -575,26 +353,91 @@ def test_scikit_learn_selects_and_validates(make_tagger):
         ([[]], [[]], ValueError, "X holds no words"),
         ([["a"], None], [["O"], []], ValueError, "Row 1 of X is None"),
         ([["a"], 3], [["O"], []], TypeError, "Row 1 of X is 3"),
-        ([["a", 3]], [["O", "O"]], TypeError, r"Word 1 in row 0 of X is 3 \(int\)"),
-        ([["a", None]], [["O", "O"]], ValueError, "Word 1 in row 0 of X is None"),
-        ([["a", "\ud800"]], [["O", "O"]], ValueError, "Word 1 in row 0.*surrogate"),
+        ([["a", 3]], [["O", "O"]], TypeError, r"^X\[0\]\[1\] is 3 \(int\)"),
+        ([["a", None]], [["O", "O"]], ValueError, r"^X\[0\]\[1\] is None"),
+        ([["a", "\ud800"]], [["O", "O"]], ValueError, r"^X\[0\]\[1\] is.*surrogate"),
         ([["a"]], None, ValueError, "requires y to be passed"),
         ([["a"]], [["O"], ["O"]], ValueError, "2 sentences, and there are 1"),
         ([["a", "b"]], [["O"]], ValueError, "Row 0 of y has 1 tags for 2 words"),
         ([["a"]], ["O"], TypeError, "Row 0 of y is 'O'"),
-        ([["a"]], [[None]], ValueError, "Tag 0 in row 0 of y is None"),
-        ([["a"]], [[1.5]], TypeError, "Tag 0 in row 0 of y is 1.5"),
-        ([["a"]], [["O\0"]], ValueError, "Tag 0 in row 0 of y.*NUL"),
+        ([["a"]], [[None]], ValueError, r"^y\[0\]\[0\] is None"),
+        ([["a"]], [[1.5]], TypeError, r"^y\[0\]\[0\] is 1.5"),
+        ([["a"]], [["O\0"]], ValueError, r"^y\[0\]\[0\] is.*NUL"),
         ([["a", "b"]], [["O", 1]], TypeError, "mixes tags of types"),
         ([["a", "b"]], [["O", "O"]], ValueError, "at least two classes"),
         ({"a": 1}, [["O"]], TypeError, "got dict"),
-        (np.eye(2), [["O"], ["O"]], TypeError, "Word 0 in row 0 of X is"),
+        (np.eye(2), [["O"], ["O"]], TypeError, r"^X\[0\]\[0\] is 1.0"),
         (pd.DataFrame({"words": [["a"]]}), [["O"]], TypeError, r"\['words'\]"),
+        ([{"id": 1, "words": ["a"]}], [["O"]], TypeError, r"use \[row\['words'\] for"),
+        ([{"a", "b"}], [["O", "O"]], TypeError, "pass a list, in the order"),
+        ([[("a", "O")]], [["O"]], TypeError, "pass words and tags apart"),
+        ([[["a"]]], [["O"]], TypeError, "not lists of lists"),
+        ([[b"a"]], [["O"]], TypeError, r"use word.decode\('utf-8'\)"),
+        ([["a", "b"]], ["O", "O"], TypeError, "Row 0 of y is 'O'.*one tag per word"),
+        ([["a"]], [{"a": "O"}], TypeError, "Row 0 of y is .*one tag per word"),
+        ([["a"]], pd.DataFrame({"t": [["O"]]}), TypeError, "each a list of tags"),
     ],
 )
 def test_bad_input_is_named(make_tagger, X, y, error, message):
     with pytest.raises(error, match=message):
         make_tagger().fit(X, y)
+
+
+COLUMNS = {
+    "pandas": pd.Series,
+    "pandas, with an index": lambda rows: pd.Series(rows, index=range(7, 9)),
+    "pandas, Arrow": lambda rows: pd.Series(
+        rows, dtype=pd.ArrowDtype(pa.list_(pa.string()))
+    ),
+    "rows are Series": lambda rows: [pd.Series(row) for row in rows],
+    "rows are Arrow Series": lambda rows: [
+        pd.Series(row, dtype=pd.ArrowDtype(pa.string())) for row in rows
+    ],
+    "rows are object arrays": lambda rows: [
+        np.array(row, dtype=object) for row in rows
+    ],
+    "object array": lambda rows: np.array(rows, dtype=object),
+    "polars": pl.Series,
+    "pyarrow": pa.array,
+    "pyarrow, in chunks": lambda rows: pa.chunked_array([rows]),
+    "rows are deques": lambda rows: [deque(row) for row in rows],
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
+def test_sentences_and_tags_of_any_library_are_read(column):
+    """Rows that were Series or Arrow arrays were refused with the hint to drop them."""
+    rows = [["anna", "is", "in"], ["rome"]]
+    sentences = as_sentences(column(rows))
+    assert [sentence.words for sentence in sentences] == rows
+    tags = [["B-per", "O", "O"], ["B-loc"]]
+    assert as_tags(column(tags), sentences) == ["B-per", "O", "O", "B-loc"]
+
+
+def test_pages_and_prints_of_tags_name_words_and_tags(make_tagger):
+    """They spoke of classes and texts."""
+    numbers = {tag: i for i, tag in enumerate(["O", "B-per", "B-loc", "I-loc"])}
+    y = [[numbers[tag] for tag in row] for row in Y]
+    clf = make_tagger(max_epochs=1, n_prototypes=2).fit(X, y)
+    explanations = clf.explain(X[:1], words=[[0, 1]], target=1)
+    output, page = str(explanations), explanations.to_html()
+    assert "tag 1: " in output
+    assert "of tag 1" in output
+    assert repr(explanations) == "<Explanations of 2 words>"
+    text = re.sub(
+        r"<style.*?</style>|<script.*?</script>|<[^>]*>", "", page, flags=re.S
+    )
+    assert "Explanations of 2 words" in text
+    assert "speak for the tag" in text
+    for shown in (output, text):
+        assert "class" not in shown
+    assert " texts" not in output
+    unlike = replace(explanations[0], novelty_limit=-2.0)
+    assert "the quoted words are the nearest ones" in unlike.to_html()
+    with pytest.raises(
+        ValueError, match="the explained tag, which is 1 in explained w"
+    ):
+        clf.explain(X[:1], words=[[0]], target=1, against=1)
 
 
 def test_bad_weights_and_arguments_are_named(make_tagger, clf):

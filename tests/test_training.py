@@ -12,8 +12,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from skprotolm import ProtoLMClassifier
-from tests.conftest import make_texts
 from tests.helpers import FORMULATIONS, make_trainer
+from tests.texts import make_texts
 
 
 def encoder_state(clf: ProtoLMClassifier) -> dict[str, torch.Tensor]:

@@ -292,3 +292,13 @@ def test_texts_with_equal_tokens_after_truncation_are_one_prototype(make_classif
     ):
         clf = make_classifier(max_length=8, n_prototypes=2).fit(X, [1] * 6 + [0] * 6)
     assert clf.prototypes_.labels.tolist() == [0, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
+@pytest.mark.parametrize("extra", ["\u200b", " \u200b", "\x00", "\ufffd \u202e"])
+def test_characters_without_tokens_are_not_said_to_be_too_long(fitted, extra):
+    """A zero-width space at the end was "not read, since too long: 18.2 %"."""
+    for text in (f"good food{extra}", f"{extra}good food"):
+        [e] = fitted.explain([text])
+        assert e.read_fraction == 1
+        assert "too long" not in str(e)

@@ -27,12 +27,12 @@ from skprotolm._network.windows import (
     number_units,
 )
 from skprotolm._saving.pickling import pack, unpack
-from skprotolm._training.build import mean_of_windows
+from skprotolm._training.text_units import mean_of_windows
 from skprotolm._training.trainer import Trainer
 from skprotolm.exceptions import TextTruncatedWarning
-from tests.conftest import BAD, GOOD
 from tests.encoding import with_prompt
 from tests.helpers import FORMULATIONS, Bar, make_trainer
+from tests.texts import BAD, GOOD
 from tests.tiny import HIDDEN, make_encoder
 
 WIDTH = 16  # of the windows, in tokens

@@ -65,10 +65,23 @@ def as_label_matrix(y: Any, name: str, n_texts: int | None = None) -> np.ndarray
             )
         raise ValueError(
             f"{name} must be an indicator matrix of 0 and 1: row {rows[0]}, column "
-            f"{columns[0]} is {value}. For one label per text, pass one column; for "
-            f"probabilities, for example (y >= 0.5).astype(int)."
+            f"{columns[0]} is {value}. For one label per text, pass one column; "
+            f"{_matrix_hint(y, matrix, name)}."
         )
     return matrix.astype(bool)
+
+
+def _matrix_hint(y: Any, matrix: np.ndarray, name: str) -> str:
+    """Return how to make an indicator matrix of other numbers."""
+    if np.isin(matrix, (-1, 1)).all():
+        return f"for -1 and 1, use ({name} > 0).astype(int)"
+    is_fraction = (0 <= matrix) & (matrix <= 1)
+    if isinstance(y, (list, tuple)) and not is_fraction.all():
+        return (
+            f"for lists of labels, use sklearn.preprocessing.MultiLabelBinarizer()."
+            f"fit_transform({name})"
+        )
+    return f"for probabilities, for example ({name} >= 0.5).astype(int)"
 
 
 def label_names(y: Any, n_labels: int) -> np.ndarray:
@@ -151,7 +164,7 @@ def encode_label_sets(
 
 def _indicators(row: Any, name: str, classes: np.ndarray) -> np.ndarray:
     """Return the indicators (L,) of one set of labels."""
-    if isinstance(row, str) or not hasattr(row, "__iter__"):
+    if isinstance(row, (str, bytes)) or not hasattr(row, "__iter__"):
         raise ValueError(
             f"{name} must hold a set of labels per text, such as ["
             f"{classes.tolist()[0]!r}], or an indicator row as an array, got "
@@ -166,7 +179,9 @@ def _indicators(row: Any, name: str, classes: np.ndarray) -> np.ndarray:
         )
     unknown = [label for label in given if label not in known]
     if unknown or len(set(given)) < len(given):
-        problem = f"{unknown[0]!r} is none" if unknown else "one is named twice"
+        problem = "one is named twice"
+        if unknown:
+            problem = f"{unknown[0]!r} is not one of them"
         raise ValueError(
             f"{name} must hold labels from classes_, {known[:10]}: in {shown(row)}, "
             f"{problem}. Indicator rows are passed as NumPy arrays."

@@ -15,6 +15,7 @@ from skprotolm._data.texts import first_of, shown
 from skprotolm._data.weights import combine_weights
 
 _LARGEST = 1e150
+_REMEDIES = ("pass finite numbers", "drop those rows of X and y")
 
 
 def encode_numbers(
@@ -42,7 +43,10 @@ def encode_numbers(
 def as_numbers(y: Any, name: str, n_texts: int | None = None) -> np.ndarray:
     """Return a column of finite numbers as float64, (n,)."""
     if issparse(y):
-        raise ValueError(f"{name} must be one column of numbers, got a sparse matrix.")
+        raise ValueError(
+            f"{name} must be one column of numbers, got a sparse matrix; pass "
+            f"{name}.toarray().ravel()."
+        )
     array = label_array(name, y)
     if array.ndim > 1 and array.shape[1:] != (1,):
         raise ValueError(
@@ -69,8 +73,8 @@ def as_numbers(y: Any, name: str, n_texts: int | None = None) -> np.ndarray:
     if infinite:
         raise ValueError(
             f"Input {name} contains infinity: row {infinite[0]} is "
-            f"{numbers[infinite[0]]}{first_of(infinite)}; drop those rows of X and "
-            f"{name}."
+            f"{numbers[infinite[0]]}{first_of(infinite)}; "
+            f"{_REMEDIES[name.startswith('y')]}."
         )
     large = np.flatnonzero(np.abs(numbers) > _LARGEST).tolist()
     if large:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from skprotolm._data.hints import column_names, container_hint
 from skprotolm._data.targets import Targets, encode_targets
-from skprotolm._data.texts import is_encodable, is_missing, shown
+from skprotolm._data.texts import is_encodable, is_missing, shown, unmasked
 from skprotolm._data.weights import combine_weights
 from skprotolm._data.words import MarkedWord, Sentence
 
@@ -78,7 +78,7 @@ def _as_marked(text: Any, row: int, name: str) -> MarkedWord:
             f"sentence and the position of one of them, such as "
             f"(['in', 'new', 'york'], 1)."
         )
-    sentence = Sentence.of(_as_words(text[0], row, name))
+    sentence = Sentence.of(_as_words(text[0], row, name, f"{name}[{row}][0]"))
     return MarkedWord(sentence, _as_position(text[1], sentence, row, name))
 
 
@@ -131,12 +131,12 @@ def mark_words(
     return marked, numbers
 
 
-def _rows(data: Any, name: str) -> list[Any]:
+def _rows(data: Any, name: str, elements: str = "words") -> list[Any]:
     """Return the rows of a container, one per sentence."""
     if isinstance(data, (str, bytes)):
         raise ValueError(
-            f"{name} must be a list of sentences, each a list of words, got a single "
-            f"{type(data).__name__}; pass [text.split()] for a single sentence."
+            f"{name} must be a list of sentences, each a list of {elements}, got a "
+            f"single {type(data).__name__}; pass [text.split()] for a single sentence."
         )
     is_table = isinstance(data, Mapping) or (
         not isinstance(data, (list, tuple)) and bool(column_names(data))
@@ -144,41 +144,76 @@ def _rows(data: Any, name: str) -> list[Any]:
     is_rows = isinstance(data, Iterable) and not hasattr(data, "tocsr")
     if is_table or not is_rows or getattr(data, "ndim", 1) == 0:
         raise TypeError(
-            f"{name} must be a list of sentences, each a list of words, got "
+            f"{name} must be a list of sentences, each a list of {elements}, got "
             f"{type(data).__name__}; {container_hint(data, name)}."
         )
     return list(data)
 
 
-def _as_words(words: Any, row: int, name: str) -> list[str]:
-    """Return the words of one row."""
+def _elements(row: Any) -> list[Any] | None:
+    """Return the elements of a list, tuple or column of any library, or None."""
+    if hasattr(row, "as_py"):  # a row of a PyArrow column
+        row = row.as_py()
+    for method in ("to_pylist", "to_list", "tolist"):
+        if hasattr(row, method) and getattr(row, "ndim", 1) > 0:
+            elements = getattr(unmasked(row), method)()
+            return elements if isinstance(elements, list) else None
+    is_single = isinstance(row, (str, bytes))
+    return list(row) if isinstance(row, Sequence) and not is_single else None
+
+
+def _as_words(words: Any, row: int, name: str, place: str = "") -> list[str]:
+    """Return the words of one row; `place` is code for them, if not ``X[row]``."""
     if isinstance(words, str):
         raise TypeError(
             f"Row {row} of {name} is {shown(words)}, but each row must be the list of "
             f"the words of a sentence. For texts use {_SPLIT}; for a single sentence "
             f"pass [words]."
         )
-    if not isinstance(words, (list, tuple, np.ndarray)):
+    listed = _elements(words)
+    if listed is None:
         error = ValueError if is_missing(words) else TypeError
         raise error(
             f"Row {row} of {name} is {shown(words)}, but each row must be the list of "
-            f"the words of a sentence; drop the row, or use [] for a sentence without "
-            f"words."
+            f"the words of a sentence; {_row_hint(words, name)}."
         )
-    for number, word in enumerate(words):
+    place = place or f"{name}[{row}]"
+    for number, word in enumerate(listed):
         if not isinstance(word, str):
             error = ValueError if is_missing(word) else TypeError
             raise error(
-                f"Word {number} in row {row} of {name} is {shown(word)}, not a str; "
-                f"drop it with its tag, or convert it with str."
+                f"{place}[{number}] is {shown(word)}, not a str; "
+                f"{_word_hint(word, name)}."
             )
         if not is_encodable(word):
             raise ValueError(
-                f"Word {number} in row {row} of {name} is {shown(word)}, which "
-                f"contains an unpaired surrogate; replace it, for example with "
+                f"{place}[{number}] is {shown(word)}, which contains an unpaired "
+                f"surrogate; replace it, for example with "
                 f"word.encode('utf-8', 'replace').decode()."
             )
-    return [str.__str__(word) for word in words]
+    return [str.__str__(word) for word in listed]
+
+
+def _row_hint(row: Any, name: str) -> str:
+    """Return what to do about a row that is not a list of words."""
+    if isinstance(row, Mapping):
+        lists = [key for key, value in row.items() if _elements(value) is not None]
+        return f"use [row[{next(iter(lists or row), 'tokens')!r}] for row in {name}]"
+    if isinstance(row, (Set, Iterator)):
+        return "pass a list, in the order of the sentence"
+    return "drop the row, or use [] for a sentence without words"
+
+
+def _word_hint(word: Any, name: str) -> str:
+    """Return what to do about a word that is not a str."""
+    if isinstance(word, tuple) and len(word) == 2:
+        code = f"[[word for word, tag in row] for row in {name}]"
+        return f"pass words and tags apart, the words as {code}"
+    if isinstance(word, bytes):
+        return "use word.decode('utf-8')"
+    if _elements(word) is not None:
+        return f"rows of {name} are lists of str, not lists of lists"
+    return "drop it with its tag, or convert it with str"
 
 
 def as_tags(y: Any, sentences: list[Sentence], name: str = "y") -> list[Any]:
@@ -192,20 +227,15 @@ def as_tags(y: Any, sentences: list[Sentence], name: str = "y") -> list[Any]:
     name : str, default="y"
         The name of y in error messages.
     """
-    rows = _rows(y, name)
+    given = _rows(y, name, "tags")
+    rows = [_tag_row(of_row, row, name) for row, of_row in enumerate(given)]
     if len(rows) != len(sentences):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: {name} has "
             f"tags of {len(rows)} sentences, and there are {len(sentences)}."
         )
     tags: list[Any] = []
-    for row, (of_row, sentence) in enumerate(zip(rows, sentences, strict=True)):
-        if isinstance(of_row, (str, bytes)) or not isinstance(of_row, Iterable):
-            raise TypeError(
-                f"Row {row} of {name} is {shown(of_row)}, but each row must be a list "
-                f"of one tag per word."
-            )
-        listed = of_row.tolist() if isinstance(of_row, np.ndarray) else list(of_row)
+    for row, (listed, sentence) in enumerate(zip(rows, sentences, strict=True)):
         n_words = sentence.n_predicted
         if len(listed) != n_words:
             raise ValueError(
@@ -216,20 +246,32 @@ def as_tags(y: Any, sentences: list[Sentence], name: str = "y") -> list[Any]:
     return tags
 
 
+def _tag_row(tags: Any, row: int, name: str) -> list[Any]:
+    """Return the tags of one row."""
+    listed = _elements(tags)
+    if listed is None:
+        error = ValueError if is_missing(tags) else TypeError
+        raise error(
+            f"Row {row} of {name} is {shown(tags)}, but each row must be a list of one "
+            f"tag per word of the sentence in the same row of X."
+        )
+    return listed
+
+
 def _as_tag(tag: Any, number: int, row: int, name: str) -> Any:
     if isinstance(tag, str):
         if not is_encodable(tag) or tag.endswith("\0"):
             raise ValueError(
-                f"Tag {number} in row {row} of {name} is {tag!r}, which contains an "
-                f"unpaired surrogate or ends with NUL; such tags cannot be stored."
+                f"{name}[{row}][{number}] is {tag!r}, which contains an unpaired "
+                f"surrogate or ends with NUL; such tags cannot be stored."
             )
         return str.__str__(tag)
     if isinstance(tag, Integral) and not isinstance(tag, bool):
         return int(tag)
     error = ValueError if is_missing(tag) else TypeError
     raise error(
-        f"Tag {number} in row {row} of {name} is {shown(tag)}; tags must be str, such "
-        f"as 'O' and 'B-person', or int."
+        f"{name}[{row}][{number}] is {shown(tag)}; tags must be str, such as 'O' and "
+        f"'B-person', or int. Convert others with str or int."
     )
 
 

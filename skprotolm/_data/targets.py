@@ -235,9 +235,12 @@ def label_array(name: str, labels: Any) -> np.ndarray:
     """Return labels as an array of any shape."""
     if issparse(labels):
         raise ValueError(
-            f"Unknown label type: {type_of_target(labels)}. {name} must hold one label "
-            f"per text, got a sparse matrix."
+            f"Unknown label type: sparse. {name} must hold one label per text, got a "
+            f"sparse matrix of shape {labels.shape}; pass {name}.toarray().ravel(). "
+            f"For several labels per text, it needs one column per label."
         )
+    if hasattr(labels, "detach"):  # a tensor, which may require grad or be sparse
+        labels = np.array(labels.detach().to_dense().tolist())
     if not isinstance(labels, (list, tuple)):
         array = np.asarray(unmasked(labels))
     elif labels and all(isinstance(row, (list, tuple, np.ndarray)) for row in labels):
@@ -295,12 +298,31 @@ def _check_labels(y: Any, n_texts: int) -> np.ndarray:
 def _refuse_matrix(y: Any, array: np.ndarray) -> NoReturn:
     """Raise an error for a matrix of labels."""
     # NumPy infers the data type that `label_array` did not.
-    array = np.array(array.tolist()) if array.dtype == object else array
+    inferred = np.array(array.tolist()) if array.dtype == object else array
+    hint = ""
+    if array.ndim == 2 and array.size:
+        hint = f" Pass one column, for example {column(y, 'y', -1)}."
+        hint += f" {_matrix_hint(y, array)}."
     raise ValueError(
-        f"Unknown label type: {type_of_target(array)}. y must hold one label per text, "
-        f"got a matrix of shape {array.shape}. Pass one column, for example "
-        f"{column(y, 'y', -1)}. {_BINARIZED}."
+        f"Unknown label type: {type_of_target(inferred)}. y must hold one label per "
+        f"text, got a matrix of shape {array.shape}.{hint}"
     )
+
+
+def _matrix_hint(y: Any, array: np.ndarray) -> str:
+    """Return how to pass a matrix of no numbers as several labels per text."""
+    if isinstance(y, (list, tuple)):
+        return _BINARIZED
+    is_indicator = (array == 0) | (array == 1)
+    number = int(np.argmin(is_indicator.all(axis=0)))
+    value = array[np.argmin(is_indicator[:, number]), number]
+    names = column_names(y)
+    hint = (
+        f"For several labels per text, all columns must hold 0 and 1: column "
+        f"{repr(names[number]) if names else number} has {shown(value)}"
+    )
+    is_written = set(map(str, array.ravel().tolist())) <= {"0", "1"}
+    return f"{hint}; use y.astype(int)" if is_written else hint
 
 
 def refuse_missing(name: str, y: Any, labels: list[Any]) -> None:
@@ -308,10 +330,15 @@ def refuse_missing(name: str, y: Any, labels: list[Any]) -> None:
     rows = [row for row, label in enumerate(labels) if is_missing(label)]
     if rows:
         masks = (mask for method, mask in _MASKS.items() if hasattr(y, method))
+        remedy = "pass a value for each"
+        if name.startswith("y"):
+            remedy = (
+                f"drop these rows of X and {name}, for example with the mask "
+                f"{next(masks, 'pandas.notna(y)')}"
+            )
         raise ValueError(
             f"Input {name} contains NaN: row {rows[0]} is {labels[rows[0]]}"
-            f"{first_of(rows)}; drop these rows of X and {name}, for example with the "
-            f"mask {next(masks, 'pandas.notna(y)')}."
+            f"{first_of(rows)}; {remedy}."
         )
 
 
@@ -345,7 +372,16 @@ def _label_hint(row: Any) -> str:
     if isinstance(row, (list, tuple, set, frozenset, np.ndarray)):
         return _BINARIZED
     code = _STR_LABELS
-    if isinstance(row, Mapping):
+    if (
+        isinstance(row, Mapping)
+        and len(row) > 1
+        and all(isinstance(value, Real) and value in (0, 1) for value in row.values())
+    ):
+        return "For several labels per text, pass pandas.DataFrame(y)"
+    if hasattr(row, "item") and hasattr(row, "tolist"):  # a tensor
+        is_single = getattr(row, "ndim", 0) == 0
+        code = "[label.item() for label in y]" if is_single else "numpy.stack(y)"
+    elif isinstance(row, Mapping):
         key = "label" if "label" in row else next(reversed([*row]), "label")
         code = f"[row[{key!r}] for row in y]"
     elif isinstance(row, bytes):

@@ -16,9 +16,9 @@ from skprotolm._data.hints import (
     missing_hint,
     row_hint,
 )
-from skprotolm._data.words import Sentence
 
-Texts = list[str] | list[tuple[str, str]]
+Text = str | tuple[str, str]
+Texts = Sequence[Text]
 
 _N_NAMED = 5  # rows that an error message lists
 
@@ -28,15 +28,12 @@ class Columns(NamedTuple):
 
     number: int  # 1, or 2 for pairs of texts
     names: tuple[str, str] | None  # of a frame with two columns
-    has_words: bool = (
-        False  # whether rows are lists of words, each of which is predicted
-    )
 
     @classmethod
     def of(cls, X: Any, texts: Texts) -> Columns:
         """Describe X, which `as_texts` converted to these texts."""
         if not isinstance(texts[0], tuple):
-            return cls(1, None, isinstance(texts[0], Sentence))
+            return cls(1, None)
         names = column_names(X)
         if len(names) == 2 and all(isinstance(name, str) for name in names):
             return cls(2, (names[0], names[1]))

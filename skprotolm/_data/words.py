@@ -6,9 +6,11 @@ without characters, are written as no-break spaces, so that the words can be fou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 _NO_BREAK_SPACE = "\xa0"
 
@@ -116,6 +118,14 @@ class MarkedWord(Sentence):
 
     def __repr__(self) -> str:
         return f"MarkedWord({str(self)!r}, {self.position})"
+
+
+def split_words(
+    sentences: Sequence[Sentence], of_words: np.ndarray
+) -> list[np.ndarray]:
+    """Split an array of all predicted words into those of each sentence."""
+    ends = np.cumsum([sentence.n_predicted for sentence in sentences])
+    return np.split(of_words, ends[:-1])
 
 
 def dump_text(text: Any) -> Any:

@@ -17,6 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 _MOST_DECIMALS, _LONGEST = 9, 1e12
+_LITTLE, _ALMOST = "< 0.1 %", 0.9995  # shares that are close to 0 and to 1
 
 
 def shorten(text: Any, length: int = 90) -> str:
@@ -73,7 +74,7 @@ def percent(share: float) -> str:
     """Format a share as a percentage; only exact ones are "0.0 %" or "100.0 %"."""
     formatted = f"{100 * share:.1f}"
     if formatted == "0.0" and share > 0:
-        return "< 0.1 %"
+        return _LITTLE
     if formatted == "100.0" and share < 1:
         return "> 99.9 %"
     return f"{formatted} %"
@@ -89,6 +90,43 @@ def decimal(value: float, decimals: int, sign: str = "") -> str:
     return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
 
 
+def summands(values: Sequence[float], decimals: int) -> list[float]:
+    """Round values up or down so that they sum to their rounded sum.
+
+    Values that `decimal` shows with an exponent are returned as they are.
+    """
+    largest = max(map(abs, values), default=0)
+    if decimals > _MOST_DECIMALS or largest >= _LONGEST:
+        return list(values)
+    scaled = np.array(values, dtype=np.float64) * 10**decimals
+    return (_whole_summands(scaled, scaled.sum()) / 10**decimals).tolist()
+
+
+def _whole_summands(values: np.ndarray, total: float) -> np.ndarray:
+    """Round down, but values of the largest fractions up, until the total is met."""
+    rounded = np.floor(values)
+    n_up = round(float(total - rounded.sum()))
+    rounded[np.argsort(rounded - values, kind="stable")[:n_up]] += 1
+    return rounded
+
+
+def percents(shares: Sequence[float]) -> list[str]:
+    """Format shares as percentages that add up to the percentage of their sum."""
+    total = float(sum(shares))
+    is_less = _ALMOST <= total < 1  # which is shown as "> 99.9 %"
+    per_mille = _whole_summands(
+        1000 * np.array(shares, dtype=np.float64), 999 if is_less else 1000 * total
+    )
+    return [
+        percent(share) if _ALMOST <= share < 1 else _percent(int(n), share)
+        for n, share in zip(per_mille, shares, strict=True)
+    ]
+
+
+def _percent(per_mille: int, share: float) -> str:
+    return percent(per_mille / 1000) if per_mille or share <= 0 else _LITTLE
+
+
 def decimals_of(values: np.ndarray) -> int:
     """Return as many decimals as show differences of a thousandth of the range."""
     if not len(values):
@@ -102,10 +140,17 @@ def amount(value: float, unit: Unit) -> str:
     return percent(value) if unit.is_percentage else f"{value:+.3f}"
 
 
-def class_name(label: Any) -> str:
+def amounts(values: Sequence[float], unit: Unit) -> list[str]:
+    """Format contributions in their unit, so that they add up as shown."""
+    if unit.is_percentage:
+        return percents(values)
+    return [f"{value:+.3f}" for value in summands(values, 3)]
+
+
+def class_name(label: Any, unit: Unit) -> str:
     """Name a class: "positive", but "class 1"."""
     is_word = isinstance(label, str) and any(map(str.isalpha, label))
-    return str(label) if is_word else f"class {label}"
+    return str(label) if is_word else f"{unit.group} {label}"
 
 
 def set_name(label: Any) -> str:
@@ -115,17 +160,17 @@ def set_name(label: Any) -> str:
     return ", ".join(map(str, label)) or "no label"
 
 
-def text_of_class(label: Any, noun: str = "text") -> str:
-    """Name a text by its class: "positive text", but "text of class 1"."""
-    name = class_name(label)
+def text_of_class(label: Any, unit: Unit, n: int = 1) -> str:
+    """Name n texts by their class: "positive text", but "text of class 1"."""
+    name, noun = class_name(label, unit), f"{unit.quoted}{'' if n == 1 else 's'}"
     return f"{name} {noun}" if name == label else f"{noun} of {name}"
 
 
-def compared(target: Any, against: Any) -> str:
+def compared(target: Any, against: Any, unit: Unit) -> str:
     """Name what is explained: "positive", or "positive rather than negative"."""
     if against is None:
-        return class_name(target)
-    return f"{class_name(target)} rather than {class_name(against)}"
+        return class_name(target, unit)
+    return f"{class_name(target, unit)} rather than {class_name(against, unit)}"
 
 
 def mark_unread(words: Sequence[str], unread: Sequence[bool]) -> list[str]:

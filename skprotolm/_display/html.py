@@ -12,13 +12,16 @@ from skprotolm._display.folding import fold, fold_end, folded_parts, starts
 from skprotolm._display.footer import today, versions
 from skprotolm._display.formatting import (
     amount,
+    amounts,
     class_name,
     compared,
     decimal,
     percent,
+    percents,
     printable,
     set_name,
     shorten,
+    summands,
     text_of_class,
 )
 from skprotolm._display.matches import split_page
@@ -48,6 +51,7 @@ def _templates() -> jinja2.Environment:
         fold_end,
         folded_parts,
         percent,
+        score_parts,
         set_name,
         shorten,
         split_page,
@@ -93,28 +97,12 @@ def prototypes_html(
     return template.render(prototypes=prototypes, noun=noun, n_more=n_more)
 
 
-def report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render a report as a page."""
-    template = _templates().get_template("report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def number_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report of a regressor as a page."""
-    template = _templates().get_template("number_report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def label_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report on several labels per text as a page."""
-    template = _templates().get_template("label_report.html")
-    return template.render(r=report, title=title, **_footer())
-
-
-def tag_report_html(report: dict[str, Any], *, title: str | None = None) -> str:
-    """Render the report of a token classifier as a page."""
-    template = _templates().get_template("tag_report.html")
-    return template.render(r=report, title=title, **_footer())
+def report_html(
+    template: str, report: dict[str, Any], *, title: str | None = None
+) -> str:
+    """Render a report as a page, by the template of its kind."""
+    page = _templates().get_template(template)
+    return page.render(r=report, title=title, **_footer())
 
 
 def _footer() -> dict[str, str]:
@@ -125,6 +113,8 @@ class Part(NamedTuple):
     """A part of an explanation's sum: one listed prototype, or a group of others."""
 
     contribution: float
+    shown: str  # the contribution; those of a role add up as shown
+    share: str  # of a number, the percentage of its value; otherwise as `shown`
     role: str  # of its class: "target", "against" or "other"
     prototype: dict[str, Any] | None
     group: dict[str, Any] | None
@@ -132,9 +122,39 @@ class Part(NamedTuple):
 
 def sum_parts(explanation: dict[str, Any]) -> list[Part]:
     """Return the parts of the sum: those of the target, then those of other classes."""
-    listed, groups = explanation["prototypes"], explanation["groups"]
-    parts = [Part(p["contribution"], p["role"], p, None) for p in listed]
-    parts += [
-        Part(group["contribution"], group["role"], None, group) for group in groups
-    ]
-    return sorted(parts, key=lambda part: _ROLES.index(part.role))  # stable
+    parts = []
+    for role in _ROLES:
+        listed, groups = (
+            [entry for entry in explanation[name] if entry["role"] == role]
+            for name in ("prototypes", "groups")
+        )
+        pairs = [(p, None) for p in listed] + [(None, group) for group in groups]
+        for entry, shown, pair in zip(
+            listed + groups, _shown(explanation, listed + groups), pairs, strict=True
+        ):
+            parts.append(Part(entry["contribution"], *shown, role, *pair))
+    return parts
+
+
+def _shown(
+    explanation: dict[str, Any], entries: list[dict[str, Any]]
+) -> list[tuple[str, str]]:
+    """Return contributions and shares as they are shown."""
+    contributions = [entry["contribution"] for entry in entries]
+    if explanation["kind"] == "value":
+        decimals = explanation["decimals"]
+        rounded = summands(contributions, decimals)
+        shares = percents([entry["share"] for entry in entries])
+        return [
+            (decimal(value, decimals), share)
+            for value, share in zip(rounded, shares, strict=True)
+        ]
+    unit = UNITS[explanation.get("space", "label")]  # label sets have no space
+    return [(shown, shown) for shown in amounts(contributions, unit)]
+
+
+def score_parts(explanation: dict[str, Any], decimals: int) -> list[str]:
+    """Return base and words with signs, which add up as they are shown."""
+    words = sum(explanation["token_scores"])
+    parts = summands([explanation["base_value"], words], decimals)
+    return [decimal(part, decimals, "+") for part in parts]

@@ -22,7 +22,7 @@ from skprotolm._display.plots import (
 def plot_label_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
     listed = replace(e, top_k=min(e.top_k or LISTED, BARS)).prototypes
-    target = class_name(e.target)
+    target = class_name(e.target, e.unit)
     figure, axes = word_and_bar_panels(
         e,
         f"{target}: {percent(e.probability)}",

@@ -12,6 +12,7 @@ from skprotolm._display.text import (
     plural,
     quoted,
     shown_text,
+    summand_lines,
     unread_lines,
     word_lines,
 )
@@ -21,7 +22,7 @@ _LISTED = 3  # prototypes of each side if top_k is None
 
 def label_explanation_text(e: Any, *, color: bool) -> str:
     """Return a `LabelExplanation` as lines of text."""
-    target = class_name(e.target)
+    target = class_name(e.target, e.unit)
     lines = [
         *novelty_lines(e),
         f"{target}: {percent(e.probability)} (predicted: {set_name(e.prediction)})",
@@ -38,23 +39,24 @@ def _side_lines(e: Any, is_side: np.ndarray, link: str, name: str) -> list[str]:
     order = e.order[is_side[e.order]]
     listed, others = np.split(order, [e.top_k or _LISTED])
     nearest = e.similarities[is_side].max(initial=-np.inf)
-    lines = [
-        f"{_share(e, [j])}  {link} {_reads(e, j, nearest)} {quoted(e, j)}: "
-        f"{set_name(e.prototype_labels[j])}"
+    parts = [
+        (
+            float(e.contributions[j]),
+            f"{link} {_reads(e, j, nearest, name)} {quoted(e, j)}: "
+            f"{set_name(e.prototype_labels[j])}",
+        )
         for j in listed
     ]
     if others.size:
-        count = f"{len(others)} other text{plural(others)}"
-        lines.append(f"{_share(e, others)}  {count}")
-    return [*lines, f"{f'= {_share(e, order).strip()}':>10}  {name}"]
+        count = f"{len(others)} other text{plural(others)} {name}"
+        parts.append((float(e.contributions[others].sum()), count))
+    total = percent(float(e.contributions[order].sum()))
+    return [*summand_lines(parts, e.unit), f"{f'= {total}':>10}  {name}"]
 
 
-def _reads(e: Any, j: int, nearest: float) -> str:
+def _reads(e: Any, j: int, nearest: float, name: str) -> str:
     """Return what a quoted text is to the explained one."""
-    if not e.is_unlike:
+    if e._reads_like[j]:
         return "it reads like"
-    return f"its {'nearest' if e.similarities[j] == nearest else 'next'} text is"
-
-
-def _share(e: Any, rows: Any) -> str:
-    return f"{percent(float(e.contributions[rows].sum())):>10}"
+    rank = "nearest" if e.similarities[j] == nearest else "next"
+    return f"its {rank} text {name} is"

@@ -75,10 +75,12 @@ _FALLBACKS = (
 def plot_explanation(e: Any) -> Any:
     """Draw the word scores of an explanation and the contributions of prototypes."""
     listed = replace(e, top_k=min(e.top_k or LISTED, BARS)).prototypes
-    explained = compared(e.target, e.against)
-    title = f"{_fit(class_name(e.target), _WIDTH - 3, _font('large'))}"
+    explained = compared(e.target, e.against, e.unit)
+    title = f"{_fit(class_name(e.target, e.unit), _WIDTH - 3, _font('large'))}"
     title += f": {percent(e.probability)}"
-    names = [quote_prototype(class_name(p.label), p.text, p.unread) for p in listed]
+    names = [
+        quote_prototype(class_name(p.label, e.unit), p.text, p.unread) for p in listed
+    ]
     contributions = np.array([p.contribution for p in listed])
     colors = for_or_against([p.label == e.target for p in listed])
     figure, axes = word_and_bar_panels(
@@ -142,7 +144,9 @@ def plot_mean_contributions(explanations: Any) -> Any:
         for j, p in zip(listed.tolist(), first._contributions_of(listed), strict=True)
     ]
     draw_bars(axes, names, mean[listed], for_or_against(mean[listed] > 0))
-    set_xlabel(axes, f"mean {first.unit.noun} over {len(explanations)} texts")
+    set_xlabel(
+        axes, f"mean {first.unit.noun} over {len(explanations)} {first.unit.quoted}s"
+    )
     return figure
 
 

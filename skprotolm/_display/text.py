@@ -11,6 +11,7 @@ import numpy as np
 from skprotolm._display.folding import MAX_SENTENCES, fold, starts
 from skprotolm._display.formatting import (
     amount,
+    amounts,
     class_name,
     compared,
     decimal,
@@ -18,9 +19,11 @@ from skprotolm._display.formatting import (
     percent,
     printable,
     shorten,
+    summands,
     text_of_class,
 )
 from skprotolm._display.pieces import STRONGEST_SHARE, Piece, split_sides
+from skprotolm._tasks.units import Unit
 
 _LISTED = 3  # prototypes if top_k is None
 _WORDS = 4  # words listed on a line
@@ -37,11 +40,11 @@ _NEGATIVE = (224, 217, 210, 203)
 
 def explanation_text(e: Any, *, color: bool) -> str:
     """Return an `Explanation` as lines of text."""
-    head = f"{compared(e.target, e.against)}: {percent(e.probability)}"
+    head = f"{compared(e.target, e.against, e.unit)}: {percent(e.probability)}"
     if e.against is not None:
         head += f" to {percent(e.probabilities[e.against])}"
     if e.target != e.prediction:
-        head += f" (predicted: {class_name(e.prediction)})"
+        head += f" (predicted: {class_name(e.prediction, e.unit)})"
     lines = [
         *novelty_lines(e),
         head,
@@ -97,46 +100,65 @@ def _color(piece: Piece) -> str:
     return f"\x1b[30;48;5;{shade}m{word}{_RESET}"
 
 
+# A part of a sum: its contribution, and what it is of.
+Summand = tuple[float, str]
+
+
+def summand_lines(parts: Sequence[Summand], unit: Unit) -> list[str]:
+    """Return a line per part of a sum; as shown, they add up."""
+    shown = amounts([contribution for contribution, _ in parts], unit)
+    return [
+        f"{value:>10}  {text}" for value, (_, text) in zip(shown, parts, strict=True)
+    ]
+
+
 def _contribution_lines(e: Any) -> list[str]:
     """List the contributions that sum to the total, then those outside of the sum."""
     others = e.order
-    explained = compared(e.target, e.against)
+    explained = compared(e.target, e.against, e.unit)
     if not e.unit.sums_target_only:
-        lines = _listed(e, others, "because")
         bias = e.unit.bias if e.against is None else "difference of the biases"
-        lines.append(f"{amount(e.base_value, e.unit):>10}  {bias}")
-        return [*lines, _total(e, e.total, e.unit.total.format(target=explained))]
+        parts = [*_listed(e, others, "because"), (e.base_value, bias)]
+        total = _total(e, e.total, e.unit.total.format(target=explained))
+        return [*summand_lines(parts, e.unit), total]
     lines = []
     for label, link in ((e.target, "because"), (e.against, "although")):
         if label is not None:
             is_label = e.prototype_labels[others] == label
-            lines += _listed(e, others[is_label], link, label)
-            lines.append(_total(e, e.probabilities[label], class_name(label)))
+            parts = _listed(e, others[is_label], link, label)
+            lines += summand_lines(parts, e.unit)
+            lines.append(_total(e, e.probabilities[label], class_name(label, e.unit)))
             others = others[~is_label]
-    if e.against is None and others.size:
-        lines += _quotes(e, others[:1], "although")
-        others = others[1:]
-    if others.size:
+    return [*lines, *summand_lines(_others(e, others), e.unit)]
+
+
+def _others(e: Any, rows: np.ndarray) -> list[Summand]:
+    """Return the first prototype of other classes, unless two are compared, and all."""
+    parts = []
+    if e.against is None:
+        parts = _quotes(e, rows[:1], "although")
+        rows = rows[1:]
+    if rows.size:
         more = "more " if e.against is None else ""
-        count = f"{len(others)} {more}{e.unit.quoted}{plural(others)}"
-        lines.append(f"{_sum(e, others)}  {count} of other {e.unit.groups}")
-    return lines
+        count = f"{len(rows)} {more}{e.unit.quoted}{plural(rows)}"
+        parts.append((_sum(e, rows), f"{count} of other {e.unit.groups}"))
+    return parts
 
 
-def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[str]:
+def _listed(e: Any, rows: np.ndarray, link: str, label: Any = None) -> list[Summand]:
     """Quote the first prototypes of a sum, and count the others."""
     listed, unlisted = np.split(rows, [e.top_k or _LISTED])
-    lines = _quotes(e, listed, link)
+    parts = _quotes(e, listed, link)
     if unlisted.size:
         noun = f"prototype{plural(unlisted)}"
         if label is not None:
-            noun = text_of_class(label, f"{e.unit.quoted}{plural(unlisted)}")
-        lines.append(f"{_sum(e, unlisted)}  {len(unlisted)} other {noun}")
-    return lines
+            noun = text_of_class(label, e.unit, len(unlisted))
+        parts.append((_sum(e, unlisted), f"{len(unlisted)} other {noun}"))
+    return parts
 
 
-def _sum(e: Any, rows: Any) -> str:
-    return f"{amount(float(e.contributions[rows].sum()), e.unit):>10}"
+def _sum(e: Any, rows: Any) -> float:
+    return float(e.contributions[rows].sum())
 
 
 def _total(e: Any, total: float, name: str) -> str:
@@ -147,17 +169,17 @@ def plural(rows: np.ndarray) -> str:
     return "" if len(rows) == 1 else "s"
 
 
-def _quotes(e: Any, rows: np.ndarray, link: str) -> list[str]:
+def _quotes(e: Any, rows: np.ndarray, link: str) -> list[Summand]:
     """Quote prototypes, each with its contribution."""
-    reason = e.unit.reason_if_unlike if e.is_unlike else e.unit.reason
-    lines = []
+    parts = []
     for j, label in zip(rows, e.prototype_labels[rows].tolist(), strict=True):
+        reason = e.unit.reason if e._reads_like[j] else e.unit.reason_if_unlike
         rivals = e.similarities[e.prototype_labels == label]
         rank = "nearest" if e.similarities[j] == rivals.max() else "next"
-        text = text_of_class(label, e.unit.quoted)
+        text = text_of_class(label, e.unit)
         joined = reason.format(link=link, rank=rank, text=text)
-        lines.append(f"{_sum(e, [j])}  {joined} {quoted(e, j)}")
-    return lines
+        parts.append((_sum(e, [j]), f"{joined} {quoted(e, j)}"))
+    return parts
 
 
 def quoted(e: Any, j: int) -> str:
@@ -179,7 +201,7 @@ def _word_lines(e: Any) -> list[str]:
     """Return the decomposition of the log-odds and the words of the highest scores."""
     of = purpose = ""
     if e.against is not None:
-        explained = compared(e.target, e.against)
+        explained = compared(e.target, e.against, e.unit)
         of, purpose = f" of {explained}", f" for {explained}"
     return word_lines(e, f"log-odds{of}", purpose, 2, 2)
 
@@ -195,9 +217,9 @@ def word_lines(
         return []
     lines = []
     if e.unit.has_token_sums:
+        parts = summands([e.base_value, e.token_scores.sum()], decimals)
         base, words, total = (
-            decimal(value, decimals, "+")
-            for value in (e.base_value, e.token_scores.sum(), e.explained)
+            decimal(value, decimals, "+") for value in (*parts, e.explained)
         )
         lines.append(f"  {explained}: {base} (base) {words} (words) = {total}")
     listed = {"words": _strongest(_words(e), e.word_scores, _WORDS, digits)}

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._display.formatting import decimal, one_line, percent
+from skprotolm._display.formatting import (
+    decimal,
+    one_line,
+    percents,
+    summands,
+)
 from skprotolm._display.text import (
     novelty_lines,
     plural,
@@ -36,16 +41,27 @@ def value_explanation_text(e: Any, *, color: bool) -> str:
 def _contribution_lines(e: Any) -> list[str]:
     """List the shares times values, which sum to the prediction."""
     listed, others = np.split(e.order, [e.top_k or _LISTED])
-    link = "because its nearest texts are" if e.is_unlike else "because it reads like"
-    lines = [f"  {link}"]
-    for p, j in zip(e._contributions_of(listed), listed, strict=True):
-        product = f"{percent(p.share)} × {_number(e, p.value)}"
-        lines.append(f"{_amount(e, p.contribution)}  = {product}: {quoted(e, j)}")
+    is_like = e._reads_like[listed]
+    listed = np.append(listed[is_like], listed[~is_like])
+    sums = e._sum_of(others)
+    shares = percents([*e.shares[listed], sums["share"]])
+    amounts = summands([*e.contributions[listed], sums["contribution"]], e.decimals)
+    lines = [
+        f"{_amount(e, amount)}  = {share} × {_number(e, value)}: {quoted(e, j)}"
+        for amount, share, value, j in zip(
+            amounts, shares, e.prototype_values[listed].tolist(), listed, strict=False
+        )
+    ]
     if others.size:
-        sums = e._sum_of(others)
         count = f"{len(others)} other text{plural(others)}"
-        share = f"{percent(sums['share'])} of {count}"
-        lines.append(f"{_amount(e, sums['contribution'])}  = {share}")
+        lines.append(f"{_amount(e, amounts[-1])}  = {shares[-1]} of {count}")
+    n_like = int(is_like.sum())
+    if n_like < len(listed):
+        texts = "texts are" if len(listed) - n_like > 1 else "text is"
+        rank = "and its next" if n_like else "because its nearest"
+        lines.insert(n_like, f"  {rank} {texts}")
+    if n_like:
+        lines.insert(0, "  because it reads like")
     return [*lines, f"{f'= {_number(e, e.prediction)}':>10}"]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._data.texts import Text
 from skprotolm._explaining.attribution import sum_by_token
 from skprotolm._fitted import FittedModel
 from skprotolm._records.parts import NoSplitError
-from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
 _CACHED = 2**25  # numbers of token parts that are kept, 256 MB; more of one long text

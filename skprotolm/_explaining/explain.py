@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._data.texts import Texts
+from skprotolm._data.texts import Text, Texts
 from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._explaining.attribution import sum_by_token, token_scores
 from skprotolm._explaining.kinds import kind_of
@@ -28,7 +28,6 @@ from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanations import Explanations
-from skprotolm._records.words import Text
 from skprotolm._runtime import isolated_torch
 
 

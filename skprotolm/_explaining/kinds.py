@@ -1,4 +1,4 @@
-"""What explanations hold of predictions and prototypes, by the unit of the layer."""
+"""What explanations hold of predictions and prototypes, by the kind of target."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from skprotolm._records.explanation import Explanation
 from skprotolm._records.label_explanation import LabelExplanation
 from skprotolm._records.value_explanation import ValueExplanation
 from skprotolm._records.word_explanation import WordExplanation
+from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.multilabel import MultilabelTask
 
 
 class Kind(NamedTuple):
@@ -34,16 +36,18 @@ def class_fields(
     ValueError
         If a class is to be compared with itself.
     """
-    task: Any = model.task
+    task = model.task_as(ClassificationTask)
     unit, outputs = model.layer.unit, attribution.outputs
     index, against = attribution.target.numpy(), attribution.against
     rivals = None if against is None else against.numpy()
     described = task.describe(outputs.numpy(), index, rivals)
     for row, fields in zip(rows.tolist(), described, strict=True):
         if fields["against"] == fields["target"]:
+            where = "row" if unit.quoted == "text" else "explained word"
             raise ValueError(
-                f"against must differ from the explained class, which is "
-                f"{fields['target']!r} in row {row}; pass target, or other texts."
+                f"against must differ from the explained {unit.group}, which is "
+                f"{fields['target']!r} in {where} {row}; pass target, or other "
+                f"{unit.quoted}s."
             )
     scores = outputs.gather(1, attribution.target[:, None])[:, 0]
     if against is not None:
@@ -84,7 +88,7 @@ def label_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return predictions, targets, log-odds and contributions of several labels."""
-    task: Any = model.task
+    task = model.task_as(MultilabelTask)
     described = task.describe(attribution.outputs.numpy(), attribution.target.numpy())
     return [
         {
@@ -96,15 +100,15 @@ def label_fields(
     ]
 
 
+# By `Task.kind`.
 _KINDS = {
-    "probability": Kind(Explanation, class_fields),
-    "score": Kind(Explanation, class_fields),
-    "label": Kind(LabelExplanation, label_fields),
-    "probability of a word": Kind(WordExplanation, word_fields),
+    "classes": Kind(Explanation, class_fields),
+    "labels": Kind(LabelExplanation, label_fields),
+    "tags": Kind(WordExplanation, word_fields),
     "value": Kind(ValueExplanation, value_fields),
 }
 
 
 def kind_of(model: FittedModel) -> Kind:
     """Return the kind of a model's explanations."""
-    return _KINDS[model.layer.unit.name]
+    return _KINDS[model.task.kind]

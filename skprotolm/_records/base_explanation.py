@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.folding import MAX_SENTENCES
 from skprotolm._display.html import explanations_html
 from skprotolm._display.tables import as_frame
@@ -38,7 +39,7 @@ from skprotolm._records.sentences import (
     sum_by_sentence,
 )
 from skprotolm._records.views import frame_rows, listed_record, to_dict
-from skprotolm._records.words import Text, merge_tokens, split_pair, sum_by_word
+from skprotolm._records.words import merge_tokens, split_pair, sum_by_word
 from skprotolm._tasks.units import Unit
 
 _Self = TypeVar("_Self", bound="BaseExplanation")
@@ -118,6 +119,18 @@ class BaseExplanation(PageMixin, ScoredText):
         """(M,) str: what each prototype speaks for, "target", "against" or "other"."""
         return np.full(len(self.similarities), "target")
 
+    @property
+    def _reads_like(self) -> np.ndarray:
+        """(M,) bool: which prototypes' texts the text reads like, where it has cosines.
+
+        It reads like a prototype unless it would be unlike the training texts if its
+        nearest prototype were as dissimilar as this one.
+        """
+        if self.novelty_limit is None:
+            return np.full(len(self.similarities), True)
+        gaps = self.nearest_similarity - self.similarities
+        return self.novelty + gaps <= self.novelty_limit
+
     def _listed(self, n: int) -> np.ndarray:
         """Return which prototypes a page lists, in the order of `order`."""
         return self.order[: self.top_k or n]
@@ -127,8 +140,22 @@ class BaseExplanation(PageMixin, ScoredText):
         """Return what views call the label or value of a prototype."""
 
     @abstractmethod
+    def _contribution_of(self, index: int) -> Any:
+        """Return the record of a prototype's contribution."""
+
     def _contributions_of(self, indices: np.ndarray) -> list[Any]:
-        """Return records of some prototypes' contributions."""
+        """Return the records of some prototypes' contributions."""
+        return [self._contribution_of(j) for j in indices.tolist()]
+
+    def _quote_of(self, index: int) -> dict[str, Any]:
+        """Return what the contributions of all kinds hold of a prototype."""
+        return {
+            "index": index,
+            "name": self.prototype_names[index],
+            "text": self.prototype_texts[index],
+            "unread": self.prototype_unread[index],
+            "similarity": float(self.similarities[index]),
+        }
 
     @abstractmethod
     def _sum_of(self, indices: np.ndarray) -> dict[str, float]:

@@ -17,8 +17,8 @@ from skprotolm._display.formatting import (
 )
 from skprotolm._display.plots import plot_explanation
 from skprotolm._display.text import explanation_text
-from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
+from skprotolm._records.odds_explanation import OddsExplanation
 from skprotolm._records.parts import Contribution
 from skprotolm._tasks.units import UNITS, Unit
 
@@ -26,7 +26,7 @@ _LISTED_PER_CLASS = 3  # prototypes on a page of each of two classes
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Explanation(BaseExplanation):
+class Explanation(OddsExplanation):
     """The explanation of one prediction, in exact sums.
 
     Under ``formulation="mixture"`` (``space == "probability"``):
@@ -98,19 +98,10 @@ class Explanation(BaseExplanation):
 
     kind = "classes"
 
-    target: Any
     against: Any
-    classes: np.ndarray
     class_probabilities: np.ndarray
     space: str
-    log_odds: float
     score: float | None
-    contributions: np.ndarray
-
-    @property
-    def prototype_labels(self) -> np.ndarray:
-        """(M,): the class of each prototype."""
-        return self._prototypes.labels
 
     @property
     def unit(self) -> Unit:
@@ -118,30 +109,13 @@ class Explanation(BaseExplanation):
         return UNITS[self.space]
 
     @property
-    def probabilities(self) -> dict[Any, float]:
-        """Label → probability, in the order of the classes."""
-        labels, values = self.classes.tolist(), self.class_probabilities.tolist()
-        return dict(zip(labels, values, strict=True))
-
-    @property
-    def probability(self) -> float:
-        """The probability of the target."""
-        return self.probabilities[self.target]
+    def _class_probabilities(self) -> np.ndarray:
+        return self.class_probabilities
 
     @property
     def total(self) -> float:
         """The sum that the contributions explain: `score`, or else `probability`."""
         return self.probability if self.score is None else self.score
-
-    @property
-    def explained(self) -> float:
-        """`log_odds`, which `base_value` and the token scores sum to."""
-        return self.log_odds
-
-    @property
-    def ranking(self) -> np.ndarray:
-        """(M,): the contributions, by which prototypes are sorted."""
-        return self.contributions
 
     @property
     def _roles(self) -> np.ndarray:
@@ -160,28 +134,15 @@ class Explanation(BaseExplanation):
 
     def _label_name(self, index: int) -> str:
         """Return the name of a prototype's class."""
-        return class_name(self.prototype_labels.tolist()[index])
+        return class_name(self.prototype_labels.tolist()[index], self.unit)
 
-    def _contributions_of(self, indices: np.ndarray) -> list[Contribution]:
-        """Return the contributions of some prototypes."""
-        return [
-            Contribution(
-                index=j,
-                name=self.prototype_names[j],
-                label=label,
-                text=self.prototype_texts[j],
-                unread=self.prototype_unread[j],
-                similarity=float(self.similarities[j]),
-                contribution=float(self.contributions[j]),
-            )
-            for j, label in zip(
-                indices.tolist(), self.prototype_labels[indices].tolist(), strict=True
-            )
-        ]
-
-    def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
-        """Return the sum of some contributions."""
-        return {"contribution": float(self.contributions[indices].sum())}
+    def _contribution_of(self, index: int) -> Contribution:
+        """Return the contribution of a prototype."""
+        return Contribution(
+            **self._quote_of(index),
+            label=self.prototype_labels.item(index),
+            contribution=float(self.contributions[index]),
+        )
 
     def _kind_dict(self) -> dict[str, Any]:
         return {
@@ -203,16 +164,13 @@ class Explanation(BaseExplanation):
         }
 
     def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
-        codes = {label: code for code, label in enumerate(self.classes.tolist())}
+        codes = self._codes()
         return {
-            "classes": labels(self.classes),
+            **super()._kind_json(labels),
             "prediction": codes[self.prediction],
-            "target": codes[self.target],
             "against": None if self.against is None else codes[self.against],
             "class_probabilities": self.class_probabilities.tolist(),
-            "contributions": self.contributions.tolist(),
             "space": self.space,
-            "log_odds": self.log_odds,
             "score": self.score,
         }
 
@@ -220,18 +178,15 @@ class Explanation(BaseExplanation):
     def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        classes, against = labels[entry["classes"]], entry["against"]
-        known = classes.tolist()
+        fields, against = super()._from_kind_json(entry, labels), entry["against"]
+        known = fields["classes"].tolist()
         return {
-            "classes": classes,
+            **fields,
             "prediction": known[entry["prediction"]],
-            "target": known[entry["target"]],
             "against": None if against is None else known[against],
             "class_probabilities": numbers(entry, "class_probabilities", len(known)),
-            "contributions": numbers(
-                entry, "contributions", len(entry["similarities"])
-            ),
-            **{name: entry[name] for name in ("space", "log_odds", "score")},
+            "space": entry["space"],
+            "score": entry["score"],
         }
 
     @np.errstate(under="ignore")
@@ -268,5 +223,6 @@ class Explanation(BaseExplanation):
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
-            f"{compared(self.target, self.against)} {percent(self.probability)}>"
+            f"{compared(self.target, self.against, self.unit)} "
+            f"{percent(self.probability)}>"
         )

@@ -182,7 +182,8 @@ class Explanations(PageMixin, Sequence[E], Generic[E]):
         return "\n\n".join(parts)
 
     def __repr__(self) -> str:
-        return f"<Explanations of {len(self)} texts>"
+        noun = self[0].unit.quoted if len(self) else "text"
+        return f"<Explanations of {len(self)} {noun}s>"
 
     def _repr_html_(self) -> str:
         records = [listed_record(e) for e in self[:_RENDERED]]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._data.words import Sentence, dump_text, load_text
 from skprotolm._records.parts import PrototypeTexts, as_list
-from skprotolm._records.words import Text
 
 _FORMAT = "skprotolm.explanations"
 _VERSION = 4

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import (
     class_name,
     one_line,
@@ -18,9 +19,8 @@ from skprotolm._display.formatting import (
 )
 from skprotolm._display.label_plots import plot_label_explanation
 from skprotolm._display.label_text import label_explanation_text
-from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
-from skprotolm._records.words import Text
+from skprotolm._records.odds_explanation import OddsExplanation
 from skprotolm._tasks.units import LABEL, Unit
 
 _LISTED_PER_SIDE = 3  # prototypes on a page that have the target, and that do not
@@ -75,7 +75,7 @@ class LabelContribution:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class LabelExplanation(BaseExplanation):
+class LabelExplanation(OddsExplanation):
     """The explanation of one label of a text that may have several, in exact sums.
 
     - The contributions of all prototypes sum to 1, and those of the prototypes that
@@ -130,11 +130,7 @@ class LabelExplanation(BaseExplanation):
 
     kind = "labels"
 
-    target: Any
-    classes: np.ndarray
     label_probabilities: np.ndarray
-    log_odds: float
-    contributions: np.ndarray
 
     @property
     def unit(self) -> Unit:
@@ -142,30 +138,8 @@ class LabelExplanation(BaseExplanation):
         return LABEL
 
     @property
-    def prototype_labels(self) -> np.ndarray:
-        """(M,): the labels of each prototype, as tuples."""
-        return self._prototypes.labels
-
-    @property
-    def probabilities(self) -> dict[Any, float]:
-        """Label → probability, in the order of the labels."""
-        labels, values = self.classes.tolist(), self.label_probabilities.tolist()
-        return dict(zip(labels, values, strict=True))
-
-    @property
-    def probability(self) -> float:
-        """The probability of the target."""
-        return self.probabilities[self.target]
-
-    @property
-    def explained(self) -> float:
-        """`log_odds`, which `base_value` and the token scores sum to."""
-        return self.log_odds
-
-    @property
-    def ranking(self) -> np.ndarray:
-        """(M,): the contributions, by which prototypes are sorted."""
-        return self.contributions
+    def _class_probabilities(self) -> np.ndarray:
+        return self.label_probabilities
 
     @cached_property
     def has_target(self) -> np.ndarray:
@@ -202,25 +176,14 @@ class LabelExplanation(BaseExplanation):
         """Return the names of a prototype's labels."""
         return set_name(self.prototype_labels[index])
 
-    def _contributions_of(self, indices: np.ndarray) -> list[LabelContribution]:
-        """Return the contributions of some prototypes."""
-        return [
-            LabelContribution(
-                index=j,
-                name=self.prototype_names[j],
-                labels=self.prototype_labels[j],
-                text=self.prototype_texts[j],
-                unread=self.prototype_unread[j],
-                similarity=float(self.similarities[j]),
-                contribution=float(self.contributions[j]),
-                in_favor=bool(self.has_target[j]),
-            )
-            for j in indices.tolist()
-        ]
-
-    def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
-        """Return the sum of some contributions."""
-        return {"contribution": float(self.contributions[indices].sum())}
+    def _contribution_of(self, index: int) -> LabelContribution:
+        """Return the contribution of a prototype."""
+        return LabelContribution(
+            **self._quote_of(index),
+            labels=self.prototype_labels[index],
+            contribution=float(self.contributions[index]),
+            in_favor=bool(self.has_target[index]),
+        )
 
     def _kind_dict(self) -> dict[str, Any]:
         return {
@@ -235,30 +198,23 @@ class LabelExplanation(BaseExplanation):
         return {"target": self.target, "probability": self.probability}
 
     def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
-        codes = {label: code for code, label in enumerate(self.classes.tolist())}
+        codes = self._codes()
         return {
-            "classes": labels(self.classes),
+            **super()._kind_json(labels),
             "prediction": [codes[label] for label in self.prediction],
-            "target": codes[self.target],
             "label_probabilities": self.label_probabilities.tolist(),
-            "log_odds": self.log_odds,
-            "contributions": self.contributions.tolist(),
         }
 
     @classmethod
     def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        classes = labels[entry["classes"]]
-        known = classes.tolist()
-        n_prototypes = len(entry["similarities"])
+        fields = super()._from_kind_json(entry, labels)
+        known = fields["classes"].tolist()
         return {
-            "classes": classes,
+            **fields,
             "prediction": tuple(known[code] for code in entry["prediction"]),
-            "target": known[entry["target"]],
             "label_probabilities": numbers(entry, "label_probabilities", len(known)),
-            "log_odds": float(entry["log_odds"]),
-            "contributions": numbers(entry, "contributions", n_prototypes),
         }
 
     @np.errstate(under="ignore")
@@ -294,5 +250,5 @@ class LabelExplanation(BaseExplanation):
     def __repr__(self) -> str:
         return one_line(
             f"<Explanation of {shorten(self.text, 40)!r}: "
-            f"{class_name(self.target)} {percent(self.probability)}>"
+            f"{class_name(self.target, self.unit)} {percent(self.probability)}>"
         )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from sklearn.metrics.pairwise import cosine_similarity
 
-from skprotolm._records.words import Text
+from skprotolm._data.texts import Text
 
 _ROUNDING = 1e-9  # of the sum of absolute values
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol, overload
 import numpy as np
 
 from skprotolm._config import COUNT, require
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import one_line, set_name, shorten
 from skprotolm._display.html import prototypes_html
 from skprotolm._display.plots import plot_map
 from skprotolm._display.tables import as_frame
-from skprotolm._records.words import Text
 
 _PRINTED = 20  # prototypes in print
 _RENDERED = 100  # prototypes in a notebook cell
@@ -85,8 +85,9 @@ class Prototype:
         Output weights under ``formulation="proto-lm"``, in the order of ``classes_``.
     purity : float or None
         Share of the prototype's class among the nearest other training texts, at most
-        ten; None without other texts, and for added and relabeled prototypes and those
-        of `partial_fit`.
+        ten; of several labels per text, of those whose rarest label is the same. None
+        without other texts, and for added and relabeled prototypes and those of
+        `partial_fit`.
     usage : int or None
         How many other training texts had it as their nearest prototype when they were
         learned; None for an added one. Edits do not change purity and usage.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._records.words import Text
+from skprotolm._data.texts import Text
 
 
 @dataclass(frozen=True, eq=False)

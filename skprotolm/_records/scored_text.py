@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._records.sentences import sentence_spans, sentences_of_words
 from skprotolm._records.words import (
     Span,
-    Text,
     merge_tokens,
     split_pair,
     unread_spans,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skprotolm._records.words import Span, Text, split_pair
+from skprotolm._data.texts import Text
+from skprotolm._records.words import Span, split_pair
 
 _ENDS, _CJK_ENDS, _CLOSERS = ".!?…।॥؟۔", "。！？｡", "\"'”’»)\\]}›」』）】〉》"
 # Marks with the quotes and brackets after them, before a space; tokenized texts have

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._display.formatting import decimal, decimals_of, one_line, shorten
 from skprotolm._display.value_plots import plot_value_explanation
 from skprotolm._display.value_text import value_explanation_text
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.json import numbers
-from skprotolm._records.words import Text
 from skprotolm._tasks.units import VALUE, Unit
 
 
@@ -149,22 +149,15 @@ class ValueExplanation(BaseExplanation):
         """Return the value of a prototype."""
         return decimal(float(self.prototype_values[index]), self.decimals)
 
-    def _contributions_of(self, indices: np.ndarray) -> list[ValueContribution]:
-        """Return the contributions of some prototypes."""
-        contributions = self.contributions
-        return [
-            ValueContribution(
-                index=j,
-                name=self.prototype_names[j],
-                value=float(self.prototype_values[j]),
-                text=self.prototype_texts[j],
-                unread=self.prototype_unread[j],
-                similarity=float(self.similarities[j]),
-                share=float(self.shares[j]),
-                contribution=float(contributions[j]),
-            )
-            for j in indices.tolist()
-        ]
+    def _contribution_of(self, index: int) -> ValueContribution:
+        """Return the contribution of a prototype."""
+        value, share = self.prototype_values[index], self.shares[index]
+        return ValueContribution(
+            **self._quote_of(index),
+            value=float(value),
+            share=float(share),
+            contribution=float(share * value),
+        )
 
     def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sums of some shares and contributions."""

@@ -65,14 +65,16 @@ def listed_record(e: Any) -> dict[str, Any]:
     """Return the dict of an explanation with the prototypes that HTML lists.
 
     A prototype has a "role": its class is the "target", the class "against" which the
-    target is explained, or an "other" one. "groups" are the prototypes of each role
+    target is explained, or an "other" one. "reads_like" is whether the text reads like
+    its text. "groups" are the prototypes of each role
     that are not listed, with the sum of their contributions.
     """
-    roles, listed = e._roles, e._listed(_LISTED)
+    roles, listed, reads_like = e._roles, e._listed(_LISTED), e._reads_like
     prototypes = [
         {
             **entry,
             "role": str(roles[entry["index"]]),
+            "reads_like": bool(reads_like[entry["index"]]),
             "sentence_offsets": sentence_spans(entry["text"]),
         }
         for entry in _prototype_dicts(e, listed)

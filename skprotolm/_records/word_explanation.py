@@ -70,5 +70,6 @@ class WordExplanation(Explanation):
     def __repr__(self) -> str:
         return one_line(
             f"<WordExplanation of {shorten(self.text, 40)!r}: "
-            f"{compared(self.target, self.against)} {percent(self.probability)}>"
+            f"{compared(self.target, self.against, self.unit)} "
+            f"{percent(self.probability)}>"
         )

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._data.texts import Text
 from skprotolm._data.words import Sentence
 
-Text = str | tuple[str, str]
 Span = tuple[int, int, int]
 
 # Chinese and Japanese use no spaces, so that each ideograph and each kana, without the

@@ -1,4 +1,4 @@
-"""All that the page of a multilabel report shows, as plain lists and dicts.
+"""The report on several labels per text: what its page shows, as plain lists and dicts.
 
 Letters: n evaluated texts, M prototypes, L labels.
 """
@@ -13,17 +13,45 @@ from sklearn.metrics import (
     f1_score,
     precision_recall_fscore_support,
 )
+from torch import Tensor
 
 from skprotolm._data.texts import Texts
-from skprotolm._display.formatting import shorten
+from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
+from skprotolm._report.calibration import calibration
+from skprotolm._report.prototypes import listed_prototypes
+from skprotolm._tasks.multilabel import MultilabelTask
 
-_N_BINS = 15
 _N_ERRORS = 20  # labels of texts that are explained
 _N_LISTED = 3  # prototypes of each side per explained label
-_N_PROTOTYPES = 60
+
+
+def label_report(
+    model: FittedModel,
+    X: Any,
+    y: Any,
+    title: str | None,
+    X_train: Any = None,
+    y_train: Any = None,
+) -> str:
+    """Evaluate a classifier of several labels per text and return the page.
+
+    Raises
+    ------
+    ValueError
+        If y does not match X, or there are training texts, which it does not use.
+    """
+    if X_train is not None:
+        raise ValueError(
+            "X_train and y_train serve the map and the label audit, which a report "
+            "on several labels per text does not have; pass X and y alone."
+        )
+    texts, task = model.texts_of(X), model.task_as(MultilabelTask)
+    true = task.indicators(y, "y", len(texts))
+    report = build_label_report(model, texts, true)
+    return report_html("label_report.html", report, title=title)
 
 
 def build_label_report(
@@ -39,15 +67,20 @@ def build_label_report(
     true : ndarray of shape (n, L), bool
         Which labels they have.
     """
-    task: Any = model.task
-    outputs = model.outputs(texts)
+    task = model.task_as(MultilabelTask)
+
+    def read(s: Tensor) -> tuple[Tensor, Tensor]:
+        scores = model.layer(s)
+        return scores.outputs, scores.similarities.argmax(dim=1)
+
+    outputs, nearest = (t.numpy() for t in model.read(model.tokenize(texts), read))
     probabilities, predicted = task.probabilities(outputs), task.decode(outputs)
     return {
         "summary": _summary(model, true, probabilities, predicted),
         "labels": _label_figures(model, true, probabilities, predicted),
-        "bins": calibration_bins(true, probabilities),
+        "calibration": calibration(true.ravel(), probabilities.ravel()),
         "errors": _errors(model, texts, true, probabilities),
-        "prototypes": _prototypes(model),
+        "prototypes": _prototypes(model, true, nearest),
     }
 
 
@@ -55,8 +88,6 @@ def _summary(
     model: FittedModel, true: np.ndarray, probabilities: np.ndarray, predicted: Any
 ) -> dict[str, Any]:
     """Return the measures of all labels together."""
-    gaps = calibration_bins(true, probabilities)
-    error = sum(b["n"] * abs(b["frequency"] - b["probability"]) for b in gaps)
     averages = {
         f"{average}_f1": float(
             f1_score(true, predicted, average=average, zero_division=0)
@@ -77,7 +108,6 @@ def _summary(
         "subset_accuracy": float((true == predicted).all(axis=1).mean()),
         "per_text": float(true.sum(axis=1).mean()),
         "predicted_per_text": float(predicted.sum(axis=1).mean()),
-        "calibration_error": error / true.size,
     }
 
 
@@ -88,7 +118,7 @@ def _label_figures(
 
     Values are None where they are 0 / 0.
     """
-    task: Any = model.task
+    task = model.task_as(MultilabelTask)
     with_label = task.completed(model.layer.values.numpy(), task.constants == 1)
     figures = precision_recall_fscore_support(true, predicted, zero_division=np.nan)
     return [
@@ -105,7 +135,7 @@ def _label_figures(
             },
             "mean_probability": float(probabilities[:, i].mean()),
             "frequency": float(true[:, i].mean()),
-            "calibration_error": _calibration_error(true[:, i], probabilities[:, i]),
+            "calibration_error": calibration(true[:, i], probabilities[:, i])["error"],
         }
         for i, (label, n, *values) in enumerate(
             zip(task.classes.tolist(), figures[3], *figures[:3], strict=True)
@@ -113,38 +143,11 @@ def _label_figures(
     ]
 
 
-def calibration_bins(
-    true: np.ndarray, probabilities: np.ndarray
-) -> list[dict[str, Any]]:
-    """Return frequency and mean probability of labels by their probability."""
-    flat, is_true = probabilities.ravel(), true.ravel()
-    numbers = np.minimum((flat * _N_BINS).astype(int), _N_BINS - 1)
-    counts = np.bincount(numbers, minlength=_N_BINS)
-    sums = np.bincount(numbers, flat, _N_BINS), np.bincount(numbers, is_true, _N_BINS)
-    return [
-        {
-            "low": b / _N_BINS,
-            "high": (b + 1) / _N_BINS,
-            "n": int(counts[b]),
-            "probability": float(sums[0][b] / counts[b]),
-            "frequency": float(sums[1][b] / counts[b]),
-        }
-        for b in np.flatnonzero(counts).tolist()
-    ]
-
-
-def _calibration_error(true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the expected calibration error (Guo et al. 2017)."""
-    bins = calibration_bins(true, probabilities)
-    gaps = [b["n"] * abs(b["frequency"] - b["probability"]) for b in bins]
-    return float(sum(gaps) / len(true))
-
-
 def _errors(
     model: FittedModel, texts: Texts, true: np.ndarray, probabilities: np.ndarray
 ) -> list[dict[str, Any]]:
     """Explain the labels that are most confidently wrong, one per text."""
-    task: Any = model.task
+    task = model.task_as(MultilabelTask)
     p_wrong = np.where(true, 1 - probabilities, probabilities)
     p_wrong[:, ~task.varies] = 0.0  # which have no explanation
     worst = p_wrong.argmax(axis=1)
@@ -153,7 +156,7 @@ def _errors(
     rows = rows[most[rows] >= 0.5]
     if not rows.size:
         return []
-    listed: Any = [texts[row] for row in rows.tolist()]
+    listed = [texts[row] for row in rows.tolist()]
     index = (np.cumsum(task.varies) - 1)[worst[rows]]
     explanations = explain(model, listed, index, None, _N_LISTED, "auto")
     return [
@@ -167,10 +170,39 @@ def _errors(
     ]
 
 
-def _prototypes(model: FittedModel) -> list[dict[str, Any]]:
-    """Return the prototypes that most texts are nearest to, by descending usage."""
-    records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_PROTOTYPES]
-    return [
-        {**records[j], "text": shorten(records[j]["text"], 300)} for j in order.tolist()
-    ]
+def _prototypes(
+    model: FittedModel, true: np.ndarray, nearest: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the prototypes that are the nearest of most texts, then by usage.
+
+    Purity is left out: it refers to the rarest label alone.
+
+    Parameters
+    ----------
+    model : FittedModel
+    true : ndarray of shape (n, L), bool
+    nearest : ndarray of shape (n,)
+        The nearest prototype of each text.
+    """
+    task = model.task_as(MultilabelTask)
+    labels = task.completed(model.layer.values.numpy(), task.constants == 1)
+    M = len(labels)
+    counts = np.bincount(nearest, minlength=M)
+    sums = np.bincount(nearest, overlaps(true, labels[nearest]), M)
+    order = np.lexsort((-model.prototypes.usages, -counts))
+    listed = listed_prototypes(model, order)
+    for record in listed:
+        j = record["index"]
+        overlap = float(sums[j] / counts[j]) if counts[j] else None
+        record.update(n_nearest=int(counts[j]), overlap=overlap)
+    return listed
+
+
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the Jaccard index of the label sets in each row, (n,).
+
+    It is the number of labels in both, divided by that of labels in either, and 1 for
+    two empty sets.
+    """
+    in_either = (one | other).sum(axis=1)
+    return np.where(in_either, (one & other).sum(axis=1) / np.maximum(in_either, 1), 1)

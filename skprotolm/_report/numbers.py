@@ -1,4 +1,4 @@
-"""All that the page of a regressor's report shows, as plain lists and dicts.
+"""The report on numbers: all that its page shows, as plain lists and dicts.
 
 Letters: n evaluated texts, M prototypes.
 """
@@ -10,18 +10,33 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
+from skprotolm._data.numbers import as_numbers
 from skprotolm._data.texts import Texts
-from skprotolm._display.formatting import shorten
+from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
+from skprotolm._report.prototypes import most_used_prototypes
+from skprotolm._tasks.regression import RegressionTask
 from skprotolm._training.novelty_limit import conformal_rank
 
 _MAX_POINTS = 1000
 _N_ERRORS = 20  # texts that are explained
 _N_LISTED = 5  # prototypes per explained text
-_N_PROTOTYPES = 60
 _LEVELS = (0.5, 0.8, 0.9, 0.95)  # of the intervals
+
+
+def number_report(model: FittedModel, X: Any, y: Any, title: str | None) -> str:
+    """Evaluate a regressor and return the page.
+
+    Raises
+    ------
+    ValueError
+        If y is not one finite number per text.
+    """
+    texts = model.texts_of(X)
+    report = build_number_report(model, texts, as_numbers(y, "y", len(texts)))
+    return report_html("number_report.html", report, title=title)
 
 
 def build_number_report(
@@ -40,7 +55,7 @@ def build_number_report(
     predicted = model.task.decode(model.outputs(texts))
     errors = predicted - true
     worst = np.argsort(-np.abs(errors), kind="stable")[:_N_ERRORS]
-    explained: Any = [texts[row] for row in worst.tolist()]
+    explained = [texts[row] for row in worst.tolist()]
     explanations = explain(model, explained, top_k=_N_LISTED, token_method="auto")
     return {
         "decimals": explanations[0].decimals,
@@ -57,7 +72,7 @@ def build_number_report(
             }
             for e, row in zip(explanations, worst.tolist(), strict=True)
         ],
-        "prototypes": _prototypes(model),
+        "prototypes": most_used_prototypes(model),
     }
 
 
@@ -65,7 +80,7 @@ def _summary(
     model: FittedModel, true: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
     """Return the errors, beside those of the mean of the training values."""
-    task: Any = model.task
+    task = model.task_as(RegressionTask)
     mean = np.full(len(true), task.center)
     return {
         "n": len(true),
@@ -102,7 +117,7 @@ def _ranges(
     model: FittedModel, true: np.ndarray, errors: np.ndarray
 ) -> list[dict[str, Any]]:
     """Return the errors by range of the true number, where there are texts."""
-    task: Any = model.task
+    task = model.task_as(RegressionTask)
     strata = task.strata_of(true)
     prototypes = np.bincount(
         task.strata_of(model.layer.values.numpy()), minlength=len(task.strata)
@@ -133,13 +148,4 @@ def _intervals(errors: np.ndarray) -> list[dict[str, float]]:
         {"level": level, "width": float(sizes[rank - 1])}
         for level, rank in ranks.items()
         if rank <= len(sizes)
-    ]
-
-
-def _prototypes(model: FittedModel) -> list[dict[str, Any]]:
-    """Return the prototypes that most texts are nearest to, by descending usage."""
-    records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_PROTOTYPES]
-    return [
-        {**records[j], "text": shorten(records[j]["text"], 300)} for j in order.tolist()
     ]

@@ -1,4 +1,4 @@
-"""The prototypes of a report: cards, and rows of a table for the others."""
+"""The prototypes of a report: cards, and rows of tables."""
 
 from __future__ import annotations
 
@@ -6,13 +6,30 @@ from typing import Any
 
 import numpy as np
 
+from skprotolm._display.formatting import shorten
 from skprotolm._fitted import FittedModel
 from skprotolm._report.predictions import Predictions, nearest_rows
 from skprotolm._training.neighborhoods import distinct_ids
 
+_N_LISTED, _LENGTH = 60, 300  # rows of a table, and characters of their texts
 _N_CARDS = 60
 _N_ASSIGNED = 5  # texts per card
 _N_NEAREST = 3  # reference texts per card
+
+
+def most_used_prototypes(model: FittedModel) -> list[dict[str, Any]]:
+    """Return the prototypes that most texts are nearest to, by descending usage."""
+    order = np.argsort(-model.prototypes.usages, kind="stable")
+    return listed_prototypes(model, order)
+
+
+def listed_prototypes(model: FittedModel, order: np.ndarray) -> list[dict[str, Any]]:
+    """Return the first prototypes of an order, with shortened texts."""
+    records = model.prototypes.to_dict()
+    return [
+        {**records[j], "text": shorten(records[j]["text"], _LENGTH)}
+        for j in order[:_N_LISTED].tolist()
+    ]
 
 
 def prototype_cards(

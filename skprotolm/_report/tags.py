@@ -1,4 +1,4 @@
-"""All that the page of a token classifier's report shows, as plain lists and dicts.
+"""The report on tags: all that its page shows, as plain lists and dicts.
 
 Letters: n evaluated words, M prototypes, C tags.
 """
@@ -8,18 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
-from skprotolm._data.words import MarkedWord, Sentence
-from skprotolm._display.formatting import shorten
+from skprotolm._data.sentences import as_sentences
+from skprotolm._data.words import MarkedWord, Sentence, split_words
+from skprotolm._display.html import report_html
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
-from skprotolm._tasks.tagging import entity_counts, f1_of
+from skprotolm._report.classes import class_figures
+from skprotolm._report.prototypes import most_used_prototypes
+from skprotolm._tasks.tagging import TaggingTask, entity_counts, f1_of
 
 _N_MISTAKES = 20  # words that are explained
 _N_LISTED = 5  # prototypes per explained word
-_N_PROTOTYPES = 60
+
+
+def tag_report(model: FittedModel, X: Any, y: Any, title: str | None) -> str:
+    """Evaluate a token classifier and return the page.
+
+    Raises
+    ------
+    ValueError
+        If y does not have one tag per word, or there are no words.
+    """
+    sentences = as_sentences(X)
+    codes = model.task_as(TaggingTask).encode_words(y, sentences, "y")
+    if not len(codes):
+        raise ValueError("X holds no words: all of its rows are empty.")
+    report = build_tag_report(model, sentences, codes)
+    return report_html("tag_report.html", report, title=title)
 
 
 def build_tag_report(
@@ -34,9 +51,8 @@ def build_tag_report(
     codes : ndarray of shape (n,)
         The true tags of all words.
     """
-    task: Any = model.task
-    texts: Any = sentences
-    outputs = model.outputs(texts)
+    task = model.task_as(TaggingTask)
+    outputs = model.outputs(sentences)
     predicted = outputs.argmax(axis=1)
     kinds = entity_kinds(model, sentences, codes, predicted) if task.is_bio else []
     return {
@@ -48,10 +64,10 @@ def build_tag_report(
             "accuracy": float(np.mean(predicted == codes)),
         },
         "entities": kinds,
-        "tags": tag_figures(model, codes, predicted),
+        "tags": class_figures(model, codes, predicted),
         "mistakes": _mistakes(model, sentences, codes, outputs),
         "n_mistakes": int(np.sum(predicted != codes)),
-        "prototypes": _prototypes(model),
+        "prototypes": most_used_prototypes(model),
     }
 
 
@@ -62,9 +78,9 @@ def entity_kinds(
     predicted: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Return precision, recall and F1 of the entities of each type, and of all."""
-    ends = np.cumsum([sentence.n_predicted for sentence in sentences])[:-1]
     true, found = (
-        np.split(model.task.labels(values), ends) for values in (codes, predicted)
+        split_words(sentences, model.task.labels(values))
+        for values in (codes, predicted)
     )
     counts = dict(sorted(entity_counts(true, found).items()))
     counts["all types"] = sum(counts.values(), np.zeros(3))
@@ -81,27 +97,6 @@ def entity_kinds(
     ]
 
 
-def tag_figures(
-    model: FittedModel, codes: np.ndarray, predicted: np.ndarray
-) -> list[dict[str, Any]]:
-    """Return counts, recall and precision per tag; None where they are 0 / 0."""
-    tags = model.task.strata
-    precision, recall, _, support = precision_recall_fscore_support(
-        codes, predicted, labels=np.arange(len(tags)), zero_division=np.nan
-    )
-    n_prototypes = np.bincount(model.layer.values.numpy(), minlength=len(tags))
-    return [
-        {
-            "name": tag,
-            "n": int(support[code]),
-            "n_prototypes": int(n_prototypes[code]),
-            "recall": None if np.isnan(recall[code]) else float(recall[code]),
-            "precision": None if np.isnan(precision[code]) else float(precision[code]),
-        }
-        for code, tag in enumerate(tags)
-    ]
-
-
 def _mistakes(
     model: FittedModel,
     sentences: list[Sentence],
@@ -109,7 +104,7 @@ def _mistakes(
     outputs: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Explain the mistakes with the lowest probabilities of the true tag."""
-    task: Any = model.task
+    task = model.task_as(TaggingTask)
     p_true = task.probabilities(outputs)[np.arange(len(codes)), codes]
     mistakes = np.flatnonzero(outputs.argmax(axis=1) != codes)
     worst = mistakes[np.argsort(p_true[mistakes], kind="stable")][:_N_MISTAKES]
@@ -118,7 +113,7 @@ def _mistakes(
     counts = np.array([sentence.n_predicted for sentence in sentences])
     rows = np.repeat(np.arange(len(sentences)), counts)[worst]
     positions = worst - (np.cumsum(counts) - counts)[rows]
-    texts: Any = [
+    texts = [
         sentence if isinstance(sentence, MarkedWord) else MarkedWord(sentence, position)
         for sentence, position in zip(
             [sentences[row] for row in rows], positions.tolist(), strict=True
@@ -133,13 +128,4 @@ def _mistakes(
             "predicted": e.prediction,
         }
         for e, row, code in zip(explanations, rows, codes[worst].tolist(), strict=True)
-    ]
-
-
-def _prototypes(model: FittedModel) -> list[dict[str, Any]]:
-    """Return the prototypes that most words are nearest to, by descending usage."""
-    records = model.prototypes.to_dict()
-    order = np.argsort(-model.prototypes.usages, kind="stable")[:_N_PROTOTYPES]
-    return [
-        {**records[j], "text": shorten(records[j]["text"], 300)} for j in order.tolist()
     ]

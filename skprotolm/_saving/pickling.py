@@ -73,6 +73,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "device": model.device,
         "novelty_limit": model.novelty_limit,
         "memory": None if model.memory is None else dict(vars(model.memory)),
+        "further": model.further,
         "edits": model.edits,
         "undo": [
             (_pack_layer(layer), _pack_quotes(quotes)) for layer, quotes in model.undo
@@ -111,12 +112,13 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
         network=network.to(device).eval().requires_grad_(False),
         task=_task(payload["task"]),
         quotes=_quotes(payload["quotes"]),
-        columns=Columns(*payload["columns"]),
+        columns=Columns(*payload["columns"][:2]),
         batch_size=payload["batch_size"],
         bf16=payload["bf16"],
         device=payload["device"],
         novelty_limit=payload["novelty_limit"],
         memory=_memory(payload.get("memory")),  # earlier versions kept none
+        further=payload.get("further", (0, 0)),  # which older files lack
         edits=payload["edits"],
         undo=tuple(
             (_layer(layer).to(device), _quotes(quotes))

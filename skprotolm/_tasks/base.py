@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Columns, Texts, as_texts
 
 
 class Task(ABC):
@@ -17,6 +18,8 @@ class Task(ABC):
     Masks are also computed from tensors, on whatever device these are.
     """
 
+    kind: str  # readouts, explanations and reports are listed by it
+    unit_noun = "text"  # what has a value; "word" for words in their sentences
     label_noun: str  # what views call what a prototype stands for
     strata_noun: str  # what they call strata, in the plural
     # How texts are quoted. The fraction of the reliable texts of a stratum that may be,
@@ -25,6 +28,14 @@ class Task(ABC):
     quotable = 0.5
     reading_weight = 0.4
     output_weight = 0.0
+
+    def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
+        """Return the texts of X, whose columns must be those of the fit."""
+        return as_texts(X, columns=columns, name=name)
+
+    def units_of(self, texts: Texts) -> Texts:
+        """Return what has a value: the texts, or the words of sentences."""
+        return texts
 
     @property
     @abstractmethod
@@ -135,6 +146,23 @@ class Task(ABC):
         """
         return np.empty(0, dtype=np.int64)
 
-    @abstractmethod
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return the labels of texts that are predicted for none of them."""
+        """Return the labels of texts that are predicted for none of them.
+
+        By default none: a number is no label.
+        """
+        return []
+
+
+class LabelTask(Task):
+    """A kind of target with labels, each of which has a probability."""
+
+    classes: np.ndarray  # the labels
+
+    @abstractmethod
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs into the probabilities of the labels, (n, C)."""
+
+    @abstractmethod
+    def decisions(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs into log-odds or log-probabilities, (n,) or (n, C)."""

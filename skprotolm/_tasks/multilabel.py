@@ -20,14 +20,14 @@ from skprotolm._data.label_matrix import (
 from skprotolm._data.label_matrix import require_columns as require_label_columns
 from skprotolm._data.targets import Targets, class_codes
 from skprotolm._runtime import warn
-from skprotolm._tasks.base import Task
+from skprotolm._tasks.base import LabelTask, Task
 from skprotolm.exceptions import ConstantLabelsWarning
 
 _NO_LABEL = "no label"
 _VARIES = -1
 
 
-class MultilabelTask(Task):
+class MultilabelTask(LabelTask):
     """Several labels per text; its value is an indicator row of the labels that vary.
 
     A label that no training text has, or every one, is no output of the network. Its
@@ -46,6 +46,7 @@ class MultilabelTask(Task):
         Weights of the texts without each label, and of those with it.
     """
 
+    kind = "labels"
     label_noun = "labels"
     strata_noun = "labels"
     # On GoEmotions (development, 500 and 1,500 texts) 3 and 30 are as good, 0 worse.
@@ -104,7 +105,7 @@ class MultilabelTask(Task):
     @property
     def readout_options(self) -> dict[str, Any]:
         """The kind, and the weights of each label."""
-        return {"kind": "labels", "label_weights": self.label_weights.tolist()}
+        return {"kind": self.kind, "label_weights": self.label_weights.tolist()}
 
     @property
     def strata(self) -> list[Any]:

@@ -38,6 +38,7 @@ class RegressionTask(Task):
         The upper ends of all ranges but the last, ascending.
     """
 
+    kind = "value"
     label_noun = "value"
     strata_noun = "ranges of values"
     # On pairs of sentences (SICK, development, one seed) the correlation with the true
@@ -74,7 +75,7 @@ class RegressionTask(Task):
     @property
     def readout_options(self) -> dict[str, Any]:
         """The kind and the standardization."""
-        return {"kind": "value", "center": self.center, "scale": self.scale}
+        return {"kind": self.kind, "center": self.center, "scale": self.scale}
 
     @property
     def strata(self) -> list[Any]:
@@ -182,7 +183,3 @@ class RegressionTask(Task):
                 f"The model would have no prototype left if these were {action}; add "
                 f"one first."
             )
-
-    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return nothing: this concerns classes."""
-        return []

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from skprotolm._data.sentences import as_tags
+from skprotolm._data.sentences import as_sentences, as_tags
 from skprotolm._data.targets import Targets, class_codes, one_code_each
-from skprotolm._data.words import Sentence
+from skprotolm._data.texts import Columns, Texts
+from skprotolm._data.words import Sentence, split_words
 from skprotolm._tasks.classification import ClassificationTask
 
 _BIO = re.compile(r"O|[BI]-.+", re.DOTALL)
@@ -37,6 +38,8 @@ class TaggingTask(ClassificationTask):
         The tags, sorted.
     """
 
+    kind = "tags"
+    unit_noun = "word"
     label_noun = "tag"
     strata_noun = "tags"
     # What a word is about says little of its tag: on entities (WNUT-17, development,
@@ -45,10 +48,14 @@ class TaggingTask(ClassificationTask):
     reading_weight = 0.4
     output_weight = 0.3
 
-    @property
-    def readout_options(self) -> dict[str, Any]:
-        """The kind and the number of tags."""
-        return {"kind": "tags", "n_outputs": len(self.classes)}
+    def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
+        """Return the sentences of X."""
+        return as_sentences(X, name)
+
+    def units_of(self, texts: Texts) -> Texts:
+        """Return the words of sentences."""
+        sentences: Any = texts
+        return [word for sentence in sentences for word in sentence.marked_words]
 
     @property
     def is_bio(self) -> bool:
@@ -64,9 +71,7 @@ class TaggingTask(ClassificationTask):
         return indicators - indicators.mean(axis=0)
 
     def validation_score(self, outputs: np.ndarray, targets: Targets) -> float:
-        """Return the entity F1 where tags are BIO, else the accuracy, weighted."""
-        if not self.is_bio:
-            return self.score(outputs, targets.values, targets.weights)
+        """Return the score of sentences, whose words follow each other."""
         firsts = np.flatnonzero(np.diff(targets.rows)) + 1
         predicted, true, weights = (
             np.split(array, firsts)
@@ -76,7 +81,28 @@ class TaggingTask(ClassificationTask):
                 targets.weights,
             )
         )
-        return entity_f1(true, predicted, weights)
+        return self.score_sentences(true, predicted, weights)
+
+    def decode_sentences(
+        self, outputs: np.ndarray, sentences: list[Sentence], *, valid_tags: bool
+    ) -> list[np.ndarray]:
+        """Return the most probable tags of each sentence, or the valid ones of them."""
+        if not valid_tags:
+            return split_words(sentences, self.decode(outputs))
+        codes = [self.valid_codes(o) for o in split_words(sentences, outputs)]
+        return [self.labels(of_sentence) for of_sentence in codes]
+
+    def score_sentences(
+        self,
+        true: list[np.ndarray],
+        predicted: list[np.ndarray],
+        weights: list[np.ndarray],
+    ) -> float:
+        """Return the entity F1 where tags are BIO, else the accuracy, weighted."""
+        if self.is_bio:
+            return entity_f1(true, predicted, weights)
+        is_correct = np.concatenate(true) == np.concatenate(predicted)
+        return float(np.average(is_correct, weights=np.concatenate(weights)))
 
     def valid_codes(self, outputs: np.ndarray) -> np.ndarray:
         """Return the most probable valid tags of one sentence, by Viterbi's algorithm.

@@ -34,7 +34,8 @@ class Unit:
     table_caption: str
     table_caption_if_unlike: str
     quoted: str = "text"  # what a prototype is,
-    groups: str = "classes"  # and what groups of them are
+    group: str = "class"  # and what it stands for,
+    groups: str = "classes"  # in the plural
 
 
 PROBABILITY = Unit(
@@ -99,6 +100,8 @@ LABEL = replace(
     table_caption_if_unlike=(
         "Nearest training texts, with their shares; those with {target} sum to {total}"
     ),
+    group="label",
+    groups="labels",
 )
 WORD_PROBABILITY = replace(
     PROBABILITY,
@@ -108,6 +111,7 @@ WORD_PROBABILITY = replace(
         "texts", "words"
     ),
     quoted="word",
+    group="tag",
     groups="tags",
 )
 UNITS = {

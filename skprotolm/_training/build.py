@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.network import Network, encode, evaluating, in_order
+from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
+from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import WindowIndex
-from skprotolm._resolve import resolve_precision
-from skprotolm._runtime import has_bf16
+from skprotolm._network.word_vectors import read_units
 from skprotolm._tasks.base import Task
+from skprotolm._training.neighborhoods import distinct_ids
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import (
     FitData,
     find_candidates,
     require_candidates,
     select,
-    split,
 )
+from skprotolm._training.text_units import TextUnits
+from skprotolm._training.units import FrozenPass, Units, train_bf16
+from skprotolm._training.word_units import WordUnits
+
+_UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, WordUnits)}
 
 
 def load(config: FitConfig, device: torch.device) -> TextEncoder:
@@ -60,42 +60,37 @@ def build(
 
     With `start`, its weights are put into the encoder and the attention then.
     """
-    used: Any = [texts[i] for i in targets.rows]
-    tokenized = encoder.tokenize(used)
-    keys = tokenized.keys
-    candidates = find_candidates(keys, targets.strata)
-    rows, held_out = split(targets.strata, candidates, config, seed)
-    if held_out.size:  # without its last text, a label would not vary
-        kept = np.append(rows, task.indispensable(targets.values, rows))
-        rows, held_out = np.sort(kept), np.setdiff1d(held_out, kept)
+    used = [texts[row] for row in np.unique(targets.rows)]
+    units = _UNITS[task.unit_noun](encoder.tokenize(used))
+    rows, held_out = hold_out(units, task, targets, config, seed)
     training = select(targets, rows)
-    task, training = task.merge_copies(training, candidates.text_ids[rows])
+    keys = [units.keys[i] for i in rows]
+    task, training = task.merge_copies(training, distinct_ids(keys))
     # A text may be its class's own once others are held out.
-    candidates = find_candidates([keys[i] for i in rows], training.strata)
-    trained: Any = [used[i] for i in rows]
+    candidates = find_candidates(keys, training.strata)
+    every = task.units_of(used)
+    trained = [every[i] for i in rows]
     require_candidates(trained, training, candidates, task)
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
-    tokens = tokenized.take(rows)
+    tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
     n_passes = 1 if start is None else 2
     progress.plan(
-        config, len(rows), len(held_out), n_passes, is_stored=encoder.is_frozen
+        config, len(tokens), len(tokens_out), n_passes, is_stored=encoder.is_frozen
     )
-    source, vectors, pretrained = frozen_pass(
-        encoder, attention, tokens, config, progress
-    )
+
+    def read(some: TokenizedTexts) -> FrozenPass:
+        return units.frozen_pass(encoder, attention, some, config, progress)
+
+    source, vectors, pretrained = read(tokens)
     if start is not None:
         start_from(encoder, attention, start.network)
-        source, vectors, _ = frozen_pass(encoder, attention, tokens, config, progress)
+        source, vectors, _ = read(tokens)
     validation = None
     if held_out.size:
-        tokens_out = tokenized.take(held_out)
-        source_out: ReadTexts = EncodedTexts(
-            tokens_out, bf16=train_bf16(encoder, config)
-        )
+        encoded = EncodedTexts(tokens_out, bf16=train_bf16(encoder, config))
+        source_out = read_units(encoded, tokens_out)
         if encoder.is_frozen:
-            source_out, _, _ = frozen_pass(
-                encoder, attention, tokens_out, config, progress
-            )
+            source_out = read(tokens_out).source
         validation = source_out, select(targets, held_out)
     return attention, FitData(
         task=task,
@@ -113,6 +108,18 @@ def build(
     )
 
 
+def hold_out(
+    units: Units, task: Task, targets: Targets, config: FitConfig, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the units to train on, and of those to hold out."""
+    candidates = find_candidates(units.keys, targets.strata)
+    rows, held_out = units.split(targets.strata, candidates, config, seed)
+    if held_out.size:  # without its last text, a label would not vary
+        kept = np.append(rows, task.indispensable(targets.values, rows))
+        rows, held_out = np.sort(kept), np.setdiff1d(held_out, kept)
+    return rows, held_out
+
+
 def start_from(
     encoder: TextEncoder, attention: TokenAttention, fitted: Network
 ) -> None:
@@ -126,70 +133,3 @@ def start_from(
             "weights do not fit into the backbone, which is another one or has "
             "adapters. Set backbone to that of the previous fit, or warm_start=False."
         ) from error
-
-
-def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
-    """Whether the encoder runs in bfloat16 during the fit."""
-    is_fp32 = encoder.dtype == torch.float32
-    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
-
-
-def frozen_pass(
-    encoder: TextEncoder,
-    attention: TokenAttention,
-    tokenized: TokenizedTexts,
-    config: FitConfig,
-    progress: Progress,
-) -> tuple[ReadTexts, Tensor, Tensor]:
-    """Run the pretrained encoder over texts once.
-
-    Returns the texts as training reads them, stored if no weight of the encoder is
-    trained; the text vectors (n, H) of the untrained attention; and the encoder's
-    sentence vectors (n, P).
-    """
-    source = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
-    stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
-    windows, sentences = [], []
-
-    def on_windows(part: WindowIndex, h: Tensor) -> None:
-        batch = encoder.tokenizer.collate(tokenized, *part).to(encoder.device)
-        windows.append((part.rows, batch["weights"].sum(dim=1).cpu()))
-        sentences.append(encoder.sentence_vectors(batch, h).cpu())
-        if stored is not None:
-            stored.store(part.rows, h, part.numbers)
-
-    on_batch = progress.on_frozen_pass
-    with evaluating(encoder):
-        vectors = [
-            (encoded.rows, encoded.s.cpu())
-            for encoded in encode(
-                encoder, attention, source, config.batch_size, on_batch, on_windows
-            )
-        ]
-    rows = np.concatenate([rows for rows, _ in windows])
-    counts = torch.cat([counts for _, counts in windows])
-    pretrained = mean_of_windows(torch.cat(sentences), rows, counts)
-    return stored or source, in_order(vectors), pretrained
-
-
-def mean_of_windows(vectors: Tensor, rows: np.ndarray, counts: Tensor) -> Tensor:
-    """Return the mean vectors (n, P) of the windows of texts.
-
-    Parameters
-    ----------
-    vectors : Tensor of shape (W, P)
-    rows : ndarray of shape (W,), int
-        The text of each window.
-    counts : Tensor of shape (W,)
-        How many tokens count in a window, its weight in the mean.
-    """
-    texts = torch.from_numpy(rows)
-    n_texts = int(rows.max()) + 1
-    totals = counts.new_zeros(n_texts).index_add(0, texts, counts)
-    weighted = (counts / totals[texts]).to(vectors)[:, None] * vectors
-    with torch.inference_mode(False):
-        return (
-            torch.zeros(n_texts, vectors.shape[1])
-            .to(weighted)
-            .index_add(0, texts, weighted.clone())
-        )

@@ -31,7 +31,6 @@ from skprotolm._runtime import (
 )
 from skprotolm._tasks.base import Task
 from skprotolm._training.build import build, load
-from skprotolm._training.build_words import build_words
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS
@@ -46,9 +45,7 @@ from skprotolm._training.neighborhoods import (
 from skprotolm._training.novelty_limit import find_novelty_limit
 from skprotolm._training.progress import Progress
 from skprotolm._training.projection import PROJECTIONS, nearest_texts
-from skprotolm._training.splits import (
-    FitData,
-)
+from skprotolm._training.splits import FitData
 from skprotolm._training.trainer import (
     Trainer,
     finite_vectors,
@@ -94,8 +91,7 @@ def fit(
         batch = config.batch_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
-            read = build_words if columns.has_words else build
-            attention, data = read(
+            attention, data = build(
                 encoder, config, task, targets, texts, columns, seed, progress, start
             )
             progress.begin("initializing prototypes")
@@ -246,7 +242,7 @@ def project(
 
     def read(rows: np.ndarray) -> Tensor:
         # In fp32, as predictions are.
-        texts: Any = [data.texts[row] for row in rows]
+        texts = [data.texts[row] for row in rows]
         tokenized = network.encoder.tokenize(texts, quiet=True)
         source = EncodedTexts(tokenized, bf16=False)
         return finite_vectors(network, source, config)

@@ -12,9 +12,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
+from skprotolm._data.texts import Text
 from skprotolm._data.words import MarkedWord
 from skprotolm._display.formatting import one_line, shorten
-from skprotolm._records.words import Text, find_words, split_pair
+from skprotolm._records.words import find_words, split_pair
 
 _MAX_WORDS = 5  # of a name; more than three only if another prototype has it
 _WEAKEST_THIRD = 0.5  # of the highest score, at least, for a third word

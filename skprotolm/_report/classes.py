@@ -1,4 +1,4 @@
-"""All that the report's page shows, as plain lists and dicts.
+"""The report on classes: all that its page shows, as plain lists and dicts.
 
 Letters: n evaluated texts, M prototypes, C classes.
 """
@@ -8,21 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binned_statistic, binomtest
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from skprotolm._data.texts import Texts
 from skprotolm._display.formatting import shorten
+from skprotolm._display.html import report_html
 from skprotolm._display.map import map_coordinates
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel
 from skprotolm._records.views import page_record
+from skprotolm._report.calibration import calibration
 from skprotolm._report.doubtful_labels import find_doubtful_labels
-from skprotolm._report.predictions import Predictions
+from skprotolm._report.predictions import Predictions, labeled_predictions
 from skprotolm._report.prototypes import prototype_cards
 
 _MAX_MATRIX_CLASSES = 20  # a larger confusion matrix is not readable
 _N_CONFUSIONS = 10
-_N_BINS = 15  # of the calibration curve
 _N_MISTAKES = 20
 _N_LISTED = 5  # prototypes per mistake
 _N_NEVER_PREDICTED = 20
@@ -31,7 +33,42 @@ _N_MAP_TEXTS = 1000
 _MEMORIZED_ACCURACY = 0.98
 
 
-def build_report(
+def class_report(
+    model: FittedModel,
+    X: Any,
+    y: Any,
+    title: str | None,
+    X_train: Any = None,
+    y_train: Any = None,
+) -> str:
+    """Evaluate a classifier and return the page.
+
+    Raises
+    ------
+    ValueError
+        If y does not match X, or the training texts are not usable.
+    """
+    evaluated = _encoded(model, X, y, "X", "y")
+    training = None
+    if X_train is not None:
+        training = _encoded(model, X_train, y_train, "X_train", "y_train")
+    report = build_class_report(
+        model,
+        labeled_predictions(model, *evaluated),
+        training and labeled_predictions(model, *training),
+    )
+    return report_html("class_report.html", report, title=title)
+
+
+def _encoded(
+    model: FittedModel, X: Any, y: Any, X_name: str, y_name: str
+) -> tuple[Texts, np.ndarray]:
+    """Validate texts and their labels."""
+    texts = model.texts_of(X, X_name)
+    return texts, model.task.encode(y, y_name, len(texts))
+
+
+def build_class_report(
     model: FittedModel, evaluated: Predictions, training: Predictions | None
 ) -> dict[str, Any]:
     """Return the values of the report's template.
@@ -57,10 +94,12 @@ def build_report(
         "n_reference": len(reference.texts),
         "n_training": None if training is None else len(training.texts),
         "summary": _summary(model, evaluated, reference),
-        "classes": _class_figures(model, evaluated),
+        "classes": class_figures(model, evaluated.codes, evaluated.predicted),
         **never_predicted(evaluated.codes, evaluated.predicted),
         "confusion": _confusion(evaluated, len(model.task.strata)),
-        "calibration": _calibration(evaluated),
+        "calibration": calibration(
+            evaluated.is_correct, evaluated.probabilities.max(axis=1)
+        ),
         "map": _map(model, reference),
         **prototype_cards(model, evaluated, reference),
         "mistakes": _mistakes(model, evaluated),
@@ -88,6 +127,8 @@ def _summary(
         "n": n,
         "n_prototypes": len(model.layer.values),
         "n_edits": len(model.edits),
+        "n_further": model.further[0],
+        "n_new_classes": model.further[1],
         "n_unread": evaluated.n_unread,
         "accuracy": n_correct / n,
         "low": float(interval.low),
@@ -97,11 +138,13 @@ def _summary(
     }
 
 
-def _class_figures(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]]:
+def class_figures(
+    model: FittedModel, codes: np.ndarray, predicted: np.ndarray
+) -> list[dict[str, Any]]:
     """Return counts, recall and precision per class; None where they are 0 / 0."""
     C = len(model.task.strata)
     precision, recall, _, support = precision_recall_fscore_support(
-        evaluated.codes, evaluated.predicted, labels=np.arange(C), zero_division=np.nan
+        codes, predicted, labels=np.arange(C), zero_division=np.nan
     )
     n_prototypes = np.bincount(model.layer.values.numpy(), minlength=C)
     return [
@@ -146,31 +189,6 @@ def _confusion(evaluated: Predictions, n_classes: int) -> dict[str, Any]:
     return {"matrix": matrix.tolist() if is_readable else None, "pairs": pairs}
 
 
-def _calibration(evaluated: Predictions) -> dict[str, Any]:
-    """Return the calibration curve of the predicted class, and its error.
-
-    The expected calibration error is the mean gap of the bins, weighted by their
-    counts (Guo et al. 2017, "On Calibration of Modern Neural Networks").
-    """
-    confidence = evaluated.probabilities.max(axis=1)
-    means, edges, numbers = binned_statistic(
-        confidence, [confidence, evaluated.is_correct], bins=_N_BINS, range=(0, 1)
-    )
-    counts = np.bincount(numbers - 1, minlength=_N_BINS)
-    bins = [
-        {
-            "low": float(edges[b]),
-            "high": float(edges[b + 1]),
-            "n": int(counts[b]),
-            "confidence": float(means[0, b]),
-            "accuracy": float(means[1, b]),
-        }
-        for b in np.flatnonzero(counts)
-    ]
-    gaps = [b["n"] * abs(b["accuracy"] - b["confidence"]) for b in bins]
-    return {"bins": bins, "error": sum(gaps) / len(confidence)}
-
-
 def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
     """Return coordinates of the prototypes and a sample of texts, from 0 to 1."""
     layer = model.layer
@@ -209,7 +227,7 @@ def _mistakes(model: FittedModel, evaluated: Predictions) -> list[dict[str, Any]
     )
     p_true = evaluated.probabilities[mistakes, evaluated.codes[mistakes]]
     rows = mistakes[np.argsort(p_true, kind="stable")][:_N_MISTAKES].tolist()
-    texts: Any = [evaluated.texts[row] for row in rows]
+    texts = [evaluated.texts[row] for row in rows]
     explanations = explain(model, texts, top_k=_N_LISTED, token_method="auto")
     top_prototypes = evaluated.top_prototypes[rows].tolist()
     return [

@@ -1,0 +1,74 @@
+"""What has a value in a fit, and may be quoted: texts, or the words of sentences."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skprotolm._config import FitConfig
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._resolve import resolve_precision
+from skprotolm._runtime import has_bf16
+from skprotolm._training.progress import Progress
+from skprotolm._training.splits import Candidates
+
+
+class FrozenPass(NamedTuple):
+    """What the pretrained encoder gives of texts."""
+
+    # As training reads them: stored if no weight of the encoder is trained.
+    source: ReadTexts
+    vectors: Tensor  # (n, H), of the units, under the untrained attention
+    pretrained: Tensor  # (n, P), of the units, by the encoder alone
+
+
+class Units(ABC):
+    """The n units of tokenized texts.
+
+    Parameters
+    ----------
+    tokenized : TokenizedTexts
+        All texts of the fit.
+    """
+
+    noun: ClassVar[str]  # as in `Task.unit_noun`
+    keys: Sequence[Hashable]  # n: what the encoder reads; equal keys, equal vectors
+    text_rows: np.ndarray  # (n,): the text of each unit
+
+    def __init__(self, tokenized: TokenizedTexts):
+        self.tokenized = tokenized
+
+    def texts_of(self, rows: np.ndarray) -> TokenizedTexts:
+        """Return the texts of the units of the given rows."""
+        return self.tokenized.take(np.unique(self.text_rows[rows]))
+
+    @abstractmethod
+    def split(
+        self, strata: np.ndarray, candidates: Candidates, config: FitConfig, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the units to train on, and of those to hold out."""
+
+    @abstractmethod
+    def frozen_pass(
+        self,
+        encoder: TextEncoder,
+        attention: TokenAttention,
+        tokenized: TokenizedTexts,
+        config: FitConfig,
+        progress: Progress,
+    ) -> FrozenPass:
+        """Run the pretrained encoder over some of the texts once."""
+
+
+def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
+    """Whether the encoder runs in bfloat16 during the fit."""
+    is_fp32 = encoder.dtype == torch.float32
+    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
