@@ -70,11 +70,10 @@ def test_a_card_shows_contributions_and_scores(fitted):
     assert squeezed(f"{e.target}: {100 * e.probability:.1f} %") in parsed.text
     for p in e.prototypes:
         assert squeezed(p.text) in parsed.text
-        assert squeezed(f"{100 * p.contribution:.1f} %") in parsed.text
-    listed = sum(p.contribution for p in e.prototypes if p.label == e.target)
-    of_target = e.probability - listed
-    for remainder in (of_target, e.remainder - of_target):
-        assert squeezed(f"{100 * remainder:.1f} %") in parsed.text
+    for part in sum_parts(listed_record(e)):
+        assert squeezed(part.shown) in parsed.text
+        percentage = 100 * part.contribution
+        assert float(part.shown.strip("<> %")) == pytest.approx(percentage, abs=0.11)
     assert f"other{e.target}texts" in parsed.text
     [other] = {"pos", "neg"} - {e.target}
     assert f"more{other}texts" in parsed.text

@@ -74,7 +74,8 @@ def make_tagger(tiny_bert):
 
 @pytest.fixture(scope="module")
 def clf(make_tagger):
-    with pytest.warns(FewerPrototypesWarning):  # the same words in the same sentences
+    # The same words stand in the same sentences.
+    with pytest.warns(FewerPrototypesWarning, match="fewer distinct words"):
         return make_tagger(
             n_prototypes={"B-loc": 99, "I-loc": 5, "B-per": 5, "O": 5}
         ).fit(X, Y)

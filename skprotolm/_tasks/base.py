@@ -19,6 +19,7 @@ class Task(ABC):
 
     label_noun: str  # what views call what a prototype stands for
     strata_noun: str  # what they call strata, in the plural
+    text_noun = "text"  # what they call what has a value
     # Weight of a linear prediction of the values in the metric of quoted texts.
     output_weight = 0.0
 

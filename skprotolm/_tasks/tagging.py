@@ -39,6 +39,7 @@ class TaggingTask(ClassificationTask):
 
     label_noun = "tag"
     strata_noun = "tags"
+    text_noun = "word"
 
     @property
     def readout_options(self) -> dict[str, Any]:
