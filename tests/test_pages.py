@@ -328,3 +328,12 @@ def test_texts_have_automatic_direction(fitted):
     # All six prototypes, and two words with scores.
     n_texts = 1 + 6 + 2
     assert parsed.attributes.count(("dir", "auto")) == n_texts
+
+
+def test_a_page_under_proto_lm_is_captioned_by_the_text_alone(make_classifier):
+    """Similarities, which are no cosines there, were compared with the novelty."""
+    clf = make_classifier(max_epochs=1, formulation="proto-lm").fit(*make_texts(40))
+    [e] = clf.explain(["the food was good"])
+    usual = replace(e, novelty_limit=e.novelty + 1e-6)
+    assert "Nearest training texts" not in usual.to_html()
+    assert "Nearest training texts" in replace(e, novelty_limit=e.novelty / 2).to_html()
