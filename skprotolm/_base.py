@@ -381,12 +381,13 @@ def _warn_of_never_predicted(result: FitResult) -> None:
         return
     task = result.model.task_as(LabelTask)
     names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
-    texts = "training text that is not a prototype"
+    noun = task.unit_noun
+    texts = f"training {noun} that is not a prototype"
     if result.config.early_stopping:
-        texts = "held-out text"
+        texts = f"held-out {noun}"
     warn(
         f"{len(labels)} of {len(task.classes)} {task.strata_noun} are never predicted "
-        f"for a {texts}: {names}. A {task.label_noun} with few texts beside many of "
+        f"for a {texts}: {names}. A {task.label_noun} with few {noun}s beside many of "
         f"others is predicted more often with class_weight='balanced'; where "
         f"{task.strata_noun} are about equal, train for more epochs.",
         UnpredictedClassWarning,

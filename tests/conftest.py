@@ -158,5 +158,6 @@ def tagger(
 ) -> ProtoLMTokenClassifier:
     """A fitted tagger; tests must not change it."""
     tagger = make_tagger(n_prototypes={"B-loc": 99, "I-loc": 5, "B-per": 5, "O": 5})
-    with pytest.warns(FewerPrototypesWarning):  # the same words in the same sentences
+    # The same words stand in the same sentences.
+    with pytest.warns(FewerPrototypesWarning, match="fewer distinct words"):
         return tagger.fit(tagged.X, tagged.Y)

@@ -68,7 +68,7 @@ def test_every_label_keeps_prototypes_with_and_without_it(multilabel):
     ("labels", "message"),
     [
         (["food"], "must hold a set of labels per text"),
-        ([["drink"]], "'drink' is none"),
+        ([["drink"]], "'drink' is not one of them"),
         ([["food", "food"]], "one is named twice"),
         ([["food"], ["film"]], r"one set of labels per text \(1\), got 2"),
         (np.array([[1, 0]]), r"one column per label \(3\), got 2"),

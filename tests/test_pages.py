@@ -70,11 +70,10 @@ def test_a_card_shows_contributions_and_scores(fitted):
     assert squeezed(f"{e.target}: {100 * e.probability:.1f} %") in parsed.text
     for p in e.prototypes:
         assert squeezed(p.text) in parsed.text
-        assert squeezed(f"{100 * p.contribution:.1f} %") in parsed.text
-    listed = sum(p.contribution for p in e.prototypes if p.label == e.target)
-    of_target = e.probability - listed
-    for remainder in (of_target, e.remainder - of_target):
-        assert squeezed(f"{100 * remainder:.1f} %") in parsed.text
+    for part in sum_parts(listed_record(e)):
+        assert squeezed(part.shown) in parsed.text
+        percentage = 100 * part.contribution
+        assert float(part.shown.strip("<> %")) == pytest.approx(percentage, abs=0.11)
     assert f"other{e.target}texts" in parsed.text
     [other] = {"pos", "neg"} - {e.target}
     assert f"more{other}texts" in parsed.text
@@ -329,3 +328,12 @@ def test_texts_have_automatic_direction(fitted):
     # All six prototypes, and two words with scores.
     n_texts = 1 + 6 + 2
     assert parsed.attributes.count(("dir", "auto")) == n_texts
+
+
+def test_a_page_under_proto_lm_is_captioned_by_the_text_alone(make_classifier):
+    """Similarities, which are no cosines there, were compared with the novelty."""
+    clf = make_classifier(max_epochs=1, formulation="proto-lm").fit(*make_texts(40))
+    [e] = clf.explain(["the food was good"])
+    usual = replace(e, novelty_limit=e.novelty + 1e-6)
+    assert "Nearest training texts" not in usual.to_html()
+    assert "Nearest training texts" in replace(e, novelty_limit=e.novelty / 2).to_html()

@@ -15,7 +15,6 @@ from skprotolm._data.texts import first_of, shown
 from skprotolm._data.weights import combine_weights
 
 _LARGEST = 1e150
-_REMEDIES = ("pass finite numbers", "drop those rows of X and y")
 
 
 def encode_numbers(
@@ -71,10 +70,11 @@ def as_numbers(y: Any, name: str, n_texts: int | None = None) -> np.ndarray:
     refuse_missing(name, y, numbers.tolist())
     infinite = np.flatnonzero(np.isinf(numbers)).tolist()
     if infinite:
+        is_y = name.startswith("y")
+        remedy = f"drop those rows of X and {name}" if is_y else "pass finite numbers"
         raise ValueError(
             f"Input {name} contains infinity: row {infinite[0]} is "
-            f"{numbers[infinite[0]]}{first_of(infinite)}; "
-            f"{_REMEDIES[name.startswith('y')]}."
+            f"{numbers[infinite[0]]}{first_of(infinite)}; {remedy}."
         )
     large = np.flatnonzero(np.abs(numbers) > _LARGEST).tolist()
     if large:

@@ -234,10 +234,14 @@ def _as_list(name: str, labels: Any) -> list[Any] | None:
 def label_array(name: str, labels: Any) -> np.ndarray:
     """Return labels as an array of any shape."""
     if issparse(labels):
+        # scikit-learn's function fails for one dimension.
+        kind = type_of_target(labels) if labels.ndim == 2 else "sparse"
+        hint = "one column per label is for y of a ProtoLMClassifier alone"
+        if labels.ndim == 1 or labels.shape[1] == 1:
+            hint = f"pass {name}.toarray().ravel()"
         raise ValueError(
-            f"Unknown label type: sparse. {name} must hold one label per text, got a "
-            f"sparse matrix of shape {labels.shape}; pass {name}.toarray().ravel(). "
-            f"For several labels per text, it needs one column per label."
+            f"Unknown label type: {kind}. {name} must hold one label per text, got a "
+            f"sparse matrix of shape {labels.shape}; {hint}."
         )
     if hasattr(labels, "detach"):  # a tensor, which may require grad or be sparse
         labels = np.array(labels.detach().to_dense().tolist())

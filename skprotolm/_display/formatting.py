@@ -113,7 +113,7 @@ def _whole_summands(values: np.ndarray, total: float) -> np.ndarray:
 def percents(shares: Sequence[float]) -> list[str]:
     """Format shares as percentages that add up to the percentage of their sum."""
     total = float(sum(shares))
-    is_less = _ALMOST <= total < 1  # which is shown as "> 99.9 %"
+    is_less = _ALMOST <= total < 1 - 1e-9  # which is shown as "> 99.9 %"
     per_mille = _whole_summands(
         1000 * np.array(shares, dtype=np.float64), 999 if is_less else 1000 * total
     )
@@ -144,7 +144,7 @@ def amounts(values: Sequence[float], unit: Unit) -> list[str]:
     """Format contributions in their unit, so that they add up as shown."""
     if unit.is_percentage:
         return percents(values)
-    return [f"{value:+.3f}" for value in summands(values, 3)]
+    return [decimal(value, 3, "+") for value in summands(values, 3)]
 
 
 def class_name(label: Any, unit: Unit) -> str:

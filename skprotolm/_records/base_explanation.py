@@ -121,13 +121,14 @@ class BaseExplanation(PageMixin, ScoredText):
 
     @property
     def _reads_like(self) -> np.ndarray:
-        """(M,) bool: which prototypes' texts the text reads like, where it has cosines.
+        """(M,) bool: which prototypes' texts the text reads like.
 
         It reads like a prototype unless it would be unlike the training texts if its
-        nearest prototype were as dissimilar as this one.
+        nearest prototype were as dissimilar as this one. Novelty is on the scale of
+        cosines; under "proto-lm" there is no such difference between prototypes.
         """
-        if self.novelty_limit is None:
-            return np.full(len(self.similarities), True)
+        if self.novelty_limit is None or not self.unit.has_token_sums:
+            return np.full(len(self.similarities), not self.is_unlike)
         gaps = self.nearest_similarity - self.similarities
         return self.novelty + gaps <= self.novelty_limit
 

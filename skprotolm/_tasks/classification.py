@@ -157,8 +157,8 @@ class ClassificationTask(LabelTask):
         if (counts == 0).any():
             label = self.classes.tolist()[counts.argmin()]
             raise ValueError(
-                f"The class {label!r} would have no prototype left if these were "
-                f"{action}; add one to it first."
+                f"The {self.label_noun} {label!r} would have no prototype left if "
+                f"these were {action}; add one to it first."
             )
 
     def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:

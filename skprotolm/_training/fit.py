@@ -155,10 +155,11 @@ def warn_of_few_texts(wanted: list[int], n_candidates: list[int], task: Task) ->
     short = [i for i in range(len(strata)) if n_candidates[i] < wanted[i]]
     if short:
         names = ", ".join(f"{strata[i]!r} ({n_candidates[i]})" for i in short[:5])
+        nouns = f"{task.unit_noun}s"
         warn(
             f"{len(short)} of {len(strata)} {task.strata_noun} have fewer distinct "
-            f"texts of their own than n_prototypes and get as many prototypes as "
-            f"texts: {names}"
+            f"{nouns} of their own than n_prototypes and get as many prototypes as "
+            f"{nouns}: {names}"
             f"{', …' if len(short) > 5 else ''}.",
             FewerPrototypesWarning,
         )

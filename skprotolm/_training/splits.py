@@ -92,7 +92,7 @@ def require_candidates(
         f"row {targets.rows[i]}, {shown(texts[i])}, is {task.strata[strata[i]]!r}"
         for i in (first, other)
     )
-    reason = ""
+    reason, noun = "", task.unit_noun
     if texts[first] != texts[other]:
         reason = (
             " They differ in what the encoder does not read, such as capital letters, "
@@ -100,8 +100,8 @@ def require_candidates(
             "max_length."
         )
     raise ValueError(
-        f"The class {task.strata[missing[0]]!r} has no text of its own that could be "
-        f"its prototype: each of them reads the same to the encoder as a text under "
-        f"another label. For example, {one}, and {two}.{reason} Give such texts one "
-        f"label, or drop them."
+        f"The {task.label_noun} {task.strata[missing[0]]!r} has no {noun} of its own "
+        f"that could be its prototype: each of them reads the same to the encoder as a "
+        f"{noun} under another label. For example, {one}, and {two}.{reason} Give such "
+        f"{noun}s one label, or drop them."
     )
