@@ -64,7 +64,8 @@ def test_few_of_many_training_texts_are_above_the_limit(n, rate):
     layer = make_mixture(vectors[quoted], torch.from_numpy(labels[quoted]), 2)
     limit = find_novelty_limit(layer, make_data(vectors, labels), vectors, quoted)
     novelty = layer.novelty(vectors[20:]).detach().numpy()  # not of the quoted texts
-    assert np.mean(novelty > limit) == pytest.approx(rate, rel=0.15)
+    # The limit is the novelty of a text, which may be above it by rounding.
+    assert np.mean(novelty > limit) == pytest.approx(rate, rel=0.15, abs=1.1 / n)
 
 
 def test_the_limit_of_proto_lm_is_a_distance_to_the_nearest_other_prototype():
@@ -233,10 +234,14 @@ def test_only_near_texts_are_said_to_read_like_a_text(fitted):
     A quoted text is far if the explained one would be unlike the training texts were
     its nearest text as far.
     """
-    [e] = fitted.explain(["the food was good"])
+
+    def gap_of(e):
+        rivals = np.where(e.prototype_labels != e.target, e.similarities, -np.inf)
+        return e.nearest_similarity - rivals.max()
+
+    e = max(fitted.explain(make_texts(20, seed=5)[0]), key=gap_of)
     [other] = {"pos", "neg"} - {e.target}
-    rivals = np.where(e.prototype_labels == other, e.similarities, -np.inf)
-    gap = e.nearest_similarity - rivals.max()
+    gap = gap_of(e)
     assert gap > 0.02
     for margin, said in (
         (0.01, "it reads like the {} text"),
