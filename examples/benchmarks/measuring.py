@@ -255,12 +255,13 @@ def expected_calibration_error(
     return float(np.sum(gaps))
 
 
-def interval(values: np.ndarray) -> str:
+def interval(values: np.ndarray, digits: int = 2) -> str:
     """Format a mean with half of its 95 % interval, Student's t."""
     if len(values) < 2:
-        return f"{values.mean():+.2f}" if len(values) else "–"
+        return f"{values.mean():+.{digits}f}" if len(values) else "–"
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1)
-    return f"{values.mean():+.2f} ± {half / np.sqrt(len(values)):.2f}"
+    half /= np.sqrt(len(values))
+    return f"{values.mean():+.{digits}f} ± {half:.{digits}f}"
 
 
 def table(corner: str, titles: list[str]) -> None:

@@ -136,7 +136,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
     for model, title in TITLES.items():
         cells = [runs.mean(model, m, 4) for m in ("pearson", "spearman", "rmse")]
         difference = runs.differences(model, "linear", column="pearson")
-        cells.append("–" if model == "linear" else interval(difference))
+        cells.append("–" if model == "linear" else interval(difference, 4))
         print(f"| {title} | {' | '.join(cells)} |")
     for_90 = runs.mean("mixture", "for_90", 1)
     gap = f"{max(runs.values('mixture', 'gap').values()):.0e}"

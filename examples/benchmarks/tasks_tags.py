@@ -176,7 +176,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
             for m in ("f1", "valid_f1", "accuracy")
         ]
         difference = runs.differences(model, "linear", column="f1")
-        cells.append("–" if model == "linear" else interval(difference))
+        cells.append("–" if model == "linear" else interval(difference, 4))
         print(f"| {title} | {' | '.join(cells)} |")
     for_90 = runs.mean("mixture", "for_90", 1)
     gap = f"{max(runs.values('mixture', 'gap').values()):.0e}"
