@@ -83,9 +83,13 @@ def test_removing_subtracts_the_contribution_under_proto_lm(make_classifier):
 
 
 def test_a_relabeled_prototype_belongs_to_its_new_class(clf):
+    text = clf.prototypes_[1].text
+    [before] = clf.predict_proba([text])
     clf.relabel_prototypes({1: "pos"})
     assert clf.prototypes_.labels.tolist() == ["neg", "pos", "neg"] + ["pos"] * 3
-    assert clf.predict([clf.prototypes_[1].text]).tolist() == ["pos"]
+    assert clf.predict_proba([text])[0, 1] > before[1]
+    [e] = clf.explain([text], target="pos")
+    assert e.prototypes[0].index == 1
 
 
 def test_a_relabeled_prototype_keeps_its_prior(mixture):

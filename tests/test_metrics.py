@@ -383,6 +383,6 @@ def test_all_measures_use_the_same_explanations(fitted, monkeypatch):
         return explain(self, *args, **kwargs)
 
     monkeypatch.setattr(ProtoLMClassifier, "explain", count)
-    X, _ = make_texts(24, seed=3)
+    X, _ = make_texts(36, seed=3)
     evaluate_explanations(fitted, X, token_method="occlusion", n_resamples=9)
     assert calls == [{"token_method": "occlusion"}]

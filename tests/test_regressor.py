@@ -487,11 +487,13 @@ def test_pairs_are_compared(make_regressor):
 def test_print_adds_up(reg):
     """0.40 + 0.38 + 0.09 + 0.15 made 1.01: each value was rounded alone."""
     for e in reg.explain([*NEW, *X[:20]]):
-        lines = re.findall(r"^ +(-?[\d.]+)  = (<?) ?([\d.]+) %", str(e), re.MULTILINE)
+        line = r"^ +(-?[\d.]+)  = ([<>]?) ?([\d.]+) %"
+        lines = re.findall(line, str(e), re.MULTILINE)
         unit = 10**e.decimals
         values = [round(float(value) * unit) for value, _, _ in lines]
         assert sum(values) == round(e.prediction * unit)
-        shares = [0 if little else round(10 * float(s)) for _, little, s in lines]
+        rounded = {"<": 0, ">": 1000}
+        shares = [rounded.get(sign, round(10 * float(s))) for _, sign, s in lines]
         assert sum(shares) == 1000
         [parts] = re.findall(r"prediction: (\S+) \(base\) (\S+) .* = (\S+)", str(e))
         base, words, total = (round(unit * float(part)) for part in parts)

@@ -22,6 +22,7 @@ from skprotolm._display.formatting import class_name, printable, shorten
 from skprotolm._display.pieces import STRONGEST_SHARE
 from skprotolm._display.plots import plot_map
 from skprotolm._tasks.classification import ClassificationTask
+from skprotolm._tasks.units import PROBABILITY
 from skprotolm.exceptions import TextTruncatedWarning
 from tests.test_display import HOSTILE, Page, squeezed
 
@@ -216,7 +217,8 @@ def test_plots_show_texts_literally(fitted, text, label):
     written = words.get_xlabel()
     prefix = "part of the log-odds of "
     assert written == "" or any(
-        is_cut_from(written.removeprefix(prefix), class_name(x)) for x in clf.classes_
+        is_cut_from(written.removeprefix(prefix), class_name(x, PROBABILITY))
+        for x in clf.classes_
     )
     names = [t.get_text() for t in figures[1].axes[0].get_legend().get_texts()]
     assert is_cut_from(names[0], label)
