@@ -260,6 +260,12 @@ def test_classes_must_list_every_label(make_classifier, texts, clf):
     clf.partial_fit(LOST, ["lost"] * 6, classes=np.array(["lost", "neg", "pos", "z"]))
 
 
+def test_classes_that_are_no_labels_are_refused(clf):
+    """A dict among them was reported as "unhashable type" alone."""
+    with pytest.raises(ValueError, match=r"classes must list .* missing: \['pos'\]"):
+        clf.partial_fit(LOST, ["lost"] * 6, classes=[{"pos": 1}, "neg", "lost"])
+
+
 # --- What is refused.
 
 

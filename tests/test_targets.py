@@ -264,6 +264,13 @@ def test_numbers_in_an_object_column_are_numbers(labels, kind):
     assert classes.dtype.kind == kind
 
 
+def test_classes_of_long_doubles_become_floats():
+    """Explanations of them could not be written as JSON or HTML."""
+    classes = encode(np.array([1, 2], dtype=np.longdouble)).classes
+    assert classes.dtype == np.float64
+    assert encode(np.array([1, 2], dtype=np.float32)).classes.dtype == np.float32
+
+
 def test_other_collections_are_refused_with_a_hint():
     with pytest.raises(ValueError, match=r"got generator; use list\(y\)"):
         encode_targets((label for label in "ab"), 2, None, None, "clf")

@@ -91,7 +91,9 @@ def require_listed(classes: Any, labels: list[Any]) -> None:
     listed = _as_list("classes", classes)
     if listed is None:
         raise ValueError(f"classes must be a list of labels, got {shown(classes)}.")
-    missing = [label for label in labels if label not in set(map(_plain, listed))]
+    # What is no label need not be hashable.
+    known = {_plain(v) for v in listed if isinstance(v, (str, Real, np.bool_))}
+    missing = [label for label in labels if label not in known]
     if missing:
         raise ValueError(
             f"classes must list all labels of y, and all of classes_; missing: "
@@ -296,7 +298,8 @@ def _check_labels(y: Any, n_texts: int) -> np.ndarray:
     numbers = _whole_numbers(y, labels)
     if all(isinstance(label, int) for label in labels):
         return np.array(labels)
-    return array if array.dtype.kind == "f" else numbers
+    # np.longdouble has no type of Python, so that JSON and HTML cannot hold it.
+    return array if array.dtype in (np.float16, np.float32) else numbers
 
 
 def _refuse_matrix(y: Any, array: np.ndarray) -> NoReturn:
