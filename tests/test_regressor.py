@@ -143,7 +143,7 @@ def test_ranges_of_few_texts_leave_prototypes_to_the_others():
 
 
 def test_more_prototypes_than_texts_are_warned_of(make_regressor):
-    with pytest.warns(FewerPrototypesWarning, match="1 of 5 ranges of values have"):
+    with pytest.warns(FewerPrototypesWarning, match="1 of 10 ranges of values have"):
         reg = make_regressor(n_prototypes=61, max_epochs=1).fit(X, Y)
     assert len(reg.prototypes_) == 60
 
@@ -374,11 +374,11 @@ def test_decimals_show_thousandths_of_the_range(values, decimals):
 
 def test_prototypes_are_grouped_by_ranges_of_values(reg):
     prototypes = reg.prototypes_
-    assert "of 5 ranges of values" in repr(prototypes)
+    assert "of 10 ranges of values" in repr(prototypes)
     assert f"value {prototypes[0].label}" in prototypes._repr_html_()
     figure = prototypes.plot(X[:9], Y[:9])
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert len(legend) == 5
+    assert len(legend) == 10
     assert legend[0].startswith("up to")
 
 
