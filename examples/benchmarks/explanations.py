@@ -5,10 +5,6 @@
 
 All methods score the words of the same texts for the same fitted classifier. Time is
 measured on one text at a time, as a multiple of one prediction, interleaved with it.
-
-The published tables also have rows of gradient × input and integrated gradients, which
-captum computed with an earlier version of this program. Both need the network of the
-classifier, which is not public, so this program does not repeat them.
 """
 
 from __future__ import annotations
