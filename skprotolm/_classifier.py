@@ -83,9 +83,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Replace the learned prototypes by training texts after training; under
         "proto-lm", place each on its nearest text. With False prototypes are learned
         vectors and quote the nearest text.
-    finetune : {"full", "head"}, default="full"
-        Train the encoder and the head, or the head only. Weights of a
-        SentenceTransformer with ``requires_grad=False`` are not trained.
+    finetune : {"full", "head"} or int, default="full"
+        Train the encoder and the head, the head only, or the head and the last layers
+        of the encoder, as many as the int says. What the layers below return is
+        computed once per fit and stored. Weights of a SentenceTransformer with
+        ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Texts, labels and other parameters may differ; prototypes are learned anew.
@@ -215,7 +217,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         label_smoothing: float | str = "auto",
         n_nearest: float = 0.5,
         projection: bool = True,
-        finetune: str = "full",
+        finetune: str | int = "full",
         warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,

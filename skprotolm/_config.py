@@ -40,7 +40,7 @@ class FitConfig:
     label_smoothing: Any
     n_nearest: float
     projection: bool
-    finetune: str
+    finetune: str | int
     warm_start: bool
     max_epochs: Any
     batch_size: int
@@ -77,6 +77,14 @@ class FitConfig:
     def trains_encoder(self) -> bool:
         """Whether weights of the encoder are trained, too."""
         return self.finetune != "head"
+
+    @property
+    def n_trained_layers(self) -> int | None:
+        """How many of the encoder's last layers are trained; None if all weights are.
+
+        Nothing of it is read if the encoder is frozen.
+        """
+        return None if isinstance(self.finetune, str) else self.finetune
 
 
 # Those of the estimator, but its `random_state`; the other fields have defaults.
@@ -174,7 +182,7 @@ def _rules() -> dict[str, Rule]:
         "label_smoothing": _either(_one_of("auto"), _SHARE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": FLAG,
-        "finetune": _one_of(*FINETUNE),
+        "finetune": _either(*map(_one_of, FINETUNE), COUNT),
         "warm_start": FLAG,
         "max_epochs": _either(_one_of("auto"), COUNT),
         "batch_size": COUNT,

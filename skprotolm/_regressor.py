@@ -60,9 +60,11 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     projection : bool, default=True
         Replace the learned prototypes by training texts after training. With False
         prototypes are learned vectors with learned values, and quote the nearest text.
-    finetune : {"full", "head"}, default="full"
-        Train the encoder and the head, or the head only. Weights of a
-        SentenceTransformer with ``requires_grad=False`` are not trained.
+    finetune : {"full", "head"} or int, default="full"
+        Train the encoder and the head, the head only, or the head and the last layers
+        of the encoder, as many as the int says. What the layers below return is
+        computed once per fit and stored. Weights of a SentenceTransformer with
+        ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Texts, labels and other parameters may differ; prototypes are learned anew.
@@ -191,7 +193,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         diversity: float = 0.0,
         preservation: float | str = "auto",
         projection: bool = True,
-        finetune: str = "full",
+        finetune: str | int = "full",
         warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,

@@ -84,9 +84,11 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     projection : bool, default=True
         Replace the learned prototypes by training words after training. With False
         prototypes are learned vectors and quote the nearest word.
-    finetune : {"full", "head"}, default="full"
-        Train the encoder and the head, or the head only. Weights of a
-        SentenceTransformer with ``requires_grad=False`` are not trained.
+    finetune : {"full", "head"} or int, default="full"
+        Train the encoder and the head, the head only, or the head and the last layers
+        of the encoder, as many as the int says. What the layers below return is
+        computed once per fit and stored. Weights of a SentenceTransformer with
+        ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Sentences, tags and other parameters may differ; prototypes are learned anew.
@@ -212,7 +214,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         preservation: float | str = "auto",
         label_smoothing: float | str = "auto",
         projection: bool = True,
-        finetune: str = "full",
+        finetune: str | int = "full",
         warm_start: bool = False,
         max_epochs: int | str = "auto",
         batch_size: int = 32,

@@ -53,7 +53,10 @@ WRONG = {
         [0, 0.0, 1.5, -1, NAN, "0.5", None, True],
     ),
     "projection": FLAG,
-    "finetune": (r"'full' or 'head'", ["none", "Full", None, True]),
+    "finetune": (
+        r"'full', 'head', or a positive int",
+        ["none", "Full", None, True, 0, 1.5],
+    ),
     "warm_start": FLAG,
     "max_epochs": (r"'auto' or a positive int", [0, 1.5, "3", None, True]),
     "batch_size": COUNT,

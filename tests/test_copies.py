@@ -88,7 +88,7 @@ def encoder_state(encoder: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama", "mpnet"])
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 def test_the_backbone_is_copied(tmp_path, texts, model_type, finetune):
     X, y = texts
     encoder = make_encoder(model_type, tmp_path)

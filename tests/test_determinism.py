@@ -12,6 +12,7 @@ VARIANTS = [
     {"formulation": "proto-lm"},
     {"finetune": "head"},
     {"projection": False},
+    {"finetune": 1},
     {"early_stopping": True, "validation_fraction": 0.3},
     {"precision": "bf16"},
 ]

@@ -89,6 +89,7 @@ def unusual_settings():
         {},
         {"formulation": "proto-lm"},
         {"finetune": "head"},
+        {"finetune": 1},
         {"projection": False},
         {"early_stopping": True, "validation_fraction": 0.3},
         {"precision": "bf16"},

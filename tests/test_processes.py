@@ -86,7 +86,7 @@ def weight_of(encoder: TextEncoder) -> weakref.ref:
     return weakref.ref(next(encoder.parameters()))
 
 
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 @pytest.mark.parametrize("formulation", ["mixture", "proto-lm"])
 def test_a_refit_frees_the_previous_encoder(
     make_classifier, texts, no_collector, formulation, finetune

@@ -20,10 +20,12 @@ STOPPED = {**STOPPING, "max_epochs": 5, "n_iter_no_change": 1, "learning_rate": 
 FITS: dict[str, dict[str, Any]] = {
     "full": {},
     "head": {"finetune": "head"},
+    "last layer": {"finetune": 1},
     "proto-lm": {"formulation": "proto-lm"},
     "learned vectors": {"projection": False},
     "automatic epochs": {"max_epochs": "auto", "batch_size": 2},
     "validation": {**STOPPING, "n_iter_no_change": 9},
+    "validation, last layer": {**STOPPING, "n_iter_no_change": 9, "finetune": 1},
     "validation, head": {**STOPPING, "n_iter_no_change": 9, "finetune": "head"},
 }
 
@@ -200,7 +202,7 @@ class Unread:
 def test_the_loss_is_read_only_for_display(capfd):
     """Reading it in every step would wait for the device."""
     with Progress(1) as progress:
-        progress.plan(make_config(max_epochs=1), 64, 0, is_stored=False)
+        progress.plan(make_config(max_epochs=1), 64, 0, repeated=1.0)
         progress.bar.mininterval = 3600
         unread: Any = Unread()
         progress.on_step(unread)

@@ -190,7 +190,7 @@ def test_spaces_and_empty_words_are_kept_apart():
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnreadTextWarning")
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.UnpredictedClassWarning")
 @pytest.mark.filterwarnings("ignore::skprotolm.exceptions.DuplicatePrototypesWarning")
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 def test_long_sentences_are_windowed_and_stitched(make_tagger, finetune):
     """A word whose pieces stand in two windows has them all, and one tag."""
     long_words = [word for words in X[:9] for word in [*words, "goodgoodgood"]]

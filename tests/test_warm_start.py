@@ -29,7 +29,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return max(float((one[n].double() - other[n].double()).abs().max()) for n in one)
 
 
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 def test_a_fit_starts_from_the_previous_encoder(make_classifier, texts, finetune):
     X, y = texts
     clf = make_classifier(max_epochs=3, warm_start=True).fit(X, y)

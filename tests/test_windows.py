@@ -295,7 +295,7 @@ def test_sentence_vectors_are_means_over_windows():
 # Predictions.
 
 
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 def test_short_texts_are_as_with_truncation_bit_for_bit(
     make_classifier, texts, finetune
 ):
@@ -433,7 +433,7 @@ def test_a_text_without_tokens_is_explained(clf):
 # Training.
 
 
-@pytest.mark.parametrize("finetune", ["full", "head"])
+@pytest.mark.parametrize("finetune", ["full", 1, "head"])
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_a_seed_determines_the_fit(make, formulation, finetune):
     one, other = (

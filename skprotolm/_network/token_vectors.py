@@ -1,17 +1,24 @@
-"""Token vectors of texts: computed at each read, or stored for a frozen encoder."""
+"""Token vectors of texts: computed at each read, in part, or not at all.
+
+Where nothing below some layer is trained, what it gives is computed once and stored.
+"""
 
 from __future__ import annotations
 
-import math
-import os
-from tempfile import TemporaryFile, gettempdir
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.layers import (
+    recorded_output,
+    skipped,
+    states_of,
+    transformer_layers,
+)
+from skprotolm._network.token_store import MAX_MEMORY, TokenStore
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.windows import WindowIndex, list_windows
 
@@ -88,54 +95,40 @@ class StoredTexts:
     """
 
     def __init__(
-        self, tokenized: TokenizedTexts, encoder: TextEncoder, max_memory: int = 2**30
+        self,
+        tokenized: TokenizedTexts,
+        encoder: TextEncoder,
+        max_memory: int = MAX_MEMORY,
     ):
         self.n_windows = tokenized.n_windows
-        self._first = np.cumsum(self.n_windows) - self.n_windows  # window of each text
-        every = list_windows(np.arange(len(tokenized)), self.n_windows)
-        self._weights = [
-            tokenized.weights(row, number)
-            for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
-        ]
-        self._lengths = np.array([np.count_nonzero(w) for w in self._weights])
-        self.lengths = np.add.reduceat(self._lengths, self._first)
-        self._ends = np.cumsum(self._lengths)
-        shape = (int(self._lengths.sum()), encoder.hidden_size)
-        dtype = torch.empty(0, dtype=encoder.dtype).numpy().dtype
-        is_small = math.prod(shape) * dtype.itemsize <= max_memory
-        self._vectors = np.empty(shape, dtype) if is_small else _map_file(shape, dtype)
-
-    def _windows(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
-        """Return positions among the windows of all texts."""
-        return self._first[rows] + (0 if numbers is None else numbers)
+        self._windows = Numbered(self.n_windows)
+        self._weights = self._windows.weights(tokenized)
+        lengths = np.array([np.count_nonzero(w) for w in self._weights])
+        self.lengths = np.add.reduceat(lengths, self._windows.first)
+        self._store = TokenStore(
+            lengths, encoder.hidden_size, encoder.dtype, max_memory
+        )
 
     def store(
         self, rows: np.ndarray, h: Tensor, numbers: np.ndarray | None = None
     ) -> None:
         """Store the tokens that count, of token vectors (B, T, H)."""
-        windows = self._windows(rows, numbers).tolist()
-        for window, vectors in zip(windows, h.cpu().numpy(), strict=True):
-            weights, end = self._weights[window], self._ends[window]
-            start = end - self._lengths[window]
-            self._vectors[start:end] = vectors[: len(weights)][weights > 0]
+        windows = self._windows.positions(rows, numbers).tolist()
+        for window, vectors in zip(windows, h.cpu(), strict=True):
+            counted = torch.from_numpy(self._weights[window] > 0)
+            self._store.write(window, vectors[: len(counted)][counted])
 
     def read(
         self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the stored vectors of the given windows, padded with zeros."""
-        windows = self._windows(rows, numbers)
-        lengths = self._lengths[windows]
-        columns = np.arange(lengths.max())
-        mask = columns < lengths[:, None]  # (B, T)
-        indices = (self._ends[windows] - lengths)[:, None] + columns
-        h = self._vectors[np.where(mask, indices, 0)]
-        h[~mask] = 0
+        windows = self._windows.positions(rows, numbers)
+        h, mask = self._store.read(windows)
         weights = np.zeros(mask.shape, dtype=np.float32)
         stored = [self._weights[window] for window in windows.tolist()]
         weights[mask] = np.concatenate([w[w > 0] for w in stored])
         device = encoder.device
-        vectors = torch.from_numpy(np.asarray(h)).to(device)
-        return vectors, torch.from_numpy(weights).to(device)
+        return h.to(device), torch.from_numpy(weights).to(device)
 
     def units(self, windows: WindowIndex) -> np.ndarray:
         """Return the texts of windows."""
@@ -146,19 +139,87 @@ class StoredTexts:
         return np.arange(np.count_nonzero(counts))
 
 
-def _map_file(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Return an array in a temporary file, which is deleted with the array."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    with TemporaryFile() as file:
-        # Without allocation, writing to a full disk kills the process.
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(file.fileno(), 0, n_bytes)
-            except OSError as error:
-                raise OSError(
-                    error.errno,
-                    f"The token vectors of the texts need {n_bytes / 1e9:.1f} GB in a "
-                    f"temporary file, and {gettempdir()} does not have enough space "
-                    f"({error.strerror}); set TMPDIR to a larger folder",
-                ) from error
-        return np.memmap(file, dtype, shape=shape)
+class ResumedTexts(EncodedTexts):
+    """Texts that the lower layers read once, and the last ones at each read.
+
+    What the lower layers give is stored as the windows are first read, which must be
+    without dropout. The lower layers may not change.
+
+    Parameters
+    ----------
+    tokenized : TokenizedTexts
+    encoder : TextEncoder
+        Determines the width and the precision of what is stored.
+    n_trained : int
+        The number of last layers, which must not be all.
+    bf16 : bool
+    max_memory : int, default=2**30
+        Bytes in memory. More are memory-mapped from a temporary file, in bfloat16.
+    """
+
+    def __init__(
+        self,
+        tokenized: TokenizedTexts,
+        encoder: TextEncoder,
+        n_trained: int,
+        *,
+        bf16: bool,
+        max_memory: int = MAX_MEMORY,
+    ):
+        super().__init__(tokenized, bf16=bf16)
+        self.n_trained = n_trained
+        self._windows = Numbered(self.n_windows)
+        lengths = np.array([len(w) for w in self._windows.weights(tokenized)])
+        width, dtype = encoder.hidden_size, encoder.dtype
+        if int(lengths.sum()) * width * dtype.itemsize > max_memory:
+            dtype = torch.bfloat16
+        self._store = TokenStore(lengths, width, dtype, max_memory)
+        self._is_stored = np.zeros(len(lengths), dtype=bool)
+        self._is_tuple = False  # what a layer returns
+
+    def read(
+        self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the last layers on windows of the texts of the given rows."""
+        windows = self._windows.positions(rows, numbers)
+        lower = transformer_layers(encoder)[: -self.n_trained]
+        if not self._is_stored[windows].all():
+            with recorded_output(lower[-1]) as outputs:
+                result = super().read(encoder, rows, numbers)
+            self._write(windows, outputs[0])
+            return result
+        states = self._store.read(windows)[0].to(encoder.device, encoder.dtype)
+        with skipped(lower, (states,) if self._is_tuple else states):
+            return super().read(encoder, rows, numbers)
+
+    def _write(self, windows: np.ndarray, output: Any) -> None:
+        self._is_tuple = isinstance(output, tuple)
+        for window, states in zip(windows.tolist(), states_of(output), strict=True):
+            self._store.write(window, states[: self._store.lengths[window]])
+        self._is_stored[windows] = True
+
+
+class Numbered:
+    """The windows of all texts, numbered from 0.
+
+    Parameters
+    ----------
+    n_windows : ndarray of shape (n,), int
+        Windows per text.
+    """
+
+    def __init__(self, n_windows: np.ndarray):
+        self.n_windows = n_windows
+        self.first = np.cumsum(n_windows) - n_windows  # window of each text
+
+    def positions(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+        """Return the numbers of windows of texts; None stands for the first ones."""
+        return self.first[rows] + (0 if numbers is None else numbers)
+
+    def weights(self, tokenized: TokenizedTexts) -> list[np.ndarray]:
+        """Return the weights of the tokens of each window."""
+        every = list_windows(np.arange(len(tokenized)), self.n_windows)
+        return [
+            tokenized.weights(row, number)
+            for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
+        ]

@@ -10,9 +10,9 @@ from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder, load_encoder
+from skprotolm._network.layers import train_last_layers
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
 from skprotolm._tasks.base import Task
@@ -25,7 +25,7 @@ from skprotolm._training.splits import (
     select,
 )
 from skprotolm._training.text_units import TextUnits
-from skprotolm._training.units import FrozenPass, Units, train_bf16
+from skprotolm._training.units import FrozenPass, Units, read_texts, repeated_part
 from skprotolm._training.word_units import WordUnits
 
 _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, WordUnits)}
@@ -35,12 +35,15 @@ def load(config: FitConfig, device: torch.device) -> TextEncoder:
     """Load the encoder, frozen if only the head is trained."""
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
+    if config.n_trained_layers is not None:
+        train_last_layers(encoder, config.n_trained_layers)
     if not config.trains_encoder:
         encoder.requires_grad_(False)
     elif encoder.is_frozen:
         raise ValueError(
             "No weight of the backbone may be trained: requires_grad is False for "
-            "all. Call backbone.requires_grad_(True), or set finetune='head'."
+            "all, or for the last layers that finetune names. Call "
+            "backbone.requires_grad_(True), or set finetune='head'."
         )
     return encoder
 
@@ -75,7 +78,11 @@ def build(
     tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
     n_passes = 1 if start is None else 2
     progress.plan(
-        config, len(tokens), len(tokens_out), n_passes, is_stored=encoder.is_frozen
+        config,
+        len(tokens),
+        len(tokens_out),
+        n_passes,
+        repeated=repeated_part(encoder, config),
     )
 
     def read(some: TokenizedTexts) -> FrozenPass:
@@ -87,8 +94,7 @@ def build(
         source, vectors, _ = read(tokens)
     validation = None
     if held_out.size:
-        encoded = EncodedTexts(tokens_out, bf16=train_bf16(encoder, config))
-        source_out = read_units(encoded, tokens_out)
+        source_out = read_units(read_texts(encoder, tokens_out, config), tokens_out)
         if encoder.is_frozen:
             source_out = read(tokens_out).source
         validation = source_out, select(targets, held_out)

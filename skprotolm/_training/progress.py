@@ -12,8 +12,8 @@ from skprotolm._config import FitConfig
 from skprotolm._resolve import resolve_epochs
 
 # Work per batch, in forward passes of the encoder: of a pass, of a training step, and
-# of either if the token vectors are stored.
-_PASS, _STEP, _STORED = 1.0, 3.0, 0.1
+# of the rest of either.
+_PASS, _STEP, _REST = 1.0, 3.0, 0.1
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
@@ -82,7 +82,7 @@ class Progress:
         n_held_out: int,
         n_passes: int = 1,
         *,
-        is_stored: bool,
+        repeated: float,
     ) -> None:
         """Set the total: the frozen passes, all epochs, and the pass after them.
 
@@ -93,16 +93,18 @@ class Progress:
             Texts that are trained on, and held out for early stopping.
         n_passes : int, default=1
             Frozen passes over the texts that are trained on.
-        is_stored : bool
-            Whether the frozen pass stores the token vectors, of held-out texts too.
+        repeated : float
+            The part of the encoder that runs again after the first pass over a text. If
+            it is 0, held-out texts have a frozen pass, too.
         """
         n_epochs = resolve_epochs(config.max_epochs, n_texts, config.batch_size)
         n_batches = math.ceil(n_texts / config.batch_size)
         n_validation = math.ceil(n_held_out / config.batch_size)
         total = n_passes * n_batches * _PASS
-        if is_stored:
+        if repeated == 0:
             total += n_validation * _PASS
-            self._pass = self._step = _STORED
+        self._pass = max(repeated * _PASS, _REST)
+        self._step = max(repeated * _STEP, _REST)
         total += n_epochs * (n_batches * self._step + n_validation * self._pass)
         total += (n_batches + n_validation) * self._pass
         self.bar.total = total

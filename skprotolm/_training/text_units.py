@@ -10,12 +10,12 @@ from skprotolm._config import FitConfig
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
+from skprotolm._network.token_vectors import StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
-from skprotolm._training.units import FrozenPass, Units, train_bf16
+from skprotolm._training.units import FrozenPass, Units, read_texts
 
 
 class TextUnits(Units):
@@ -43,7 +43,7 @@ class TextUnits(Units):
         progress: Progress,
     ) -> FrozenPass:
         """Run the encoder once; pretrained vectors are its sentence vectors."""
-        source = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
+        source = read_texts(encoder, tokenized, config)
         stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
         windows, sentences = [], []
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from skprotolm._config import FitConfig
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.layers import transformer_layers
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, ResumedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
@@ -68,7 +69,20 @@ class Units(ABC):
         """Run the pretrained encoder over some of the texts once."""
 
 
-def train_bf16(encoder: TextEncoder, config: FitConfig) -> bool:
-    """Whether the encoder runs in bfloat16 during the fit."""
+def repeated_part(encoder: TextEncoder, config: FitConfig) -> float:
+    """Return the part of the encoder that runs in each epoch, from 0 to 1."""
+    if encoder.is_frozen or config.n_trained_layers is None:
+        return float(not encoder.is_frozen)
+    return config.n_trained_layers / len(transformer_layers(encoder))
+
+
+def read_texts(
+    encoder: TextEncoder, tokenized: TokenizedTexts, config: FitConfig
+) -> EncodedTexts:
+    """Return texts for the encoder as it is trained: what is frozen runs once."""
     is_fp32 = encoder.dtype == torch.float32
-    return resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
+    bf16 = resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
+    n_trained = config.n_trained_layers
+    if n_trained is None or n_trained == len(transformer_layers(encoder)):
+        return EncodedTexts(tokenized, bf16=bf16)
+    return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16)

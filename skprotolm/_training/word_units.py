@@ -9,14 +9,14 @@ from skprotolm._config import FitConfig
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
+from skprotolm._network.token_vectors import ReadTexts, StoredTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._network.word_vectors import read_units
 from skprotolm._training.neighborhoods import distinct_ids
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
-from skprotolm._training.units import FrozenPass, Units, train_bf16
+from skprotolm._training.units import FrozenPass, Units, read_texts
 
 
 class WordUnits(Units):
@@ -49,7 +49,7 @@ class WordUnits(Units):
 
         The mean of them is what the untrained attention gives.
         """
-        source: ReadTexts = EncodedTexts(tokenized, bf16=train_bf16(encoder, config))
+        source: ReadTexts = read_texts(encoder, tokenized, config)
         size, on_batch = config.batch_size, progress.on_frozen_pass
         with evaluating(encoder):
             if encoder.is_frozen:
