@@ -1,0 +1,108 @@
+"""How many of the encoder's layers need training, by task and number of texts.
+
+    python examples/benchmarks/layers.py --data FOLDER_OF_CSV_FILES
+
+Accuracy is on development texts. The time is the processor time of a fit, in multiples
+of that with `finetune="full"` on the same texts. Results are written as they come, and
+an interrupted run continues with the missing ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import ResultFile, Runs, evaluate, interval, table
+from tasks import Task, development_task, provenance, shortened
+
+from skprotolm import ProtoLMClassifier
+
+TASKS = ("sst2", "sst5", "banking77", "mrpc", "sick", "rotten_tomatoes")
+SIZES = (500, 2000)
+SEEDS = (0, 1, 2)
+FULL = "full"
+SETTINGS: dict[str, dict[str, Any]] = {
+    FULL: {},
+    "6": {"finetune": 6},
+    "4": {"finetune": 4},
+    "3": {"finetune": 3},
+    "3, rate 2e-4": {"finetune": 3, "learning_rate": 2e-4},
+    "2, rate 2e-4": {"finetune": 2, "learning_rate": 2e-4},
+    "head": {"finetune": "head"},
+}
+RESULTS = ResultFile(
+    "layers.csv",
+    ("task", "texts", "setting", "seed"),
+    ("seconds", "accuracy", "nll", "ece"),
+)
+
+
+def main() -> None:
+    """Run what is missing from the results, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, type=int)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, choices=SETTINGS)
+    parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    arguments = parser.parse_args()
+    for seed in () if arguments.table else arguments.seeds:
+        for n_texts in arguments.sizes:
+            for name in arguments.tasks:
+                task = development_task(name, arguments.data)
+                task = shortened(task, n_texts, seed)
+                run_missing(name, n_texts, task, seed, arguments.settings)
+    print_table(RESULTS.rows())
+
+
+def run_missing(
+    name: str, n_texts: int, task: Task, seed: int, settings: list[str]
+) -> None:
+    """Run the missing settings of one task, size and seed."""
+    for setting in settings:
+        if RESULTS.has(name, n_texts, setting, seed):
+            continue
+        clf = ProtoLMClassifier(random_state=seed, **SETTINGS[setting])
+        started = time.process_time()
+        clf.fit(task.X_train, task.y_train)
+        row = {"seconds": round(time.process_time() - started, 1)}
+        keys = {"task": name, "texts": n_texts, "setting": setting, "seed": seed}
+        RESULTS.add(keys | row | evaluate(clf, task))
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print differences in accuracy to "full" per size, and ratios of times."""
+    runs = Runs(rows, "texts", "task", model="setting")
+    print(f"\n{provenance()} Seeds {runs.seeds}.\n")
+    for n_texts in sorted({row["texts"] for row in rows}, key=int):
+        tasks = [t for t in TASKS if runs.values(FULL, "accuracy", n_texts, t)]
+        table(f"{n_texts} texts", [*tasks, "mean", "time / full", "NLL", "ECE"])
+        for setting in SETTINGS:
+            print_setting(runs, n_texts, tasks, setting)
+        print()
+
+
+def print_setting(runs: Runs, n_texts: str, tasks: list[str], setting: str) -> None:
+    """Print a row: accuracies of "full", differences to it of other settings."""
+    seconds, of_full = (runs.values(s, "seconds", n_texts) for s in (setting, FULL))
+    ratios = [seconds[run] / of_full[run] for run in seconds.keys() & of_full]
+    if not ratios:
+        return
+    cells = [runs.mean(setting, "accuracy", 1, n_texts, task) for task in tasks]
+    cells.append(runs.mean(setting, "accuracy", 1, n_texts))
+    if setting != FULL:
+        differences = [runs.differences(setting, FULL, n_texts, t) for t in tasks]
+        cells = [interval(values) for values in differences]
+        means = np.array([values.mean() for values in differences if len(values)])
+        cells.append(interval(means))
+    cells.append(f"{np.median(ratios):.2f}")
+    cells += [runs.mean(setting, column, 3, n_texts) for column in ("nll", "ece")]
+    print(f"| finetune={setting} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
