@@ -57,7 +57,7 @@ class FitConfig:
     precision: str
     device: Any
     verbose: int
-    # Set by `resolve`.
+    # Set by `resolve_precision` and `resolve`.
     train_bf16: bool = False
     predict_bf16: bool = False
     prototype_counts: tuple[int, ...] = ()  # per stratum, that are learned

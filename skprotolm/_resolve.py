@@ -36,15 +36,13 @@ def resolve(
     n_texts: int,
     is_paired: bool,
     hidden_size: int,
-    is_fp32: bool,
-    has_bf16: bool,
     task: Task,
     wanted: Sequence[int] | None,
     n_candidates: Sequence[int],
     n_members: Sequence[int],
     label_agreement: float,
 ) -> FitConfig:
-    """Replace every "auto" by its value.
+    """Replace every "auto" by its value; the precision is resolved before.
 
     Parameters
     ----------
@@ -55,10 +53,6 @@ def resolve(
         Whether they are pairs of texts.
     hidden_size : int
         Width of the encoder.
-    is_fp32 : bool
-        Whether the encoder's weights are float32.
-    has_bf16 : bool
-        Whether the device multiplies bfloat16 numbers in hardware.
     task : Task
         With S strata.
     wanted : sequence of int, length S, or None
@@ -77,11 +71,8 @@ def resolve(
     quoted = resolve_quoted_counts(wanted, n_candidates)
     counts = resolve_prototype_counts(config, wanted, n_members, label_agreement)
     is_auto = config.sharpness == "auto"
-    train_bf16, predict_bf16 = resolve_precision(config.precision, is_fp32, has_bf16)
     return replace(
         config,
-        train_bf16=train_bf16,
-        predict_bf16=predict_bf16,
         max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
         learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
         preservation=resolve_preservation(config.preservation, is_paired),
@@ -111,16 +102,25 @@ def resolve_reading_weight(task: Task, label_agreement: float) -> float:
     return task.reading_weight * min(1.0, 2 * (1 - label_agreement))
 
 
-def resolve_precision(
-    precision: str, is_fp32: bool, has_bf16: bool
-) -> tuple[bool, bool]:
-    """Return whether to train and whether to predict under bfloat16 autocast.
+def resolve_precision(config: FitConfig, is_fp32: bool, has_bf16: bool) -> FitConfig:
+    """Decide whether to train and whether to predict under bfloat16 autocast.
 
     "auto" trains in bfloat16 where the device supports it and predicts in fp32.
+
+    Parameters
+    ----------
+    config : FitConfig
+    is_fp32 : bool
+        Whether the encoder's weights are float32; others are not cast.
+    has_bf16 : bool
+        Whether the device multiplies bfloat16 numbers in hardware.
     """
-    if not is_fp32 or precision == "fp32":
-        return False, False
-    return precision == "bf16" or has_bf16, precision == "bf16"
+    is_auto, is_bf16 = (config.precision == name for name in ("auto", "bf16"))
+    return replace(
+        config,
+        train_bf16=is_fp32 and (is_bf16 or (is_auto and has_bf16)),
+        predict_bf16=is_fp32 and is_bf16,
+    )
 
 
 def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:

@@ -121,7 +121,7 @@ def built(
         y, len(texts), sample_weight, config.class_weight, "ProtoLMClassifier"
     )
     task, columns = ClassificationTask(classes), Columns.of(X, texts)
-    encoder = load(config, torch.device("cpu"))
+    encoder, config = load(config, torch.device("cpu"))
     attention, data = build(
         encoder, config, task, targets, texts, columns, 0, Progress(0), start
     )

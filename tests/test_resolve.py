@@ -37,8 +37,6 @@ def resolved(n_texts=600, label_agreement=0.5, is_paired=False, **parameters):
         n_texts=n_texts,
         is_paired=is_paired,
         hidden_size=384,
-        is_fp32=True,
-        has_bf16=True,
         task=ClassificationTask(np.array(["neg", "pos"])),
         wanted=spread(config.n_prototypes, ["neg", "pos"]),
         n_candidates=[n_texts // 2, n_texts // 2],
@@ -58,7 +56,6 @@ def test_no_field_is_auto_once_resolved(formulation):
     assert left <= {"device", "precision"}
     assert config.prototype_counts == (8, 8)
     assert config.quoted_counts == (300, 300)
-    assert (config.train_bf16, config.predict_bf16) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +116,9 @@ def test_clusters_shrink_where_neighbors_disagree(label_agreement, spread):
 def test_precision_depends_on_weights_and_device(
     precision, is_fp32, has_bf16, expected
 ):
-    assert resolve_precision(precision, is_fp32, has_bf16) == expected
+    config = check_parameters(ProtoLMClassifier(precision=precision))
+    config = resolve_precision(config, is_fp32, has_bf16)
+    assert (config.train_bf16, config.predict_bf16) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
+from skprotolm._resolve import resolve_precision
+from skprotolm._runtime import has_bf16
 from skprotolm._tasks.base import Task
 from skprotolm._training.neighborhoods import distinct_ids
 from skprotolm._training.progress import Progress
@@ -31,8 +33,8 @@ from skprotolm._training.word_units import WordUnits
 _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, WordUnits)}
 
 
-def load(config: FitConfig, device: torch.device) -> TextEncoder:
-    """Load the encoder, frozen if only the head is trained."""
+def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfig]:
+    """Load the encoder, with what is not trained frozen, and resolve the precision."""
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
     if config.n_trained_layers is not None:
@@ -45,7 +47,8 @@ def load(config: FitConfig, device: torch.device) -> TextEncoder:
             "all, or for the last layers that finetune names. Call "
             "backbone.requires_grad_(True), or set finetune='head'."
         )
-    return encoder
+    is_fp32 = encoder.dtype == torch.float32
+    return encoder, resolve_precision(config, is_fp32, has_bf16(device))
 
 
 def build(

@@ -24,7 +24,6 @@ from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve
 from skprotolm._runtime import (
     deferred_interrupt,
-    has_bf16,
     memory_errors,
     preserved_rng_state,
     warn,
@@ -87,7 +86,7 @@ def fit(
         Progress(config.verbose) as progress,
     ):
         progress.begin("loading the backbone")
-        encoder = load(config, device)
+        encoder, config = load(config, device)
         batch = config.batch_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
@@ -137,8 +136,6 @@ def initialize(
         n_texts=len(data.tokenized),
         is_paired=data.columns.number == 2,
         hidden_size=encoder.hidden_size,
-        is_fp32=encoder.dtype == torch.float32,
-        has_bf16=has_bf16(encoder.device),
         task=data.task,
         wanted=wanted,
         n_candidates=n_candidates,

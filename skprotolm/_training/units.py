@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skprotolm._config import FitConfig
@@ -16,8 +15,6 @@ from skprotolm._network.layers import transformer_layers
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, ResumedTexts
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._resolve import resolve_precision
-from skprotolm._runtime import has_bf16
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
 
@@ -80,9 +77,7 @@ def read_texts(
     encoder: TextEncoder, tokenized: TokenizedTexts, config: FitConfig
 ) -> EncodedTexts:
     """Return texts for the encoder as it is trained: what is frozen runs once."""
-    is_fp32 = encoder.dtype == torch.float32
-    bf16 = resolve_precision(config.precision, is_fp32, has_bf16(encoder.device))[0]
-    n_trained = config.n_trained_layers
+    bf16, n_trained = config.train_bf16, config.n_trained_layers
     if n_trained is None or n_trained == len(transformer_layers(encoder)):
         return EncodedTexts(tokenized, bf16=bf16)
     return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16)
