@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 FORMULATIONS = ("mixture", "proto-lm")
-FINETUNE = ("full", "head")
+FINETUNE = ("full", "lora", "head")
 LONG_TEXT = ("truncate", "window")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -77,6 +77,11 @@ class FitConfig:
     def trains_encoder(self) -> bool:
         """Whether weights of the encoder are trained, too."""
         return self.finetune != "head"
+
+    @property
+    def trains_adapters(self) -> bool:
+        """Whether adapters are trained instead of the encoder's own weights."""
+        return self.finetune == "lora"
 
     @property
     def n_trained_layers(self) -> int | None:

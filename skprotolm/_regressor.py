@@ -60,11 +60,12 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     projection : bool, default=True
         Replace the learned prototypes by training texts after training. With False
         prototypes are learned vectors with learned values, and quote the nearest text.
-    finetune : {"full", "head"} or int, default="full"
-        Train the encoder and the head, the head only, or the head and the last layers
-        of the encoder, as many as the int says. What the layers below return is
-        computed once per fit and stored. Weights of a SentenceTransformer with
-        ``requires_grad=False`` are not trained.
+    finetune : {"full", "lora", "head"} or int, default="full"
+        What is trained beside the head: all weights of the encoder; low-rank adapters
+        of its layers, which are merged into the weights when the fit ends (needs peft);
+        nothing; or the last layers of the encoder, as many as the int says. What the
+        layers below return is then computed once per fit and stored. Weights of a
+        SentenceTransformer with ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Texts, labels and other parameters may differ; prototypes are learned anew.
@@ -74,9 +75,9 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         Texts per step, in training and in prediction, and the largest number of windows
         of long texts that are read at once.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4; it is
-        scaled by 384/width for encoders wider than 384 (5e-5 at 768) and, below 500
-        texts, by √(n/500).
+        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 1e-3
+        for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
+        768) and, below 500 texts, by √(n/500).
     head_learning_rate : float, default=1e-3
         Peak learning rate of the head.
     weight_decay : float, default=0.01

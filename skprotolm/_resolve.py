@@ -28,6 +28,7 @@ _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
 _SMOOTHING, _FEW, _MANY = 0.1, 128, 500
 # learning_rate="auto": chosen on MiniLM, for its width; below 500 texts it is smaller.
 _RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
+_RATE_OF_ADAPTERS = 1e-3  # of finetune="lora"
 
 
 def resolve(
@@ -74,7 +75,7 @@ def resolve(
     return replace(
         config,
         max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
-        learning_rate=resolve_learning_rate(config.learning_rate, hidden_size, n_texts),
+        learning_rate=resolve_learning_rate(config, hidden_size, n_texts),
         preservation=resolve_preservation(config.preservation, is_paired),
         label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
         n_prototypes=dict(zip(task.strata, quoted, strict=True)),
@@ -132,16 +133,17 @@ def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
     return max(_MIN_EPOCHS, min(_MAX_EPOCHS, n_epochs))
 
 
-def resolve_learning_rate(learning_rate: Any, hidden_size: int, n_texts: int) -> float:
+def resolve_learning_rate(config: FitConfig, hidden_size: int, n_texts: int) -> float:
     """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
 
-    The factors are 384/width for encoders wider than 384, and √(n/500) for fewer than
-    500 texts, which are soon memorized.
+    It is 1e-3 for adapters. The factors are 384/width for encoders wider than 384, and
+    √(n/500) for fewer than 500 texts, which are soon memorized.
     """
-    if learning_rate != "auto":
-        return float(learning_rate)
+    if config.learning_rate != "auto":
+        return float(config.learning_rate)
+    rate = _RATE_OF_ADAPTERS if config.trains_adapters else _RATE
     by_width = min(1.0, _WIDTH / hidden_size)
-    return _RATE * by_width * min(1.0, math.sqrt(n_texts / _ENOUGH))
+    return rate * by_width * min(1.0, math.sqrt(n_texts / _ENOUGH))
 
 
 def resolve_preservation(preservation: Any, is_paired: bool) -> float:

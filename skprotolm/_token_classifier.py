@@ -84,11 +84,12 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     projection : bool, default=True
         Replace the learned prototypes by training words after training. With False
         prototypes are learned vectors and quote the nearest word.
-    finetune : {"full", "head"} or int, default="full"
-        Train the encoder and the head, the head only, or the head and the last layers
-        of the encoder, as many as the int says. What the layers below return is
-        computed once per fit and stored. Weights of a SentenceTransformer with
-        ``requires_grad=False`` are not trained.
+    finetune : {"full", "lora", "head"} or int, default="full"
+        What is trained beside the head: all weights of the encoder; low-rank adapters
+        of its layers, which are merged into the weights when the fit ends (needs peft);
+        nothing; or the last layers of the encoder, as many as the int says. What the
+        layers below return is then computed once per fit and stored. Weights of a
+        SentenceTransformer with ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Sentences, tags and other parameters may differ; prototypes are learned anew.
@@ -98,9 +99,9 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     batch_size : int, default=32
         Sentences per step, in training and in prediction.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4; it is
-        scaled by 384/width for encoders wider than 384 (5e-5 at 768) and, below 500
-        sentences, by √(n/500).
+        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 1e-3
+        for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
+        768) and, below 500 sentences, by √(n/500).
     head_learning_rate : float, default=1e-3
         Peak learning rate of the head.
     weight_decay : float, default=0.01

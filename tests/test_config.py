@@ -54,7 +54,7 @@ WRONG = {
     ),
     "projection": FLAG,
     "finetune": (
-        r"'full', 'head', or a positive int",
+        r"'full', 'lora', 'head', or a positive int",
         ["none", "Full", None, True, 0, 1.5],
     ),
     "warm_start": FLAG,

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,8 +134,13 @@ def test_precision_depends_on_weights_and_device(
     ],
 )
 def test_the_learning_rate_is_scaled_by_width_and_number_of_texts(width, n_texts, rate):
-    assert resolve_learning_rate("auto", width, n_texts) == pytest.approx(rate)
-    assert resolve_learning_rate(0.25, width, n_texts) == 0.25
+    def resolve_rate(**parameters: Any) -> float:
+        config = check_parameters(ProtoLMClassifier(**parameters))
+        return resolve_learning_rate(config, width, n_texts)
+
+    assert resolve_rate() == pytest.approx(rate)
+    assert resolve_rate(finetune="lora") == pytest.approx(10 * rate)
+    assert resolve_rate(learning_rate=0.25) == 0.25
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
+from skprotolm._network.adapters import require_peft
 from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.layers import train_last_layers
 from skprotolm._network.network import Network
@@ -35,6 +36,8 @@ _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, Wor
 
 def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfig]:
     """Load the encoder, with what is not trained frozen, and resolve the precision."""
+    if config.trains_adapters:
+        require_peft()
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
     if config.n_trained_layers is not None:

@@ -13,7 +13,7 @@ from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
-from skprotolm._network.adapters import merge_adapters
+from skprotolm._network.adapters import add_adapters, merge_adapters
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
@@ -93,6 +93,8 @@ def fit(
             attention, data = build(
                 encoder, config, task, targets, texts, columns, seed, progress, start
             )
+            if config.trains_adapters:  # once the weights are those of `start`
+                add_adapters(encoder)
             progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)
         trainer = Trainer(network, data, config)

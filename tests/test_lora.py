@@ -1,0 +1,85 @@
+"""Adapters are trained instead of the encoder's weights, and merged at the end."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+
+from skprotolm import ProtoLMRegressor
+from skprotolm._network.adapters import add_adapters
+from skprotolm._network.encoder import load_encoder
+from skprotolm._network.token_vectors import EncodedTexts
+from tests.helpers import assert_same_predictions
+from tests.tiny import MODEL_TYPES, make_encoder
+
+ROWS = np.arange(2)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_adapters_change_nothing_before_they_are_trained(model_type, tmp_path):
+    encoder = load_encoder(make_encoder(model_type, tmp_path), None).eval()
+    source = EncodedTexts(encoder.tokenize(["a good film", "a day"]), bf16=False)
+    with torch.no_grad():
+        before, _ = source.read(encoder, ROWS)
+        add_adapters(encoder)
+        after, _ = source.read(encoder, ROWS)
+    assert torch.equal(before, after)
+    trained = [n for n, p in encoder.named_parameters() if p.requires_grad]
+    assert len(trained) >= 2 * 2 * 4  # two matrices for each of a layer's
+    assert all("lora_" in name for name in trained)
+
+
+def test_what_is_merged_has_the_architecture_of_the_backbone(
+    make_classifier, texts, tiny_bert
+):
+    clf = make_classifier(backbone=tiny_bert, finetune="lora").fit(*texts)
+    fitted = clf._fitted.network.encoder.sentence_transformer.state_dict()
+    before = tiny_bert.state_dict()
+    assert fitted.keys() == before.keys()
+    changed = {n for n in before if not torch.equal(before[n], fitted[n])}
+    assert changed
+    assert all(".layer." in n and n.endswith("weight") for n in changed)
+    assert not any("LayerNorm" in n for n in changed)
+    [e] = clf.explain(["a good film"], token_method="relevance")
+    assert e.base_value + e.token_scores.sum() == pytest.approx(e.log_odds, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"early_stopping": True, "validation_fraction": 0.3},
+        {"warm_start": True},
+        {"formulation": "proto-lm"},
+    ],
+    ids=str,
+)
+def test_a_seed_determines_the_fit(make_classifier, texts, parameters):
+    one, other = (
+        make_classifier(finetune="lora", **parameters).fit(*texts).fit(*texts)
+        for _ in range(2)
+    )
+    assert_same_predictions(one, other, texts[0])
+
+
+def test_numbers(tiny_bert, texts):
+    y = np.arange(len(texts[0])) / 7
+    reg = ProtoLMRegressor(tiny_bert, finetune="lora", max_epochs=2, random_state=0)
+    assert np.isfinite(reg.fit(texts[0], y).predict(texts[0])).all()
+
+
+def test_a_backbone_with_adapters_keeps_its_own(make_classifier, texts, tiny_bert):
+    backbone = copy.deepcopy(tiny_bert)
+    inject_adapter_in_model(LoraConfig(target_modules=["query"]), backbone)
+    with pytest.raises(ValueError, match="has some already; set finetune='full'"):
+        make_classifier(backbone=backbone, finetune="lora").fit(*texts)
+
+
+def test_without_peft_nothing_is_read(make_classifier, texts, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"pip install 'skprotolm\[lora\]'"):
+        make_classifier(finetune="lora").fit(*texts)
