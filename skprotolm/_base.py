@@ -41,6 +41,7 @@ from skprotolm._runtime import (
     warn,
 )
 from skprotolm._saving.pickling import pack, unpack
+from skprotolm._streaming import StreamingMixin
 from skprotolm._tasks.base import LabelTask, Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.extension import extend
@@ -69,6 +70,7 @@ _Self = TypeVar("_Self", bound="BaseProtoLM")
 
 class BaseProtoLM(
     EditMethodsMixin,
+    StreamingMixin,
     CallbackSupportMixin,
     TransformerMixin,
     BaseEstimator,

@@ -28,6 +28,7 @@ LAYERS = [
     "_training",
     "_editing",
     "_edit_methods",
+    "_streaming",
     "_explaining",
     "_report",
     "_saving",
@@ -52,6 +53,7 @@ NO_TENSORS = {
     "_regressor",
     "_token_classifier",
     "_edit_methods",
+    "_streaming",
     "metrics",
 }
 

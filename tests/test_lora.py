@@ -14,6 +14,7 @@ from skprotolm import ProtoLMRegressor
 from skprotolm._network.adapters import add_adapters
 from skprotolm._network.encoder import load_encoder
 from skprotolm._network.token_vectors import EncodedTexts
+from skprotolm.exceptions import MissingExtraError
 from tests.helpers import assert_same_predictions
 from tests.tiny import MODEL_TYPES, make_encoder
 
@@ -81,5 +82,5 @@ def test_a_backbone_with_adapters_keeps_its_own(make_classifier, texts, tiny_ber
 
 def test_without_peft_nothing_is_read(make_classifier, texts, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"pip install 'skprotolm\[lora\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'skprotolm\[lora\]'"):
         make_classifier(finetune="lora").fit(*texts)

@@ -8,6 +8,7 @@ from torch import nn
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.layers import transformer_layers
+from skprotolm.exceptions import MissingExtraError
 
 _RANK, _ALPHA = 8, 16  # as Hu et al. 2022 chose them for RoBERTa-large
 
@@ -20,7 +21,7 @@ def add_adapters(encoder: TextEncoder) -> None:
 
     Raises
     ------
-    ImportError
+    MissingExtraError
         If peft is not installed.
     ValueError
         If the encoder has adapters already.
@@ -56,7 +57,7 @@ def require_peft() -> None:
     try:
         import peft  # noqa: F401
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "finetune='lora' needs peft; install it with pip install "
             "'skprotolm[lora]', or set finetune to another value."
         ) from error
