@@ -84,11 +84,11 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         "proto-lm", place each on its nearest text. With False prototypes are learned
         vectors and quote the nearest text.
     finetune : {"full", "lora", "head"} or int, default="full"
-        What is trained beside the head: all weights of the encoder; low-rank adapters
-        of its layers, which are merged into the weights when the fit ends (needs peft);
-        nothing; or the last layers of the encoder, as many as the int says. What the
-        layers below return is then computed once per fit and stored. Weights of a
-        SentenceTransformer with ``requires_grad=False`` are not trained.
+        What is trained besides the head. "full": all weights of the encoder. "lora":
+        low-rank adapters of its layers, which are merged into the weights when the fit
+        ends (needs peft). "head": nothing. An int: the encoder's last layers, as many
+        as it says; what the layers below return is computed once per fit and stored.
+        Weights of a SentenceTransformer with ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Texts, labels and other parameters may differ; prototypes are learned anew.

@@ -85,10 +85,7 @@ class FitConfig:
 
     @property
     def n_trained_layers(self) -> int | None:
-        """How many of the encoder's last layers are trained; None if all weights are.
-
-        Nothing of it is read if the encoder is frozen.
-        """
+        """The number of last layers that `finetune` names; None if it is a word."""
         return None if isinstance(self.finetune, str) else self.finetune
 
 

@@ -15,7 +15,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from skprotolm import ProtoLMClassifier
 from skprotolm._network.encoder import load_encoder
-from skprotolm._network.layers import skipped, states_of, transformer_layers
+from skprotolm._network.layers import resumed, states_of, transformer_layers
 from skprotolm._network.token_vectors import EncodedTexts, ResumedTexts
 from tests.tiny import MODEL_TYPES, make_encoder
 
@@ -29,7 +29,7 @@ def texts_per_layer() -> Iterator[dict[int, int]]:
     counts: dict[int, int] = {}
 
     def count(module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(module, BertLayer) and "forward" not in vars(module):
+        if isinstance(module, BertLayer):
             layer = module.attention.self.layer_idx
             counts[layer] = counts.get(layer, 0) + len(args[0])
 
@@ -74,21 +74,29 @@ def test_the_last_layers_continue_from_what_is_stored(model_type, max_memory, tm
     np.testing.assert_allclose(h[weights > 0], expected[weights > 0], atol=atol)
 
 
-def test_skipped_layers_run_again_afterwards(tiny_bert):
-    layers = transformer_layers(load_encoder(tiny_bert, None))
-    own, states = layers[1].forward, torch.zeros(1, 2, 16)
-    vars(layers[1])["forward"] = own  # as a library that wraps layers does
-    with skipped(layers, states):
-        assert layers[0](None) is layers[1](None) is states
-    assert "forward" not in vars(layers[0])
-    assert vars(layers[1])["forward"] == own
+def test_the_encoder_is_not_changed_by_reading(tiny_bert):
+    """Ctrl-C in a step left layers that did nothing, and the fit was lost."""
+    encoder = load_encoder(tiny_bert, None).eval()
+    modules = dict(encoder.named_modules())
+    path, layers = transformer_layers(encoder)
+    states = torch.zeros(1, 2, 16)
+    upper = resumed(encoder, path, 1, states)
+    assert upper.get_submodule(f"{path}.0")(None) is states
+    assert upper.get_submodule(f"{path}.1") is layers[1]
+    after = dict(encoder.named_modules())
+    assert all(after[name] is module for name, module in modules.items())
+    assert {*map(id, upper.parameters())} == {*map(id, encoder.parameters())}
 
 
-def test_layers_that_return_more_than_hidden_states_are_refused():
+def test_what_cannot_be_stored_is_refused():
+    """DeBERTa returns a tuple, Longformer pads, and RemBERT returns more."""
     states = torch.zeros(1, 2, 4)
-    assert states_of(states) is states_of((states, None)) is states
-    with pytest.raises(ValueError, match="more than hidden states"):
-        states_of((states, torch.ones(1)))
+    assert states_of([states], 2) is states_of([(states, None)], 2) is states
+    for outputs in ([], [states, states], [(states, torch.ones(1))]):
+        with pytest.raises(ValueError, match="more than the hidden states"):
+            states_of(outputs, 2)
+    with pytest.raises(ValueError, match="more than the hidden states"):
+        states_of([states], 3)
 
 
 # Fits.
@@ -121,18 +129,6 @@ def test_only_the_last_layers_are_trained(
     assert {name[: name.index("layer.") + 7] for name in names} == trained
 
 
-def test_stored_states_train_as_computed_ones(make_classifier, texts, tiny_bert):
-    backbone = without_dropout(tiny_bert)
-    settings = {"precision": "fp32", "max_epochs": 4}
-    stored = make_classifier(backbone=backbone, finetune=1, **settings).fit(*texts)
-    frozen = copy.deepcopy(backbone).requires_grad_(False)
-    frozen[0].auto_model.encoder.layer[1].requires_grad_(True)
-    computed = make_classifier(backbone=frozen, **settings).fit(*texts)
-    np.testing.assert_allclose(
-        stored.predict_proba(texts[0]), computed.predict_proba(texts[0]), atol=1e-4
-    )
-
-
 def test_weights_that_may_not_be_trained_are_not(make_classifier, texts, tiny_bert):
     backbone = copy.deepcopy(tiny_bert)
     last = backbone[0].auto_model.encoder.layer[1]
@@ -144,6 +140,33 @@ def test_weights_that_may_not_be_trained_are_not(make_classifier, texts, tiny_be
         make_classifier(backbone=backbone, finetune=1).fit(*texts)
 
 
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2", "gpt2", "llama"])
+def test_stored_states_train_as_computed_ones(
+    make_classifier, texts, tmp_path, model_type
+):
+    """Layers of DeBERTa return a tuple, which its encoder unpacks."""
+    backbone = without_dropout(make_encoder(model_type, tmp_path))
+    settings = {"precision": "fp32", "max_epochs": 4}
+    stored = make_classifier(backbone=backbone, finetune=1, **settings).fit(*texts)
+    frozen = copy.deepcopy(backbone).requires_grad_(False)
+    layers = transformer_layers(load_encoder(backbone, None))[0].split(".", 1)[1]
+    frozen.get_submodule(layers)[-1].requires_grad_(True)
+    computed = make_classifier(backbone=frozen, **settings).fit(*texts)
+    np.testing.assert_allclose(
+        stored.predict_proba(texts[0]), computed.predict_proba(texts[0]), atol=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
+def test_reentrant_checkpoints_train_the_last_layer(make_classifier, texts, tiny_bert):
+    """Their input had no gradient, so that nothing of the encoder was trained."""
+    backbone = copy.deepcopy(tiny_bert)
+    options = {"use_reentrant": True}
+    backbone[0].auto_model.gradient_checkpointing_enable(options)
+    clf = make_classifier(backbone=backbone, finetune=1).fit(*texts)
+    assert len(trained_names(clf, backbone)) == 16
+
+
 # Errors, before anything is trained.
 
 
@@ -152,8 +175,24 @@ def test_more_layers_than_there_are(make_classifier, texts):
         make_classifier(finetune=3).fit(*texts)
 
 
-def test_a_backbone_without_a_list_of_layers(make_classifier, texts, tiny_bert):
-    backbone = copy.deepcopy(tiny_bert)
-    backbone[0].auto_model.config.num_hidden_layers = 5
-    with pytest.raises(ValueError, match=r"\(bert\) has no list of layers"):
+def test_a_backbone_without_one_list_of_layers(
+    make_classifier, texts, tiny_bert, tmp_path
+):
+    backbone = make_encoder("albert", tmp_path)
+    with pytest.raises(ValueError, match=r"\(albert\) are not in one list"):
         make_classifier(backbone=backbone, finetune=1).fit(*texts)
+    backbone = copy.deepcopy(tiny_bert)
+    layers = backbone[0].auto_model.encoder.layer
+    backbone[0].auto_model.decoder = copy.deepcopy(layers)  # as BART has
+    with pytest.raises(ValueError, match="not in one list"):
+        make_classifier(backbone=backbone, finetune=1).fit(*texts)
+
+
+def test_layers_that_share_weights(make_classifier, texts, tiny_bert):
+    """Lower layers changed with the last ones, after their output was stored."""
+    backbone = copy.deepcopy(tiny_bert)
+    layers = backbone[0].auto_model.encoder.layer
+    layers[0].intermediate = layers[1].intermediate
+    for finetune, message in ((1, "share weights"), ("lora", "not shared")):
+        with pytest.raises(ValueError, match=message):
+            make_classifier(backbone=backbone, finetune=finetune).fit(*texts)

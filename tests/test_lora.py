@@ -80,6 +80,25 @@ def test_a_backbone_with_adapters_keeps_its_own(make_classifier, texts, tiny_ber
         make_classifier(backbone=backbone, finetune="lora").fit(*texts)
 
 
+def test_weights_that_may_not_be_trained_get_no_adapters(
+    make_classifier, texts, tiny_bert
+):
+    """All matrices were adapted, whatever `requires_grad` said."""
+    backbone = copy.deepcopy(tiny_bert)
+    layers = backbone[0].auto_model.encoder.layer
+    layers[0].requires_grad_(False)
+    clf = make_classifier(backbone=backbone, finetune="lora").fit(*texts)
+    fitted = clf._fitted.network.encoder
+    after = fitted.sentence_transformer[0].auto_model.encoder.layer
+    for one, other, is_same in zip(layers, after, (True, False), strict=True):
+        weights = one.attention.self.query.weight, other.attention.self.query.weight
+        assert torch.equal(*weights) == is_same
+    assert not hasattr(fitted, "peft_config")
+    layers.requires_grad_(False)
+    with pytest.raises(ValueError, match="linear layers whose weights may be trained"):
+        make_classifier(backbone=backbone, finetune="lora").fit(*texts)
+
+
 def test_without_peft_nothing_is_read(make_classifier, texts, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'skprotolm\[lora\]'"):

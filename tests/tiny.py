@@ -222,7 +222,8 @@ def _with_type_ids() -> Any:
 
 
 _TOKENIZERS = {
-    "albert": _with_type_ids,  # not supported by token relevance
+    "albert": _with_type_ids,  # this and the next are not supported by token relevance
+    "deberta-v2": _with_type_ids,
     "bert": _with_type_ids,
     "distilbert": _no_type_ids,
     "mpnet": _no_type_ids,
@@ -231,4 +232,4 @@ _TOKENIZERS = {
     "gpt2": _gpt2_tokenizer,
     "llama": _llama_tokenizer,
 }
-MODEL_TYPES = tuple(name for name in _TOKENIZERS if name != "albert")
+MODEL_TYPES = tuple(_TOKENIZERS)[2:]

@@ -14,20 +14,44 @@ _RANK, _ALPHA = 8, 16  # as Hu et al. 2022 chose them for RoBERTa-large
 
 
 def add_adapters(encoder: TextEncoder) -> None:
-    """Add low-rank adapters to all matrices of the layers, and freeze the rest.
+    """Add low-rank adapters to the matrices of the layers, and freeze the rest.
 
     They add (α/r)·B A to a matrix, B being 0 at the start, so that the encoder computes
     what it did before (Hu et al., "LoRA", ICLR 2022).
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    matrices = adaptable_matrices(encoder)
+    config = LoraConfig(
+        r=_RANK,
+        lora_alpha=_ALPHA,
+        target_modules=list(matrices),  # whole names: a suffix would match others, too
+        # GPT-2 stores its matrices transposed.
+        fan_in_fan_out=not isinstance(next(iter(matrices.values())), nn.Linear),
+    )
+    encoder.requires_grad_(False)
+    inject_adapter_in_model(config, encoder)
+
+
+def adaptable_matrices(encoder: TextEncoder) -> dict[str, nn.Module]:
+    """Return the modules that get adapters, by name.
+
+    These are all matrices of the layers whose weights may be trained.
 
     Raises
     ------
     MissingExtraError
         If peft is not installed.
     ValueError
-        If the encoder has adapters already.
+        If there is none, or there are adapters already.
     """
-    require_peft()
-    from peft import LoraConfig, inject_adapter_in_model
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "finetune='lora' needs peft; install it with pip install "
+            "'skprotolm[lora]', or set finetune to another value."
+        ) from error
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers.pytorch_utils import Conv1D
 
@@ -36,31 +60,20 @@ def add_adapters(encoder: TextEncoder) -> None:
             "finetune='lora' adds adapters, and the backbone has some already; set "
             "finetune='full', which trains those that are there."
         )
-    names = {id(module): name for name, module in encoder.named_modules()}
-    matrices = [
-        module
-        for module in transformer_layers(encoder).modules()
-        if isinstance(module, (nn.Linear, Conv1D))
-    ]
-    config = LoraConfig(
-        r=_RANK,
-        lora_alpha=_ALPHA,
-        target_modules=[names[id(module)] for module in matrices],
-        fan_in_fan_out=isinstance(matrices[0], Conv1D),  # as GPT-2 stores them
-    )
-    encoder.requires_grad_(False)
-    inject_adapter_in_model(config, encoder)
-
-
-def require_peft() -> None:
-    """Raise an error that says how to install peft, if it is missing."""
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "finetune='lora' needs peft; install it with pip install "
-            "'skprotolm[lora]', or set finetune to another value."
-        ) from error
+    path, layers = transformer_layers(encoder)
+    matrices: dict[str, nn.Module] = {
+        f"{path}.{name}": module
+        for name, module in layers.named_modules(remove_duplicate=False)
+        if isinstance(module, (nn.Linear, Conv1D)) and module.weight.requires_grad
+    }
+    n_distinct = len({id(module.weight) for module in matrices.values()})
+    if not 0 < n_distinct == len(matrices):
+        raise ValueError(
+            "finetune='lora' needs linear layers whose weights may be trained and are "
+            "not shared, and the layers of the backbone have none, or share some; set "
+            "finetune='full' or 'head'."
+        )
+    return matrices
 
 
 def merge_adapters(encoder: nn.Module) -> None:
@@ -72,6 +85,7 @@ def merge_adapters(encoder: nn.Module) -> None:
     """
     if "peft" not in sys.modules:
         return
+    vars(encoder).pop("peft_config", None)  # which `add_adapters` leaves
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 

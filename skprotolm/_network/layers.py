@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,80 +9,119 @@ from torch import Tensor, nn
 from skprotolm._network.encoder import TextEncoder
 
 
-def transformer_layers(encoder: TextEncoder) -> nn.ModuleList:
-    """Return the layers of the transformer, the lowest first."""
-    model = encoder.transformer.auto_model
-    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise ValueError(
-        f"The backbone ({encoder.model_type}) has no list of layers of which the last "
-        f"ones could be trained; set finetune='full' or 'head'."
-    )
+def transformer_layers(encoder: TextEncoder) -> tuple[str, nn.ModuleList]:
+    """Return the name of the list of layers in the encoder, and the list.
+
+    Raises
+    ------
+    ValueError
+        If there is no list of so many modules, or several: then a layer is not one
+        module, or there are an encoder and a decoder.
+    """
+    config = encoder.transformer.auto_model.config.get_text_config()
+    n_layers = getattr(config, "num_hidden_layers", None)
+    found: list[tuple[str, nn.ModuleList]] = []
+    for name, module in encoder.named_modules():
+        is_inside = any(name.startswith(f"{outer}.") for outer, _ in found)
+        is_list = isinstance(module, nn.ModuleList) and len(module) == n_layers
+        if is_list and not is_inside:
+            found.append((name, module))
+    if len(found) != 1:
+        raise ValueError(
+            f"The layers of the backbone ({encoder.model_type}) are not in one list, "
+            f"so that they cannot be told apart; set finetune='full' or 'head'."
+        )
+    return found[0]
 
 
-def train_last_layers(encoder: TextEncoder, n_trained: int) -> None:
+def freeze_below(encoder: TextEncoder, n_trained: int) -> None:
     """Freeze all weights but those of the last layers.
 
-    What lies outside the layers stays frozen, too: relative positions, for example,
-    are used by all of them.
+    What lies outside the layers is frozen, too: relative positions, for example, are
+    used by all of them.
     """
-    layers = transformer_layers(encoder)
+    _, layers = transformer_layers(encoder)
     if n_trained > len(layers):
         raise ValueError(
             f"finetune must be at most {len(layers)}, the number of layers of the "
             f"backbone, got {n_trained}."
         )
-    trained = [p for p in layers[-n_trained:].parameters() if p.requires_grad]
+    lower, last = layers[:-n_trained], layers[-n_trained:]
+    if {*map(id, lower.parameters())} & {*map(id, last.parameters())}:
+        raise ValueError(
+            "The last layers of the backbone share weights with others, which cannot "
+            "be frozen; set finetune='full' or 'head'."
+        )
+    trained = [p for p in last.parameters() if p.requires_grad]
     encoder.requires_grad_(False)
     for parameter in trained:
         parameter.requires_grad_(True)
 
 
-@contextmanager
-def recorded_output(layer: nn.Module) -> Iterator[list[Any]]:
-    """Collect what a layer returns."""
-    outputs: list[Any] = []
-    handle = layer.register_forward_hook(lambda *args: outputs.append(args[2]))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
-def states_of(output: Tensor | tuple[Any, ...]) -> Tensor:
-    """Return the hidden states (B, T, H) of a layer's output.
+def states_of(outputs: list[Any], n_tokens: int) -> Tensor:
+    """Return the hidden states (B, T, H) of what a layer has returned in one run.
 
     Raises
     ------
     ValueError
-        If the layers above need more of it.
+        If the states would not suffice to run the next layer.
     """
-    if isinstance(output, Tensor):
-        return output
-    if any(value is not None for value in output[1:]):
-        raise ValueError(
-            "The layers of the backbone return more than hidden states, which cannot "
-            "be kept; set finetune='full' or 'head'."
-        )
-    return output[0]
+    if len(outputs) == 1:
+        [output] = outputs
+        states, *rest = output if isinstance(output, tuple) else (output,)
+        if states.shape[1] == n_tokens and all(value is None for value in rest):
+            return states
+    raise ValueError(
+        "The layers of the backbone return more than the hidden states of the tokens, "
+        "which cannot be stored; set finetune='full' or 'head'."
+    )
 
 
-@contextmanager
-def skipped(layers: nn.ModuleList, output: Any) -> Iterator[None]:
-    """Make layers return `output` without computing anything.
+class _Skipped(nn.Module):
+    """Stands for a layer that does not run."""
 
-    The transformer runs as it is, so that masks, positions and the kind of each layer
-    are those of the layers that do run.
+    def __init__(self, layer: nn.Module, output: Any):
+        super().__init__()
+        self.layer = layer
+        self.output = output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.output
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # such as the kind of attention, which the model reads
+            return getattr(super().__getattr__("layer"), name)
+
+
+def resumed(encoder: TextEncoder, path: str, n_lower: int, output: Any) -> TextEncoder:
+    """Return the encoder with lower layers that return `output` instead of running.
+
+    The rest of the transformer runs as it is, so that masks and positions are right.
+    The given encoder is not changed, whenever Ctrl-C comes: the modules that contain
+    the layers are copied, and share all others and all weights with it.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+    path : str
+        The name of its list of layers.
+    n_lower : int
+    output : Tensor or tuple
+        As a layer returns it.
     """
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        vars(layer)["forward"] = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del vars(layer)["forward"]
-            if forward is not None:
-                vars(layer)["forward"] = forward
+    copied: Any = _shallow(encoder)
+    module = copied
+    for name in path.split("."):
+        module._modules[name] = _shallow(module._modules[name])
+        module = module._modules[name]
+    for i in range(n_lower):
+        module._modules[str(i)] = _Skipped(module._modules[str(i)], output)
+    return copied
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    copied = type(module).__new__(type(module))
+    vars(copied).update(vars(module), _modules=dict(module._modules))
+    return copied

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.windows import list_windows
+
 MAX_MEMORY = 2**30  # bytes
 
 
@@ -24,20 +27,27 @@ class TokenStore:
     dtype : torch.dtype
     max_memory : int
         Bytes in memory; more are memory-mapped from a temporary file.
+    dtype_of_file : torch.dtype, default=None
+        The precision in a file, by default the same.
     """
 
     def __init__(
-        self, lengths: np.ndarray, width: int, dtype: torch.dtype, max_memory: int
+        self,
+        lengths: np.ndarray,
+        width: int,
+        dtype: torch.dtype,
+        max_memory: int,
+        dtype_of_file: torch.dtype | None = None,
     ):
         self.lengths = lengths
         self._ends = np.cumsum(lengths)
         shape = (int(lengths.sum()), width)
-        n_bytes = math.prod(shape) * dtype.itemsize
-        self._vectors = (
-            torch.empty(shape, dtype=dtype)
-            if n_bytes <= max_memory
-            else _map_file(n_bytes).view(dtype).reshape(shape)
-        )
+        if math.prod(shape) * dtype.itemsize <= max_memory:
+            self._vectors = torch.empty(shape, dtype=dtype)
+        else:
+            dtype = dtype_of_file or dtype
+            file = _map_file(math.prod(shape) * dtype.itemsize)
+            self._vectors = file.view(dtype).reshape(shape)
 
     def write(self, window: int, vectors: Tensor) -> None:
         """Store the vectors of a window."""
@@ -53,6 +63,32 @@ class TokenStore:
         h = self._vectors[torch.from_numpy(np.where(mask, indices, 0))]
         h[torch.from_numpy(~mask)] = 0
         return h, mask
+
+
+class WindowNumbers:
+    """Numbers of the windows of all texts, from 0 to W − 1.
+
+    Parameters
+    ----------
+    n_windows : ndarray of shape (n,), int
+        Windows per text.
+    """
+
+    def __init__(self, n_windows: np.ndarray):
+        self.first = np.cumsum(n_windows) - n_windows  # window of each text
+
+    def of(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+        """Return the numbers of windows of texts; None stands for the first ones."""
+        return self.first[rows] + (0 if numbers is None else numbers)
+
+
+def window_weights(tokenized: TokenizedTexts) -> list[np.ndarray]:
+    """Return how much the tokens of each window of all texts count, W arrays."""
+    every = list_windows(np.arange(len(tokenized)), tokenized.n_windows)
+    return [
+        tokenized.weights(row, number)
+        for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
+    ]
 
 
 def _map_file(n_bytes: int) -> Tensor:

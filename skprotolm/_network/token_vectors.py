@@ -1,6 +1,6 @@
-"""Token vectors of texts: computed at each read, in part, or not at all.
+"""Token vectors of texts: computed at each read, resumed from a layer, or stored.
 
-Where nothing below some layer is trained, what it gives is computed once and stored.
+What the layers below the first trained one return is computed once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.layers import (
-    recorded_output,
-    skipped,
-    states_of,
-    transformer_layers,
+from skprotolm._network.layers import resumed, states_of, transformer_layers
+from skprotolm._network.token_store import (
+    MAX_MEMORY,
+    TokenStore,
+    WindowNumbers,
+    window_weights,
 )
-from skprotolm._network.token_store import MAX_MEMORY, TokenStore
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import WindowIndex, list_windows
+from skprotolm._network.windows import WindowIndex
 
 
 class ReadTexts(Protocol):
@@ -101,8 +101,8 @@ class StoredTexts:
         max_memory: int = MAX_MEMORY,
     ):
         self.n_windows = tokenized.n_windows
-        self._windows = Numbered(self.n_windows)
-        self._weights = self._windows.weights(tokenized)
+        self._windows = WindowNumbers(self.n_windows)
+        self._weights = window_weights(tokenized)
         lengths = np.array([np.count_nonzero(w) for w in self._weights])
         self.lengths = np.add.reduceat(lengths, self._windows.first)
         self._store = TokenStore(
@@ -113,7 +113,7 @@ class StoredTexts:
         self, rows: np.ndarray, h: Tensor, numbers: np.ndarray | None = None
     ) -> None:
         """Store the tokens that count, of token vectors (B, T, H)."""
-        windows = self._windows.positions(rows, numbers).tolist()
+        windows = self._windows.of(rows, numbers).tolist()
         for window, vectors in zip(windows, h.cpu(), strict=True):
             counted = torch.from_numpy(self._weights[window] > 0)
             self._store.write(window, vectors[: len(counted)][counted])
@@ -122,7 +122,7 @@ class StoredTexts:
         self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the stored vectors of the given windows, padded with zeros."""
-        windows = self._windows.positions(rows, numbers)
+        windows = self._windows.of(rows, numbers)
         h, mask = self._store.read(windows)
         weights = np.zeros(mask.shape, dtype=np.float32)
         stored = [self._weights[window] for window in windows.tolist()]
@@ -142,7 +142,7 @@ class StoredTexts:
 class ResumedTexts(EncodedTexts):
     """Texts that the lower layers read once, and the last ones at each read.
 
-    What the lower layers give is stored as the windows are first read, which must be
+    What the lower layers return is stored as windows are first read, which must be
     without dropout. The lower layers may not change.
 
     Parameters
@@ -151,7 +151,7 @@ class ResumedTexts(EncodedTexts):
     encoder : TextEncoder
         Determines the width and the precision of what is stored.
     n_trained : int
-        The number of last layers, which must not be all.
+        The number of last layers; fewer than all.
     bf16 : bool
     max_memory : int, default=2**30
         Bytes in memory. More are memory-mapped from a temporary file, in bfloat16.
@@ -167,59 +167,50 @@ class ResumedTexts(EncodedTexts):
         max_memory: int = MAX_MEMORY,
     ):
         super().__init__(tokenized, bf16=bf16)
-        self.n_trained = n_trained
-        self._windows = Numbered(self.n_windows)
-        lengths = np.array([len(w) for w in self._windows.weights(tokenized)])
+        self._path, layers = transformer_layers(encoder)
+        self._n_lower = len(layers) - n_trained
+        self._windows = WindowNumbers(self.n_windows)
+        lengths = np.array([len(weights) for weights in window_weights(tokenized)])
         width, dtype = encoder.hidden_size, encoder.dtype
-        if int(lengths.sum()) * width * dtype.itemsize > max_memory:
-            dtype = torch.bfloat16
-        self._store = TokenStore(lengths, width, dtype, max_memory)
+        self._store = TokenStore(lengths, width, dtype, max_memory, torch.bfloat16)
         self._is_stored = np.zeros(len(lengths), dtype=bool)
-        self._is_tuple = False  # what a layer returns
+        self._returned: Any = None  # by a layer, without the hidden states
 
     def read(
         self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:
         """Run the last layers on windows of the texts of the given rows."""
-        windows = self._windows.positions(rows, numbers)
-        lower = transformer_layers(encoder)[: -self.n_trained]
+        windows = self._windows.of(rows, numbers)
         if not self._is_stored[windows].all():
-            with recorded_output(lower[-1]) as outputs:
-                result = super().read(encoder, rows, numbers)
-            self._write(windows, outputs[0])
-            return result
+            return self._read_all(encoder, rows, numbers)
         states = self._store.read(windows)[0].to(encoder.device, encoder.dtype)
-        with skipped(lower, (states,) if self._is_tuple else states):
-            return super().read(encoder, rows, numbers)
+        if torch.is_grad_enabled():  # which reentrant checkpoints ask their input for
+            states.requires_grad_(_is_checkpointed(encoder))
+        output = states if self._returned is None else (states, *self._returned)
+        upper = resumed(encoder, self._path, self._n_lower, output)
+        return super().read(upper, rows, numbers)
 
-    def _write(self, windows: np.ndarray, output: Any) -> None:
-        self._is_tuple = isinstance(output, tuple)
-        for window, states in zip(windows.tolist(), states_of(output), strict=True):
-            self._store.write(window, states[: self._store.lengths[window]])
+    def _read_all(
+        self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run all layers, and store what the last of the lower ones returns."""
+        outputs: list[Any] = []
+        layer = encoder.get_submodule(f"{self._path}.{self._n_lower - 1}")
+        handle = layer.register_forward_hook(lambda *args: outputs.append(args[2]))
+        try:
+            h, weights = super().read(encoder, rows, numbers)
+        finally:
+            handle.remove()
+        windows = self._windows.of(rows, numbers)
+        states = states_of(outputs, h.shape[1])
+        for window, vectors in zip(windows.tolist(), states, strict=True):
+            self._store.write(window, vectors[: self._store.lengths[window]])
+        if isinstance(outputs[0], tuple):
+            self._returned = outputs[0][1:]
         self._is_stored[windows] = True
+        return h, weights
 
 
-class Numbered:
-    """The windows of all texts, numbered from 0.
-
-    Parameters
-    ----------
-    n_windows : ndarray of shape (n,), int
-        Windows per text.
-    """
-
-    def __init__(self, n_windows: np.ndarray):
-        self.n_windows = n_windows
-        self.first = np.cumsum(n_windows) - n_windows  # window of each text
-
-    def positions(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
-        """Return the numbers of windows of texts; None stands for the first ones."""
-        return self.first[rows] + (0 if numbers is None else numbers)
-
-    def weights(self, tokenized: TokenizedTexts) -> list[np.ndarray]:
-        """Return the weights of the tokens of each window."""
-        every = list_windows(np.arange(len(tokenized)), self.n_windows)
-        return [
-            tokenized.weights(row, number)
-            for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
-        ]
+def _is_checkpointed(encoder: TextEncoder) -> bool:
+    modules = encoder.modules()
+    return any(getattr(module, "gradient_checkpointing", False) for module in modules)

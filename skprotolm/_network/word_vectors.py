@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.token_store import WindowNumbers
 from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.tokenizer import TokenizedTexts
 from skprotolm._network.windows import WindowIndex, list_windows
@@ -33,7 +34,7 @@ class ReadWords:
         self.source = source
         self.lengths = source.lengths
         self.n_windows = source.n_windows
-        self._first = np.cumsum(self.n_windows) - self.n_windows  # window of each text
+        self._numbers = WindowNumbers(self.n_windows)
         self._pieces: list[np.ndarray] = []  # of each window: columns of `source`,
         self._words: list[np.ndarray] = []  # and the word of each
         windows = list_windows(np.arange(len(tokenized)), self.n_windows)
@@ -55,7 +56,7 @@ class ReadWords:
 
     def units(self, windows: WindowIndex) -> np.ndarray:
         """Return the word of each row that `read` returns, (U,)."""
-        words = [self._words[w] for w in self._windows(*windows)]
+        words = [self._words[w] for w in self._numbers.of(*windows)]
         return np.concatenate([of_window[_starts(of_window)] for of_window in words])
 
     def read(
@@ -64,7 +65,7 @@ class ReadWords:
         """Return the tokens (U, P, H) of the words of windows, and weights (U, P)."""
         h, weights = self.source.read(encoder, rows, numbers)
         T = weights.shape[1]
-        windows = self._windows(rows, numbers)
+        windows = self._numbers.of(rows, numbers).tolist()
         pieces = np.concatenate(
             [self._pieces[w] + T * row for row, w in enumerate(windows)]
         )
@@ -82,10 +83,6 @@ class ReadWords:
             of_pieces.view(*shape, h.shape[2]),
             weights.flatten()[index] * torch.from_numpy(mask).to(weights),
         )
-
-    def _windows(self, rows: np.ndarray, numbers: np.ndarray | None) -> list[int]:
-        """Return positions among the windows of all sentences."""
-        return (self._first[rows] + (0 if numbers is None else numbers)).tolist()
 
 
 def _starts(words: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
-from skprotolm._network.adapters import require_peft
+from skprotolm._network.adapters import adaptable_matrices
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.layers import train_last_layers
+from skprotolm._network.layers import freeze_below
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenizer import TokenizedTexts
@@ -36,12 +36,12 @@ _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, Wor
 
 def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfig]:
     """Load the encoder, with what is not trained frozen, and resolve the precision."""
-    if config.trains_adapters:
-        require_peft()
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
+    if config.trains_adapters:
+        adaptable_matrices(encoder)  # raises before texts are read
     if config.n_trained_layers is not None:
-        train_last_layers(encoder, config.n_trained_layers)
+        freeze_below(encoder, config.n_trained_layers)
     if not config.trains_encoder:
         encoder.requires_grad_(False)
     elif encoder.is_frozen:
@@ -65,7 +65,7 @@ def build(
     progress: Progress,
     start: FittedModel | None = None,
 ) -> tuple[TokenAttention, FitData]:
-    """Tokenize and split the texts, and run the frozen encoder over them once.
+    """Tokenize and split the texts, and run the pretrained encoder over them once.
 
     With `start`, its weights are put into the encoder and the attention then.
     """
@@ -94,15 +94,19 @@ def build(
     def read(some: TokenizedTexts) -> FrozenPass:
         return units.frozen_pass(encoder, attention, some, config, progress)
 
-    source, vectors, pretrained = read(tokens)
+    frozen = read(tokens)
+    pretrained = frozen.pretrained
     if start is not None:
         start_from(encoder, attention, start.network)
-        source, vectors, _ = read(tokens)
+        del frozen  # what it stores is of other weights
+        frozen = read(tokens)
     validation = None
     if held_out.size:
-        source_out = read_units(read_texts(encoder, tokens_out, config), tokens_out)
         if encoder.is_frozen:
             source_out = read(tokens_out).source
+        else:
+            texts_out = read_texts(encoder, tokens_out, config)
+            source_out = read_units(texts_out, tokens_out)
         validation = source_out, select(targets, held_out)
     return attention, FitData(
         task=task,
@@ -111,11 +115,11 @@ def build(
         seed=seed,
         texts=trained,
         tokenized=tokens,
-        source=source,
+        source=frozen.source,
         targets=training,
         validation=validation,
         candidates=candidates,
-        vectors=vectors,
+        vectors=frozen.vectors,
         pretrained=pretrained,
     )
 

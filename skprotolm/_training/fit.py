@@ -93,7 +93,7 @@ def fit(
             attention, data = build(
                 encoder, config, task, targets, texts, columns, seed, progress, start
             )
-            if config.trains_adapters:  # once the weights are those of `start`
+            if config.trains_adapters:  # which rename the weights that `start` has
                 add_adapters(encoder)
             progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)

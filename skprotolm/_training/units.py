@@ -68,9 +68,11 @@ class Units(ABC):
 
 def repeated_part(encoder: TextEncoder, config: FitConfig) -> float:
     """Return the part of the encoder that runs in each epoch, from 0 to 1."""
-    if encoder.is_frozen or config.n_trained_layers is None:
-        return float(not encoder.is_frozen)
-    return config.n_trained_layers / len(transformer_layers(encoder))
+    if encoder.is_frozen:
+        return 0.0
+    if config.n_trained_layers is None:
+        return 1.0
+    return config.n_trained_layers / len(transformer_layers(encoder)[1])
 
 
 def read_texts(
@@ -78,6 +80,6 @@ def read_texts(
 ) -> EncodedTexts:
     """Return texts for the encoder as it is trained: what is frozen runs once."""
     bf16, n_trained = config.train_bf16, config.n_trained_layers
-    if n_trained is None or n_trained == len(transformer_layers(encoder)):
+    if n_trained is None or n_trained == len(transformer_layers(encoder)[1]):
         return EncodedTexts(tokenized, bf16=bf16)
     return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16)
