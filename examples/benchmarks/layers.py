@@ -1,4 +1,4 @@
-"""How many of the encoder's layers need training, by task and number of texts.
+"""What of the encoder needs training, by task and number of texts.
 
     python examples/benchmarks/layers.py --data FOLDER_OF_CSV_FILES
 
@@ -31,6 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3": {"finetune": 3},
     "3, rate 2e-4": {"finetune": 3, "learning_rate": 2e-4},
     "2, rate 2e-4": {"finetune": 2, "learning_rate": 2e-4},
+    "lora": {"finetune": "lora"},
+    "lora, rate 2e-3": {"finetune": "lora", "learning_rate": 2e-3},
+    "lora, rate 5e-4": {"finetune": "lora", "learning_rate": 5e-4},
     "head": {"finetune": "head"},
 }
 RESULTS = ResultFile(
