@@ -202,7 +202,7 @@ class ResumedTexts(EncodedTexts):
         finally:
             handle.remove()
         windows = self._windows.of(rows, numbers)
-        states = states_of(outputs, h.shape[1])
+        states = states_of(outputs, h.shape[1]).detach()
         for window, vectors in zip(windows.tolist(), states, strict=True):
             self._store.write(window, vectors[: self._store.lengths[window]])
         if isinstance(outputs[0], tuple):
