@@ -28,7 +28,7 @@ _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
 _SMOOTHING, _FEW, _MANY = 0.1, 128, 500
 # learning_rate="auto": chosen on MiniLM, for its width; below 500 texts it is smaller.
 _RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
-_RATE_OF_ADAPTERS = 1e-3  # of finetune="lora"
+_RATE_OF_ADAPTERS = 2e-3  # of finetune="lora"
 
 
 def resolve(
@@ -136,7 +136,7 @@ def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
 def resolve_learning_rate(config: FitConfig, hidden_size: int, n_texts: int) -> float:
     """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
 
-    It is 1e-3 for adapters. The factors are 384/width for encoders wider than 384, and
+    It is 2e-3 for adapters. The factors are 384/width for encoders wider than 384, and
     √(n/500) for fewer than 500 texts, which are soon memorized.
     """
     if config.learning_rate != "auto":

@@ -99,7 +99,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     batch_size : int, default=32
         Sentences per step, in training and in prediction.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 1e-3
+        Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 2e-3
         for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
         768) and, below 500 sentences, by √(n/500).
     head_learning_rate : float, default=1e-3

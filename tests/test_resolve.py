@@ -139,7 +139,7 @@ def test_the_learning_rate_is_scaled_by_width_and_number_of_texts(width, n_texts
         return resolve_learning_rate(config, width, n_texts)
 
     assert resolve_rate() == pytest.approx(rate)
-    assert resolve_rate(finetune="lora") == pytest.approx(10 * rate)
+    assert resolve_rate(finetune="lora") == pytest.approx(20 * rate)
     assert resolve_rate(learning_rate=0.25) == 0.25
 
 

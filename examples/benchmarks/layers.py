@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3, rate 2e-4": {"finetune": 3, "learning_rate": 2e-4},
     "2, rate 2e-4": {"finetune": 2, "learning_rate": 2e-4},
     "lora": {"finetune": "lora"},
-    "lora, rate 2e-3": {"finetune": "lora", "learning_rate": 2e-3},
+    "lora, rate 1e-3": {"finetune": "lora", "learning_rate": 1e-3},
     "lora, rate 5e-4": {"finetune": "lora", "learning_rate": 5e-4},
     "head": {"finetune": "head"},
 }
