@@ -175,7 +175,10 @@ class Explanations(PageMixin, Sequence[E], Generic[E]):
 
     def __str__(self) -> str:
         if not len(self):
-            return "no explanations: there is no text, or no word, to explain"
+            return (
+                "no explanations: there is no text, or no word that is predicted to be "
+                "a part of an entity (words='all' explains all words)"
+            )
         parts = [str(explanation) for explanation in self[:_PRINTED]]
         if len(self) > _PRINTED:
             parts.append(f"… and {len(self) - _PRINTED} more explanations")
