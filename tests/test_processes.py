@@ -23,14 +23,19 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from skprotolm import ProtoLMClassifier
 
-def n_threads():
-    return len(os.listdir("/proc/self/task"))
+def threads():
+    # Threads that load weights are ending, or starting, for a moment.
+    previous = None
+    while previous != (current := set(os.listdir("/proc/self/task"))):
+        previous = current
+        time.sleep(0.5)
+    return current
 
 model_path, backbone = sys.argv[1:]
 SentenceTransformer(backbone, device="cpu", local_files_only=True)
-before = n_threads()
+before = threads()
 clf = pickle.loads(Path(model_path).read_bytes())
-print(n_threads() - before, flush=True)
+print(len(threads() - before), flush=True)
 children = []
 for _ in range(2):
     child = os.fork()
