@@ -53,7 +53,7 @@ class StreamingMixin:
         >>> clf = ProtoLMClassifier(random_state=0)
         >>> clf.fit(["good", "bad"], [1, 0])  # doctest: +SKIP
         >>> with open("reviews.txt") as lines:  # doctest: +SKIP
-        ...     for label in clf.iter_predict(lines):
+        ...     for label in clf.iter_predict(line.strip() for line in lines):
         ...         print(label)
         """
         fitted_model(self)

@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import list_windows
-
 MAX_MEMORY = 2**30  # bytes
 
 
@@ -63,32 +60,6 @@ class TokenStore:
         h = self._vectors[torch.from_numpy(np.where(mask, indices, 0))]
         h[torch.from_numpy(~mask)] = 0
         return h, mask
-
-
-class WindowNumbers:
-    """Numbers of the windows of all texts, from 0 to W − 1.
-
-    Parameters
-    ----------
-    n_windows : ndarray of shape (n,), int
-        Windows per text.
-    """
-
-    def __init__(self, n_windows: np.ndarray):
-        self.first = np.cumsum(n_windows) - n_windows  # window of each text
-
-    def of(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
-        """Return the numbers of windows of texts; None stands for the first ones."""
-        return self.first[rows] + (0 if numbers is None else numbers)
-
-
-def window_weights(tokenized: TokenizedTexts) -> list[np.ndarray]:
-    """Return how much the tokens of each window of all texts count, W arrays."""
-    every = list_windows(np.arange(len(tokenized)), tokenized.n_windows)
-    return [
-        tokenized.weights(row, number)
-        for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
-    ]
 
 
 def _map_file(n_bytes: int) -> Tensor:

@@ -13,14 +13,9 @@ from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.layers import resumed, states_of, transformer_layers
-from skprotolm._network.token_store import (
-    MAX_MEMORY,
-    TokenStore,
-    WindowNumbers,
-    window_weights,
-)
+from skprotolm._network.token_store import MAX_MEMORY, TokenStore
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import WindowIndex
+from skprotolm._network.windows import WindowIndex, WindowNumbers, list_windows
 
 
 class ReadTexts(Protocol):
@@ -102,7 +97,7 @@ class StoredTexts:
     ):
         self.n_windows = tokenized.n_windows
         self._windows = WindowNumbers(self.n_windows)
-        self._weights = window_weights(tokenized)
+        self._weights = _window_weights(tokenized)
         lengths = np.array([np.count_nonzero(w) for w in self._weights])
         self.lengths = np.add.reduceat(lengths, self._windows.first)
         self._store = TokenStore(
@@ -170,7 +165,7 @@ class ResumedTexts(EncodedTexts):
         self._path, layers = transformer_layers(encoder)
         self._n_lower = len(layers) - n_trained
         self._windows = WindowNumbers(self.n_windows)
-        lengths = np.array([len(weights) for weights in window_weights(tokenized)])
+        lengths = np.array([len(weights) for weights in _window_weights(tokenized)])
         width, dtype = encoder.hidden_size, encoder.dtype
         self._store = TokenStore(lengths, width, dtype, max_memory, torch.bfloat16)
         self._is_stored = np.zeros(len(lengths), dtype=bool)
@@ -214,3 +209,12 @@ class ResumedTexts(EncodedTexts):
 def _is_checkpointed(encoder: TextEncoder) -> bool:
     modules = encoder.modules()
     return any(getattr(module, "gradient_checkpointing", False) for module in modules)
+
+
+def _window_weights(tokenized: TokenizedTexts) -> list[np.ndarray]:
+    """Return how much the tokens of each window of all texts count, W arrays."""
+    every = list_windows(np.arange(len(tokenized)), tokenized.n_windows)
+    return [
+        tokenized.weights(row, number)
+        for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
+    ]

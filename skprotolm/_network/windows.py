@@ -172,3 +172,20 @@ def draw_windows(
         row: np.sort(rng.permutation(n_windows[row])[:most])
         for row in np.flatnonzero(n_windows > most).tolist()
     }
+
+
+class WindowNumbers:
+    """Numbers of the windows of all texts, from 0 to W − 1.
+
+    Parameters
+    ----------
+    n_windows : ndarray of shape (n,), int
+        Windows per text.
+    """
+
+    def __init__(self, n_windows: np.ndarray):
+        self.first = np.cumsum(n_windows) - n_windows  # window of each text
+
+    def of(self, rows: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+        """Return the numbers of windows of texts; None stands for the first ones."""
+        return self.first[rows] + (0 if numbers is None else numbers)

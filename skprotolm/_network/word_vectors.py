@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.token_store import WindowNumbers
 from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.tokenizer import TokenizedTexts
-from skprotolm._network.windows import WindowIndex, list_windows
+from skprotolm._network.windows import WindowIndex, WindowNumbers, list_windows
 
 
 class ReadWords:
