@@ -143,6 +143,7 @@ def test_print_replaces_control_characters(fitted, text, label):
 
 @fast
 @hostile_cases
+@example("\t", "a tab!")
 def test_pages_replace_control_characters(fitted, text, label):
     """A text with a bidirectional control reversed the page after it."""
     clf = with_texts(fitted, text, label)

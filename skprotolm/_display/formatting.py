@@ -60,9 +60,10 @@ def _shorten_around(text: MarkedWord, length: int) -> str:
 def printable(text: str) -> str:
     """Replace control characters, which a terminal executes and fonts lack.
 
-    CRLF and CR become line feeds.
+    CRLF and CR become line feeds, and tabs spaces.
     """
-    return _CONTROL.sub("\ufffd", re.sub(r"\r\n?", "\n", text))
+    lines = re.sub(r"\r\n?", "\n", text).replace("\t", " ")
+    return _CONTROL.sub("\ufffd", lines)
 
 
 def one_line(text: str) -> str:
