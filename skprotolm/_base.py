@@ -9,7 +9,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -38,20 +38,15 @@ from skprotolm._runtime import (
     isolated_torch,
     resolve_device,
     seeded,
-    warn,
 )
 from skprotolm._saving.pickling import pack, unpack
 from skprotolm._streaming import StreamingMixin
-from skprotolm._tasks.base import LabelTask, Task
+from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.extension import extend
-from skprotolm._training.fit import FitResult, fit
+from skprotolm._training.fit import fit
+from skprotolm._training.fit_warnings import warn_of_result
 from skprotolm._training.novelty_limit import conformal_rank
-from skprotolm.exceptions import (
-    DuplicatePrototypesWarning,
-    FitInterruptedWarning,
-    UnpredictedClassWarning,
-)
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -122,10 +117,7 @@ class BaseProtoLM(
             learning_rate_=result.config.learning_rate,
             n_iter_=len(result.history),
         )
-        if result.is_interrupted:
-            _raise_interrupt(result)
-        _warn_of_coincident(result)
-        _warn_of_never_predicted(result)
+        warn_of_result(result)
 
     def _extend(
         self,
@@ -348,52 +340,11 @@ class BaseProtoLM(
         return tags
 
 
-def _raise_interrupt(result: FitResult) -> NoReturn:
-    try:
-        warn(
-            f"Training was interrupted after {len(result.history)} of "
-            f"{result.config.max_epochs} whole epochs; the state it had reached is "
-            f"kept and can be used.",
-            FitInterruptedWarning,
-        )
-    finally:  # where warnings are errors, too
-        raise KeyboardInterrupt
-
-
 def require_explain(top_k: Any, token_method: Any) -> None:
     """Refuse arguments of `explain` that do not depend on the kind of target."""
     if top_k is not None:
         require("top_k", top_k, COUNT)
     require("token_method", token_method, TOKEN_METHOD)
-
-
-def _warn_of_coincident(result: FitResult) -> None:
-    if result.n_coincident:
-        warn(
-            f"{result.n_coincident} of {len(result.model.quotes.texts)} prototypes "
-            f"nearly coincide with another one of the same label, so that the model "
-            f"cannot tell them apart; use fewer prototypes, or more preservation.",
-            DuplicatePrototypesWarning,
-        )
-
-
-def _warn_of_never_predicted(result: FitResult) -> None:
-    labels = result.never_predicted
-    if not labels:
-        return
-    task = result.model.task_as(LabelTask)
-    names = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
-    noun = task.unit_noun
-    texts = f"training {noun} that is not a prototype"
-    if result.config.early_stopping:
-        texts = f"held-out {noun}"
-    warn(
-        f"{len(labels)} of {len(task.classes)} {task.strata_noun} are never predicted "
-        f"for a {texts}: {names}. A {task.label_noun} with few {noun}s beside many of "
-        f"others is predicted more often with class_weight='balanced'; where "
-        f"{task.strata_noun} are about equal, train for more epochs.",
-        UnpredictedClassWarning,
-    )
 
 
 def _conformal_threshold(scores: np.ndarray, rate: float) -> float:

@@ -19,7 +19,7 @@ from skprotolm._fitted import FittedModel
 from skprotolm._network.network import text_vectors
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._records.quotes import Quotes
 from skprotolm._runtime import isolated_torch
 from skprotolm._training.names import name_prototypes

@@ -16,7 +16,7 @@ from skprotolm._data.texts import Columns, Texts
 from skprotolm._network.network import Encoded, Network, encode, in_order
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
 from skprotolm._records.memory import Memory
 from skprotolm._records.parts import PrototypeTexts

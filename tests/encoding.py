@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._network.tokenized import TokenBatch
 
 TEXTS = ["the food was good", "a", "café 😀 naïve 123 – what a day!", "3.75"]
 LONG = " ".join(["the food was good"] * 40)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMRegressor
+from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._records.matching import every_pair
 from skprotolm._records.words import sum_by_word
 from tests.test_windows import PAIRS, WIDTH, X, Y
@@ -161,20 +165,31 @@ def test_a_page_links_matching_words_of_a_long_text(e):
     assert "<script" in e.to_html(n_alignments=2)
 
 
-def test_a_text_is_encoded_once_for_several_alignments(clf, monkeypatch):
-    calls = []
-    [e] = clf.explain([LONG])
-    model = type(clf._fitted)
-    original = model.encode
+@pytest.fixture
+def encoded_windows() -> Iterator[list[int]]:
+    """How many windows the encoder reads, one entry per pass."""
+    numbers: list[int] = []
 
-    def counted(self: Any, tokenized: Any) -> Any:
-        calls.append(len(tokenized))
-        return original(self, tokenized)
+    def count(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if type(module).__name__ == "Transformer":
+            numbers.append(len(output["token_embeddings"]))
 
-    monkeypatch.setattr(model, "encode", counted)
-    monkeypatch.setattr("skprotolm._explaining.alignment._CACHED", 100)
+    handle = register_module_forward_hook(count)
+    yield numbers
+    handle.remove()
+
+
+def test_a_long_text_is_encoded_once_though_it_fills_the_cache(clf, encoded_windows):
+    """Every quote pushed the text out of the cache, which was read again."""
+    splits = TokenSplits(clf._fitted, max_numbers=100)
+    splits.token_parts(LONG)
+    encoded_windows.clear()
     for j in range(4):
-        e.sentence_alignment(j)
-    assert len(calls) == 1 + 4  # and once per prototype
-    parts = e._splitter.token_parts(LONG)
-    assert sum_by_word(parts, e.word_ids).shape[0] == len(e.words)
+        splits.prototype_parts(j)
+        splits.token_parts(LONG)
+    n_read = sum(encoded_windows)
+    for j in range(4):
+        splits.prototype_parts(j)
+    assert sum(encoded_windows) == 2 * n_read > 0
+    [e] = clf.explain([LONG])
+    assert sum_by_word(splits.token_parts(LONG), e.word_ids).shape[0] == len(e.words)

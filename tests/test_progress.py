@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from tqdm import tqdm
 
-import skprotolm._training.fit
 from skprotolm._training.progress import Progress
 from skprotolm.exceptions import FitInterruptedWarning
 from tests.helpers import make_config, make_trainer
@@ -30,39 +30,37 @@ FITS: dict[str, dict[str, Any]] = {
 }
 
 
-class Recorded(Progress):
-    """A progress bar that records what was planned and what was counted."""
+class Recorded:
+    """What one bar of tqdm was told."""
 
-    def __init__(self, verbose: int) -> None:
-        super().__init__(verbose)
+    def __init__(self) -> None:
         self.phases: list[tuple[str, float]] = []  # and the work done before each
-        self.planned = self.counted = self.total = 0.0
-
-    def begin(self, phase: str, n_passes: int | None = None) -> None:
-        self.phases.append((phase, self.bar.n))
-        super().begin(phase, n_passes)
-
-    def plan(self, *args: Any, **kwargs: Any) -> None:
-        assert self.bar.total is None
-        super().plan(*args, **kwargs)
-        self.planned = self.bar.total
-
-    def __exit__(self, *arguments: Any) -> None:
-        self.counted, self.total = self.bar.n, self.bar.total
-        super().__exit__(*arguments)
+        self.planned: float | None = None
+        self.counted = self.total = 0.0
 
 
 @pytest.fixture
 def progress(monkeypatch):
     """Return a list, to which fits append their progress."""
-    created: list[Recorded] = []
+    bars: list[Recorded] = []
+    describe, update = tqdm.set_description_str, tqdm.update
 
-    def make(verbose: int) -> Recorded:
-        created.append(Recorded(verbose))
-        return created[-1]
+    def described(bar: tqdm, phase: str, **options: Any) -> None:
+        if phase == "loading the backbone":
+            bars.append(Recorded())
+        recorded = bars[-1]
+        recorded.phases.append((phase, bar.n))
+        recorded.planned = recorded.planned or bar.total
+        recorded.total = bar.total
+        describe(bar, phase, **options)
 
-    monkeypatch.setattr(skprotolm._training.fit, "Progress", make)
-    return created
+    def updated(bar: tqdm, n: float = 1) -> bool | None:
+        bars[-1].counted += n
+        return update(bar, n)
+
+    monkeypatch.setattr(tqdm, "set_description_str", described)
+    monkeypatch.setattr(tqdm, "update", updated)
+    return bars
 
 
 def lines(err: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -218,24 +219,26 @@ def test_the_marks_of_many_prototypes_are_small(report, copies, radius):
     assert ("<text" in marks[0]) == (6 * copies <= 100)
 
 
-def test_further_prototypes_have_rows(fitted, evaluated, texts, monkeypatch):
-    monkeypatch.setattr("skprotolm._report.prototypes._N_CARDS", 2)
+def test_further_prototypes_have_rows(make_classifier, evaluated):
+    texts = make_texts(96)
+    fitted = make_classifier(n_prototypes=33).fit(*texts)
+    n = len(fitted.prototypes_)
     record = build(fitted, evaluated, texts)
     cards, rows = record["prototypes"], record["other_prototypes"]
-    assert (len(cards), len(rows)) == (2, 4)
-    assert sorted(p["index"] for p in [*cards, *rows]) == list(range(6))
+    assert (len(cards), len(rows)) == (60, n - 60)
+    assert sorted(p["index"] for p in [*cards, *rows]) == list(range(n))
     used = [(p["n_wrong"], p["n_assigned"], p["usage"]) for p in cards]
     assert min(used) >= max((p["n_wrong"], p["n_assigned"], p["usage"]) for p in rows)
     for card in cards:
         assert len(card["nearest"]) == 3
         assert len(card["assigned"]) == min(5, card["n_assigned"])
     page = report_html("class_report.html", record)
-    ids = set(re.findall(r' id="(prototype-\d)"', page))
-    assert ids == {f"prototype-{j}" for j in range(6)}
+    ids = set(re.findall(r' id="(prototype-\d+)"', page))
+    assert ids == {f"prototype-{j}" for j in range(n)}
     for p in rows:
         assert f'<td>{p["index"]}</td><td dir="auto">{p["name"]}</td>' in page
     names = fitted.prototypes_.names
-    for mark in record["map"][:6]:
+    for mark in record["map"][:n]:
         title = f"{names[mark['prototype']]} (no. {mark['prototype']}), "
         assert f"<title>{title}" in page
     for mistake in record["mistakes"]:
@@ -243,13 +246,14 @@ def test_further_prototypes_have_rows(fitted, evaluated, texts, monkeypatch):
         assert f">{names[top]} (no. {top})</a> is the top prototype" in page
 
 
-def test_a_report_has_a_title_and_a_date(fitted, evaluated, tmp_path, monkeypatch):
-    monkeypatch.setattr("skprotolm._display.html.today", lambda: "2024-02-29")
+def test_a_report_has_a_title_and_a_date(fitted, evaluated, tmp_path):
+    before = datetime.now(timezone.utc).date()
     fitted.report(*evaluated, tmp_path / "report.html", title="Tickets & more")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<title>Tickets &amp; more</title>" in page
     assert "<h1>Tickets &amp; more</h1>" in page
-    assert "2024-02-29 (UTC), skprotolm " in page
+    dates = {before, datetime.now(timezone.utc).date()}
+    assert any(f"{date} (UTC), skprotolm " in page for date in dates)
     assert "words by relevance" in page
 
 

@@ -417,12 +417,16 @@ def test_the_published_formulation_and_the_regressor_read_windows(make, tiny_fol
     assert total == pytest.approx(e.prediction, abs=1e-5)
 
 
-def test_occlusion_reads_copies_of_a_text_in_parts(clf, monkeypatch):
-    [expected] = clf.explain([X[0]], token_method="occlusion")
-    monkeypatch.setattr("skprotolm._explaining.occlusion._MAX_TEXTS", 7)
-    [e] = clf.explain([X[0]], token_method="occlusion")
-    assert len(e.words) > 14
-    np.testing.assert_allclose(e.token_scores, expected.token_scores, atol=1e-5)
+def test_occlusion_of_more_copies_than_are_held_at_once(clf):
+    words = [*["food", "film", "kind", "today"] * 60, "good"]
+    [e] = clf.explain([" ".join(words)], token_method="occlusion")
+    assert e.words == tuple(words)
+    rows = [0, 119, 238, 239, 240]
+    copies = [" ".join(words[:i] + words[i + 1 :]) for i in rows]
+    log_odds = np.array([d.log_odds for d in clf.explain(copies, target=e.target)])
+    np.testing.assert_allclose(
+        e.word_scores[rows], e.log_odds - log_odds, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_a_text_without_tokens_is_explained(clf):

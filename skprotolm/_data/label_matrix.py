@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_consistent_length
 
 from skprotolm._data.hints import column_names
-from skprotolm._data.targets import label_array
+from skprotolm._data.labels import label_array
 from skprotolm._data.texts import first_of, is_encodable, is_missing, shown
 
 

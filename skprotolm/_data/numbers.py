@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from skprotolm._data.targets import label_array, refuse_missing
+from skprotolm._data.labels import label_array, refuse_missing
 from skprotolm._data.texts import first_of, shown
 from skprotolm._data.weights import combine_weights
 

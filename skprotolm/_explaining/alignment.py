@@ -14,14 +14,20 @@ from skprotolm._fitted import FittedModel
 from skprotolm._records.parts import NoSplitError
 from skprotolm._runtime import isolated_torch
 
-_CACHED = 2**25  # numbers of token parts that are kept, 256 MB; more of one long text
-
 
 class TokenSplits:
-    """Splits similarities over tokens; a text is encoded once for several splits."""
+    """Splits similarities over tokens; a text is encoded once for several splits.
 
-    def __init__(self, model: FittedModel):
+    Parameters
+    ----------
+    model : FittedModel
+    max_numbers : int, default=2**25
+        Numbers of token parts that are kept, by default 256 MB; more of one long text.
+    """
+
+    def __init__(self, model: FittedModel, max_numbers: int = 2**25):
         self._model = model
+        self._max_numbers = max_numbers
         self._explained: dict[Text, Tensor] = {}
         self._quoted: dict[Text, Tensor] = {}
 
@@ -48,7 +54,7 @@ class TokenSplits:
         if parts is None:
             parts = _token_parts(self._model, text)
         kept[text] = parts
-        while len(kept) > 1 and sum(p.numel() for p in kept.values()) > _CACHED:
+        while len(kept) > 1 and _n_numbers(kept) > self._max_numbers:
             kept.pop(next(iter(kept)), None)
         return parts
 
@@ -74,6 +80,10 @@ class TokenSplits:
                 f"split over pairs of tokens."
             )
         return quotes.texts[index]
+
+
+def _n_numbers(kept: dict[Text, Tensor]) -> int:
+    return sum(parts.numel() for parts in kept.values())
 
 
 def _token_parts(model: FittedModel, text: Text) -> Tensor:

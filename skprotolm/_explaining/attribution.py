@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.network import Encoded
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 
 

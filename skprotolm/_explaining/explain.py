@@ -24,7 +24,7 @@ from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
 from skprotolm._network.pooling import PooledWindows, TokenAttention, merge_windows
 from skprotolm._network.prototypes import Attribution
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanations import Explanations

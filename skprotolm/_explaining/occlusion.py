@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ import torch
 
 from skprotolm._fitted import FittedModel
 from skprotolm._records.base_explanation import BaseExplanation
-from skprotolm._records.words import replace_words
+from skprotolm._records.words import replace_words, split_pair
 
-_MAX_TEXTS = 1024  # texts with a word left out that are held in memory
+# Of copies with a word left out that are held in memory; a text has as many as words.
+_MAX_CHARACTERS = 2**18
 
 
 def occlude(
@@ -34,37 +34,12 @@ def occlude(
     against : ndarray of shape (n,), int, or None
         The output that each is compared with.
     """
-    occluded: list[BaseExplanation] = []
-    start = n_words = 0
-    for stop, e in enumerate(explanations, start=1):
-        n_words += len(e.word_offsets)
-        if n_words >= _MAX_TEXTS or stop == len(explanations):
-            some = slice(start, stop)
-            rivals = None if against is None else against[some]
-            occluded += _occlude_some(model, explanations[some], index[some], rivals)
-            start, n_words = stop, 0
-    return occluded
-
-
-def _occlude_some(
-    model: FittedModel,
-    explanations: list[BaseExplanation],
-    index: np.ndarray,
-    against: np.ndarray | None,
-) -> list[BaseExplanation]:
     counts = [len(e.word_offsets) for e in explanations]
     if not sum(counts):
         return explanations
-    texts = (text for e in explanations for text in _without_each_word(e))
-    outputs = torch.from_numpy(
-        np.concatenate(
-            [
-                model.outputs(some, quiet=True)
-                # Of a text of many words, all copies would fill the memory.
-                for some in iter(lambda: list(islice(texts, _MAX_TEXTS)), [])
-            ]
-        )
-    )
+    copies = (text for e in explanations for text in _without_each_word(e))
+    read = [model.outputs(some, quiet=True) for some in _in_chunks(copies)]
+    outputs = torch.from_numpy(np.concatenate(read))
     repeated = torch.from_numpy(np.repeat(index, counts))
     rivals = None
     if against is not None:
@@ -76,6 +51,19 @@ def _occlude_some(
             explanations, np.split(without, np.cumsum(counts)[:-1]), strict=True
         )
     ]
+
+
+def _in_chunks(texts: Iterator[Any]) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    n_characters = 0
+    for text in texts:
+        chunk.append(text)
+        n_characters += sum(map(len, split_pair(text)))
+        if n_characters >= _MAX_CHARACTERS:
+            yield chunk
+            chunk, n_characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _without_each_word(e: BaseExplanation) -> Iterator[Any]:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.pooling import PooledWindows, TokenAttention, pool
-from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._network.tokenized import TokenBatch
 
 # Names of the modules that compute queries and keys, per model type. Constant queries
 # and keys make the attention probabilities constant.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from skprotolm._data.texts import Texts
 from skprotolm._network.loading import load_backbone, prepare_backbone
-from skprotolm._network.tokenizer import TextTokenizer, TokenBatch, TokenizedTexts
+from skprotolm._network.tokenized import TokenBatch, TokenizedTexts
+from skprotolm._network.tokenizer import TextTokenizer
 from skprotolm._runtime import autocast
 
 # Model types whose position embeddings start after the position of the padding, which

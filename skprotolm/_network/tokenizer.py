@@ -3,172 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Encoding, Tokenizer
-from torch import Tensor
 
 from skprotolm._data.texts import Texts, shown
-from skprotolm._data.words import MarkedWord, Sentence
+from skprotolm._data.words import Sentence
 from skprotolm._network.long_texts import TextPart, chunk_parts, select_part
+from skprotolm._network.tokenized import TextTokens, TokenBatch, TokenizedTexts
 from skprotolm._network.unread_text import UnreadText, words_without_tokens
 from skprotolm._network.windows import PairTooLongError, TextWindows, cut_windows
-from skprotolm._network.word_tokens import WordTokens, find_word_tokens
 
 _CHECKED_CHARACTERS = 1024  # of removed text, enough to decide whether it has tokens
-
-
-@dataclass(frozen=True)
-class TokenizedTexts:
-    """Texts as token ids, one array per text.
-
-    ``content_mask`` marks content tokens: the tokens of the user's text, without the
-    prompt and the tokens that the tokenizer adds. A text without content tokens is
-    represented by its special tokens, which are marked instead. ``counted`` marks those
-    that are pooled: all of them, or the tokens of a marked word. ``unread`` marks the
-    content tokens that are the tokenizer's unknown token. ``windows`` are those of the
-    texts that the encoder does not read at once, and ``words`` the tokens of each word
-    of a sentence.
-    """
-
-    ids: list[np.ndarray]
-    type_ids: list[np.ndarray]
-    content_mask: list[np.ndarray]
-    counted: list[np.ndarray]
-    unread: list[np.ndarray]
-    windows: list[TextWindows | None]
-    words: list[WordTokens | None]
-    offsets: list[np.ndarray] | None  # (T, 2) characters, within each text of a pair
-    segments: list[np.ndarray] | None  # (T,) 0 or 1, the text of the pair
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens per text, special tokens included."""
-        return np.array([len(ids) for ids in self.ids])
-
-    @property
-    def n_windows(self) -> np.ndarray:
-        """Windows per text, 1 for a text that the encoder reads at once."""
-        return np.array([1 if w is None else len(w.starts) for w in self.windows])
-
-    def tokens_of_words(self, row: int) -> WordTokens:
-        """Return the tokens of the words of a text; other texts count as one word."""
-        tokens = np.flatnonzero(self.counted[row])
-        return self.words[row] or WordTokens(tokens, np.zeros_like(tokens))
-
-    @property
-    def n_words(self) -> np.ndarray:
-        """Words per text; a text that is not cut into words counts as one."""
-        counts = [1 if w is None else len(np.unique(w.words)) for w in self.words]
-        return np.array(counts, dtype=np.int64)
-
-    def positions(self, row: int, number: int) -> np.ndarray:
-        """Return which tokens of a text one of its windows has."""
-        windows, n_tokens = self.windows[row], len(self.ids[row])
-        if windows is None:
-            return np.arange(n_tokens)
-        return windows.positions(number, n_tokens)
-
-    def weights(self, row: int, number: int) -> np.ndarray:
-        """Return how much the tokens of a window count in it."""
-        windows, counted = self.windows[row], self.counted[row]
-        if windows is None:
-            return counted.astype(np.float32)
-        return windows.weights(number, counted)
-
-    @property
-    def keys(self) -> list[bytes]:
-        """The encoder's input per text; equal keys have equal vectors."""
-        columns = zip(
-            self.ids, self.type_ids, self.content_mask, self.counted, strict=True
-        )
-        return [
-            ids.tobytes()
-            + type_ids.tobytes()
-            + (b"" if counted is content_mask else counted.tobytes())
-            for ids, type_ids, content_mask, counted in columns
-        ]
-
-    def take(self, rows: np.ndarray) -> TokenizedTexts:
-        """Return the texts of the given rows."""
-
-        def pick(arrays: list[Any] | None) -> Any:
-            return None if arrays is None else [arrays[i] for i in rows]
-
-        return TokenizedTexts(
-            pick(self.ids),
-            pick(self.type_ids),
-            pick(self.content_mask),
-            pick(self.counted),
-            pick(self.unread),
-            pick(self.windows),
-            pick(self.words),
-            pick(self.offsets),
-            pick(self.segments),
-        )
-
-
-class TokenBatch(dict[str, Tensor]):
-    """The tensors of one batch, (B, T).
-
-    The keys are ``input_ids``, ``attention_mask``, ``content_mask``, ``weights`` and,
-    for models that use them, ``token_type_ids``. The weights are how much tokens count
-    in the text vector; content tokens of weight 0 are the context of others.
-    """
-
-    @property
-    def features(self) -> dict[str, Tensor]:
-        """What the transformer reads, without masks and weights of content tokens."""
-        ours = ("content_mask", "weights")
-        return {name: tensor for name, tensor in self.items() if name not in ours}
-
-    def to(self, device: torch.device) -> TokenBatch:
-        """Return the batch on another device."""
-        return TokenBatch({name: tensor.to(device) for name, tensor in self.items()})
-
-
-class _Tokens(NamedTuple):
-    """The tokens of one text, or of one pair."""
-
-    ids: np.ndarray
-    type_ids: np.ndarray
-    content_mask: np.ndarray
-    counted: np.ndarray
-    unread: np.ndarray
-    windows: TextWindows | None
-    words: WordTokens | None
-    offsets: np.ndarray
-    segments: np.ndarray
-
-    def spans(self, segment: int) -> np.ndarray:
-        """Return the offsets of one text's content tokens."""
-        return self.offsets[self.content_mask & (self.segments == segment)]
-
-    def of_words(self, sentence: Sentence) -> _Tokens:
-        """Return the tokens with those that the words of a sentence are read from.
-
-        Of a marked word, only the windows remain in which its tokens count.
-        """
-        words = find_word_tokens(sentence, self.offsets, self.content_mask)
-        tokens, windows = words.tokens, self.windows
-        is_marked = isinstance(sentence, MarkedWord)
-        if isinstance(sentence, MarkedWord):
-            tokens = words.of(sentence.position)
-            windows = windows and windows.around(tokens)
-        counted = np.zeros_like(self.content_mask)
-        counted[tokens] = True
-        return self._replace(
-            content_mask=self.content_mask | counted,
-            counted=counted,
-            windows=windows,
-            words=None if is_marked else words,
-        )
 
 
 class TextTokenizer:
@@ -249,7 +97,7 @@ class TextTokenizer:
         self, texts: Texts, *, with_offsets: bool = False, quiet: bool = False
     ) -> TokenizedTexts:
         """Turn texts into token ids; warn about unread text, unless quiet."""
-        rows: list[_Tokens] = []
+        rows: list[TextTokens] = []
         unread_text = UnreadText()
         parts = (self._select_part(text) for text in texts)
         for chunk in chunk_parts(parts):
@@ -287,7 +135,7 @@ class TextTokenizer:
 
     def _read_encoding(
         self, encoding: Encoding, part: TextPart, with_offsets: bool
-    ) -> _Tokens:
+    ) -> TextTokens:
         """Return the arrays of one text."""
         ids = np.array(encoding.ids, dtype=np.int64)
         type_ids = np.array(encoding.type_ids, dtype=np.int64)
@@ -307,7 +155,7 @@ class TextTokenizer:
             return self._of_words(self._with_filler(ids), part)
         content_mask = content_mask if content_mask.any() else special
         windows = self._cut(content_mask, segments, part)
-        tokens = _Tokens(
+        tokens = TextTokens(
             ids=ids,
             type_ids=type_ids,
             content_mask=content_mask,
@@ -320,7 +168,7 @@ class TextTokenizer:
         )
         return self._of_words(tokens, part)
 
-    def _of_words(self, tokens: _Tokens, part: TextPart) -> _Tokens:
+    def _of_words(self, tokens: TextTokens, part: TextPart) -> TextTokens:
         sentence = part.full_texts[0]
         return tokens.of_words(sentence) if isinstance(sentence, Sentence) else tokens
 
@@ -355,14 +203,14 @@ class TextTokenizer:
         offsets += np.where(content_mask, starts, 0)[:, None]
         return offsets, content_mask
 
-    def _with_filler(self, ids: np.ndarray) -> _Tokens:
+    def _with_filler(self, ids: np.ndarray) -> TextTokens:
         """Append a token that gets all attention, for a text without any token."""
         ids = np.append(ids, self._filler_id)[-self.max_length :]
         zeros = np.zeros(len(ids), dtype=np.int64)
         content_mask = np.arange(len(ids)) == len(ids) - 1
         offsets = np.zeros((len(ids), 2), dtype=np.int64)
         unread = zeros.astype(bool)
-        return _Tokens(
+        return TextTokens(
             ids=ids,
             type_ids=zeros,
             content_mask=content_mask,
@@ -375,7 +223,7 @@ class TextTokenizer:
         )
 
     def _count_unread(
-        self, unread_text: UnreadText, part: TextPart, tokens: _Tokens
+        self, unread_text: UnreadText, part: TextPart, tokens: TextTokens
     ) -> None:
         """Count the truncated characters and the unknown words of one text."""
         texts = part.full_texts
@@ -395,7 +243,7 @@ class TextTokenizer:
         n_tokens = int(tokens.content_mask.sum()) + len(missing)
         unread_text.add(sum(map(len, texts)), removed, n_tokens, unknown + missing)
 
-    def _count_removed(self, texts: Sequence[str], tokens: _Tokens) -> int:
+    def _count_removed(self, texts: Sequence[str], tokens: TextTokens) -> int:
         """Count the characters after the last token, or before the first.
 
         The encoding's ``overflowing`` is no alternative: tokenizers 0.23.1 leaves it

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.token_vectors import ReadTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex, WindowNumbers, list_windows
 
 

@@ -14,7 +14,7 @@ from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.layers import freeze_below
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16

@@ -12,7 +12,7 @@ from torch import Tensor
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts, shown
 from skprotolm._network.token_vectors import ReadTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._tasks.base import Task
 from skprotolm._training.neighborhoods import distinct_ids
 

@@ -11,7 +11,7 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import StoredTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates

@@ -14,7 +14,7 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.layers import transformer_layers
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, ResumedTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
 

@@ -10,7 +10,7 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import ReadTexts, StoredTexts
-from skprotolm._network.tokenizer import TokenizedTexts
+from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._network.word_vectors import read_units
 from skprotolm._training.neighborhoods import distinct_ids
