@@ -10,9 +10,9 @@ an interrupted run continues with the missing ones.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from measuring import ResultFile, Runs, evaluate, interval, table
@@ -21,20 +21,26 @@ from tasks import Task, development_task, provenance, shortened
 from skprotolm import ProtoLMClassifier
 
 TASKS = ("sst2", "sst5", "banking77", "mrpc", "sick", "rotten_tomatoes")
-SIZES = (500, 2000)
+SIZES = (64, 500, 2000)
 SEEDS = (0, 1, 2)
 FULL = "full"
-SETTINGS: dict[str, dict[str, Any]] = {
-    FULL: {},
-    "6": {"finetune": 6},
-    "4": {"finetune": 4},
-    "3": {"finetune": 3},
-    "3, rate 2e-4": {"finetune": 3, "learning_rate": 2e-4},
-    "2, rate 2e-4": {"finetune": 2, "learning_rate": 2e-4},
-    "lora": {"finetune": "lora"},
-    "lora, rate 1e-3": {"finetune": "lora", "learning_rate": 1e-3},
-    "lora, rate 5e-4": {"finetune": "lora", "learning_rate": 5e-4},
-    "head": {"finetune": "head"},
+# What is trained, and its learning rate in multiples of the default's.
+SETTINGS: dict[str, tuple[str | int, float]] = {
+    FULL: ("full", 1),
+    "6": (6, 1),
+    "4": (4, 1),
+    "4, rate x 2": (4, 2),
+    "4, rate x 4": (4, 4),
+    "3": (3, 1),
+    "3, rate x 2": (3, 2),
+    "3, rate x 4": (3, 4),
+    "2, rate x 2": (2, 2),
+    "2, rate x 4": (2, 4),
+    "1, rate x 4": (1, 4),
+    "lora": ("lora", 1),
+    "lora, rate / 2": ("lora", 1 / 2),
+    "lora, rate / 4": ("lora", 1 / 4),
+    "head": ("head", 1),
 }
 RESULTS = ResultFile(
     "layers.csv",
@@ -69,12 +75,23 @@ def run_missing(
     for setting in settings:
         if RESULTS.has(name, n_texts, setting, seed):
             continue
-        clf = ProtoLMClassifier(random_state=seed, **SETTINGS[setting])
+        finetune, multiple = SETTINGS[setting]
+        clf = ProtoLMClassifier(
+            finetune=finetune,
+            learning_rate=multiple * default_rate(finetune, n_texts),
+            random_state=seed,
+        )
         started = time.process_time()
         clf.fit(task.X_train, task.y_train)
         row = {"seconds": round(time.process_time() - started, 1)}
         keys = {"task": name, "texts": n_texts, "setting": setting, "seed": seed}
         RESULTS.add(keys | row | evaluate(clf, task))
+
+
+def default_rate(finetune: str | int, n_texts: int) -> float:
+    """Return what `learning_rate="auto"` stands for with all-MiniLM-L6-v2."""
+    rate = 2e-3 if finetune == "lora" else 1e-4
+    return rate * min(1, math.sqrt(n_texts / 500))
 
 
 def print_table(rows: list[dict[str, str]]) -> None:

@@ -82,14 +82,8 @@ def build(
     require_candidates(trained, training, candidates, task)
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
-    n_passes = 1 if start is None else 2
-    progress.plan(
-        config,
-        len(tokens),
-        len(tokens_out),
-        n_passes,
-        repeated=repeated_part(encoder, config),
-    )
+    n_passes, repeated = 1 if start is None else 2, repeated_part(encoder, config)
+    progress.plan(config, len(tokens), len(tokens_out), n_passes, repeated=repeated)
 
     def read(some: TokenizedTexts) -> FrozenPass:
         return units.frozen_pass(encoder, attention, some, config, progress)
@@ -103,11 +97,10 @@ def build(
     validation = None
     if held_out.size:
         if encoder.is_frozen:
-            source_out = read(tokens_out).source
+            source = read(tokens_out).source
         else:
-            texts_out = read_texts(encoder, tokens_out, config)
-            source_out = read_units(texts_out, tokens_out)
-        validation = source_out, select(targets, held_out)
+            source = read_units(read_texts(encoder, tokens_out, config), tokens_out)
+        validation = source, select(targets, held_out)
     return attention, FitData(
         task=task,
         columns=columns,
