@@ -2,10 +2,11 @@
 
     python examples/benchmarks/peers.py --data FOLDER_OF_CSV_FILES --setfit PYTHON
 
-The sides of a comparison run in turn, on the same texts of SST-2, with the same encoder,
-precision and number of threads. SetFit needs a separate environment (``pip install
-setfit``), and PYTHON is its interpreter; without it, its row is left out. The time is
-that of the fit or of the prediction, the memory is the peak of the whole process.
+The sides of a comparison run in turn, on the same texts of SST-2 and the same encoder,
+with the same precision and number of threads. SetFit needs a separate environment
+(``pip install setfit``), and PYTHON is its interpreter; without it, its row is left
+out. The time is that of the fit or of the prediction, the memory is the peak of the
+whole process.
 """
 
 from __future__ import annotations
