@@ -56,6 +56,8 @@ class FitConfig:
     n_iter_no_change: int
     precision: str
     device: Any
+    gradient_accumulation_steps: int
+    gradient_checkpointing: bool
     verbose: int
     # Set by `resolve_precision` and `resolve`.
     train_bf16: bool = False
@@ -87,6 +89,16 @@ class FitConfig:
     def n_trained_layers(self) -> int | None:
         """The number of last layers that `finetune` names; None if it is a word."""
         return None if isinstance(self.finetune, str) else self.finetune
+
+    @property
+    def checkpoints_layers(self) -> bool:
+        """Whether layers that are trained keep only their inputs."""
+        return self.gradient_checkpointing and self.trains_encoder
+
+    @property
+    def part_size(self) -> int:
+        """The number of texts, or of windows, that the encoder reads at once."""
+        return math.ceil(self.batch_size / self.gradient_accumulation_steps)
 
 
 # Those of the estimator, but its `random_state`; the other fields have defaults.
@@ -207,6 +219,8 @@ def _rules() -> dict[str, Rule]:
             "'auto', a device name, or a torch.device",
             lambda v: isinstance(v, str) or type(v).__module__ == "torch",
         ),
+        "gradient_accumulation_steps": COUNT,
+        "gradient_checkpointing": FLAG,
         "verbose": _either(_integer(0), FLAG),
     }
 
@@ -243,6 +257,13 @@ def check_parameters(estimator: Any) -> FitConfig:
             f"The weights 'cohesion' and 'separation' of {name} must sum to less than "
             f"1, since the cross-entropy gets the rest; got {values['cohesion']} + "
             f"{values['separation']}."
+        )
+    if values["gradient_accumulation_steps"] > values["batch_size"]:
+        raise ValueError(
+            f"The 'gradient_accumulation_steps' parameter of {name} must be at most "
+            f"'batch_size', which is the number of texts that it divides into parts; "
+            f"got {values['gradient_accumulation_steps']} for "
+            f"{values['batch_size']} texts."
         )
     return FitConfig(**{name: _plain(value) for name, value in values.items()})
 

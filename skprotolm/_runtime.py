@@ -188,7 +188,7 @@ def deferred_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
+def memory_errors(part_size: int, max_length: int) -> Iterator[None]:
     """Turn an allocation failure into an error that names the parameters to reduce."""
     try:
         yield
@@ -199,6 +199,7 @@ def memory_errors(batch_size: int, max_length: int) -> Iterator[None]:
         if not is_memory_error and not any(p in str(error) for p in phrases):
             raise
         raise MemoryError(
-            f"The device ran out of memory with batch_size={batch_size} texts of up to "
-            f"{max_length} tokens; use a smaller batch_size or max_length."
+            f"The device ran out of memory with {part_size} texts of up to "
+            f"{max_length} tokens at once; use a smaller batch_size or max_length, "
+            f"more gradient_accumulation_steps, or gradient_checkpointing=True."
         ) from error

@@ -131,6 +131,15 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         batch.
     device : str or torch.device, default="auto"
         Device of all computations; "auto" uses CUDA or MPS if available.
+    gradient_accumulation_steps : int, default=1
+        The number of parts in which a batch is read, against a lack of memory; at most
+        `batch_size`, which stays the number of texts per step. The loss compares the
+        texts of the whole batch, so all parts but the last are read again in the
+        backward pass. Predictions read as many texts at once as a part has.
+    gradient_checkpointing : bool, default=False
+        Keep only the inputs of the encoder's layers in training, and run the layers
+        again in the backward pass: less memory, more time. It has no effect with
+        ``finetune="head"``.
     random_state : int, RandomState instance or None, default=None
         Seed of all randomness in `fit`. The same seed, device and number of threads
         give bit-identical results; on CUDA, only if torch is set to be deterministic
@@ -230,6 +239,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         n_iter_no_change: int = 2,
         precision: str = "auto",
         device: Any = "auto",
+        gradient_accumulation_steps: int = 1,
+        gradient_checkpointing: bool = False,
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -257,6 +268,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         self.n_iter_no_change = n_iter_no_change
         self.precision = precision
         self.device = device
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.gradient_checkpointing = gradient_checkpointing
         self.random_state = random_state
         self.verbose = verbose
 

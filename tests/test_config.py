@@ -78,6 +78,8 @@ WRONG = {
     "n_iter_no_change": COUNT,
     "precision": (r"'auto', 'fp32', or 'bf16'", ["fp16", "bfloat16", None, 32]),
     "device": (r"'auto', a device name", [None, 0, ["cpu"]]),
+    "gradient_accumulation_steps": COUNT,
+    "gradient_checkpointing": FLAG,
     "verbose": (r"a non-negative int or a bool", [-1, 1.0, "1", None]),
 }
 

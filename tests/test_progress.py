@@ -23,6 +23,7 @@ FITS: dict[str, dict[str, Any]] = {
     "last layer": {"finetune": 1},
     "proto-lm": {"formulation": "proto-lm"},
     "learned vectors": {"projection": False},
+    "parts of batches": {"gradient_accumulation_steps": 3},
     "automatic epochs": {"max_epochs": "auto", "batch_size": 2},
     "validation": {**STOPPING, "n_iter_no_change": 9},
     "validation, last layer": {**STOPPING, "n_iter_no_change": 9, "finetune": 1},

@@ -212,7 +212,7 @@ def test_an_error_releases_the_generator():
 @SEEDED
 def test_an_allocation_failure_names_the_parameters_to_reduce(device):
     with (
-        pytest.raises(MemoryError, match="batch_size=32 texts of up to 512") as info,
+        pytest.raises(MemoryError, match="32 texts of up to 512 tokens") as info,
         memory_errors(32, 512),
     ):
         torch.empty(2**47, device=device)  # half a petabyte
@@ -230,13 +230,13 @@ def test_an_allocation_failure_names_the_parameters_to_reduce(device):
     ids=["cuda", "mps", "cublas"],
 )
 def test_allocation_failures_of_every_library_are_detected(error):
-    with pytest.raises(MemoryError, match="batch_size=8"), memory_errors(8, 64):
+    with pytest.raises(MemoryError, match="with 8 texts"), memory_errors(8, 64):
         raise error
 
 
 def test_an_allocation_failure_of_numpy_names_the_parameters_to_reduce():
     """NumPy raises a MemoryError without a batch_size."""
-    with pytest.raises(MemoryError, match="batch_size=8"), memory_errors(8, 64):
+    with pytest.raises(MemoryError, match="with 8 texts"), memory_errors(8, 64):
         np.empty(2**50)
 
 

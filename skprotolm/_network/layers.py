@@ -1,10 +1,12 @@
-"""The layers of a transformer: which are trained, and running the last ones alone."""
+"""The layers of a transformer: which are trained, run alone, or run again."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from skprotolm._network.encoder import TextEncoder
 
@@ -29,7 +31,8 @@ def transformer_layers(encoder: TextEncoder) -> tuple[str, nn.ModuleList]:
     if len(found) != 1:
         raise ValueError(
             f"The layers of the backbone ({encoder.model_type}) are not in one list, "
-            f"so that they cannot be told apart; set finetune='full' or 'head'."
+            f"so that they cannot be told apart; set finetune='full' or 'head', and "
+            f"gradient_checkpointing=False."
         )
     return found[0]
 
@@ -77,16 +80,13 @@ def states_of(outputs: list[Any], n_tokens: int) -> Tensor:
     )
 
 
-class _Skipped(nn.Module):
-    """Stands for a layer that does not run."""
+class _StandIn(nn.Module):
+    """Stands for a layer in a copy of an encoder."""
 
-    def __init__(self, layer: nn.Module, output: Any):
+    def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
-        self.output = output
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.output
+        self.training = layer.training
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -95,12 +95,28 @@ class _Skipped(nn.Module):
             return getattr(super().__getattr__("layer"), name)
 
 
+class _Skipped(_StandIn):
+    """Returns what a layer has returned before."""
+
+    def __init__(self, layer: nn.Module, output: Any):
+        super().__init__(layer)
+        self.output = output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.output
+
+
+class _Checkpointed(_StandIn):
+    """Runs a layer, and again in the backward pass: only its input is kept."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(self.layer, *args, use_reentrant=False, **kwargs)
+
+
 def resumed(encoder: TextEncoder, path: str, n_lower: int, output: Any) -> TextEncoder:
     """Return the encoder with lower layers that return `output` instead of running.
 
     The rest of the transformer runs as it is, so that masks and positions are right.
-    The given encoder is not changed, whenever Ctrl-C comes: the modules that contain
-    the layers are copied, and share all others and all weights with it.
 
     Parameters
     ----------
@@ -111,13 +127,34 @@ def resumed(encoder: TextEncoder, path: str, n_lower: int, output: Any) -> TextE
     output : Tensor or tuple
         As a layer returns it.
     """
+    layers: Any = encoder.get_submodule(path)
+    skipped = [_Skipped(layer, output) for layer in layers[:n_lower]]
+    return _replaced(encoder, path, skipped)
+
+
+def checkpointed(encoder: TextEncoder) -> TextEncoder:
+    """Return the encoder with layers of whose results only the last ones are kept.
+
+    What transformers has for this leaves a hook in the encoder, and not all of its
+    models have it, such as MPNet.
+    """
+    path, layers = transformer_layers(encoder)
+    return _replaced(encoder, path, [_Checkpointed(layer) for layer in layers])
+
+
+def _replaced(encoder: TextEncoder, path: str, layers: Sequence[_StandIn]) -> Any:
+    """Return the encoder with other first layers.
+
+    The given encoder is not changed, whenever Ctrl-C comes: the modules that contain
+    the layers are copied, and share all others and all weights with it.
+    """
     copied: Any = _shallow(encoder)
     module = copied
     for name in path.split("."):
         module._modules[name] = _shallow(module._modules[name])
         module = module._modules[name]
-    for i in range(n_lower):
-        module._modules[str(i)] = _Skipped(module._modules[str(i)], output)
+    for i, layer in enumerate(layers):
+        module._modules[str(i)] = layer
     return copied
 
 

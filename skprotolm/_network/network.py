@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from skprotolm._network.batching import prediction_batches
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.layers import checkpointed
 from skprotolm._network.pooling import TokenAttention, merge_windows
 from skprotolm._network.prototypes import LayerOutput, PrototypeLayer
 from skprotolm._network.token_vectors import ReadTexts
@@ -35,29 +36,36 @@ class Network(nn.Module):
         self,
         texts: ReadTexts,
         rows: np.ndarray,
-        batch_size: int,
+        part_size: int,
         drawn: dict[int, np.ndarray] | None = None,
+        *,
+        checkpoints_layers: bool = False,
     ) -> tuple[np.ndarray, Tensor, LayerOutput]:
         """Return units (B,), their vectors (B, H) and the layer's output.
 
-        More than `batch_size` windows are read in parts. The graph of the last one is
+        More than `part_size` windows are read in parts. The graph of the last one is
         kept; the backward pass, which begins there, reads the others again, with the
-        same dropout.
+        same dropout. Gradients are those of the whole batch, whose texts losses
+        compare with each other.
 
         Parameters
         ----------
         texts : ReadTexts
         rows : ndarray of int
             The texts whose units are read.
-        batch_size : int
+        part_size : int
         drawn : dict of int to ndarray of int, default=None
             The windows of texts that are not read as a whole, see `draw_windows`.
+        checkpoints_layers : bool, default=False
+            Whether the graph of each part has only the inputs of the encoder's layers,
+            see `checkpointed`.
         """
         windows = list_windows(rows, texts.n_windows, drawn)
-        parts = windows.split(batch_size)
+        parts = windows.split(part_size)
+        encoder = checkpointed(self.encoder) if checkpoints_layers else self.encoder
 
         def read(part: WindowIndex, like: Tensor) -> tuple[Tensor, Tensor]:
-            return self.attention.pool(*texts.read(self.encoder, *part))[1:]
+            return self.attention.pool(*texts.read(encoder, *part))[1:]
 
         # A tensor among the arguments tells the device whose dropout is repeated.
         like = self.attention.score.weight

@@ -11,7 +11,7 @@ from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.adapters import adaptable_matrices
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.layers import freeze_below
+from skprotolm._network.layers import freeze_below, transformer_layers
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenized import TokenizedTexts
@@ -50,6 +50,8 @@ def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfi
             "all, or for the last layers that finetune names. Call "
             "backbone.requires_grad_(True), or set finetune='head'."
         )
+    if config.checkpoints_layers:
+        transformer_layers(encoder)  # raises before texts are read
     is_fp32 = encoder.dtype == torch.float32
     return encoder, resolve_precision(config, is_fp32, has_bf16(device))
 

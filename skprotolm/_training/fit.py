@@ -87,7 +87,7 @@ def fit(
     ):
         progress.begin("loading the backbone")
         encoder, config = load(config, device)
-        batch = config.batch_size, encoder.max_length
+        batch = config.part_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
             attention, data = build(
@@ -278,7 +278,7 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
         task=trainer.data.task,
         quotes=_quotes(texts, rows, trainer),
         columns=trainer.data.columns,
-        batch_size=config.batch_size,
+        batch_size=config.part_size,
         bf16=config.predict_bf16,
         device=str(config.device),
         novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
@@ -334,7 +334,7 @@ def collect_result(
 ) -> FitResult:
     """Finalize, also if interrupted, and collect what the estimator warns of."""
     try:
-        progress.begin("placing prototypes", trainer.steps_per_epoch)
+        progress.begin("placing prototypes", trainer.parts_per_pass)
         vectors = trainer.vectors(progress.on_pass)
         model = finalize(trainer.network, vectors, trainer)
     except KeyboardInterrupt:  # it takes seconds, and training took minutes

@@ -12,7 +12,7 @@ from skprotolm._config import FitConfig
 from skprotolm._resolve import resolve_epochs
 
 # Work per batch, in forward passes of the encoder: of a pass, of a training step, and
-# of the rest of either.
+# of the rest of either. What the backward pass computes again is another pass.
 _PASS, _STEP, _REST = 1.0, 3.0, 0.1
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
@@ -44,7 +44,8 @@ class Progress:
             miniters=0,  # otherwise quick passes delay the display of slow steps
             disable=not verbose,
         )
-        self._pass, self._step = _PASS, _STEP
+        self._frozen = self._pass = _PASS  # of one part of a batch
+        self._step = _STEP
         self._figures: dict[str, str] = {}
 
     def __enter__(self) -> Progress:
@@ -68,8 +69,8 @@ class Progress:
         ----------
         phase : str
         n_passes : int, default=None
-            Batches that are left, if this is known to differ from the plan, as after
-            early stopping.
+            Parts of batches that are left, if this is known to differ from the
+            plan, as after early stopping.
         """
         if n_passes is not None:
             self.bar.total = self.bar.n + n_passes * self._pass
@@ -99,23 +100,27 @@ class Progress:
         """
         n_epochs = resolve_epochs(config.max_epochs, n_texts, config.batch_size)
         n_batches = math.ceil(n_texts / config.batch_size)
-        n_validation = math.ceil(n_held_out / config.batch_size)
-        total = n_passes * n_batches * _PASS
+        n_parts = math.ceil(n_texts / config.part_size)
+        n_validation = math.ceil(n_held_out / config.part_size)
+        n_steps = config.gradient_accumulation_steps
+        self._frozen = _PASS / n_steps
+        self._pass = max(repeated * _PASS, _REST) / n_steps
+        step = _STEP + (n_steps > 1) + config.gradient_checkpointing
+        self._step = max(repeated * step, _REST)
+        total = n_passes * n_parts * self._frozen
         if repeated == 0:
-            total += n_validation * _PASS
-        self._pass = max(repeated * _PASS, _REST)
-        self._step = max(repeated * _STEP, _REST)
+            total += n_validation * self._frozen
         total += n_epochs * (n_batches * self._step + n_validation * self._pass)
-        total += (n_batches + n_validation) * self._pass
+        total += (n_parts + n_validation) * self._pass
         self.bar.total = total
         self.bar.refresh()
 
     def on_frozen_pass(self) -> None:
-        """Advance by a batch that the pretrained encoder has read."""
-        self._advance(_PASS)
+        """Advance by a part of a batch that the pretrained encoder has read."""
+        self._advance(self._frozen)
 
     def on_pass(self) -> None:
-        """Advance by a batch that was read without training."""
+        """Advance by a part of a batch that was read without training."""
         self._advance(self._pass)
 
     def on_step(self, loss: Tensor) -> None:

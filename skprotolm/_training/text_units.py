@@ -59,7 +59,7 @@ class TextUnits(Units):
             vectors = [
                 (encoded.rows, encoded.s.cpu())
                 for encoded in encode(
-                    encoder, attention, source, config.batch_size, on_batch, on_windows
+                    encoder, attention, source, config.part_size, on_batch, on_windows
                 )
             ]
         rows = np.concatenate([rows for rows, _ in windows])

@@ -52,6 +52,7 @@ class Trainer:
         self.rng = np.random.RandomState(data.seed)  # as the epoch began
         n_texts = len(data.source.lengths)
         self.steps_per_epoch = math.ceil(n_texts / config.batch_size)
+        self.parts_per_pass = math.ceil(n_texts / config.part_size)
         self.optimizer = make_optimizer(network, config)
         n_steps = config.max_epochs * self.steps_per_epoch
         self.schedule = make_schedule(self.optimizer, n_steps, config.warmup_fraction)
@@ -98,8 +99,13 @@ class Trainer:
         `drawn` are the windows of long texts that this epoch reads.
         """
         network, targets = self.network, self.data.targets
-        source, batch_size = self.data.source, self.config.batch_size
-        units, s, output = network(source, rows, batch_size, drawn)
+        units, s, output = network(
+            self.data.source,
+            rows,
+            self.config.part_size,
+            drawn,
+            checkpoints_layers=self.config.checkpoints_layers,
+        )
         values = torch.from_numpy(targets.values[units])
         prototype_values = network.layer.values.to(values.device)
         own_mask = self.data.task.own_mask
@@ -189,7 +195,7 @@ def finite_vectors(
     on_batch: Callable[[], None] | None = None,
 ) -> Tensor:
     """Return text vectors; a last step that ruined the weights shows only here."""
-    vectors = text_vectors(network, texts, config.batch_size, on_batch)
+    vectors = text_vectors(network, texts, config.part_size, on_batch)
     if not (vectors.isfinite().all() and network.layer.vectors.isfinite().all()):
         raise_diverged(config)
     return vectors

@@ -50,7 +50,7 @@ class WordUnits(Units):
         The mean of them is what the untrained attention gives.
         """
         source: ReadTexts = read_texts(encoder, tokenized, config)
-        size, on_batch = config.batch_size, progress.on_frozen_pass
+        size, on_batch = config.part_size, progress.on_frozen_pass
         with evaluating(encoder):
             if encoder.is_frozen:
                 stored = StoredTexts(tokenized, encoder)
