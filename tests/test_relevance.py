@@ -20,7 +20,10 @@ X, Y = make_texts()
 PAIRS = list(zip(X, X[::-1], strict=True))
 
 
-@pytest.fixture(scope="module", params=MODEL_TYPES)
+DECODERS = ["mistral", "qwen3", "gemma2", "gemma3_text", "phi3"]
+
+
+@pytest.fixture(scope="module", params=[*MODEL_TYPES, *DECODERS])
 def backbone(request, tmp_path_factory) -> Any:
     return make_encoder(request.param, tmp_path_factory.mktemp(request.param))
 

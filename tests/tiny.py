@@ -34,6 +34,24 @@ _SHAPE = {
 }
 
 
+# Keys and values of fewer heads than queries, windows of fewer tokens than texts have.
+_GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
+_HEADS: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 2},
+    "mistral": {**_GROUPED, "sliding_window": 6},
+    "qwen3": _GROUPED,
+    "gemma2": {**_GROUPED, "sliding_window": 6},
+    "gemma3_text": {
+        **_GROUPED,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 6,
+    },
+    "phi3": {"num_key_value_heads": 1, "sliding_window": 6},
+    "gpt_neox": {"rotary_pct": 0.5},
+    "qwen3_moe": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
+}
+
+
 def make_encoder(
     model_type: str, folder: Path, *, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> SentenceTransformer:
@@ -57,7 +75,7 @@ def make_encoder(
 
 def _config(model_type: str, tokenizer: Any) -> Any:
     shape: dict[str, Any] = {**_SHAPE, "vocab_size": len(tokenizer)}
-    if tokenizer.pad_token_id is not None:
+    if tokenizer.pad_token_id is not None or model_type == "phi3":
         shape["pad_token_id"] = tokenizer.pad_token_id
     if model_type == "distilbert":
         shape = {
@@ -85,10 +103,12 @@ def _config(model_type: str, tokenizer: Any) -> Any:
             "bos_token_id": tokenizer.cls_token_id,
             "eos_token_id": tokenizer.sep_token_id,
             "reference_compile": False,
+            "local_attention": 12,
         }
-    elif model_type == "llama":
-        shape["num_key_value_heads"] = 2
-        shape["bos_token_id"] = shape["eos_token_id"] = tokenizer.bos_token_id
+    elif model_type in _HEADS:
+        shape |= _HEADS[model_type]
+        shape["bos_token_id"] = tokenizer.bos_token_id or tokenizer.eos_token_id
+        shape["eos_token_id"] = tokenizer.eos_token_id
     return transformers.AutoConfig.for_model(model_type, **shape)
 
 
@@ -211,6 +231,34 @@ def _llama_tokenizer() -> Any:
     )
 
 
+def _qwen_tokenizer() -> Any:
+    """Build a tokenizer that adds one token at the end, which also pads on the left."""
+    end = "<|endoftext|>"
+    template = {"single": f"$A {end}", "pair": f"$A {end} $B {end}"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs([end], template),
+        model_max_length=64,
+        eos_token=end,
+        pad_token=end,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+    )
+
+
+def _gemma_tokenizer() -> Any:
+    """Build a tokenizer that adds a token at the start and another at the end."""
+    special = ["<pad>", "<eos>", "<bos>"]
+    template = {"single": "<bos> $A <eos>", "pair": "<bos> $A <eos> $B <eos>"}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(special, template),
+        model_max_length=64,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
 def _no_type_ids() -> Any:
     return _wordpiece(model_input_names=["input_ids", "attention_mask"])
 
@@ -231,5 +279,13 @@ _TOKENIZERS = {
     "modernbert": _modernbert_tokenizer,
     "gpt2": _gpt2_tokenizer,
     "llama": _llama_tokenizer,
+    "mistral": _llama_tokenizer,  # from here on, decoders that only some tests use
+    "qwen3": _qwen_tokenizer,
+    "gemma2": _gemma_tokenizer,
+    "gemma3_text": _gemma_tokenizer,
+    "phi3": _llama_tokenizer,
+    "gpt_neox": _gpt2_tokenizer,
+    "qwen3_moe": _qwen_tokenizer,
 }
-MODEL_TYPES = tuple(_TOKENIZERS)[2:]
+MODEL_TYPES = tuple(_TOKENIZERS)[2:9]
+DECODERS = tuple(_TOKENIZERS)[7:]

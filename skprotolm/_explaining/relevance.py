@@ -50,13 +50,18 @@ _QUERIES_AND_KEYS = {
     "mistral": ("q_proj", "k_proj"),
     "qwen2": ("q_proj", "k_proj"),
     "qwen3": ("q_proj", "k_proj"),
+    "gemma": ("q_proj", "k_proj"),
+    "gemma2": ("q_proj", "k_proj"),
+    "gemma3_text": ("q_proj", "k_proj"),
 }
-# Modules that compute queries, keys and values together; values are the last third.
-_FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn"}
+# Modules that compute queries, keys and values together; values come last.
+_FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn", "phi3": "qkv_proj"}
+# Added to the logits of what is masked; some models have an fp32 softmax.
+_LOWEST = torch.finfo(torch.float32).min
 PRESENCE_WEIGHT = 0.1  # similar results from 0.05 to 0.2 on dev texts of SST-2
 _ACTIVATIONS = ("torch.nn.modules.activation", "transformers.activations")
 # A layer with one of these modules multiplies an activation by a second projection.
-_GATES = ("gate_proj", "Wi")
+_GATES = ("gate_proj", "Wi", "gate_up_proj")
 
 
 def is_supported(encoder: TextEncoder) -> bool:
@@ -83,8 +88,6 @@ class LinearizedEncoder:
             )
         self.transformer = _copy_modules(encoder.transformer)
         self.dtype = encoder.dtype
-        # The sliding attention of ModernBERT, Mistral and others is ignored: one mask
-        # replaces the masks of all layers.
         self.is_causal = encoder.is_causal
         self.lock = threading.Lock()
         # The hook refers to this list. A reference to `self` would be a cycle, which
@@ -126,13 +129,12 @@ class LinearizedEncoder:
                 self._captured.clear()
 
     def _logit_mask(self, log_presence: Tensor, is_token: Tensor) -> Tensor:
-        """Return the addend of the attention logits (B, 1, T, T)."""
+        """Return the addend of the attention logits (B, 1, T, T), for all layers."""
         T = is_token.shape[1]
         visible = is_token[:, None, None, :].expand(-1, 1, T, T)
         if self.is_causal:
             visible = visible & torch.ones_like(visible).tril()
-        lowest = torch.finfo(log_presence.dtype).min
-        return torch.where(visible, log_presence[:, None, None, :], lowest)
+        return torch.where(visible, log_presence[:, None, None, :], _LOWEST)
 
 
 # One linearized encoder per encoder. An entry is deleted with its encoder, because it
@@ -248,10 +250,15 @@ def _linearize(model: nn.Module, path: str, module: nn.Module, model_type: str) 
     model_type : str
     """
     parent, _, name = path.rpartition(".")
-    if name in _QUERIES_AND_KEYS.get(model_type, ()):
+    if type(module).__name__.endswith("Attention") and hasattr(module, "config"):
+        config = getattr(module.config, "sliding_window", None)
+        window = getattr(module, "sliding_window", config)
+        if window is not None:
+            module.register_forward_pre_hook(_mask_distant(window), with_kwargs=True)
+    elif name in _QUERIES_AND_KEYS.get(model_type, ()):
         module.register_forward_hook(_detach_output)
     elif name == _FUSED.get(model_type):
-        module.register_forward_hook(_detach_queries_and_keys)
+        module.register_forward_hook(_detach_queries_and_keys(model.config))
     elif isinstance(module, nn.LayerNorm):
         module.register_forward_hook(_detach_deviation)
     elif type(module).__name__.endswith("RMSNorm"):
@@ -276,9 +283,30 @@ def _detach_output(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     return output.detach()
 
 
-def _detach_queries_and_keys(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    size = 2 * output.shape[-1] // 3
-    return torch.cat([output[..., :size].detach(), output[..., size:]], dim=-1)
+def _detach_queries_and_keys(config: Any) -> Any:
+    """Return a hook for a module whose output ends with the values of all heads."""
+    n_heads = config.num_attention_heads
+    n_values = getattr(config, "num_key_value_heads", None) or n_heads
+
+    def detach(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        size = output.shape[-1] * n_values // (n_heads + 2 * n_values)
+        queries_and_keys, values = output[..., :-size], output[..., -size:]
+        return torch.cat([queries_and_keys.detach(), values], dim=-1)
+
+    return detach
+
+
+def _mask_distant(window: int) -> Any:
+    """Return a hook for sliding attention: tokens farther away are masked."""
+
+    def mask(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        logits = kwargs["attention_mask"]
+        positions = torch.arange(logits.shape[-1], device=logits.device)
+        is_near = (positions - positions[:, None]).abs() < window
+        kwargs["attention_mask"] = torch.where(is_near, logits, _LOWEST)
+        return args, kwargs
+
+    return mask
 
 
 def _detach_ratio(module: nn.Module, args: Any, output: Tensor) -> Tensor:

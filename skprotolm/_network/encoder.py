@@ -17,8 +17,6 @@ from skprotolm._runtime import autocast
 # Model types whose position embeddings start after the position of the padding, which
 # leaves fewer positions for tokens.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-# Model types whose tokens attend to earlier tokens only.
-_CAUSAL = {"llama", "mistral", "qwen2", "qwen3", "gpt2"}
 
 
 class TextEncoder(nn.Module):
@@ -83,8 +81,12 @@ class TextEncoder(nn.Module):
 
     @property
     def is_causal(self) -> bool:
-        """Whether tokens are known to attend to earlier tokens only."""
-        return self.model_type in _CAUSAL
+        """Whether tokens attend to earlier tokens only."""
+        model = self.transformer.auto_model
+        flags = [m.is_causal for m in model.modules() if hasattr(m, "is_causal")]
+        # Embedding models that were made from decoders may set it to False.
+        is_decoder = getattr(model.config.get_text_config(), "is_causal", True)
+        return bool(is_decoder and flags and all(flags))
 
     @property
     def hidden_size(self) -> int:
