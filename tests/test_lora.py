@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from skprotolm import ProtoLMRegressor
-from skprotolm._network.adapters import add_adapters
+from skprotolm._network.adapters import add_adapters, hold_in_bf16, merge_adapters
 from skprotolm._network.encoder import load_encoder
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm.exceptions import MissingExtraError
@@ -103,3 +105,86 @@ def test_without_peft_nothing_is_read(make_classifier, texts, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'skprotolm\[lora\]'"):
         make_classifier(finetune="lora").fit(*texts)
+
+
+# Weights in bfloat16.
+
+
+def rounded(backbone: Any) -> Any:
+    """Return a copy with weights that bfloat16 has, too, in float32."""
+    return copy.deepcopy(backbone).bfloat16().float()
+
+
+def with_random_adapters(encoder: Any) -> Any:
+    add_adapters(encoder)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in encoder.named_parameters():
+        if "lora_B" in name:
+            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
+    return encoder
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama"])
+def test_holding_weights_in_bf16_changes_no_bit_under_autocast(model_type, tmp_path):
+    backbone = rounded(make_encoder(model_type, tmp_path))
+    encoder = with_random_adapters(load_encoder(backbone, None).eval())
+    source = EncodedTexts(encoder.tokenize(["a good film", "a day"]), bf16=True)
+    results = []
+    for _ in range(2):
+        encoder.zero_grad()
+        h, _ = source.read(encoder, ROWS)
+        h.square().sum().backward()
+        gradients = {n: p.grad for n, p in encoder.named_parameters()}
+        results.append((h.detach(), gradients))
+        hold_in_bf16(encoder)
+    weights = {p.dtype for n, p in encoder.named_parameters() if "base_layer.w" in n}
+    assert weights == {torch.bfloat16}
+    (h, gradients), (same_h, same_gradients) = results
+    assert torch.equal(h, same_h)
+    for name, gradient in gradients.items():
+        assert gradient is None or torch.equal(gradient, same_gradients[name])
+
+
+def test_adapters_are_merged_in_fp32(tiny_bert):
+    """Sums in bfloat16 would lose most digits of what was learned."""
+    backbone = rounded(tiny_bert)
+    encoder = with_random_adapters(load_encoder(backbone, None))
+    expected = copy.deepcopy(encoder)
+    merge_adapters(expected)
+    hold_in_bf16(encoder)
+    merge_adapters(encoder)
+    weights = encoder.state_dict()
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+    changed = weights[
+        "sentence_transformer.0.model.encoder.layer.0.output.dense.weight"
+    ]
+    assert not torch.equal(changed, changed.bfloat16().float())
+
+
+def test_weights_that_bf16_would_round_stay_in_fp32(tiny_bert):
+    encoder = load_encoder(tiny_bert, None)
+    add_adapters(encoder)
+    hold_in_bf16(encoder)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_weights_are_held_in_bf16_during_the_fit_only(
+    make_classifier, texts, tiny_bert, precision
+):
+    held: list[torch.dtype] = []
+
+    def keep(module: torch.nn.Module, args: Any) -> None:
+        if torch.is_grad_enabled() and isinstance(module, torch.nn.Linear):
+            held.append(module.weight.dtype)
+
+    clf = make_classifier(
+        backbone=rounded(tiny_bert), finetune="lora", precision=precision
+    )
+    handle = register_module_forward_pre_hook(keep)
+    clf.fit(*texts)
+    handle.remove()
+    assert (torch.bfloat16 in held) == (precision == "bf16")
+    dtypes = {p.dtype for p in clf._fitted.network.parameters()}
+    assert dtypes == {torch.float32}

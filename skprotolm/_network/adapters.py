@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import torch
 from torch import nn
 
 from skprotolm._network.encoder import TextEncoder
@@ -31,6 +33,22 @@ def add_adapters(encoder: TextEncoder) -> None:
     )
     encoder.requires_grad_(False)
     inject_adapter_in_model(config, encoder)
+
+
+def hold_in_bf16(encoder: TextEncoder) -> None:
+    """Hold adapted weights in bfloat16, in place, if nothing is lost.
+
+    This is so for backbones that are published in bfloat16. Under autocast, which
+    rounds the weights anyway, the encoder computes what it did before, bit for bit.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in encoder.modules():
+        if isinstance(layer, BaseTunerLayer):
+            base: Any = layer.get_base_layer()
+            rounded = base.weight.detach().bfloat16()
+            if torch.equal(rounded.float(), base.weight):
+                base.weight = nn.Parameter(rounded, requires_grad=False)
 
 
 def adaptable_matrices(encoder: TextEncoder) -> dict[str, nn.Module]:
@@ -77,7 +95,7 @@ def adaptable_matrices(encoder: TextEncoder) -> dict[str, nn.Module]:
 
 
 def merge_adapters(encoder: nn.Module) -> None:
-    """Merge peft's adapters into the weights that they adapt, in place.
+    """Merge peft's adapters into the weights that they adapt, in place and in fp32.
 
     The merged architecture matches its configuration: it can be saved and loaded, and
     relevance supports its layers. Disabled adapters are removed. Prompts and prefixes
@@ -99,6 +117,9 @@ def merge_adapters(encoder: nn.Module) -> None:
     for module in list(encoder.modules()):  # adapters without a PeftModel
         for name, child in list(module.named_children()):
             if isinstance(child, BaseTunerLayer) and isinstance(child, nn.Module):
+                base: Any = child.get_base_layer()
+                if base.weight.dtype == torch.bfloat16:  # from `hold_in_bf16`
+                    base.weight = nn.Parameter(base.weight.float(), False)
                 if not child.disable_adapters:
                     child.merge()
-                setattr(module, name, child.get_base_layer())
+                setattr(module, name, base)

@@ -13,7 +13,7 @@ from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
-from skprotolm._network.adapters import add_adapters, merge_adapters
+from skprotolm._network.adapters import add_adapters, hold_in_bf16, merge_adapters
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
@@ -95,6 +95,8 @@ def fit(
             )
             if config.trains_adapters:  # which rename the weights that `start` has
                 add_adapters(encoder)
+                if config.train_bf16:
+                    hold_in_bf16(encoder)
             progress.begin("initializing prototypes")
             network, config = initialize(encoder, attention, data, config)
         trainer = Trainer(network, data, config)
