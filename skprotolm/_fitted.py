@@ -148,9 +148,11 @@ class FittedModel:
         """
         rows, results = [], []
         for encoded in self.encode(tokenized):
-            rows.append(encoded.rows)
-            with torch.inference_mode():
-                results.append(of(encoded.s.cpu().double()))
+            s = encoded.s.cpu().double()
+            for block in self.layer.blocks(s):
+                rows.append(encoded.rows[block])
+                with torch.inference_mode():
+                    results.append(of(s[block]))
         return [
             in_order(list(zip(rows, column, strict=True)))
             for column in zip(*results, strict=True)
@@ -186,7 +188,7 @@ class FittedModel:
         """Return the prototype of the largest contribution to each prediction, (n,)."""
 
         def of(s: Tensor) -> tuple[Tensor]:
-            return (self.layer.attribute(s).contributions.argmax(dim=1),)
+            return (self.layer.contributions(s).contributions.argmax(dim=1),)
 
         [tops] = self.read(self.tokenize(texts), of)
         return tops.numpy()

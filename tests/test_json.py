@@ -14,6 +14,7 @@ from skprotolm import Explanation, Explanations
 from tests.texts import make_texts
 
 FIELDS = [f.name for f in dataclasses.fields(Explanation) if f.name[0] != "_"]
+FIELDS += ["similarities", "contributions"]
 FIELDS += [f"prototype_{name}" for name in ("labels", "texts", "names", "unread")]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from skprotolm._data.texts import Text, Texts
 from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._explaining.attribution import sum_by_token, token_scores
+from skprotolm._explaining.compared import ComparedText, ComparedTexts
 from skprotolm._explaining.kinds import kind_of
 from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import (
@@ -62,7 +63,11 @@ def explain(
     adjust_base = method == "relevance" and model.layer.unit.has_token_sums
     kind = kind_of(model)
     records: dict[int, BaseExplanation] = {}
-    explained = np.empty(len(texts), dtype=np.int64)
+    n = len(texts)
+    vectors = torch.empty(n, model.layer.vectors.shape[1], dtype=torch.float64)
+    explained = torch.empty(n, dtype=torch.int64)
+    rivals = None if against is None else torch.from_numpy(against)
+    compared = ComparedTexts(model.layer, vectors, explained, rivals)
     for encoded in model.encode(tokenized):
         rows = encoded.rows
         s = encoded.s.cpu().double()
@@ -70,7 +75,7 @@ def explain(
             attribution = model.layer.attribute(
                 s, _take(index, rows), _take(against, rows)
             )
-        explained[rows] = attribution.target.numpy()
+        vectors[rows], explained[rows] = s, attribution.target
         attention = sum_by_token(tokenized, encoded.windows, encoded.attention)
         scores = score_tokens(model, tokenized, encoded, attribution, method)
         described = kind.fields(model, attribution, rows)
@@ -78,8 +83,8 @@ def explain(
             records[row] = kind.record(
                 text=texts[row],
                 **described[b],
-                similarities=attribution.similarities[b].numpy().copy(),
                 _prototypes=model.prototype_texts,
+                _compared=ComparedText(compared, row),
                 **_token_fields(model, texts[row], tokenized, row),
                 **_score_fields(
                     attribution, b, scores[row] if scores else None, adjust_base
@@ -93,7 +98,7 @@ def explain(
             )
     ordered = [records[row] for row in range(len(texts))]
     if method == "occlusion":
-        ordered = occlude(model, ordered, explained, against)
+        ordered = occlude(model, ordered, explained.numpy(), against)
     return Explanations(ordered)
 
 

@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 def class_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return predictions, targets, log-odds and contributions; `rows` are those of X.
+    """Return predictions, targets and log-odds; `rows` are those of X.
 
     Raises
     ------
@@ -58,7 +58,6 @@ def class_fields(
             "space": unit.name,
             "score": None if unit.has_token_sums else float(scores[b]),
             "log_odds": float(attribution.explained[b]),
-            "contributions": attribution.contributions[b].numpy().copy(),
         }
         for b, fields in enumerate(described)
     ]
@@ -75,26 +74,20 @@ def word_fields(
 def value_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return predicted numbers and shares."""
-    return [
-        {"prediction": prediction, "shares": shares.numpy().copy()}
-        for prediction, shares in zip(
-            attribution.explained.tolist(), attribution.contributions, strict=True
-        )
-    ]
+    """Return predicted numbers."""
+    return [{"prediction": number} for number in attribution.explained.tolist()]
 
 
 def label_fields(
     model: FittedModel, attribution: Attribution, rows: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return predictions, targets, log-odds and contributions of several labels."""
+    """Return predictions, targets and log-odds of several labels."""
     task = model.task_as(MultilabelTask)
     described = task.describe(attribution.outputs.numpy(), attribution.target.numpy())
     return [
         {
             **fields,
             "log_odds": float(attribution.explained[b]),
-            "contributions": attribution.contributions[b].numpy().copy(),
         }
         for b, fields in enumerate(described)
     ]

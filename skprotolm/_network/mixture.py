@@ -17,6 +17,7 @@ from skprotolm._network import losses
 from skprotolm._network.prototypes import (
     Attribution,
     Batch,
+    Contributions,
     LayerOutput,
     PrototypeLayer,
     Terms,
@@ -59,6 +60,7 @@ class MixtureLayer(PrototypeLayer):
         self.sharpness = float(sharpness)
         self.fixed_priors = fixed_priors
         self.prior_logits = nn.Parameter(vectors.new_zeros(len(vectors)))
+        self._positions: Tensor | None = None  # those of an exact layer are kept
         self.register_buffer("metric", torch.eye(vectors.shape[1]).to(vectors))
         self.readout = readout.to(vectors.dtype)
         self.unit = readout.unit
@@ -155,7 +157,17 @@ class MixtureLayer(PrototypeLayer):
     @property
     def positions(self) -> Tensor:
         """Unit vectors of prototypes."""
-        return F.normalize(self.vectors, dim=-1)
+        if self._positions is None:
+            return F.normalize(self.vectors, dim=-1)
+        return self._positions
+
+    def exact(self) -> MixtureLayer:
+        """Return a copy in float64 on the CPU, whose vectors no longer change."""
+        layer = super().exact()
+        with torch.inference_mode(False):
+            # Of 100,000 prototypes, each batch would take longer than its cosines.
+            layer._positions = F.normalize(layer.vectors, dim=-1)
+        return layer
 
     def to_euclidean(self, s: Tensor) -> Tensor:
         """Return unit vectors: ‖a − b‖² = 2 − 2·cos."""
@@ -241,8 +253,8 @@ class MixtureLayer(PrototypeLayer):
         """Return what the readout explains."""
         return self.readout.explained(outputs, index, against)
 
-    def attribute(
-        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    def _attribute(
+        self, s: Tensor, index: Tensor | None, against: Tensor | None
     ) -> Attribution:
         """Explain outputs by the derivative of what is explained by the cosines.
 
@@ -267,9 +279,18 @@ class MixtureLayer(PrototypeLayer):
             index,
             against,
             explained,
-            cosines,
             novelty=self.novelty_of(evidence),
-            contributions=self.readout.shares(evidence, self.values, index),
             base=explained - (coefficients * cosines).sum(dim=1),
             direction=pull @ self.metric.to(s),
         )
+
+    def contributions(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Contributions:
+        """Return cosines and shares, which are the same against another output."""
+        cosines = self.cosines(s)
+        evidence = self.evidence(cosines)
+        if index is None:
+            index = self.readout.default_index(self.readout(evidence, self.values))
+        shares = self.readout.shares(evidence, self.values, index)
+        return Contributions(cosines, shares)

@@ -17,6 +17,7 @@ from skprotolm._network.losses import cross_entropy
 from skprotolm._network.prototypes import (
     Attribution,
     Batch,
+    Contributions,
     LayerOutput,
     PrototypeLayer,
     Terms,
@@ -114,8 +115,8 @@ class InverseDistanceLayer(PrototypeLayer):
         """Return the log-odds of a class, against all others or against one."""
         return log_odds(outputs, index, against)
 
-    def attribute(
-        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    def _attribute(
+        self, s: Tensor, index: Tensor | None, against: Tensor | None
     ) -> Attribution:
         """Explain scores as sums over prototypes; the direction is only a gradient.
 
@@ -125,26 +126,33 @@ class InverseDistanceLayer(PrototypeLayer):
         """
         with torch.inference_mode(False), torch.enable_grad():
             point = s.clone().requires_grad_()
-            similarities, squared_distances, scores = self(point)
+            _, squared_distances, scores = self(point)
             index = scores.argmax(dim=1) if index is None else index
             explained = self.explained(scores, index, against)
             (direction,) = torch.autograd.grad(explained.sum(), point)
-        similarities = similarities.detach()
-        weights, base = self.weights.to(s)[index], self.bias.to(s)[index]
+        base = self.bias.to(s)[index]
         if against is not None:
-            weights = weights - self.weights.to(s)[against]
             base = base - self.bias.to(s)[against]
         return Attribution(
             scores.detach(),
             index,
             against,
             explained.detach(),
-            similarities,
             novelty=squared_distances.detach().amin(dim=1).sqrt(),
-            contributions=weights * similarities,
             base=base,
             direction=direction,
         )
+
+    def contributions(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Contributions:
+        """Return similarities, and weight × similarity."""
+        similarities, _, scores = self(s)
+        index = scores.argmax(dim=1) if index is None else index
+        weights = self.weights.to(s)[index]
+        if against is not None:
+            weights = weights - self.weights.to(s)[against]
+        return Contributions(similarities, weights * similarities)
 
 
 def cohesion(d2: Tensor, own: Tensor, weights: Tensor, n_nearest: float) -> Tensor:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from skprotolm._config import FitConfig
+from skprotolm._network.blocks import row_blocks
 from skprotolm._tasks.units import Unit
 
-_CHUNK = 1024  # texts that are scored at once
+_CHUNK = 1024  # texts that are scored at once, unless there are many prototypes
 
 
 class LayerOutput(NamedTuple):
@@ -33,11 +35,16 @@ class Attribution(NamedTuple):
     target: Tensor  # (B,), the output that is explained
     against: Tensor | None  # (B,), the output it is compared with, instead of all
     explained: Tensor  # (B,), what is split over tokens, such as log-odds
-    similarities: Tensor  # (B, M)
     novelty: Tensor  # (B,)
-    contributions: Tensor  # (B, M)
     base: Tensor  # (B,), what no token, or no prototype, contributes
     direction: Tensor  # (B, H): token t contributes α_t·(h_t·direction)
+
+
+class Contributions(NamedTuple):
+    """What each prototype contributes to one output of each of B texts."""
+
+    similarities: Tensor  # (B, M)
+    contributions: Tensor  # (B, M)
 
 
 class Batch(NamedTuple):
@@ -138,8 +145,12 @@ class PrototypeLayer(nn.Module, ABC):
 
     def outputs_of(self, vectors: Tensor) -> Tensor:
         """Return the outputs of many text vectors (n, H), on the CPU, (n, L)."""
-        chunks = vectors.split(_CHUNK)
+        chunks = (vectors[rows] for rows in self.blocks(vectors, n_most=_CHUNK))
         return torch.cat([self(s.to(self.vectors)).outputs.cpu() for s in chunks])
+
+    def blocks(self, s: Tensor, **options: int) -> Iterator[slice]:
+        """Split the rows of text vectors; see `row_blocks`."""
+        return row_blocks(len(s), len(self.vectors), **options)
 
     def take(
         self,
@@ -223,7 +234,6 @@ class PrototypeLayer(nn.Module, ABC):
     ) -> Tensor:
         """Return what token scores are parts of, from outputs (B, L), (B,)."""
 
-    @abstractmethod
     def attribute(
         self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
     ) -> Attribution:
@@ -232,3 +242,26 @@ class PrototypeLayer(nn.Module, ABC):
         With `against` (B,), explain why this output and not that one. `s` is float64 on
         the CPU, as are the layer's parameters (see `exact`).
         """
+        parts = [
+            self._attribute(s[rows], part(index, rows), part(against, rows))
+            for rows in self.blocks(s)
+        ]
+        columns: Any = zip(*parts, strict=True)
+        return Attribution(*(x[0] if x[0] is None else torch.cat(x) for x in columns))
+
+    @abstractmethod
+    def _attribute(
+        self, s: Tensor, index: Tensor | None, against: Tensor | None
+    ) -> Attribution:
+        """Explain one output of each text vector of a block."""
+
+    @abstractmethod
+    def contributions(
+        self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
+    ) -> Contributions:
+        """Return what is listed of each prototype; arguments as in `attribute`."""
+
+
+def part(values: Tensor | None, rows: slice) -> Tensor | None:
+    """Return some rows of a tensor, or None."""
+    return None if values is None else values[rows]

@@ -16,7 +16,9 @@ from skprotolm._records.alignments import AlignmentMixin
 from skprotolm._records.json import dump_explanations
 from skprotolm._records.pages import PageMixin
 from skprotolm._records.parts import (
+    Compared,
     PrototypeTexts,
+    StoredArrays,
     TokenSplitter,
 )
 from skprotolm._records.scored_text import ScoredText
@@ -33,16 +35,18 @@ class BaseExplanation(PageMixin, AlignmentMixin, ScoredText):
     """
 
     kind: ClassVar[str]  # in JSON, and of the views
+    ranked_by: ClassVar[str] = "contributions"  # in JSON
 
     prediction: Any
     base_value: float
-    similarities: np.ndarray
     novelty: float
     novelty_limit: float | None
     attention: np.ndarray
     token_method: str | None
     top_k: int | None
     _prototypes: PrototypeTexts
+    # Arrays of length M are computed on demand, too: many would fill the memory.
+    _compared: Compared
     # Splits are computed on demand, since token vectors would fill the memory.
     _splitter: TokenSplitter | None = field(default=None)
 
@@ -52,9 +56,14 @@ class BaseExplanation(PageMixin, AlignmentMixin, ScoredText):
         """What `base_value` and the token scores sum to."""
 
     @property
-    @abstractmethod
     def ranking(self) -> np.ndarray:
         """(M,): by which prototypes are sorted, the largest first."""
+        return self._compared.ranking
+
+    @property
+    def similarities(self) -> np.ndarray:
+        """(M,): the similarity to each prototype."""
+        return self._compared.similarities
 
     @property
     def prototype_texts(self) -> tuple[Text, ...]:
@@ -174,7 +183,8 @@ class BaseExplanation(PageMixin, AlignmentMixin, ScoredText):
     def _fields(self) -> dict[str, Any]:
         """Return the fields that can be stored without the model."""
         names = (f.name for f in fields(self) if f.name != "_splitter")
-        return {name: getattr(self, name) for name in names}
+        arrays = StoredArrays(self.similarities, self.ranking)
+        return {**{name: getattr(self, name) for name in names}, "_compared": arrays}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self._fields(), "_splitter": None}  # pickles leave the model out
@@ -183,12 +193,14 @@ class BaseExplanation(PageMixin, AlignmentMixin, ScoredText):
         return replace(self)
 
     def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
+        stored = self._fields()
         arrays: dict[str, Any] = {
             name: value.copy()
-            for name, value in self._fields().items()
+            for name, value in stored.items()
             if isinstance(value, np.ndarray)
         }
-        return replace(self, **arrays)
+        compared = StoredArrays(*(array.copy() for array in stored["_compared"]))
+        return replace(self, **arrays, _compared=compared)
 
     def to_json(self) -> str:
         """Return the explanation as JSON, without loss; see `Explanations.to_json`."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from skprotolm._data.texts import Text
 from skprotolm._data.words import Sentence, dump_text, load_text
-from skprotolm._records.parts import PrototypeTexts, as_list
+from skprotolm._records.parts import PrototypeTexts, StoredArrays, as_list
 
 _FORMAT = "skprotolm.explanations"
 _VERSION = 4
@@ -48,6 +48,7 @@ def dump_explanations(explanations: Sequence[Any]) -> str:
                 "text": dump_text(e.text),
                 "prototypes": prototypes.index(columns, tuple(map(id, columns))),
                 "similarities": e.similarities.tolist(),
+                e.ranked_by: e.ranking.tolist(),
                 "tokens": list(e.tokens),
                 "offsets": e.offsets.tolist(),
                 **{name: getattr(e, name) for name in _VALUES},
@@ -91,11 +92,14 @@ def load_explanations(text: str | bytes, kinds: Mapping[str, Any]) -> list[Any]:
         classes = [_load_labels(row) for row in content["classes"]]
         prototypes = [_load_prototypes(row) for row in content["prototypes"]]
         return [
-            kinds[entry["kind"]](
-                **_load_fields(entry, prototypes[entry["prototypes"]]),
-                **kinds[entry["kind"]]._from_kind_json(entry, classes),
+            kind(
+                **_load_fields(entry, columns),
+                _compared=_load_arrays(entry, kind.ranked_by, len(columns.texts)),
+                **kind._from_kind_json(entry, classes),
             )
             for entry in content["explanations"]
+            for kind in [kinds[entry["kind"]]]
+            for columns in [prototypes[entry["prototypes"]]]
         ]
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
@@ -114,7 +118,6 @@ def _load_fields(entry: dict[str, Any], prototypes: PrototypeTexts) -> dict[str,
     offsets = np.array(entry["offsets"], dtype=np.int64).reshape(n_tokens, 2)
     return {
         "text": text,
-        "similarities": numbers(entry, "similarities", len(prototypes.texts)),
         "tokens": tuple(entry["tokens"]),
         "offsets": offsets,
         "_prototypes": prototypes,
@@ -126,6 +129,11 @@ def _load_fields(entry: dict[str, Any], prototypes: PrototypeTexts) -> dict[str,
             if name != "token_scores" or entry[name] is not None
         },
     }
+
+
+def _load_arrays(entry: dict[str, Any], ranked_by: str, M: int) -> StoredArrays:
+    names = ("similarities", ranked_by)
+    return StoredArrays(*(numbers(entry, name, M) for name in names))
 
 
 def numbers(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from skprotolm._records.base_explanation import BaseExplanation
-from skprotolm._records.json import numbers
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -23,7 +22,6 @@ class OddsExplanation(BaseExplanation):
     target: Any
     classes: np.ndarray
     log_odds: float
-    contributions: np.ndarray
 
     @property
     @abstractmethod
@@ -34,6 +32,11 @@ class OddsExplanation(BaseExplanation):
     def prototype_labels(self) -> np.ndarray:
         """(M,): the class of each prototype, or its labels as a tuple."""
         return self._prototypes.labels
+
+    @property
+    def contributions(self) -> np.ndarray:
+        """(M,): the contribution of each prototype, by which they are sorted."""
+        return self.ranking
 
     @property
     def probabilities(self) -> dict[Any, float]:
@@ -51,11 +54,6 @@ class OddsExplanation(BaseExplanation):
         """`log_odds`, which `base_value` and the token scores sum to."""
         return self.log_odds
 
-    @property
-    def ranking(self) -> np.ndarray:
-        """(M,): the contributions, by which prototypes are sorted."""
-        return self.contributions
-
     def _sum_of(self, indices: np.ndarray) -> dict[str, float]:
         """Return the sum of some contributions."""
         return {"contribution": float(self.contributions[indices].sum())}
@@ -69,7 +67,6 @@ class OddsExplanation(BaseExplanation):
             "classes": labels(self.classes),
             "target": self._codes()[self.target],
             "log_odds": self.log_odds,
-            "contributions": self.contributions.tolist(),
         }
 
     @classmethod
@@ -77,10 +74,8 @@ class OddsExplanation(BaseExplanation):
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
         classes = labels[entry["classes"]]
-        n_prototypes = len(entry["similarities"])
         return {
             "classes": classes,
             "target": classes.tolist()[entry["target"]],
             "log_odds": float(entry["log_odds"]),
-            "contributions": numbers(entry, "contributions", n_prototypes),
         }

@@ -22,6 +22,27 @@ class PrototypeTexts(NamedTuple):
     unread: tuple[tuple[str, ...], ...]
 
 
+class Compared(Protocol):
+    """How a text compares with all prototypes."""
+
+    @property
+    def similarities(self) -> np.ndarray:
+        """The similarity to each prototype, (M,)."""
+        ...
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """The contribution, or share, of each prototype, (M,)."""
+        ...
+
+
+class StoredArrays(NamedTuple):
+    """The arrays of an explanation that was stored or copied."""
+
+    similarities: np.ndarray
+    ranking: np.ndarray
+
+
 class NoSplitError(ValueError):
     """A similarity cannot be split over tokens."""
 

@@ -14,7 +14,6 @@ from skprotolm._display.formatting import decimal, decimals_of, one_line, shorte
 from skprotolm._display.value_plots import plot_value_explanation
 from skprotolm._display.value_text import value_explanation_text
 from skprotolm._records.base_explanation import BaseExplanation
-from skprotolm._records.json import numbers
 from skprotolm._tasks.units import VALUE, Unit
 
 
@@ -112,8 +111,7 @@ class ValueExplanation(BaseExplanation):
     __module__ = "skprotolm"
 
     kind = "value"
-
-    shares: np.ndarray
+    ranked_by = "shares"
 
     @property
     def unit(self) -> Unit:
@@ -126,6 +124,11 @@ class ValueExplanation(BaseExplanation):
         return self._prototypes.labels
 
     @property
+    def shares(self) -> np.ndarray:
+        """(M,): the share of each prototype, by which they are sorted."""
+        return self.ranking
+
+    @property
     def contributions(self) -> np.ndarray:
         """(M,): ``shares * prototype_values``."""
         return self.shares * self.prototype_values
@@ -134,11 +137,6 @@ class ValueExplanation(BaseExplanation):
     def explained(self) -> float:
         """`prediction`, which `base_value` and the token scores sum to."""
         return self.prediction
-
-    @property
-    def ranking(self) -> np.ndarray:
-        """(M,): the shares, by which prototypes are sorted."""
-        return self.shares
 
     @cached_property
     def decimals(self) -> int:
@@ -173,14 +171,13 @@ class ValueExplanation(BaseExplanation):
         return {}
 
     def _kind_json(self, labels: Callable[[np.ndarray], int]) -> dict[str, Any]:
-        return {"prediction": self.prediction, "shares": self.shares.tolist()}
+        return {"prediction": self.prediction}
 
     @classmethod
     def _from_kind_json(
         cls, entry: dict[str, Any], labels: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        shares = numbers(entry, "shares", len(entry["similarities"]))
-        return {"prediction": float(entry["prediction"]), "shares": shares}
+        return {"prediction": float(entry["prediction"])}
 
     @np.errstate(under="ignore")
     def plot(self) -> Any:

@@ -49,13 +49,14 @@ def labeled_predictions(
     layer = model.layer
 
     def outputs(s: Tensor) -> tuple[Tensor, ...]:
-        attribution = layer.attribute(s)
-        predicted = attribution.target
+        scores = layer(s).outputs
+        predicted = scores.argmax(dim=1)
         is_other_class = layer.values[None, :] != predicted[:, None]
-        contributions = attribution.contributions.masked_fill(is_other_class, -math.inf)
+        _, contributions = layer.contributions(s, predicted)
+        contributions = contributions.masked_fill(is_other_class, -math.inf)
         return (
             layer.to_euclidean(s),
-            attribution.outputs.softmax(dim=1),
+            scores.softmax(dim=1),
             predicted,
             contributions.argmax(dim=1),
         )

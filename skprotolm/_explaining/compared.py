@@ -1,0 +1,76 @@
+"""How explained texts compare with all prototypes, when it is asked for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skprotolm._network.prototypes import PrototypeLayer, part
+from skprotolm._records.parts import StoredArrays
+from skprotolm._runtime import isolated_torch
+
+
+class ComparedTexts:
+    """The vectors of n texts, from which the arrays of an explanation are computed.
+
+    The explanations of a call share them: with 100,000 prototypes, the arrays of a
+    thousand explanations would fill 1.6 GB, while the vectors have 3 MB.
+
+    Parameters
+    ----------
+    layer : PrototypeLayer
+        In float64.
+    vectors : Tensor of shape (n, H)
+    target : Tensor of shape (n,), int
+        The outputs that are explained.
+    against : Tensor of shape (n,), int, or None
+    """
+
+    def __init__(
+        self,
+        layer: PrototypeLayer,
+        vectors: Tensor,
+        target: Tensor,
+        against: Tensor | None,
+    ):
+        self._layer = layer
+        self._vectors = vectors
+        self._target = target
+        self._against = against
+        self._last: tuple[int, StoredArrays] | None = None  # views read one text often
+
+    def row(self, row: int) -> StoredArrays:
+        """Return the arrays of one text."""
+        last = self._last  # another thread may replace it
+        if last is None or last[0] != row:
+            last = self._last = row, self._compare(row)
+        return last[1]
+
+    @isolated_torch()
+    def _compare(self, row: int) -> StoredArrays:
+        one = slice(row, row + 1)
+        with torch.inference_mode():
+            columns = self._layer.contributions(
+                self._vectors[one], self._target[one], part(self._against, one)
+            )
+        return StoredArrays(*(column[0].numpy() for column in columns))
+
+
+class ComparedText(NamedTuple):
+    """One of these texts."""
+
+    texts: ComparedTexts
+    row: int
+
+    @property
+    def similarities(self) -> np.ndarray:
+        """The similarity to each prototype, (M,)."""
+        return self.texts.row(self.row).similarities
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """The contribution, or share, of each prototype, (M,)."""
+        return self.texts.row(self.row).ranking
