@@ -95,7 +95,7 @@ def test_the_concentration_starts_higher_with_more_classes(n_classes):
 def test_biases_start_at_the_logarithms_of_the_weighted_class_shares(readout):
     values = torch.tensor([0, 0, 1, 2, 2])
     weights = torch.tensor([1.0, 2.0, 4.0, 0.5, 0.5])
-    readout.initialize(values, weights, normal(5, N_GROUPS))
+    readout.initialize(values, weights, lambda: normal(5, N_GROUPS))
     expected = [math.log(share) for share in (3 / 8, 4 / 8, 1 / 8)]
     assert readout.bias.tolist() == pytest.approx(expected)
 

@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from skprotolm._network import blocks
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.value_readout import ValueReadout
-from skprotolm._training.recalibration import compare, recalibrate
+from skprotolm._training.recalibration import (
+    Comparison,
+    draw_sample,
+    recalibrate,
+    sample_rows,
+)
 from tests.helpers import make_data, make_mixture, normal
 
 N, H, VALUES, N_CLASSES = 200, 5, torch.tensor([0, 0, 1, 1, 1, 2]), 3
@@ -53,7 +59,8 @@ def recalibrated(
     """Return a recalibrated copy of a layer."""
     other = copy.deepcopy(layer)
     data = make_data(s, codes, weights=weights, text_ids=text_ids, seed=seed)
-    recalibrate(other, compare(other, data, s, quoted, **limits), data.targets, learned)
+    sample = draw_sample(data, s, quoted, **limits)
+    recalibrate(other, sample, data.targets, learned[sample.rows])
     return other
 
 
@@ -239,9 +246,13 @@ def test_a_readout_without_calibrated_parameters_stays_unchanged(s):
 # What is compared.
 
 
+def compare(layer: MixtureLayer, data: Any, s: torch.Tensor) -> Comparison:
+    return draw_sample(data, s, QUOTED).compare(layer.exact(), slice(None))
+
+
 def test_texts_are_compared_with_all_prototypes_in_float64(layer, s):
     layer.metric.copy_(normal(H, H, seed=4))
-    compared = compare(layer, make_data(s, CODES), s, QUOTED)
+    compared = compare(layer, make_data(s, CODES), s)
     assert sorted(compared.rows.tolist()) == list(range(N))
     mapped = s[compared.rows].double() @ layer.metric.double().T
     expected = F.cosine_similarity(mapped[:, None], layer.vectors.double(), dim=2)
@@ -253,7 +264,7 @@ def test_texts_are_compared_with_all_prototypes_in_float64(layer, s):
 def test_copies_of_a_text_are_the_text_itself(layer, s):
     ids = np.arange(N)
     ids[[6, 9]] = 3  # as row 3, which is quoted
-    compared = compare(layer, make_data(s, CODES, text_ids=ids), s, QUOTED)
+    compared = compare(layer, make_data(s, CODES, text_ids=ids), s)
     rows, columns = compared.itself.nonzero(as_tuple=True)
     quoting = [(compared.rows[r], c) for r, c in zip(rows, columns, strict=True)]
     expected = [(row, j) for j, row in enumerate(QUOTED)]
@@ -265,3 +276,37 @@ def test_the_learned_layer_may_be_of_another_precision(layer, s):
     after = recalibrated(layer, s.double(), layer.outputs_of(s).double() + UNEVEN)
     assert {p.dtype for p in after.parameters()} == {F32}
     assert not same(after, layer)
+
+
+def test_evidence_is_summed_per_class_block_by_block(layer, s, monkeypatch):
+    """With 100,000 prototypes, cosines with all of them would fill the memory."""
+    exact = layer.exact()
+    sample = draw_sample(make_data(s, CODES), s, QUOTED)
+    expected, values = sample.evidence(exact)
+    assert values.tolist() == [0, 1, 2]
+    compared = sample.compare(exact, slice(None))
+    evidence = exact.evidence(compared.cosines, compared.itself)
+    for c in range(N_CLASSES):
+        of_class = evidence[:, exact.values == c].logsumexp(dim=1)
+        torch.testing.assert_close(expected[:, c], of_class)
+    monkeypatch.setattr(blocks, "NUMBERS", 7 * len(VALUES))
+    torch.testing.assert_close(sample.evidence(exact)[0], expected)
+
+
+def test_recalibration_by_blocks_is_the_same(layer, s, monkeypatch):
+    learned = layer.outputs_of(s) + UNEVEN
+    expected = recalibrated(layer, s, learned).readout.bias
+    monkeypatch.setattr(blocks, "NUMBERS", 30)
+    after = recalibrated(layer, s, learned).readout.bias
+    torch.testing.assert_close(after, expected)
+
+
+def test_one_text_stands_for_each_of_many_strata_that_are_not_drawn():
+    """All of their texts were added: of 10,000 classes, nearly all training texts."""
+    strata = np.arange(30_000) % 10_000
+    rows = sample_rows(strata, 40, seed=0)
+    assert np.unique(strata[rows]).size == 10_000 == rows.size
+    few = sample_rows(strata[:300] % 50, 10, seed=0)
+    assert set(few) >= set(
+        np.flatnonzero(~np.isin(strata[:300] % 50, strata[few[:10]] % 50))
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,9 @@ class ClassReadout(Readout):
             "sharpness": self.sharpness,
         }
 
-    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
+    def initialize(
+        self, values: Tensor, weights: Tensor, outputs: Callable[[], Tensor]
+    ) -> None:
         """Start b_c at the log of the class's share, which is close to the optimum.
 
         A bias changes by its learning rate per step and does not get there from 0, so

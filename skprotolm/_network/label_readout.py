@@ -6,6 +6,7 @@ Letters as in `readout`; L labels.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,12 +80,15 @@ class LabelReadout(Readout):
             "of_texts": self.of_texts,
         }
 
-    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
+    def initialize(
+        self, values: Tensor, weights: Tensor, outputs: Callable[[], Tensor]
+    ) -> None:
         """Set b_l so that the mean log-odds are those of the label's frequency."""
-        sides = self._weights(outputs, values) * weights[:, None]
+        scores = outputs()
+        sides = self._weights(scores, values) * weights[:, None]
         positive = (sides * values).sum(dim=0)
         frequencies = (positive / sides.sum(dim=0)).clamp(_RARE, 1 - _RARE)
-        self.align(outputs, frequencies.logit()[None])
+        self.align(scores, frequencies.logit()[None])
 
     def align(self, outputs: Tensor, targets: Tensor) -> None:
         """Move b_l so that the means of outputs (B, L) are those of targets."""

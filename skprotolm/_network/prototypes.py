@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -143,10 +143,19 @@ class PrototypeLayer(nn.Module, ABC):
         """Return how far text vectors (B, H) are from all prototypes, (B,)."""
         return self.novelty_at(self.to_euclidean(s), excluded)
 
-    def outputs_of(self, vectors: Tensor) -> Tensor:
-        """Return the outputs of many text vectors (n, H), on the CPU, (n, L)."""
-        chunks = (vectors[rows] for rows in self.blocks(vectors, n_most=_CHUNK))
-        return torch.cat([self(s.to(self.vectors)).outputs.cpu() for s in chunks])
+    def outputs_of(
+        self, vectors: Tensor, of: Callable[[Tensor, slice], Tensor] | None = None
+    ) -> Tensor:
+        """Return the outputs of many text vectors (n, H), on the CPU, (n, L).
+
+        With `of`, return what it makes of the outputs of some texts, and of their rows:
+        those of all texts would fill the memory if there are many texts and classes.
+        """
+        parts = []
+        for rows in self.blocks(vectors, n_most=_CHUNK):
+            outputs = self(vectors[rows].to(self.vectors)).outputs.cpu()
+            parts.append(outputs if of is None else of(outputs, rows))
+        return torch.cat(parts)
 
     def blocks(self, s: Tensor, **options: int) -> Iterator[slice]:
         """Split the rows of text vectors; see `row_blocks`."""
@@ -169,11 +178,12 @@ class PrototypeLayer(nn.Module, ABC):
         """Return a layer with further texts, of the mean weight of their value."""
         values, vectors = values.to(self.values), self.mapped(s.to(self.vectors))
         per_prototype = getattr(self, self.per_prototype)
-        added = [self._mean_weight(value) for value in values]
+        distinct, of = torch.unique(values, dim=0, return_inverse=True)
+        weights = torch.stack([self._mean_weight(value) for value in distinct], dim=-1)
         return self._rebuilt(
             torch.cat([self.vectors, vectors]),
             torch.cat([self.values, values]),
-            torch.cat([per_prototype, torch.stack(added, dim=-1)], dim=-1),
+            torch.cat([per_prototype, weights[..., of]], dim=-1),
         )
 
     def revalued(self, rows: Tensor, values: Tensor) -> PrototypeLayer:
@@ -246,8 +256,11 @@ class PrototypeLayer(nn.Module, ABC):
             self._attribute(s[rows], part(index, rows), part(against, rows))
             for rows in self.blocks(s)
         ]
-        columns: Any = zip(*parts, strict=True)
-        return Attribution(*(x[0] if x[0] is None else torch.cat(x) for x in columns))
+        columns: list[Any] = [
+            None if column[0] is None else torch.cat(column)
+            for column in zip(*parts, strict=True)
+        ]
+        return Attribution(*columns)
 
     @abstractmethod
     def _attribute(

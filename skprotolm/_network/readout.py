@@ -7,6 +7,7 @@ text is log π_j + λ·cos(s, p_j), (B, M).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,13 @@ class Readout(nn.Module, ABC):
         """Return the arguments of `make_readout`."""
 
     @abstractmethod
-    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
+    def initialize(
+        self, values: Tensor, weights: Tensor, outputs: Callable[[], Tensor]
+    ) -> None:
         """Set what training starts from.
 
-        `values`, `weights` and `outputs` (n, L) are those of the training texts.
+        `values`, `weights` and `outputs` (n, L) are those of the training texts;
+        outputs are computed if they are needed.
         """
 
     def align(self, outputs: Tensor, targets: Tensor) -> None:

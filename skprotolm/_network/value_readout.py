@@ -6,6 +6,7 @@ Letters as in `readout`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -66,7 +67,9 @@ class ValueReadout(Readout):
             "sharpness": self.sharpness,
         }
 
-    def initialize(self, values: Tensor, weights: Tensor, outputs: Tensor) -> None:
+    def initialize(
+        self, values: Tensor, weights: Tensor, outputs: Callable[[], Tensor]
+    ) -> None:
         """Keep shift and stretch: outputs are standardized."""
 
     def groups(self, values: Tensor) -> Tensor:

@@ -146,10 +146,15 @@ class Task(ABC):
         """
         return np.empty(0, dtype=np.int64)
 
-    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return the labels of texts that are predicted for none of them.
+    def predicted_values(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn outputs (n, L) into values, (n, ...), by default the outputs."""
+        return outputs
 
-        By default none: a number is no label.
+    def never_predicted(self, predicted: np.ndarray, values: np.ndarray) -> list[Any]:
+        """Return the labels in `values` that no text is predicted to have.
+
+        `predicted` are those of `predicted_values`. By default none: a number is no
+        label.
         """
         return []
 

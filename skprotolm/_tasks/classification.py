@@ -68,7 +68,11 @@ class ClassificationTask(LabelTask):
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the label of the largest output of each text."""
-        return self.classes[outputs.argmax(axis=1)]
+        return self.classes[self.predicted_values(outputs)]
+
+    def predicted_values(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the class index of the largest output of each text."""
+        return outputs.argmax(axis=1)
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Turn outputs into class probabilities, (n, C)."""
@@ -161,9 +165,9 @@ class ClassificationTask(LabelTask):
                 f"these were {action}; add one to it first."
             )
 
-    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return the labels in `values` that no output predicts."""
-        return self.classes[np.setdiff1d(values, outputs.argmax(axis=1))].tolist()
+    def never_predicted(self, predicted: np.ndarray, values: np.ndarray) -> list[Any]:
+        """Return the labels in `values` that are predicted for no text."""
+        return self.classes[np.setdiff1d(values, predicted)].tolist()
 
     def describe(
         self, outputs: np.ndarray, index: np.ndarray, against: np.ndarray | None

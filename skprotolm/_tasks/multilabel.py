@@ -303,9 +303,13 @@ class MultilabelTask(LabelTask):
                     added.append(int(np.argmax(values[:, v] == has_label)))
         return np.array(added, dtype=np.int64)
 
-    def never_predicted(self, outputs: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Return the labels in `values` that no output predicts."""
-        is_missed = values.any(axis=0) & ~(outputs >= 0).any(axis=0)
+    def predicted_values(self, outputs: np.ndarray) -> np.ndarray:
+        """Return which labels are predicted, (n, L) bool."""
+        return outputs >= 0
+
+    def never_predicted(self, predicted: np.ndarray, values: np.ndarray) -> list[Any]:
+        """Return the labels in `values` that are predicted for no text."""
+        is_missed = values.any(axis=0) & ~predicted.any(axis=0)
         return self.classes[self.varies][is_missed].tolist()
 
     def describe(self, outputs: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skprotolm._data.targets import Targets
@@ -20,7 +19,6 @@ from skprotolm._fitted import FittedModel
 from skprotolm._network.class_readout import NEVER
 from skprotolm._network.network import text_vectors
 from skprotolm._network.prototypes import PrototypeLayer
-from skprotolm._network.readout import grouped_logsumexp
 from skprotolm._network.token_vectors import EncodedTexts
 from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
@@ -30,7 +28,12 @@ from skprotolm._tasks.base import Task
 from skprotolm._training.names import name_prototypes
 from skprotolm._training.neighborhoods import coincident
 from skprotolm._training.novelty_limit import limit_of
-from skprotolm._training.recalibration import minimize, sample_rows
+from skprotolm._training.recalibration import (
+    Sample,
+    divergences,
+    minimize,
+    sample_rows,
+)
 from skprotolm._training.selection import representative
 from skprotolm._training.splits import find_candidates, select
 
@@ -116,7 +119,6 @@ def extend(
     quotes = _quotes(new, rows, layer)
     memory = _remember(new, rows, quotes, memory)
     strata = task.strata_of(layer.values.cpu().numpy())
-    itself = memory.quoted[:, None] == quotes.ids
     remembered = torch.from_numpy(memory.vectors)
     n_texts = round(memory.weights.sum())
     return model.with_prototypes(
@@ -124,7 +126,9 @@ def extend(
         quotes,
         task=task,
         memory=memory,
-        novelty_limit=limit_of(layer.exact(), strata, remembered, itself, n_texts),
+        novelty_limit=limit_of(
+            layer.exact(), strata, remembered, memory.quoted, quotes.ids, n_texts
+        ),
         undo=(),
     )
 
@@ -262,8 +266,9 @@ def _calibrate(layer: Any, new: Extension, quoted: np.ndarray, memory: Memory) -
     rows = sample_rows(new.targets.strata, _SAMPLE, new.seed)
     evidence, expected = _compare(exact, new, rows, quoted, memory)
     weights = torch.from_numpy(np.append(memory.weights, _weights(new, rows, memory)))
+    classes = torch.arange(exact.readout.n_groups)
     # Without the text itself, a class whose only prototype it is has no evidence.
-    usable = exact.readout(evidence, exact.values).isfinite().all(dim=1)
+    usable = exact.readout(evidence, classes).isfinite().all(dim=1)
     usable &= expected.isfinite().all(dim=1)
     strata = new.targets.strata[rows][usable[len(memory.weights) :].numpy()]
     if not strata.size:
@@ -271,42 +276,46 @@ def _calibrate(layer: Any, new: Extension, quoted: np.ndarray, memory: Memory) -
     free = torch.zeros(exact.readout.n_groups, dtype=torch.float64)
     free[torch.from_numpy(strata)] = 1
     expected, weights = expected[usable], weights[usable] / weights[usable].mean()
-    # One number per class, so that each step is quick.
-    classes = torch.arange(exact.readout.n_groups)
-    evidence = grouped_logsumexp(evidence[usable], exact.groups, len(classes))
-
-    def divergence() -> Tensor:
-        outputs = exact.readout(evidence, classes)
-        return exact.readout.divergence(outputs, expected, classes, weights)
-
     for parameter in parameters:
         parameter.requires_grad_().register_hook(lambda gradient: gradient * free)
-    minimize(divergence, parameters)
+    minimize(
+        divergences(
+            exact.readout, evidence[usable], classes, expected, classes, weights
+        ),
+        parameters,
+    )
     layer.load_state_dict(exact.state_dict())
 
 
 def _compare(
     exact: Any, new: Extension, rows: np.ndarray, quoted: np.ndarray, memory: Memory
 ) -> tuple[Tensor, Tensor]:
-    """Return evidence and expected outputs of remembered texts, then of new ones.
+    """Return the evidence of classes for remembered texts, then for new ones, (B, C).
 
-    What is expected of a remembered text is the output of the previous model.
+    The second array are the expected outputs: of remembered texts, those of the
+    previous model.
     """
     before: Any = new.model.layer
     m, M = len(memory.weights), len(new.own)
     remembered = torch.from_numpy(memory.vectors).double()
-    all_ids = new.ids[np.append(np.arange(M), M + quoted)]
-    itself = torch.zeros(m + len(rows), len(all_ids), dtype=torch.bool)
-    itself[:m, :M] = torch.from_numpy(memory.quoted[:, None] == new.model.quotes.ids)
-    itself[m:] = torch.from_numpy(new.ids[M + rows, None] == all_ids)
+    of_prototypes = new.ids[np.append(np.arange(M), M + quoted)]
+    ids = _ids_of_remembered(new, memory)
     vectors = torch.cat([remembered, new.vectors[rows].double()])
-    evidence = exact.evidence(exact.cosines(vectors), itself)
+    all_ids = np.append(ids, new.ids[M + rows])
+    evidence, _ = Sample(rows, vectors, all_ids, of_prototypes).evidence(exact)
     expected = torch.full((m, exact.readout.n_groups), NEVER, dtype=torch.float64)
-    expected[:, new.positions] = before.readout(
-        before.evidence(before.cosines(remembered), itself[:m, :M]), before.values
-    )
+    sample = Sample(rows, remembered, ids, of_prototypes[:M])
+    expected[:, new.positions] = before.readout(*sample.evidence(before))
     certain = exact.readout.certain(torch.from_numpy(new.targets.values[rows]))
     return evidence, torch.cat([expected, certain])
+
+
+def _ids_of_remembered(new: Extension, memory: Memory) -> np.ndarray:
+    """Return which distinct text each remembered one is, −1 unless it is quoted."""
+    quoted = new.model.quotes.ids
+    order = np.argsort(quoted)
+    near = order[np.searchsorted(quoted[order], memory.quoted).clip(max=len(order) - 1)]
+    return np.where(quoted[near] == memory.quoted, new.ids[near], -1)
 
 
 def _weights(new: Extension, rows: np.ndarray, memory: Memory) -> np.ndarray:
@@ -359,7 +368,7 @@ def _nearest(new: Extension, layer: Any) -> np.ndarray:
     return np.concatenate(
         [
             exact.cosines(vectors[chunk]).argmax(dim=1).numpy()
-            for chunk in gen_batches(len(vectors), _CHUNK)
+            for chunk in exact.blocks(vectors, n_most=_CHUNK)
         ]
     )
 

@@ -237,7 +237,8 @@ def project(
     nearest texts.
     """
     layer, data, config = network.layer, trainer.data, trainer.config
-    if not layer.outputs_of(vectors).isfinite().all():
+    is_finite = layer.outputs_of(vectors, lambda outputs, _: outputs.isfinite().all(1))
+    if not is_finite.all():
         raise_diverged(config)
     if not config.projection:
         return layer, nearest_texts(layer, data, config, vectors)
@@ -385,5 +386,10 @@ def find_never_predicted(
         values = data.targets.values[others]
     if not len(values):
         return []
-    outputs = model.network.layer.outputs_of(vectors).numpy()
-    return model.task.never_predicted(outputs, values)
+    task = model.task
+
+    def predicted(outputs: Tensor, _: slice) -> Tensor:
+        return torch.from_numpy(task.predicted_values(outputs.numpy()))
+
+    found = model.network.layer.outputs_of(vectors, predicted).numpy()
+    return task.never_predicted(found, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
     )
     values, weights = map(torch.from_numpy, (targets.values, targets.weights))
     with torch.no_grad():
-        readout.initialize(values, weights, layer.outputs_of(data.vectors))
+        readout.initialize(values, weights, partial(layer.outputs_of, data.vectors))
     return layer
 
 

@@ -9,12 +9,15 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
-from sklearn.utils import gen_batches
+
+from skprotolm._network.blocks import row_blocks
 
 N_NEIGHBORS = 10  # of purity and of label agreement
 _COINCIDENT = 0.01  # for unit vectors ‖a − b‖² is 2 − 2·cos: a cosine of 0.995
 _SAMPLE = 5000  # texts of which label agreement is computed
-_CHUNK = 256  # prototypes that are compared with all texts at once
+_CHUNK = (
+    256  # prototypes that are compared with all texts at once, unless these are many
+)
 
 
 def distinct_ids(values: Sequence[Any]) -> np.ndarray:
@@ -116,7 +119,7 @@ def _nearest_others(
     squares = np.einsum("nh,nh->n", texts, texts)
     n_near = min(N_NEIGHBORS, len(texts))
     near = []
-    for chunk in gen_batches(len(assigned), _CHUNK):
+    for chunk in row_blocks(len(assigned), len(texts), n_most=_CHUNK):
         rows = assigned[chunk]
         # ‖a − b‖² without ‖a‖², which is the same for all b.
         distances = squares - 2 * texts[rows] @ texts.T
@@ -157,7 +160,7 @@ def _near_earlier(vectors: np.ndarray) -> Iterator[np.ndarray]:
     vectors = vectors.astype(np.float64)
     squares = np.einsum("mh,mh->m", vectors, vectors)
     lengths = np.sqrt(squares)
-    for chunk in gen_batches(len(vectors), _CHUNK):
+    for chunk in row_blocks(len(vectors), len(vectors), n_most=_CHUNK):
         gaps = squares[chunk, None] + squares - 2 * vectors[chunk] @ vectors.T
         near = gaps <= _COINCIDENT * lengths[chunk, None] * lengths
         for row, i in enumerate(range(chunk.start, chunk.stop)):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skprotolm._network.prototypes import PrototypeLayer
@@ -17,8 +16,10 @@ from skprotolm._training.splits import FitData
 # many are above the limit.
 _RATE, _MANY = 0.02, 5000
 _FEWEST = 20  # texts
-_SAMPLE = 10_000  # texts, or fewer
-_CHUNK = 1024  # texts that are compared at once
+_SAMPLE = 10_000  # texts, or fewer,
+_LEAST = 1000  # but not fewer than these,
+_NUMBERS = 10**8  # where there are so many prototypes that this many are compared
+_CHUNK = 1024  # texts that are compared at once, unless there are many prototypes
 
 
 def find_novelty_limit(
@@ -49,16 +50,18 @@ def find_novelty_limit(
         None for fewer than 20 texts.
     """
     ids, strata = data.candidates.text_ids, data.targets.strata[quoted]
-    rows = np.random.RandomState(data.seed).permutation(len(vectors))[:_SAMPLE]
-    itself = ids[rows, None] == ids[quoted]
-    return limit_of(layer.exact(), strata, vectors[rows], itself, len(vectors))
+    n_sample = min(_SAMPLE, max(_LEAST, _NUMBERS // len(quoted)))
+    rows = np.random.RandomState(data.seed).permutation(len(vectors))[:n_sample]
+    exact, n = layer.exact(), len(vectors)
+    return limit_of(exact, strata, vectors[rows], ids[rows], ids[quoted], n)
 
 
 def limit_of(
     exact: PrototypeLayer,
     strata: np.ndarray,
     vectors: Tensor,
-    itself: np.ndarray,
+    ids: np.ndarray,
+    quoted: np.ndarray,
     n_texts: int,
 ) -> float | None:
     """Return the same from a sample of the training texts.
@@ -70,14 +73,16 @@ def limit_of(
     strata : ndarray of shape (M,), int
         Of the prototypes.
     vectors : Tensor of shape (B, H)
-    itself : ndarray of shape (B, M), bool
-        Whether a prototype quotes the text itself.
+    ids : ndarray of shape (B,), int
+        Of distinct texts.
+    quoted : ndarray of shape (M,), int
+        The ids of the texts that prototypes quote.
     n_texts : int
         All training texts.
     """
     parts = [
-        _novelty(exact, strata, vectors[chunk].cpu().double(), itself[chunk])
-        for chunk in gen_batches(len(vectors), _CHUNK)
+        _novelty(exact, strata, vectors[rows].cpu().double(), ids[rows, None] == quoted)
+        for rows in exact.blocks(vectors, n_most=_CHUNK)
     ]
     of_texts, of_midpoints = (
         np.sort(scores[np.isfinite(scores)])

@@ -20,9 +20,9 @@ from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._training.linear_values import linear_values
 from skprotolm._training.neighborhoods import coincident
-from skprotolm._training.recalibration import compare, recalibrate
+from skprotolm._training.recalibration import draw_sample, recalibrate
 from skprotolm._training.selection import representative
-from skprotolm._training.sharpness import choose_sharpness
+from skprotolm._training.sharpness import choose_sharpness, n_compared
 from skprotolm._training.splits import Candidates, FitData
 
 # Correctly classified texts per stratum, of which all may be quoted: with 8 to 16 texts
@@ -50,16 +50,16 @@ def project_mixture(
     rows : ndarray of shape (M,), int
         The row of each prototype's text.
     """
-    outputs = layer.outputs_of(vectors)
     task, targets, true = data.task, data.targets, data.targets.values
     weights, errors, directions = weights_of_texts(data), None, None
     if config.output_weight:
         s = vectors.cpu().numpy()
         errors, coefficients = linear_values(s, task.standardized(true), weights)
-        if (learned := task.learned_values(outputs.cpu().numpy())) is not None:
+        outputs = layer.outputs_of(vectors).numpy()
+        if (learned := task.learned_values(outputs)) is not None:
             _, coefficients = linear_values(s, learned, weights)
         directions = np.sqrt(config.output_weight) * coefficients
-    confidence = layer.readout.confidence(outputs, torch.from_numpy(true), errors)
+    confidence = confidence_of(layer, vectors, torch.from_numpy(true), errors)
     rows = choose_texts(data, config, confidence)
     rows = np.append(rows, task.indispensable(true, rows))
     assert config.reading_weight is not None
@@ -72,13 +72,36 @@ def project_mixture(
         kept = ~coincident(normalize(positions.cpu().numpy()), ids)
         rows, positions = rows[kept], positions[torch.from_numpy(kept)]
     projected = _on_texts(layer, data, positions, rows, metric)
-    compared = compare(projected, data, vectors, rows)
+    sample = draw_sample(data, vectors, rows)
+    compared = sample.compare(projected.exact(), slice(n_compared(len(rows))))
     projected.sharpen(
         config.quoted_sharpness or choose_sharpness(projected, compared, targets)
     )
     if config.recalibrate:
-        recalibrate(projected, compared, targets, outputs)
+        expected = outputs_at(layer, vectors, sample.rows)
+        recalibrate(projected, sample, targets, expected)
     return projected, rows
+
+
+def confidence_of(
+    layer: MixtureLayer, vectors: Tensor, true: Tensor, errors: np.ndarray | None
+) -> np.ndarray:
+    """Return how reliable training texts are, (n,); see `Readout.confidence`."""
+
+    def of(outputs: Tensor, rows: slice) -> Tensor:
+        own = None if errors is None else errors[rows]
+        return torch.from_numpy(layer.readout.confidence(outputs, true[rows], own))
+
+    return layer.outputs_of(vectors, of).numpy()
+
+
+def outputs_at(layer: PrototypeLayer, vectors: Tensor, rows: np.ndarray) -> Tensor:
+    """Return the outputs of some training texts, (B, L), as those of all have them."""
+    wanted = np.unique(rows)
+    mask = torch.zeros(len(vectors), dtype=torch.bool)
+    mask[wanted] = True
+    outputs = layer.outputs_of(vectors, lambda chunk, of: chunk[mask[of]])
+    return outputs[np.searchsorted(wanted, rows)]
 
 
 def choose_texts(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._data.targets import Targets
+from skprotolm._network.blocks import row_blocks
 from skprotolm._network.mixture import MixtureLayer
+from skprotolm._network.readout import Readout, grouped_logsumexp
 from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
 _NUMBERS = 4_000_000  # where there are so many prototypes that this many cosines
+_MANY = 20_000  # texts; then one stands for each class that is not in the sample
 _STEPS = 30
 _PENALTY = 0.01  # on the mean squared change of the parameters
 
@@ -27,21 +31,46 @@ class Comparison(NamedTuple):
     itself: Tensor  # (B, M), whether the prototype quotes the text itself
 
 
-def compare(
-    layer: MixtureLayer,
+class Sample(NamedTuple):
+    """B training texts that are compared with M prototypes that are texts."""
+
+    rows: np.ndarray  # (B,), of the training texts
+    vectors: Tensor  # (B, H), float64
+    ids: np.ndarray  # (B,), of distinct texts
+    quoted: np.ndarray  # (M,), ids of the texts that prototypes quote
+
+    def compare(self, exact: MixtureLayer, some: slice) -> Comparison:
+        """Compare some of the texts."""
+        itself = torch.from_numpy(self.ids[some, None] == self.quoted)
+        return Comparison(self.rows[some], exact.cosines(self.vectors[some]), itself)
+
+    def evidence(self, exact: MixtureLayer) -> tuple[Tensor, Tensor]:
+        """Return the evidence of K distinct values (B, K), and these values.
+
+        Prototypes of one value are summed, since cosines with all of them would fill
+        the memory. No text is compared with itself.
+        """
+        values, groups = torch.unique(exact.values, dim=0, return_inverse=True)
+        parts = []
+        for some in exact.blocks(self.vectors):
+            _, cosines, itself = self.compare(exact, some)
+            evidence = exact.evidence(cosines, itself)
+            parts.append(grouped_logsumexp(evidence, groups, len(values)))
+        return torch.cat(parts), values
+
+
+def draw_sample(
     data: FitData,
     vectors: Tensor,
     quoted: np.ndarray,
     *,
     max_numbers: int = _NUMBERS,
     max_texts: int = _SAMPLE,
-) -> Comparison:
-    """Compare training texts, or a sample of them, with prototypes.
+) -> Sample:
+    """Draw training texts to compare with prototypes.
 
     Parameters
     ----------
-    layer : MixtureLayer
-        Its vectors are those of texts.
     data : FitData
     vectors : Tensor of shape (n, H)
         Of the training texts.
@@ -52,13 +81,12 @@ def compare(
     """
     n_texts = min(max_texts, max(1, max_numbers // len(quoted)))
     rows = sample_rows(data.targets.strata, n_texts, data.seed)
-    cosines = layer.exact().cosines(vectors[rows].cpu().double())
     ids = data.candidates.text_ids
-    return Comparison(rows, cosines, torch.from_numpy(ids[rows, None] == ids[quoted]))
+    return Sample(rows, vectors[rows].cpu().double(), ids[rows], ids[quoted])
 
 
 def recalibrate(
-    layer: MixtureLayer, compared: Comparison, targets: Targets, learned: Tensor
+    layer: MixtureLayer, sample: Sample, targets: Targets, learned: Tensor
 ) -> None:
     """Make the projected model match the learned one, in place.
 
@@ -75,46 +103,84 @@ def recalibrate(
     ----------
     layer : MixtureLayer
         Its vectors are those of texts.
-    compared : Comparison
+    sample : Sample
     targets : Targets
         Of the training texts.
-    learned : Tensor of shape (n, L)
-        The outputs of the training texts under the learned vectors.
+    learned : Tensor of shape (B, L)
+        The outputs of the sample under the learned vectors.
     """
     exact = layer.exact()
     readout, parameters = exact.readout, exact.readout.calibrated()
     if not parameters:
         return
-    rows, cosines, itself = compared
-    evidence = exact.evidence(cosines, itself)
+    evidence, of_prototypes = sample.evidence(exact)
     # Without the text itself, a class whose only prototype it is has no evidence.
-    is_usable = readout(evidence, exact.values).isfinite().all(dim=1)
-    rows, evidence = rows[is_usable.numpy()], evidence[is_usable]
+    is_usable = readout(evidence, of_prototypes).isfinite().all(dim=1)
+    rows, evidence = sample.rows[is_usable.numpy()], evidence[is_usable]
     if not len(rows):
         return
-    expected = learned[rows].cpu().double()
+    expected = learned[is_usable].double()
     values = torch.from_numpy(targets.values[rows])
     weights = torch.from_numpy(targets.weights[rows]).double()
-
-    readout.align(readout(evidence, exact.values), expected)
-
-    def divergence() -> Tensor:
-        outputs = readout(evidence, exact.values)
-        return readout.divergence(outputs, expected, values, weights)
-
-    minimize(divergence, parameters)
+    readout.align(readout(evidence, of_prototypes), expected)
+    minimize(
+        divergences(readout, evidence, of_prototypes, expected, values, weights),
+        parameters,
+    )
     layer.load_state_dict(exact.state_dict())
 
 
+def divergences(
+    readout: Readout,
+    evidence: Tensor,
+    of_prototypes: Tensor,
+    expected: Tensor,
+    values: Tensor,
+    weights: Tensor,
+) -> Callable[[], Iterator[Tensor]]:
+    """Return a function of the divergence from expected outputs, as terms of a sum.
+
+    Parameters
+    ----------
+    readout : Readout
+    evidence : Tensor of shape (B, K)
+    of_prototypes : Tensor of shape (K, ...)
+        The values that evidence is for.
+    expected : Tensor of shape (B, L)
+    values, weights : Tensor of shape (B, ...)
+        Of the texts.
+    """
+
+    def terms() -> Iterator[Tensor]:
+        for rows in row_blocks(len(evidence), expected.shape[1]):
+            outputs = readout(evidence[rows], of_prototypes)
+            term = readout.divergence(outputs, expected[rows], values, weights[rows])
+            yield len(outputs) / len(evidence) * term
+
+    return terms
+
+
 def sample_rows(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
-    """Draw rows of texts, and add all texts of strata without a drawn one."""
+    """Draw rows of texts, and add all texts of strata without a drawn one.
+
+    Where these are very many, one text per stratum is added.
+    """
     order = np.random.RandomState(seed).permutation(len(strata))
     drawn = order[:n_texts]
-    return np.append(drawn, order[~np.isin(strata[order], strata[drawn])])
+    others = order[~np.isin(strata[order], strata[drawn])]
+    if len(others) > _MANY:
+        others = others[np.unique(strata[others], return_index=True)[1]]
+    return np.append(drawn, others)
 
 
-def minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> None:
-    """Minimize a distance and a penalty on the change of the parameters, in place."""
+def minimize(
+    distance: Callable[[], Iterable[Tensor]], parameters: list[nn.Parameter]
+) -> None:
+    """Minimize a distance and a penalty on the change of the parameters, in place.
+
+    The distance is a sum of terms, each of which keeps its graph in memory only until
+    the next one.
+    """
     before = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.LBFGS(
         [parameter.requires_grad_() for parameter in parameters],
@@ -126,8 +192,10 @@ def minimize(distance: Callable[[], Tensor], parameters: list[nn.Parameter]) -> 
         optimizer.zero_grad()
         pairs = zip(parameters, before, strict=True)
         changes = torch.stack([(now - then).square().mean() for now, then in pairs])
-        total = distance() + _PENALTY * changes.sum()
-        total.backward()
+        total = torch.zeros((), dtype=torch.float64)
+        for term in chain(distance(), [_PENALTY * changes.sum()]):
+            term.backward()
+            total += term.detach()
         return total
 
     optimizer.step(loss)

@@ -42,9 +42,9 @@ def representative(
         Rows of the chosen texts, ascending.
     """
     rng = np.random.RandomState(seed)
-    if count >= len(vectors):
-        return np.arange(len(vectors))
     rows = np.sort(rng.permutation(len(vectors))[: max(_CANDIDATES, count)])
+    if count >= len(rows):
+        return rows
     cosines = vectors[rows] @ vectors[rows].T
     weights, n = weights[rows], len(rows)
     n_drawn = math.ceil(n / count * -math.log(_MISSED))

@@ -13,8 +13,14 @@ from skprotolm._network.mixture import MixtureLayer
 from skprotolm._training.recalibration import Comparison
 
 _LOWEST, _HIGHEST = 30.0, 3000.0
-_TEXTS = 500  # that are compared
+_TEXTS = 500  # that are compared, or fewer,
+_NUMBERS = 2**24  # where there are so many prototypes that this many cosines
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
+
+
+def n_compared(n_prototypes: int) -> int:
+    """Return how many texts are compared with so many prototypes."""
+    return min(_TEXTS, max(1, _NUMBERS // n_prototypes))
 
 
 def choose_sharpness(
