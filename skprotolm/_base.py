@@ -30,15 +30,11 @@ from skprotolm._display.formatting import set_name
 from skprotolm._edit_methods import EditMethodsMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._processes import joined, resolve_own_device
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._report.pages import report_page
-from skprotolm._runtime import (
-    infer_seed,
-    isolated_torch,
-    resolve_device,
-    seeded,
-)
+from skprotolm._runtime import infer_seed, isolated_torch, seeded
 from skprotolm._saving.pickling import pack, unpack
 from skprotolm._streaming import StreamingMixin
 from skprotolm._tasks.base import Task
@@ -103,14 +99,25 @@ class BaseProtoLM(
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         config = replace(config, **self._ablation)
-        seed, device = infer_seed(self.random_state), resolve_device(config.device)
         columns = Columns.of(X, texts)
         callbacks = SklearnCallbacks(self, self._fitted_attributes, data)
         start = self.__dict__.get("_fitted") if config.warm_start else None
-        with seeded(seed, device):
-            result = fit(
-                config, task, targets, texts, columns, seed, device, callbacks, start
-            )
+        device = resolve_own_device(config.device)
+        with joined(device) as processes:
+            seed = processes.agree(infer_seed(self.random_state))
+            with seeded(seed + processes.rank, device):  # dropout differs by rank
+                result = fit(
+                    config,
+                    task,
+                    targets,
+                    texts,
+                    columns,
+                    seed,
+                    device,
+                    callbacks,
+                    start,
+                    processes,
+                )
         self.__dict__.update(
             self._fitted_attributes(result.model),
             history_=result.history,

@@ -17,6 +17,7 @@ LAYERS = [
     "exceptions",
     "datasets",
     "_runtime",
+    "_processes",
     "_config",
     "_data",
     "_tasks",

@@ -43,10 +43,10 @@ class Network(nn.Module):
     ) -> tuple[np.ndarray, Tensor, LayerOutput]:
         """Return units (B,), their vectors (B, H) and the layer's output.
 
-        More than `part_size` windows are read in parts. The graph of the last one is
-        kept; the backward pass, which begins there, reads the others again, with the
-        same dropout. Gradients are those of the whole batch, whose texts losses
-        compare with each other.
+        More than `part_size` windows per process are read in parts. The graph of the
+        last part is kept; the backward pass, which begins there, reads the others
+        again, with the same dropout. Gradients are those of the whole batch, whose
+        texts losses compare with each other.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class Network(nn.Module):
             see `checkpointed`.
         """
         windows = list_windows(rows, texts.n_windows, drawn)
-        parts = windows.split(part_size)
+        parts = windows.split(part_size * texts.n_readers)
         encoder = checkpointed(self.encoder) if checkpoints_layers else self.encoder
 
         def read(part: WindowIndex, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,16 +106,14 @@ def encode(
 ) -> Iterator[Encoded]:
     """Run texts up to their vectors, in batches by length, without gradients.
 
-    Dropout is as the modules have it. The encoder reads at most `batch_size` windows at
-    a time. `on_batch` is called after each `batch_size` texts, and `on_windows` with
-    the token vectors of each part.
+    Dropout is as the modules have it. The encoder of each process reads at most
+    `batch_size` windows at a time. `on_batch` is called after each `batch_size` texts,
+    and `on_windows` with the token vectors of each part.
     """
-    n_read = 0
-    for rows in prediction_batches(texts.lengths, batch_size, texts.n_windows):
+    n_read, size = 0, batch_size * texts.n_readers
+    for rows in prediction_batches(texts.lengths, size, texts.n_windows):
         with torch.inference_mode():
-            encoded = _encode_batch(
-                encoder, attention, texts, rows, batch_size, on_windows
-            )
+            encoded = _encode_batch(encoder, attention, texts, rows, size, on_windows)
         yield encoded  # outside the context, which would stay active in the caller
         if on_batch is not None:
             n_batches = math.ceil(n_read / batch_size)

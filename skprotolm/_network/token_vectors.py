@@ -16,6 +16,7 @@ from skprotolm._network.layers import resumed, states_of, transformer_layers
 from skprotolm._network.token_store import MAX_MEMORY, TokenStore
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex, WindowNumbers, list_windows
+from skprotolm._processes import ALONE, Processes
 
 
 class ReadTexts(Protocol):
@@ -31,6 +32,10 @@ class ReadTexts(Protocol):
     @property
     def n_windows(self) -> np.ndarray:
         """Windows per text, (n,)."""
+
+    @property
+    def n_readers(self) -> int:
+        """How many processes share the work of a read."""
 
     def read(
         self, encoder: TextEncoder, rows: np.ndarray, numbers: np.ndarray | None = None
@@ -52,11 +57,18 @@ class ReadTexts(Protocol):
 
 
 class EncodedTexts:
-    """Texts that the encoder runs on at each read."""
+    """Texts that the encoder runs on at each read.
 
-    def __init__(self, tokenized: TokenizedTexts, *, bf16: bool):
+    Several processes read the same rows at the same time, and share the work.
+    """
+
+    def __init__(
+        self, tokenized: TokenizedTexts, *, bf16: bool, processes: Processes = ALONE
+    ):
         self.tokenized = tokenized
         self.bf16 = bf16
+        self.processes = processes
+        self.n_readers = processes.size
         self.lengths = tokenized.lengths
         self.n_windows = tokenized.n_windows
 
@@ -66,7 +78,9 @@ class EncodedTexts:
         """Run the encoder on windows of the texts of the given rows."""
         batch = encoder.tokenizer.collate(self.tokenized, rows, numbers)
         batch = batch.to(encoder.device)
-        return encoder(batch, bf16=self.bf16), batch["weights"]
+        part = batch.take(self.processes.part(len(rows)))
+        h = self.processes.gather(encoder(part, bf16=self.bf16), len(rows))
+        return h, batch["weights"]
 
     def units(self, windows: WindowIndex) -> np.ndarray:
         """Return the texts of windows."""
@@ -95,6 +109,7 @@ class StoredTexts:
         encoder: TextEncoder,
         max_memory: int = MAX_MEMORY,
     ):
+        self.n_readers = 1  # each process has all vectors
         self.n_windows = tokenized.n_windows
         self._windows = WindowNumbers(self.n_windows)
         self._weights = _window_weights(tokenized)
@@ -148,6 +163,8 @@ class ResumedTexts(EncodedTexts):
     n_trained : int
         The number of last layers; fewer than all.
     bf16 : bool
+    processes : Processes, default=ALONE
+        Each of them stores all texts.
     max_memory : int, default=2**30
         Bytes in memory. More are memory-mapped from a temporary file, in bfloat16.
     """
@@ -159,9 +176,10 @@ class ResumedTexts(EncodedTexts):
         n_trained: int,
         *,
         bf16: bool,
+        processes: Processes = ALONE,
         max_memory: int = MAX_MEMORY,
     ):
-        super().__init__(tokenized, bf16=bf16)
+        super().__init__(tokenized, bf16=bf16, processes=processes)
         self._path, layers = transformer_layers(encoder)
         self._n_lower = len(layers) - n_trained
         self._windows = WindowNumbers(self.n_windows)
@@ -178,7 +196,8 @@ class ResumedTexts(EncodedTexts):
         windows = self._windows.of(rows, numbers)
         if not self._is_stored[windows].all():
             return self._read_all(encoder, rows, numbers)
-        states = self._store.read(windows)[0].to(encoder.device, encoder.dtype)
+        part = self.processes.part(len(rows))
+        states = self._store.read(windows)[0][part].to(encoder.device, encoder.dtype)
         if torch.is_grad_enabled():  # which reentrant checkpoints ask their input for
             states.requires_grad_(_is_checkpointed(encoder))
         output = states if self._returned is None else (states, *self._returned)
@@ -198,6 +217,7 @@ class ResumedTexts(EncodedTexts):
             handle.remove()
         windows = self._windows.of(rows, numbers)
         states = states_of(outputs, h.shape[1]).detach()
+        states = self.processes.gather(states, len(rows))
         for window, vectors in zip(windows.tolist(), states, strict=True):
             self._store.write(window, vectors[: self._store.lengths[window]])
         if isinstance(outputs[0], tuple):

@@ -121,6 +121,10 @@ class TokenBatch(dict[str, Tensor]):
         ours = ("content_mask", "weights")
         return {name: tensor for name, tensor in self.items() if name not in ours}
 
+    def take(self, rows: slice | np.ndarray) -> TokenBatch:
+        """Return some rows, padded as the whole batch is."""
+        return TokenBatch({name: tensor[rows] for name, tensor in self.items()})
+
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
         return TokenBatch({name: tensor.to(device) for name, tensor in self.items()})

@@ -33,6 +33,7 @@ class ReadWords:
         self.source = source
         self.lengths = source.lengths
         self.n_windows = source.n_windows
+        self.n_readers = source.n_readers
         self._numbers = WindowNumbers(self.n_windows)
         self._pieces: list[np.ndarray] = []  # of each window: columns of `source`,
         self._words: list[np.ndarray] = []  # and the word of each

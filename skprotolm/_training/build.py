@@ -16,6 +16,7 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
+from skprotolm._processes import ALONE, Processes
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
 from skprotolm._tasks.base import Task
@@ -66,6 +67,7 @@ def build(
     seed: int,
     progress: Progress,
     start: FittedModel | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[TokenAttention, FitData]:
     """Tokenize and split the texts, and run the pretrained encoder over them once.
 
@@ -88,7 +90,8 @@ def build(
     progress.plan(config, len(tokens), len(tokens_out), n_passes, repeated=repeated)
 
     def read(some: TokenizedTexts) -> FrozenPass:
-        return units.frozen_pass(encoder, attention, some, config, progress)
+        source = read_texts(encoder, some, config, processes)
+        return units.frozen_pass(encoder, attention, source, config, progress)
 
     frozen = read(tokens)
     pretrained = frozen.pretrained
@@ -101,7 +104,8 @@ def build(
         if encoder.is_frozen:
             source = read(tokens_out).source
         else:
-            source = read_units(read_texts(encoder, tokens_out, config), tokens_out)
+            texts_out = read_texts(encoder, tokens_out, config, processes)
+            source = read_units(texts_out, tokens_out)
         validation = source, select(targets, held_out)
     return attention, FitData(
         task=task,
@@ -116,6 +120,7 @@ def build(
         candidates=candidates,
         vectors=frozen.vectors,
         pretrained=pretrained,
+        processes=processes,
     )
 
 

@@ -11,6 +11,10 @@ from skprotolm._fitted import FittedModel
 class FitCallbacks(Protocol):
     """What is called during a fit."""
 
+    @property
+    def names(self) -> list[str]:
+        """What the callbacks are called, which is the same in all processes."""
+
     def on_fit_begin(self, n_epochs: int) -> None:
         """Before the first epoch, of at most so many."""
 
@@ -51,6 +55,12 @@ class SklearnCallbacks:
         self.data = data
         self.fit: Any = None
         self.epoch: Any = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of their classes."""
+        callbacks = getattr(self.estimator, "_skl_callbacks", [])
+        return [type(callback).__name__ for callback in callbacks]
 
     def on_fit_begin(self, n_epochs: int) -> None:
         """Open the task of the fit, if scikit-learn has callbacks."""

@@ -11,6 +11,7 @@ from skprotolm._config import FitConfig
 from skprotolm._data.targets import Targets
 from skprotolm._network.network import Network
 from skprotolm._network.token_vectors import ReadTexts
+from skprotolm._processes import ALONE, Processes
 from skprotolm._tasks.base import Task
 from skprotolm._training.trainer import finite_vectors, trainable_weights
 
@@ -28,6 +29,8 @@ class EarlyStopping:
         Of the held-out texts.
     task : Task
     config : FitConfig
+    processes : Processes, default=ALONE
+        That score the same weights.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class EarlyStopping:
         targets: Targets,
         task: Task,
         config: FitConfig,
+        processes: Processes = ALONE,
     ):
         self.network = network
         self.source = source
         self.targets = targets
         self.task = task
         self.config = config
+        self.processes = processes
         self.score = -float("inf")
         self.n_worse = 0  # epochs since the score last rose
         self.is_best = True  # whether the network has the best weights now
@@ -60,6 +65,7 @@ class EarlyStopping:
         with torch.no_grad():
             outputs = self.network.layer.outputs_of(s)
         score = self.task.validation_score(outputs.numpy(), targets)
+        score = self.processes.agree(score)
         self.n_worse = 0 if score > self.score else self.n_worse + 1
         self.is_best = score >= self.score
         if self.is_best:

@@ -19,20 +19,17 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
+from skprotolm._processes import ALONE, Processes
 from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve
-from skprotolm._runtime import (
-    deferred_interrupt,
-    memory_errors,
-    preserved_rng_state,
-    warn,
-)
+from skprotolm._runtime import deferred_interrupt, memory_errors, preserved_rng_state
 from skprotolm._tasks.base import Task
+from skprotolm._training.agreement import model_of_first, require_same_fit
 from skprotolm._training.build import build, load
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
-from skprotolm._training.initialization import INITIALIZERS
+from skprotolm._training.initialization import INITIALIZERS, warn_of_few_texts
 from skprotolm._training.names import name_prototypes
 from skprotolm._training.neighborhoods import (
     coincident,
@@ -50,7 +47,6 @@ from skprotolm._training.trainer import (
     finite_vectors,
     raise_diverged,
 )
-from skprotolm.exceptions import FewerPrototypesWarning
 
 
 class FitResult(NamedTuple):
@@ -74,6 +70,7 @@ def fit(
     device: torch.device,
     callbacks: FitCallbacks,
     start: FittedModel | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
     """Fit a model; the caller has seeded torch and isolated it.
 
@@ -83,15 +80,27 @@ def fit(
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        Progress(config.verbose) as progress,
+        Progress(config.verbose if processes.rank == 0 else 0) as progress,
     ):
         progress.begin("loading the backbone")
         encoder, config = load(config, device)
+        require_same_fit(
+            processes, config, encoder, task, targets, texts, callbacks, start
+        )
         batch = config.part_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
             attention, data = build(
-                encoder, config, task, targets, texts, columns, seed, progress, start
+                encoder,
+                config,
+                task,
+                targets,
+                texts,
+                columns,
+                seed,
+                progress,
+                start,
+                processes,
             )
             if config.trains_adapters:  # which rename the weights that `start` has
                 add_adapters(encoder)
@@ -102,7 +111,9 @@ def fit(
         trainer = Trainer(network, data, config)
         stopping = None
         if data.validation is not None:
-            stopping = EarlyStopping(network, *data.validation, data.task, config)
+            stopping = EarlyStopping(
+                network, *data.validation, data.task, config, processes
+            )
         with preserved_rng_state(device):
             callbacks.on_fit_begin(config.max_epochs)
         with memory_errors(*batch):
@@ -111,7 +122,7 @@ def fit(
         try:
             with preserved_rng_state(device):
                 callbacks.on_fit_end(result.model)
-        except KeyboardInterrupt:  # everything is learned
+        except processes.interrupts:  # everything is learned
             return result._replace(is_interrupted=True)
         return result
 
@@ -144,26 +155,14 @@ def initialize(
         wanted=wanted,
         n_candidates=n_candidates,
         n_members=n_members,
-        label_agreement=label_agreement(pretrained, candidates.strata, data.seed),
+        label_agreement=data.processes.agree(
+            label_agreement(pretrained, candidates.strata, data.seed)
+        ),
     )
     layer = INITIALIZERS[config.formulation](data, config)
-    return Network(encoder, attention, layer).to(encoder.device), config
-
-
-def warn_of_few_texts(wanted: list[int], n_candidates: list[int], task: Task) -> None:
-    """Warn where fewer distinct texts exist than prototypes were asked for."""
-    strata = task.strata
-    short = [i for i in range(len(strata)) if n_candidates[i] < wanted[i]]
-    if short:
-        names = ", ".join(f"{strata[i]!r} ({n_candidates[i]})" for i in short[:5])
-        nouns = f"{task.unit_noun}s"
-        warn(
-            f"{len(short)} of {len(strata)} {task.strata_noun} have fewer distinct "
-            f"{nouns} of their own than n_prototypes and get as many prototypes as "
-            f"{nouns}: {names}"
-            f"{', …' if len(short) > 5 else ''}.",
-            FewerPrototypesWarning,
-        )
+    network = Network(encoder, attention, layer).to(encoder.device)
+    data.processes.share(network)
+    return network, config
 
 
 # Train.
@@ -179,6 +178,7 @@ def train(
 
     Returns whether it was interrupted by Ctrl-C, after the first step.
     """
+    processes = trainer.data.processes
     try:
         if stopping is not None:
             stopping.update(progress.on_pass)
@@ -188,7 +188,7 @@ def train(
         with deferred_interrupt():
             if stopping is not None and not stopping.is_best:
                 trainer.load_weights(stopping.weights)
-    except KeyboardInterrupt:
+    except processes.interrupts:
         if trainer.n_steps == 0:  # nothing was learned
             raise
         return True
@@ -221,7 +221,7 @@ def run_epoch(
         return finalize(network, vectors, trainer)
 
     with preserved_rng_state(trainer.network.encoder.device):
-        is_stopped = callbacks.on_epoch_end(snapshot)
+        is_stopped = trainer.data.processes.agree(callbacks.on_epoch_end(snapshot))
     return is_stopped or (stopping is not None and stopping.has_ended)
 
 
@@ -276,7 +276,7 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
     network.layer.freeze()
     config = trainer.config
     texts = network.layer.to_euclidean(vectors.to(network.layer.vectors)).cpu().numpy()
-    return FittedModel(
+    model = FittedModel(
         network=network,
         task=trainer.data.task,
         quotes=_quotes(texts, rows, trainer),
@@ -287,6 +287,7 @@ def finalize(network: Network, vectors: Tensor, trainer: Trainer) -> FittedModel
         novelty_limit=find_novelty_limit(network.layer, trainer.data, vectors, rows),
         memory=_remember(vectors, rows, trainer),
     )
+    return model_of_first(trainer.data.processes, model)
 
 
 def _remember(vectors: Tensor, quoted: np.ndarray, trainer: Trainer) -> Memory | None:
@@ -336,11 +337,12 @@ def collect_result(
     progress: Progress,
 ) -> FitResult:
     """Finalize, also if interrupted, and collect what the estimator warns of."""
+    processes = trainer.data.processes
     try:
         progress.begin("placing prototypes", trainer.parts_per_pass)
         vectors = trainer.vectors(progress.on_pass)
         model = finalize(trainer.network, vectors, trainer)
-    except KeyboardInterrupt:  # it takes seconds, and training took minutes
+    except processes.interrupts:  # it takes seconds, and training took minutes
         is_interrupted = True
         vectors = trainer.vectors(progress.on_pass)
         model = finalize(trainer.network, vectors, trainer)
@@ -348,12 +350,12 @@ def collect_result(
     try:
         n_coincident = int(coincident(*_positions(model)).sum())
         never_predicted = find_never_predicted(model, trainer, stopping)
-    except KeyboardInterrupt:  # everything is learned
+    except processes.interrupts:  # everything is learned
         is_interrupted = True
     return FitResult(
         model,
         trainer.config,
-        trainer.history,
+        processes.agree(trainer.history),
         is_interrupted,
         n_coincident,
         never_predicted,

@@ -18,7 +18,10 @@ from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.proto_lm import InverseDistanceLayer
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.readouts import make_readout
+from skprotolm._runtime import warn
+from skprotolm._tasks.base import Task
 from skprotolm._training.splits import FitData
+from skprotolm.exceptions import FewerPrototypesWarning
 
 
 def initialize_mixture(data: FitData, config: FitConfig) -> PrototypeLayer:
@@ -50,6 +53,22 @@ def initialize_published(data: FitData, config: FitConfig) -> PrototypeLayer:
     vectors = torch.randn(*shape, dtype=torch.float32).to(data.vectors)
     values = _initial_values(data, counts)
     return InverseDistanceLayer(vectors, values, n_classes=len(data.task.strata))
+
+
+def warn_of_few_texts(wanted: list[int], n_candidates: list[int], task: Task) -> None:
+    """Warn where fewer distinct texts exist than prototypes were asked for."""
+    strata = task.strata
+    short = [i for i in range(len(strata)) if n_candidates[i] < wanted[i]]
+    if short:
+        names = ", ".join(f"{strata[i]!r} ({n_candidates[i]})" for i in short[:5])
+        nouns = f"{task.unit_noun}s"
+        warn(
+            f"{len(short)} of {len(strata)} {task.strata_noun} have fewer distinct "
+            f"{nouns} of their own than n_prototypes and get as many prototypes as "
+            f"{nouns}: {names}"
+            f"{', …' if len(short) > 5 else ''}.",
+            FewerPrototypesWarning,
+        )
 
 
 INITIALIZERS = {"mixture": initialize_mixture, "proto-lm": initialize_published}

@@ -13,6 +13,7 @@ from skprotolm._data.targets import Targets
 from skprotolm._data.texts import Columns, Texts, shown
 from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.tokenized import TokenizedTexts
+from skprotolm._processes import ALONE, Processes
 from skprotolm._tasks.base import Task
 from skprotolm._training.neighborhoods import distinct_ids
 
@@ -45,6 +46,7 @@ class FitData:
     candidates: Candidates
     vectors: Tensor  # (n, H), under the untrained network
     pretrained: Tensor  # (n, P), sentence vectors of the frozen encoder
+    processes: Processes = ALONE  # that fit, with the same data
 
 
 def find_candidates(keys: Sequence[Any], strata: np.ndarray) -> Candidates:

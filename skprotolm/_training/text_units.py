@@ -10,12 +10,12 @@ from skprotolm._config import FitConfig
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import StoredTexts
+from skprotolm._network.token_vectors import EncodedTexts, StoredTexts
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
-from skprotolm._training.units import FrozenPass, Units, read_texts
+from skprotolm._training.units import FrozenPass, Units
 
 
 class TextUnits(Units):
@@ -38,12 +38,12 @@ class TextUnits(Units):
         self,
         encoder: TextEncoder,
         attention: TokenAttention,
-        tokenized: TokenizedTexts,
+        source: EncodedTexts,
         config: FitConfig,
         progress: Progress,
     ) -> FrozenPass:
         """Run the encoder once; pretrained vectors are its sentence vectors."""
-        source = read_texts(encoder, tokenized, config)
+        tokenized = source.tokenized
         stored = StoredTexts(tokenized, encoder) if encoder.is_frozen else None
         windows, sentences = [], []
 

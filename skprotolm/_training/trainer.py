@@ -121,7 +121,7 @@ class Trainer:
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         self.optimizer.zero_grad()
         loss.backward()
-        self._clip_gradients()
+        self._complete_gradients()
         self.optimizer.step()
         self.schedule.step()
         self.n_steps += 1
@@ -130,9 +130,11 @@ class Trainer:
             **{name: term.detach() for name, (_, term) in terms.items()},
         }
 
-    def _clip_gradients(self) -> None:
+    def _complete_gradients(self) -> None:
+        """Average the gradients of all processes, and clip them."""
         groups = self.optimizer.param_groups
         parameters = [p for group in groups for p in group["params"]]
+        self.data.processes.average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
 
     def vectors(self, on_batch: Callable[[], None] | None = None) -> Tensor:

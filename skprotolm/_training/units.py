@@ -15,6 +15,7 @@ from skprotolm._network.layers import transformer_layers
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, ResumedTexts
 from skprotolm._network.tokenized import TokenizedTexts
+from skprotolm._processes import Processes
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
 
@@ -59,7 +60,7 @@ class Units(ABC):
         self,
         encoder: TextEncoder,
         attention: TokenAttention,
-        tokenized: TokenizedTexts,
+        source: EncodedTexts,
         config: FitConfig,
         progress: Progress,
     ) -> FrozenPass:
@@ -76,10 +77,13 @@ def repeated_part(encoder: TextEncoder, config: FitConfig) -> float:
 
 
 def read_texts(
-    encoder: TextEncoder, tokenized: TokenizedTexts, config: FitConfig
+    encoder: TextEncoder,
+    tokenized: TokenizedTexts,
+    config: FitConfig,
+    processes: Processes,
 ) -> EncodedTexts:
     """Return texts for the encoder as it is trained: what is frozen runs once."""
     bf16, n_trained = config.train_bf16, config.n_trained_layers
     if n_trained is None or n_trained == len(transformer_layers(encoder)[1]):
-        return EncodedTexts(tokenized, bf16=bf16)
-    return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16)
+        return EncodedTexts(tokenized, bf16=bf16, processes=processes)
+    return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16, processes=processes)

@@ -9,14 +9,14 @@ from skprotolm._config import FitConfig
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import encode, evaluating, in_order
 from skprotolm._network.pooling import TokenAttention
-from skprotolm._network.token_vectors import ReadTexts, StoredTexts
+from skprotolm._network.token_vectors import EncodedTexts, ReadTexts, StoredTexts
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._network.word_vectors import read_units
 from skprotolm._training.neighborhoods import distinct_ids
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import Candidates
-from skprotolm._training.units import FrozenPass, Units, read_texts
+from skprotolm._training.units import FrozenPass, Units
 
 
 class WordUnits(Units):
@@ -41,7 +41,7 @@ class WordUnits(Units):
         self,
         encoder: TextEncoder,
         attention: TokenAttention,
-        tokenized: TokenizedTexts,
+        source: EncodedTexts,
         config: FitConfig,
         progress: Progress,
     ) -> FrozenPass:
@@ -49,7 +49,8 @@ class WordUnits(Units):
 
         The mean of them is what the untrained attention gives.
         """
-        source: ReadTexts = read_texts(encoder, tokenized, config)
+        texts: ReadTexts = source
+        tokenized = source.tokenized
         size, on_batch = config.part_size, progress.on_frozen_pass
         with evaluating(encoder):
             if encoder.is_frozen:
@@ -60,14 +61,14 @@ class WordUnits(Units):
 
                 for _ in encode(encoder, attention, source, size, on_batch, store):
                     pass
-                source, on_batch = stored, progress.on_pass
-            source = read_units(source, tokenized)
+                texts, on_batch = stored, progress.on_pass
+            words = read_units(texts, tokenized)
             batches = [
                 (encoded.rows, encoded.s.cpu())
-                for encoded in encode(encoder, attention, source, size, on_batch)
+                for encoded in encode(encoder, attention, words, size, on_batch)
             ]
         vectors = in_order(batches)
-        return FrozenPass(source, vectors, vectors)
+        return FrozenPass(words, vectors, vectors)
 
 
 def word_keys(tokenized: TokenizedTexts, ids: np.ndarray) -> list[tuple[int, bytes]]:

@@ -1,0 +1,249 @@
+"""Several processes that train one model together, as torchrun starts them.
+
+Each process encodes its part of every batch, and all of them get all token vectors.
+Everything else is computed by every process, from the same numbers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from itertools import count
+from typing import Any, TypeVar
+
+import joblib
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from skprotolm._runtime import resolve_device
+
+# How long a process waits for the others. Those that end are noticed at once; this is
+# for machines that are lost, and for scripts in which only some processes call `fit`.
+_TIMEOUT = timedelta(minutes=30)
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_FIT_NUMBERS = count()  # keys in the store of the launcher are used once
+
+T = TypeVar("T")
+
+
+class Processes:
+    """The processes of a fit: this one alone, with which nothing is exchanged."""
+
+    rank = 0
+    size = 1
+    # What a fit survives. With several processes, Ctrl-C comes at different steps.
+    interrupts: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+
+    def part(self, n: int) -> slice | np.ndarray:
+        """Return which of n rows this process encodes."""
+        return slice(None)
+
+    def gather(self, part: Tensor, n: int) -> Tensor:
+        """Return all n rows, of which `part` are those of this process.
+
+        Gradients flow to the rows of this process, for `average_gradients`.
+        """
+        return part
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average the gradients of all processes, in place."""
+
+    def agree(self, value: T) -> T:
+        """Return the value that the first process has."""
+        return value
+
+    def share(self, module: nn.Module) -> None:
+        """Give all processes the weights of the first, in place."""
+
+    def require_same(self, arguments: dict[str, Any]) -> None:
+        """Refuse arguments, by name, that differ between processes."""
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def _explained(problem: str) -> Iterator[None]:
+    """Say what an error of torch.distributed means."""
+    try:
+        yield
+    except RuntimeError as error:  # of which its own errors are subclasses
+        raise RuntimeError(f"{problem} ({error})") from error
+
+
+_exchange = _explained(
+    "Another process of this fit has ended or cannot be reached, so that the fit ends "
+    "here, too; see what that process printed. Nothing was learned."
+)
+
+
+class ProcessGroup(Processes):
+    """All processes of a group.
+
+    Parameters
+    ----------
+    group : ProcessGroup of torch.distributed
+        Of all processes.
+    """
+
+    interrupts = ()
+
+    def __init__(self, group: Any):
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._group = group
+
+    def part(self, n: int) -> np.ndarray:
+        """Return which of n rows this process encodes.
+
+        Parts have the same length. Where n is no multiple of it, the last ones have
+        first rows again, so that none is empty.
+        """
+        length = -(-n // self.size)
+        return np.arange(self.rank * length, (self.rank + 1) * length) % n
+
+    @_exchange
+    def gather(self, part: Tensor, n: int) -> Tensor:
+        """Return all n rows, of which `part` are those of this process."""
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part.detach().contiguous(), group=self._group)
+        if part.requires_grad:
+            # Each process has the whole loss, and of the gradient only this part: it is
+            # the mean of these multiples, as it is that of equal gradients elsewhere.
+            part.register_hook(lambda gradient: self.size * gradient)
+        parts[self.rank] = part
+        return torch.cat(parts)[:n]
+
+    @_exchange
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average the gradients of all processes, in place."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat, group=self._group)
+        flat /= self.size
+        means = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    @_exchange
+    def agree(self, value: T) -> T:
+        """Return the value that the first process has."""
+        values = [value]
+        dist.broadcast_object_list(
+            values, group=self._group, device=torch.device("cpu")
+        )
+        return values[0]
+
+    @_exchange
+    def share(self, module: nn.Module) -> None:
+        """Give all processes the weights of the first, in place."""
+        for tensor in [*module.parameters(), *module.buffers()]:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, src=0, group=self._group)
+            tensor.detach().copy_(values)
+
+    def require_same(self, arguments: dict[str, Any]) -> None:
+        """Refuse arguments, by name, that differ between processes."""
+        hashes = {name: joblib.hash(value) for name, value in arguments.items()}
+        of_all = self._gather_objects(hashes)
+        first = of_all[0]
+        for rank, others in enumerate(of_all):
+            if names := [name for name in first if first[name] != others[name]]:
+                raise ValueError(
+                    f"All processes of a fit need the same data and parameters, but "
+                    f"process {rank} of {self.size} differs from the first in "
+                    f"{', '.join(names)}. Load the same texts in the same order in all "
+                    f"of them; the fit divides the work."
+                )
+
+    @_exchange
+    def _gather_objects(self, value: Any) -> list[Any]:
+        values = [None] * self.size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+
+def find_size() -> int:
+    """Return how many processes run this fit.
+
+    Workers of joblib inherit the environment of the process that starts them, and
+    threads share its process group, but they fit on their own.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if not (dist.is_available() and is_main_thread):
+        return 1
+    if dist.is_initialized():
+        is_worker = multiprocessing.current_process().daemon
+        return 1 if is_worker else dist.get_world_size()
+    is_worker = multiprocessing.parent_process() is not None
+    if is_worker or any(name not in os.environ for name in _LAUNCHED):
+        return 1
+    return int(os.environ["WORLD_SIZE"])
+
+
+def resolve_own_device(device: Any) -> torch.device:
+    """Turn the parameter ``device`` into the device of this process.
+
+    Of several GPUs it is the one that the launcher assigns.
+    """
+    resolved = resolve_device(device)
+    if resolved.type == "cuda" and str(device) in ("auto", "cuda") and find_size() > 1:
+        index = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+        return torch.device("cuda", index % torch.cuda.device_count())
+    return resolved
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Join the other processes of a fit, if there are any, until the block ends.
+
+    They are those of the process group that the user has initialized, or those that a
+    launcher has started.
+    """
+    if find_size() == 1:
+        yield ALONE
+        return
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"Several processes train on CPUs or CUDA devices, got the device "
+            f"{str(device)!r}; set device='cpu', or use one process."
+        )
+    group = _make_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        processes = ProcessGroup(group)
+        yield processes
+        processes.require_same({})  # none leaves while others are still at work
+    finally:
+        dist.destroy_process_group(group)
+
+
+@_explained(
+    f"The processes of this fit did not find each other. All of them must call fit, "
+    f"within {_TIMEOUT.seconds // 60} minutes, and reach the first one at MASTER_ADDR "
+    f"and MASTER_PORT."
+)
+def _make_group(backend: str) -> Any:
+    if dist.is_initialized():
+        return dist.new_group(backend=backend, timeout=_TIMEOUT)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.PrefixStore(f"skprotolm/{next(_FIT_NUMBERS)}", _store_of_launcher())
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT
+    )
+    return dist.group.WORLD
+
+
+@cache
+def _store_of_launcher() -> dist.Store:
+    """Return the store at MASTER_ADDR, which is kept until the process ends.
+
+    Otherwise a process could begin the next fit at the store of the last one.
+    """
+    store, _, _ = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+    return store

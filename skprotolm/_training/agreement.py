@@ -1,0 +1,74 @@
+"""A fit in several processes: the same arguments in all, and the same model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from skprotolm._config import PARAMETERS, FitConfig
+from skprotolm._data.targets import Targets
+from skprotolm._data.texts import Texts
+from skprotolm._fitted import FittedModel
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.network import Network
+from skprotolm._processes import Processes
+from skprotolm._tasks.base import Task
+from skprotolm._training.callbacks import FitCallbacks
+
+_MAY_DIFFER = ("backbone", "device", "verbose")  # of a backbone, weights are compared
+
+
+def require_same_fit(
+    processes: Processes,
+    config: FitConfig,
+    encoder: TextEncoder,
+    task: Task,
+    targets: Targets,
+    texts: Texts,
+    callbacks: FitCallbacks,
+    start: FittedModel | None,
+) -> None:
+    """Refuse a fit that is not the same in all processes."""
+    parameters = {
+        name: getattr(config, name) for name in PARAMETERS if name not in _MAY_DIFFER
+    }
+    processes.require_same(
+        {
+            "X": texts,
+            "y or sample_weight": (vars(task), targets),
+            **parameters,
+            "the weights of the backbone": _bytes_of(encoder),
+            "the previous fit, which warm_start continues": start
+            and _bytes_of(start.network),
+            "the callbacks": callbacks.names,
+        }
+    )
+
+
+def _bytes_of(module: nn.Module) -> list[Any]:
+    tensors = [*module.parameters(), *module.buffers()]
+    return [t.detach().flatten().view(torch.uint8).cpu().numpy() for t in tensors]
+
+
+def model_of_first(processes: Processes, model: FittedModel) -> FittedModel:
+    """Return the model of the first process, bit for bit.
+
+    Machines differ in how they round.
+    """
+    if processes.size == 1:
+        return model
+    encoder, attention = model.network.encoder, model.network.attention
+    processes.share(encoder)
+    processes.share(attention)
+    layer = copy.deepcopy(model.network.layer).cpu()
+    fields = {
+        name: getattr(model, name)
+        for name in ("task", "quotes", "memory", "novelty_limit")
+    }
+    layer, fields = processes.agree((layer, fields))
+    network = Network(encoder, attention, layer.to(encoder.device)).eval()
+    return replace(model, network=network, **fields)
