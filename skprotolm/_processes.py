@@ -80,24 +80,30 @@ def _explained(problem: str) -> Iterator[None]:
 
 _exchange = _explained(
     "Another process of this fit has ended or cannot be reached, so that the fit ends "
-    "here, too; see what that process printed. Nothing was learned."
+    "here, too, and the estimator stays as it was; see what that process printed."
 )
 
 
 class ProcessGroup(Processes):
-    """All processes of a group.
+    """All processes that the user has connected, or that a launcher has started.
 
     Parameters
     ----------
-    group : ProcessGroup of torch.distributed
-        Of all processes.
+    backend : str
+        Of torch.distributed.
     """
 
     interrupts = ()
 
-    def __init__(self, group: Any):
-        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        self._group = group
+    def __init__(self, backend: str):
+        self._group = _make_group(backend)
+        self.rank = dist.get_rank(self._group)
+        self.size = dist.get_world_size(self._group)
+
+    def leave(self) -> None:
+        """Close the connections, so that the others notice if this process fails."""
+        dist.destroy_process_group(self._group)
+        self._group = None  # the traceback of an error would keep them open
 
     def part(self, n: int) -> np.ndarray:
         """Return which of n rows this process encodes.
@@ -201,11 +207,7 @@ def resolve_own_device(device: Any) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the other processes of a fit, if there are any, until the block ends.
-
-    They are those of the process group that the user has initialized, or those that a
-    launcher has started.
-    """
+    """Join the other processes of a fit, if there are any, until the block ends."""
     if find_size() == 1:
         yield ALONE
         return
@@ -214,13 +216,13 @@ def joined(device: torch.device) -> Iterator[Processes]:
             f"Several processes train on CPUs or CUDA devices, got the device "
             f"{str(device)!r}; set device='cpu', or use one process."
         )
-    group = _make_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    processes = ProcessGroup(backend)
     try:
-        processes = ProcessGroup(group)
         yield processes
         processes.require_same({})  # none leaves while others are still at work
     finally:
-        dist.destroy_process_group(group)
+        processes.leave()
 
 
 @_explained(
