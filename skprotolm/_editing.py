@@ -184,12 +184,13 @@ def _edited(
 
 def _edit(action: str, model: FittedModel, rows: np.ndarray) -> dict[str, Any]:
     """Return the record of an edit, without texts, which may be redacted later."""
-    prototypes = [model.prototypes[int(j)] for j in rows]
+    values = model.layer.values.numpy()[rows]
+    train_indices = model.quotes.train_indices[rows].tolist()
     return {
         "action": action,
         "indices": rows.tolist(),
-        "train_indices": [p.train_index for p in prototypes],
-        "labels": [p.label for p in prototypes],
+        "train_indices": [None if i < 0 else i for i in train_indices],
+        "labels": model.task.labels(values).tolist(),
     }
 
 

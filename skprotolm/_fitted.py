@@ -164,6 +164,18 @@ class FittedModel:
         [similarities] = self.read(tokenized, lambda s: (self.layer(s).similarities,))
         return similarities.numpy()
 
+    def nearest(self, texts: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the k nearest prototypes of texts, and similarities, (n, k)."""
+
+        def of(s: Tensor) -> tuple[Tensor, Tensor]:
+            similarities = self.layer(s).similarities
+            order = similarities.sort(dim=1, descending=True, stable=True)
+            return order.indices[:, :k].clone(), order.values[:, :k].clone()
+
+        tokenized = self.tokenize(self.texts_of(texts, "texts"))
+        indices, similarities = self.read(tokenized, of)
+        return indices.numpy(), similarities.numpy()
+
     def map_vectors(self, texts: Any) -> np.ndarray:
         """Return text vectors where the layer's distance is Euclidean, (n, H)."""
         tokenized = self.tokenize(self.texts_of(texts, "texts"))

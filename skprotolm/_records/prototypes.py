@@ -23,8 +23,8 @@ _RENDERED = 100  # prototypes in a notebook cell
 class TextComparison(Protocol):
     """The part of a fitted model that compares texts with prototypes."""
 
-    def similarities(self, texts: Any) -> np.ndarray:
-        """Return the similarities of n texts to all prototypes, (n, M)."""
+    def nearest(self, texts: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the k nearest prototypes of n texts, and similarities, (n, k)."""
         ...
 
     def map_vectors(self, texts: Any) -> np.ndarray:
@@ -112,6 +112,11 @@ class Prototype:
     usage: int | None
     projected: bool
     redacted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prototype as plain Python objects, without its vector."""
+        weights = None if self.weights is None else list(self.weights)
+        return {**vars(self), "unread": list(self.unread), "weights": weights}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,9 +282,7 @@ class Prototypes(Sequence[Prototype]):
             raise ValueError(
                 f"k must be at most {len(self)}, the number of prototypes, got {k}."
             )
-        similarities = self._require_model().similarities(texts)
-        indices = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        return Nearest(indices, np.take_along_axis(similarities, indices, axis=1))
+        return Nearest(*self._require_model().nearest(texts, k))
 
     @np.errstate(under="ignore")
     def plot(self, texts: Any = None, labels: Any = None) -> Any:
@@ -338,14 +341,7 @@ class Prototypes(Sequence[Prototype]):
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return one plain dict per prototype, without the vectors."""
-        return [
-            {
-                **vars(p),
-                "unread": list(p.unread),
-                "weights": None if p.weights is None else list(p.weights),
-            }
-            for p in self
-        ]
+        return [p.to_dict() for p in self]
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row per prototype.
@@ -370,6 +366,6 @@ class Prototypes(Sequence[Prototype]):
         return "\n".join(map(one_line, lines))
 
     def _repr_html_(self) -> str:
-        records = self.to_dict()[:_RENDERED]
+        records = [p.to_dict() for p in self[:_RENDERED]]
         n_more = len(self) - len(records)
         return prototypes_html(records, noun=self._nouns[0], n_more=n_more)

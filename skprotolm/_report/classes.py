@@ -84,6 +84,7 @@ def build_class_report(
         them if they are None.
     """
     reference = evaluated if training is None else training
+    listed = prototype_cards(model, evaluated, reference)
     doubtful, n_doubtful = find_doubtful_labels(reference)
     training_accuracy = None if training is None else float(training.is_correct.mean())
     return {
@@ -100,8 +101,8 @@ def build_class_report(
         "calibration": calibration(
             evaluated.is_correct, evaluated.probabilities.max(axis=1)
         ),
-        "map": _map(model, reference),
-        **prototype_cards(model, evaluated, reference),
+        "map": _map(model, reference, listed),
+        **listed,
         "mistakes": _mistakes(model, evaluated),
         "doubtful": doubtful,
         "n_doubtful": n_doubtful,
@@ -175,44 +176,54 @@ def never_predicted(codes: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
 
 def _confusion(evaluated: Predictions, n_classes: int) -> dict[str, Any]:
     """Return the confusion matrix of few classes, and the most frequent confusions."""
-    matrix = confusion_matrix(
-        evaluated.codes, evaluated.predicted, labels=np.arange(n_classes)
-    )
-    errors = matrix - np.diag(np.diag(matrix))
-    largest = np.argsort(-errors, axis=None, kind="stable")[:_N_CONFUSIONS]
+    true, predicted = evaluated.codes, evaluated.predicted
+    matrix = None
+    if n_classes <= _MAX_MATRIX_CLASSES:
+        labels = np.arange(n_classes)
+        matrix = confusion_matrix(true, predicted, labels=labels).tolist()
+    errors = np.column_stack([true, predicted])[~evaluated.is_correct]
+    found, counts = np.unique(errors, axis=0, return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:_N_CONFUSIONS]
     pairs = [
-        {"true": int(i), "predicted": int(j), "n": int(errors[i, j])}
-        for i, j in zip(*np.unravel_index(largest, errors.shape), strict=True)
-        if errors[i, j]
+        {"true": int(i), "predicted": int(j), "n": int(n)}
+        for (i, j), n in zip(found[largest], counts[largest], strict=True)
     ]
-    is_readable = n_classes <= _MAX_MATRIX_CLASSES
-    return {"matrix": matrix.tolist() if is_readable else None, "pairs": pairs}
+    return {"matrix": matrix, "pairs": pairs}
 
 
-def _map(model: FittedModel, reference: Predictions) -> list[dict[str, Any]]:
-    """Return coordinates of the prototypes and a sample of texts, from 0 to 1."""
+def _map(
+    model: FittedModel,
+    reference: Predictions,
+    listed: dict[str, list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Return coordinates of listed prototypes and a sample of texts, from 0 to 1."""
     layer = model.layer
+    numbers = sorted(record["index"] for some in listed.values() for record in some)
     n = len(reference.texts)
     sample = np.random.RandomState(0).permutation(n)[:_N_MAP_TEXTS]
-    prototype_vectors = layer.positions.numpy()
+    prototype_vectors = layer.positions.numpy()[numbers]
     xy = map_coordinates(np.concatenate([prototype_vectors, reference.vectors[sample]]))
     low, high = xy.min(axis=0), xy.max(axis=0)
     # One scale for both axes preserves the ratios of distances.
     xy = (xy - low) / max((high - low).max(), 1e-9)
-    codes = np.append(layer.values.numpy(), reference.codes[sample])
-    names = model.quotes.names
-    texts = [*model.quotes.texts, *(reference.texts[row] for row in sample.tolist())]
+    codes = np.append(layer.values.numpy()[numbers], reference.codes[sample])
+    n_texts = len(sample)
+    names = [*(model.quotes.names[j] for j in numbers), *[None] * n_texts]
+    texts = [
+        *(model.quotes.texts[j] for j in numbers),
+        *(reference.texts[row] for row in sample.tolist()),
+    ]
     return [
         {
             "x": round(float(x), 4),
             "y": round(float(y), 4),
             "code": int(code),
-            "prototype": number if number < len(names) else None,
-            "name": names[number] if number < len(names) else None,
+            "prototype": number,
+            "name": name,
             "text": shorten(text),
         }
-        for number, ((x, y), code, text) in enumerate(
-            zip(xy, codes, texts, strict=True)
+        for (x, y), code, number, name, text in zip(
+            xy, codes, [*numbers, *[None] * n_texts], names, texts, strict=True
         )
     ]
 

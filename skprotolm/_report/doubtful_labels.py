@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,17 +28,16 @@ def find_doubtful_labels(
     n_doubtful : int
         The number of all of them.
     """
-    rows, neighbors, support = label_support(predictions)
-    positions = np.arange(len(rows))
-    codes = predictions.codes[rows]
-    label_share = support[positions, codes]
-    others = support.copy()
-    others[positions, codes] = 0.0
-    doubtful = np.flatnonzero(others.max(axis=1, initial=0.0) > 0.5)
-    doubtful = doubtful[np.argsort(label_share[doubtful], kind="stable")]
+    doubtful: list[tuple[float, int, list[int], int]] = []
+    for row, neighbors, support in label_support(predictions):
+        code = predictions.codes[row]
+        own, support[code] = float(support[code]), 0.0
+        if support.max() > 0.5:
+            doubtful.append((own, row, neighbors, int(support.argmax())))
+    doubtful.sort(key=itemgetter(0))
     listed = [
-        _describe(predictions, int(rows[i]), neighbors[i], int(others[i].argmax()))
-        for i in doubtful[:_N_LISTED]
+        _describe(predictions, row, neighbors, other)
+        for _, row, neighbors, other in doubtful[:_N_LISTED]
     ]
     return listed, len(doubtful)
 
@@ -57,8 +58,8 @@ def _describe(
 
 def label_support(
     predictions: Predictions,
-) -> tuple[np.ndarray, list[list[int]], np.ndarray]:
-    """Return the support of each label for each text.
+) -> Iterator[tuple[int, list[int], np.ndarray]]:
+    """Yield the support of each label for each text, without copies.
 
     The support of a label is the mean of its share among the nearest other texts and of
     its predicted probability. There are min(10, n_c − 1) neighbors, n_c the number of
@@ -66,13 +67,13 @@ def label_support(
     outvoted because the class is rare. Copies of a text with the same label count once;
     copies with different labels count once per label.
 
-    Returns
-    -------
-    rows : ndarray of shape (r,)
-        The texts with three neighbors or more, without copies.
-    neighbors : list of r lists of int
-        The rows of their neighbors, the nearest first.
-    support : ndarray of shape (r, C)
+    Yields
+    ------
+    row : int
+        A text with three neighbors or more.
+    neighbors : list of int
+        The rows of its neighbors, the nearest first.
+    support : ndarray of shape (C,)
     """
     labeled = list(zip(predictions.keys, predictions.codes.tolist(), strict=True))
     distinct = np.unique(distinct_ids(labeled), return_index=True)[1]
@@ -80,15 +81,11 @@ def label_support(
     codes, vectors = predictions.codes[distinct], predictions.vectors[distinct]
     class_sizes = np.bincount(codes, minlength=n_classes)
     nearest = nearest_rows(vectors, vectors, N_NEIGHBORS + 1)
-    rows, neighbors, support = [], [], []
     for i, row in enumerate(distinct.tolist()):
         n_neighbors = min(N_NEIGHBORS, int(class_sizes[codes[i]]) - 1)
         others = nearest[i][nearest[i] != i][:n_neighbors]
         if len(others) < _MIN_NEIGHBORS:
             continue
         shares = np.bincount(codes[others], minlength=n_classes) / len(others)
-        rows.append(row)
-        neighbors.append(distinct[others].tolist())
-        support.append((shares + predictions.probabilities[row]) / 2)
-    shape = (len(rows), n_classes)
-    return np.array(rows, dtype=int), neighbors, np.reshape(support, shape)
+        support = (shares + predictions.probabilities[row]) / 2
+        yield row, distinct[others].tolist(), support

@@ -13,6 +13,7 @@ from skprotolm._training.neighborhoods import distinct_ids
 
 _N_LISTED, _LENGTH = 60, 300  # rows of a table, and characters of their texts
 _N_CARDS = 60
+_N_ROWS = 2000  # further prototypes, in a table and on the map
 _N_ASSIGNED = 5  # texts per card
 _N_NEAREST = 3  # reference texts per card
 
@@ -25,11 +26,8 @@ def most_used_prototypes(model: FittedModel) -> list[dict[str, Any]]:
 
 def listed_prototypes(model: FittedModel, order: np.ndarray) -> list[dict[str, Any]]:
     """Return the first prototypes of an order, with shortened texts."""
-    records = model.prototypes.to_dict()
-    return [
-        {**records[j], "text": shorten(records[j]["text"], _LENGTH)}
-        for j in order[:_N_LISTED].tolist()
-    ]
+    records = (model.prototypes[j].to_dict() for j in order[:_N_LISTED].tolist())
+    return [{**record, "text": shorten(record["text"], _LENGTH)} for record in records]
 
 
 def prototype_cards(
@@ -44,29 +42,30 @@ def prototype_cards(
     dict
         "prototypes" are the 60 with the most mistakes, then the most assigned texts
         and the highest usage, with their nearest and their assigned texts;
-        "other_prototypes" are the others, without texts.
+        "other_prototypes" are the next 2,000, without texts.
     """
-    records = model.prototypes.to_dict()
-    M, top = len(records), evaluated.top_prototypes
+    prototypes, codes = model.prototypes, model.layer.values.numpy()
+    M, top = len(prototypes), evaluated.top_prototypes
     n_assigned = np.bincount(top, minlength=M)
     n_wrong = np.bincount(top[~evaluated.is_correct], minlength=M)
-    for j, (record, code) in enumerate(
-        zip(records, model.layer.values.tolist(), strict=True)
-    ):
+
+    def record(j: int) -> dict[str, Any]:
         counts = {"n_assigned": int(n_assigned[j]), "n_wrong": int(n_wrong[j])}
-        record.update(counts, code=code)
-    order = np.lexsort((-model.prototypes.usages, -n_assigned, -n_wrong))
-    listed, others = np.sort(order[:_N_CARDS]), np.sort(order[_N_CARDS:])
+        return {**prototypes[j].to_dict(), **counts, "code": int(codes[j])}
+
+    order = np.lexsort((-prototypes.usages, -n_assigned, -n_wrong))
+    listed = np.sort(order[:_N_CARDS])
+    others = np.sort(order[_N_CARDS : _N_CARDS + _N_ROWS])
     nearest = _nearest_texts(model, reference, listed)
     cards = [
         {
-            **records[j],
+            **record(j),
             "nearest": [reference.quote(row) for row in near],
             "assigned": _assigned_texts(evaluated, j),
         }
         for j, near in zip(listed.tolist(), nearest, strict=True)
     ]
-    rest = [records[j] for j in others.tolist()]
+    rest = [record(j) for j in others.tolist()]
     return {"prototypes": cards, "other_prototypes": rest}
 
 

@@ -31,6 +31,7 @@ from skprotolm._training.novelty_limit import limit_of
 from skprotolm._training.recalibration import (
     Sample,
     divergences,
+    finite_rows,
     minimize,
     sample_rows,
 )
@@ -268,7 +269,7 @@ def _calibrate(layer: Any, new: Extension, quoted: np.ndarray, memory: Memory) -
     weights = torch.from_numpy(np.append(memory.weights, _weights(new, rows, memory)))
     classes = torch.arange(exact.readout.n_groups)
     # Without the text itself, a class whose only prototype it is has no evidence.
-    usable = exact.readout(evidence, classes).isfinite().all(dim=1)
+    usable = finite_rows(exact.readout, evidence, classes)
     usable &= expected.isfinite().all(dim=1)
     strata = new.targets.strata[rows][usable[len(memory.weights) :].numpy()]
     if not strata.size:

@@ -18,7 +18,7 @@ from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
 _NUMBERS = 4_000_000  # where there are so many prototypes that this many cosines
-_MANY = 20_000  # texts; then one stands for each class that is not in the sample
+_MANY = 2**25  # pairs of texts and strata; then one text stands for each stratum
 _STEPS = 30
 _PENALTY = 0.01  # on the mean squared change of the parameters
 
@@ -115,7 +115,7 @@ def recalibrate(
         return
     evidence, of_prototypes = sample.evidence(exact)
     # Without the text itself, a class whose only prototype it is has no evidence.
-    is_usable = readout(evidence, of_prototypes).isfinite().all(dim=1)
+    is_usable = finite_rows(readout, evidence, of_prototypes)
     rows, evidence = sample.rows[is_usable.numpy()], evidence[is_usable]
     if not len(rows):
         return
@@ -128,6 +128,13 @@ def recalibrate(
         parameters,
     )
     layer.load_state_dict(exact.state_dict())
+
+
+def finite_rows(readout: Readout, evidence: Tensor, of_prototypes: Tensor) -> Tensor:
+    """Return which of B texts have finite outputs, (B,)."""
+    blocks = row_blocks(len(evidence), evidence.shape[1])
+    outputs = (readout(evidence[rows], of_prototypes) for rows in blocks)
+    return torch.cat([some.isfinite().all(dim=1) for some in outputs])
 
 
 def divergences(
@@ -168,8 +175,9 @@ def sample_rows(strata: np.ndarray, n_texts: int, seed: int) -> np.ndarray:
     order = np.random.RandomState(seed).permutation(len(strata))
     drawn = order[:n_texts]
     others = order[~np.isin(strata[order], strata[drawn])]
-    if len(others) > _MANY:
-        others = others[np.unique(strata[others], return_index=True)[1]]
+    absent, first = np.unique(strata[others], return_index=True)
+    if len(others) * len(absent) > _MANY:
+        others = others[first]
     return np.append(drawn, others)
 
 

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_classifier, fitted_model
+from skprotolm._network.blocks import row_blocks
 from skprotolm._records.explanations import Explanations
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
 from skprotolm.metrics._reading import text_cosines
@@ -118,11 +119,16 @@ def prototype_diversity(clf: Any) -> np.ndarray:
     prototypes = fitted_classifier(clf).prototypes
     vectors = prototypes.vectors.astype(np.float64)
     unit_vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = unit_vectors @ unit_vectors.T
-    is_same_class = prototypes.labels[:, None] == prototypes.labels[None, :]
-    np.fill_diagonal(is_same_class, False)
-    largest = np.where(is_same_class, cosines, -np.inf).max(axis=1)
-    return np.where(is_same_class.any(axis=1), 1 - largest, np.nan)
+    codes = np.unique(prototypes.labels, return_inverse=True)[1]
+    largest = np.full(len(codes), -np.inf)
+    for rows in row_blocks(len(codes), len(codes)):
+        is_same_class = codes[rows, None] == codes
+        is_same_class[np.arange(len(is_same_class)), np.arange(len(codes))[rows]] = (
+            False
+        )
+        cosines = unit_vectors[rows] @ unit_vectors.T
+        largest[rows] = np.where(is_same_class, cosines, -np.inf).max(axis=1)
+    return np.where(np.isneginf(largest), np.nan, 1 - largest)
 
 
 @np.errstate(under="ignore")
@@ -161,10 +167,13 @@ def explanation_compactness(clf: Any, X: Any, *, mass: float = 0.9) -> np.ndarra
 
 def compactness(explanations: Explanations, mass: float) -> np.ndarray:
     """Count the prototypes that reach `mass` of each explanation, (n,)."""
-    sizes = np.abs([e.ranking for e in explanations])
-    largest_first = -np.sort(-sizes, axis=1)
-    shares = largest_first.cumsum(axis=1) / largest_first.sum(axis=1, keepdims=True)
-    return 1 + (shares < mass).sum(axis=1)
+    return np.array([_n_with_mass(np.abs(e.ranking), mass) for e in explanations], int)
+
+
+def _n_with_mass(sizes: np.ndarray, mass: float) -> int:
+    largest_first = -np.sort(-sizes)
+    shares = largest_first.cumsum() / largest_first.sum()
+    return 1 + int((shares < mass).sum())
 
 
 @np.errstate(under="ignore")
