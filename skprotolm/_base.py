@@ -42,6 +42,7 @@ from skprotolm._training.callbacks import SklearnCallbacks
 from skprotolm._training.extension import extend
 from skprotolm._training.fit import fit
 from skprotolm._training.fit_warnings import warn_of_result
+from skprotolm._training.inputs import FitInput
 from skprotolm._training.novelty_limit import conformal_rank
 
 try:
@@ -106,18 +107,8 @@ class BaseProtoLM(
         with joined(device) as processes:
             seed = processes.agree(infer_seed(self.random_state))
             with seeded(seed + processes.rank, device):  # dropout differs by rank
-                result = fit(
-                    config,
-                    task,
-                    targets,
-                    texts,
-                    columns,
-                    seed,
-                    device,
-                    callbacks,
-                    start,
-                    processes,
-                )
+                given = FitInput(task, targets, texts, columns, seed, start, processes)
+                result = fit(config, given, device, callbacks)
         self.__dict__.update(
             self._fitted_attributes(result.model),
             history_=result.history,

@@ -21,6 +21,7 @@ from skprotolm._network.pooling import TokenAttention
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._training.build import build, load
 from skprotolm._training.fit import initialize
+from skprotolm._training.inputs import FitInput
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import FitData, find_candidates
 from skprotolm._training.trainer import Trainer
@@ -122,9 +123,8 @@ def built(
     )
     task, columns = ClassificationTask(classes), Columns.of(X, texts)
     encoder, config = load(config, torch.device("cpu"))
-    attention, data = build(
-        encoder, config, task, targets, texts, columns, 0, Progress(0), start
-    )
+    given = FitInput(task, targets, texts, columns, 0, start)
+    attention, data = build(encoder, config, given, Progress(0))
     return encoder, attention, data, config
 
 

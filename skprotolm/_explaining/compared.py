@@ -23,24 +23,20 @@ class ComparedTexts:
     ----------
     layer : PrototypeLayer
         In float64.
-    vectors : Tensor of shape (n, H)
-    target : Tensor of shape (n,), int
-        The outputs that are explained.
-    against : Tensor of shape (n,), int, or None
+    n : int
+    against : ndarray of shape (n,), int, or None
     """
 
-    def __init__(
-        self,
-        layer: PrototypeLayer,
-        vectors: Tensor,
-        target: Tensor,
-        against: Tensor | None,
-    ):
+    def __init__(self, layer: PrototypeLayer, n: int, against: np.ndarray | None):
         self._layer = layer
-        self._vectors = vectors
-        self._target = target
-        self._against = against
+        self._vectors = torch.empty(n, layer.vectors.shape[1], dtype=torch.float64)
+        self.target = torch.empty(n, dtype=torch.int64)
+        self._against = None if against is None else torch.from_numpy(against)
         self._last: tuple[int, StoredArrays] | None = None  # views read one text often
+
+    def add(self, rows: np.ndarray, vectors: Tensor, target: Tensor) -> None:
+        """Keep the vectors of some texts, and which of their outputs are explained."""
+        self._vectors[rows], self.target[rows] = vectors, target
 
     def row(self, row: int) -> StoredArrays:
         """Return the arrays of one text."""
@@ -54,7 +50,7 @@ class ComparedTexts:
         one = slice(row, row + 1)
         with torch.inference_mode():
             columns = self._layer.contributions(
-                self._vectors[one], self._target[one], part(self._against, one)
+                self._vectors[one], self.target[one], part(self._against, one)
             )
         return StoredArrays(*(column[0].numpy() for column in columns))
 

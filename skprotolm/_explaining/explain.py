@@ -63,11 +63,7 @@ def explain(
     adjust_base = method == "relevance" and model.layer.unit.has_token_sums
     kind = kind_of(model)
     records: dict[int, BaseExplanation] = {}
-    n = len(texts)
-    vectors = torch.empty(n, model.layer.vectors.shape[1], dtype=torch.float64)
-    explained = torch.empty(n, dtype=torch.int64)
-    rivals = None if against is None else torch.from_numpy(against)
-    compared = ComparedTexts(model.layer, vectors, explained, rivals)
+    compared = ComparedTexts(model.layer, len(texts), against)
     for encoded in model.encode(tokenized):
         rows = encoded.rows
         s = encoded.s.cpu().double()
@@ -75,7 +71,7 @@ def explain(
             attribution = model.layer.attribute(
                 s, _take(index, rows), _take(against, rows)
             )
-        vectors[rows], explained[rows] = s, attribution.target
+        compared.add(rows, s, attribution.target)
         attention = sum_by_token(tokenized, encoded.windows, encoded.attention)
         scores = score_tokens(model, tokenized, encoded, attribution, method)
         described = kind.fields(model, attribution, rows)
@@ -98,7 +94,7 @@ def explain(
             )
     ordered = [records[row] for row in range(len(texts))]
     if method == "occlusion":
-        ordered = occlude(model, ordered, explained.numpy(), against)
+        ordered = occlude(model, ordered, compared.target.numpy(), against)
     return Explanations(ordered)
 
 

@@ -10,36 +10,28 @@ import torch
 from torch import nn
 
 from skprotolm._config import PARAMETERS, FitConfig
-from skprotolm._data.targets import Targets
-from skprotolm._data.texts import Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.network import Network
 from skprotolm._processes import Processes
-from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import FitCallbacks
+from skprotolm._training.inputs import FitInput
 
 _MAY_DIFFER = ("backbone", "device", "verbose")  # of a backbone, weights are compared
 
 
 def require_same_fit(
-    processes: Processes,
-    config: FitConfig,
-    encoder: TextEncoder,
-    task: Task,
-    targets: Targets,
-    texts: Texts,
-    callbacks: FitCallbacks,
-    start: FittedModel | None,
+    given: FitInput, config: FitConfig, encoder: TextEncoder, callbacks: FitCallbacks
 ) -> None:
     """Refuse a fit that is not the same in all processes."""
     parameters = {
         name: getattr(config, name) for name in PARAMETERS if name not in _MAY_DIFFER
     }
-    processes.require_same(
+    start = given.start
+    given.processes.require_same(
         {
-            "X": texts,
-            "y or sample_weight": (vars(task), targets),
+            "X": given.texts,
+            "y or sample_weight": (vars(given.task), given.targets),
             **parameters,
             "the weights of the backbone": _bytes_of(encoder),
             "the previous fit, which warm_start continues": start

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from skprotolm._config import FitConfig
-from skprotolm._data.targets import Targets
-from skprotolm._data.texts import Columns, Texts
-from skprotolm._fitted import FittedModel
 from skprotolm._network.adapters import adaptable_matrices
 from skprotolm._network.encoder import TextEncoder, load_encoder
 from skprotolm._network.layers import freeze_below, transformer_layers
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
+from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
-from skprotolm._processes import ALONE, Processes
+from skprotolm._processes import Processes
 from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
-from skprotolm._tasks.base import Task
+from skprotolm._training.inputs import FitInput
 from skprotolm._training.neighborhoods import distinct_ids
 from skprotolm._training.progress import Progress
 from skprotolm._training.splits import (
@@ -58,27 +58,18 @@ def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfi
 
 
 def build(
-    encoder: TextEncoder,
-    config: FitConfig,
-    task: Task,
-    targets: Targets,
-    texts: Texts,
-    columns: Columns,
-    seed: int,
-    progress: Progress,
-    start: FittedModel | None = None,
-    processes: Processes = ALONE,
+    encoder: TextEncoder, config: FitConfig, given: FitInput, progress: Progress
 ) -> tuple[TokenAttention, FitData]:
     """Tokenize and split the texts, and run the pretrained encoder over them once.
 
-    With `start`, its weights are put into the encoder and the attention then.
+    The weights of the model to start from are put into place then.
     """
-    used = [texts[row] for row in np.unique(targets.rows)]
-    units = _UNITS[task.unit_noun](encoder.tokenize(used))
-    rows, held_out = hold_out(units, task, targets, config, seed)
-    training = select(targets, rows)
+    used = [given.texts[row] for row in np.unique(given.targets.rows)]
+    units = _UNITS[given.task.unit_noun](encoder.tokenize(used))
+    rows, held_out = hold_out(units, given, config)
     keys = [units.keys[i] for i in rows]
-    task, training = task.merge_copies(training, distinct_ids(keys))
+    training = select(given.targets, rows)
+    task, training = given.task.merge_copies(training, distinct_ids(keys))
     # A text may be its class's own once others are held out.
     candidates = find_candidates(keys, training.strata)
     every = task.units_of(used)
@@ -86,32 +77,28 @@ def build(
     require_candidates(trained, training, candidates, task)
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
-    n_passes, repeated = 1 if start is None else 2, repeated_part(encoder, config)
+    n_passes, repeated = 1 if given.start is None else 2, repeated_part(encoder, config)
     progress.plan(config, len(tokens), len(tokens_out), n_passes, repeated=repeated)
 
     def read(some: TokenizedTexts) -> FrozenPass:
-        source = read_texts(encoder, some, config, processes)
+        source = read_texts(encoder, some, config, given.processes)
         return units.frozen_pass(encoder, attention, source, config, progress)
 
     frozen = read(tokens)
-    pretrained = frozen.pretrained
-    if start is not None:
-        start_from(encoder, attention, start.network)
+    if given.start is not None:
+        pretrained = frozen.pretrained
         del frozen  # what it stores is of other weights
-        frozen = read(tokens)
+        start_from(encoder, attention, given.start.network)
+        frozen = read(tokens)._replace(pretrained=pretrained)
     validation = None
     if held_out.size:
-        if encoder.is_frozen:
-            source = read(tokens_out).source
-        else:
-            texts_out = read_texts(encoder, tokens_out, config, processes)
-            source = read_units(texts_out, tokens_out)
-        validation = source, select(targets, held_out)
+        source = read_held_out(read, tokens_out, encoder, config, given.processes)
+        validation = source, select(given.targets, held_out)
     return attention, FitData(
         task=task,
-        columns=columns,
-        n_rows=len(texts),
-        seed=seed,
+        columns=given.columns,
+        n_rows=len(given.texts),
+        seed=given.seed,
         texts=trained,
         tokenized=tokens,
         source=frozen.source,
@@ -119,21 +106,36 @@ def build(
         validation=validation,
         candidates=candidates,
         vectors=frozen.vectors,
-        pretrained=pretrained,
-        processes=processes,
+        pretrained=frozen.pretrained,
+        processes=given.processes,
     )
 
 
 def hold_out(
-    units: Units, task: Task, targets: Targets, config: FitConfig, seed: int
+    units: Units, given: FitInput, config: FitConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the units to train on, and of those to hold out."""
-    candidates = find_candidates(units.keys, targets.strata)
-    rows, held_out = units.split(targets.strata, candidates, config, seed)
+    strata = given.targets.strata
+    candidates = find_candidates(units.keys, strata)
+    rows, held_out = units.split(strata, candidates, config, given.seed)
     if held_out.size:  # without its last text, a label would not vary
-        kept = np.append(rows, task.indispensable(targets.values, rows))
+        kept = given.task.indispensable(given.targets.values, rows)
+        kept = np.append(rows, kept)
         rows, held_out = np.sort(kept), np.setdiff1d(held_out, kept)
     return rows, held_out
+
+
+def read_held_out(
+    read: Callable[[TokenizedTexts], FrozenPass],
+    tokens: TokenizedTexts,
+    encoder: TextEncoder,
+    config: FitConfig,
+    processes: Processes,
+) -> ReadTexts:
+    """Return what early stopping reads: stored vectors, or texts in each epoch."""
+    if encoder.is_frozen:
+        return read(tokens).source
+    return read_units(read_texts(encoder, tokens, config, processes), tokens)
 
 
 def start_from(

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from skprotolm._config import FitConfig
-from skprotolm._data.targets import Targets
-from skprotolm._data.texts import Columns, Texts
 from skprotolm._fitted import FittedModel
 from skprotolm._network.adapters import add_adapters, hold_in_bf16, merge_adapters
 from skprotolm._network.encoder import TextEncoder
@@ -19,17 +17,16 @@ from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._network.token_vectors import EncodedTexts
-from skprotolm._processes import ALONE, Processes
 from skprotolm._records.memory import Memory
 from skprotolm._records.quotes import Quotes
 from skprotolm._resolve import resolve
 from skprotolm._runtime import deferred_interrupt, memory_errors, preserved_rng_state
-from skprotolm._tasks.base import Task
 from skprotolm._training.agreement import model_of_first, require_same_fit
 from skprotolm._training.build import build, load
 from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.early_stopping import EarlyStopping
 from skprotolm._training.initialization import INITIALIZERS, warn_of_few_texts
+from skprotolm._training.inputs import FitInput
 from skprotolm._training.names import name_prototypes
 from skprotolm._training.neighborhoods import (
     coincident,
@@ -61,21 +58,10 @@ class FitResult(NamedTuple):
 
 
 def fit(
-    config: FitConfig,
-    task: Task,
-    targets: Targets,
-    texts: Texts,
-    columns: Columns,
-    seed: int,
-    device: torch.device,
-    callbacks: FitCallbacks,
-    start: FittedModel | None = None,
-    processes: Processes = ALONE,
+    config: FitConfig, given: FitInput, device: torch.device, callbacks: FitCallbacks
 ) -> FitResult:
-    """Fit a model; the caller has seeded torch and isolated it.
-
-    With `start`, training starts from the encoder of that model.
-    """
+    """Fit a model; the caller has seeded torch and isolated it."""
+    processes = given.processes
     # Gradients may be disabled around `fit`.
     with (
         torch.inference_mode(False),
@@ -84,24 +70,11 @@ def fit(
     ):
         progress.begin("loading the backbone")
         encoder, config = load(config, device)
-        require_same_fit(
-            processes, config, encoder, task, targets, texts, callbacks, start
-        )
+        require_same_fit(given, config, encoder, callbacks)
         batch = config.part_size, encoder.max_length
         progress.begin("reading texts")
         with memory_errors(*batch):
-            attention, data = build(
-                encoder,
-                config,
-                task,
-                targets,
-                texts,
-                columns,
-                seed,
-                progress,
-                start,
-                processes,
-            )
+            attention, data = build(encoder, config, given, progress)
             if config.trains_adapters:  # which rename the weights that `start` has
                 add_adapters(encoder)
                 if config.train_bf16:
