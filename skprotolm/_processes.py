@@ -130,12 +130,13 @@ class ProcessGroup(Processes):
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average the gradients of all processes, in place."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat, group=self._group)
-        flat /= self.size
-        means = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        pending = [
+            dist.all_reduce(gradient, group=self._group, async_op=True)
+            for gradient in gradients
+        ]
+        for gradient, work in zip(gradients, pending, strict=True):
+            work.wait()
+            gradient.div_(self.size)
 
     @_exchange
     def agree(self, value: T) -> T:

@@ -105,7 +105,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
         fp32. "bf16" predicts in bfloat16 too; results then depend slightly on the
         batch.
     device : str or torch.device, default="auto"
-        Device of all computations; "auto" uses CUDA or MPS if available.
+        Device of all computations; "auto" uses CUDA or MPS if available. Of several
+        processes, each has its own.
     gradient_accumulation_steps : int, default=1
         The number of parts in which a batch is read, against a lack of memory; at most
         `batch_size`, which stays the number of texts per step. The loss compares the
@@ -282,6 +283,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
             If the backbone is not a folder, not installed and not on the hub.
         MemoryError
             If the device runs out of memory.
+        RuntimeError
+            If several processes fit together, and another one ends.
         KeyboardInterrupt
             If the fit is interrupted. The current state is kept, and the estimator can
             be used.
