@@ -293,3 +293,20 @@ def test_entities_of_the_benchmark_are_those_of_conll(load):
     assert tags.entities(y) == expected
     assert tags.entity_f1([y], [["O"] * 7]) == 0
     assert tags.entity_f1([y], [y]) == 1
+
+
+@pytest.mark.parametrize("finetune", ["full", "lora", 1, "head"])
+@pytest.mark.usefixtures("callbacks")
+def test_memory_is_measured(load, tiny, texts, finetune):
+    worker = load("memory_worker")
+    options = {
+        **tiny,
+        "finetune": finetune,
+        "gradient_accumulation_steps": 2,
+        "gradient_checkpointing": True,
+    }
+    fit = worker.measure_fit(*texts, options)
+    assert fit["fit"] >= fit["steps"] > 0
+    if finetune != "head":
+        bare = worker.BareLoop(*texts, options).run()
+        assert bare["seconds"] > 0

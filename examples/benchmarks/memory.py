@@ -6,9 +6,10 @@ Every row is a process of its own. The memory is the largest resident memory of 
 process, libraries included: while steps are taken, and during the whole fit, from
 loading the backbone to placing the prototypes. The bare loop is forward, backward and a
 fused AdamW step of the encoder under a linear head, with the same precision, adapters,
-batches and parts. Seconds are processor time. `--decoder` writes a decoder with random weights in bfloat16 to a
-folder and trains adapters of it. What a decoder of 8 billion parameters needs is
-calculated. Linux only; the decoder needs a processor that multiplies bfloat16.
+batches and parts. Seconds are processor time.
+
+`--decoder` writes a decoder with random weights in bfloat16 to a folder and trains
+adapters of it. What a decoder of 8 billion parameters needs is calculated. Linux only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from measuring import table
-from memory_worker import ALPHA, RANK, SEED, add_adapters, layers_of
+from memory_worker import SEED, add_adapters, layers_of
 from tasks import provenance
 from transformers import AutoModel, AutoTokenizer, Qwen3Config
 
@@ -109,6 +110,8 @@ def measure(
     n_texts: int,
     n_sentences: int,
     settings: list,
+    *,
+    bare_checkpoints: bool,
     **fixed: Any,
 ) -> None:
     """Print a table of fits with these settings."""
@@ -119,11 +122,14 @@ def measure(
             "finetune": finetune,
             "gradient_accumulation_steps": parts,
             "gradient_checkpointing": flag,
+            "batch_size": 32,
             "max_epochs": 1,
             **fixed,
         }
         sizes = (data, n_texts, n_sentences, options)
-        bare = None if finetune == "head" else run("bare", *sizes)
+        bare = None
+        if finetune != "head" and (bare_checkpoints or not flag):
+            bare = run("bare", *sizes)
         row(str(finetune), parts, flag, run("fit", *sizes), bare)
 
 
@@ -158,36 +164,31 @@ def kept_by_a_layer(shape: str) -> tuple[int, int]:
 
 
 def calculate(shape: str) -> None:
-    """Print what adapters of a large decoder need, for one text at once."""
-    config = configuration(shape)
+    """Print what adapters of a large decoder need, with one text read at once."""
+    config: Any = configuration(shape)
     H, F, L = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     Q = config.num_attention_heads * config.head_dim
     K = config.num_key_value_heads * config.head_dim
     n_weights = L * (2 * H * Q + 2 * H * K + 3 * H * F)
     n_embeddings = VOCABULARY * H
     kept, n_adapted = kept_by_a_layer(shape)
-    parts = {
-        f"weights of {L} layers in bfloat16, {n_weights / 1e9:.2f} billion": 2
-        * n_weights,
-        f"embeddings in float32, {n_embeddings / 1e9:.2f} billion": 4 * n_embeddings,
-        f"adapters of rank {RANK} in float32, {L * n_adapted / 1e6:.0f} million": (
-            4 * L * n_adapted
-        ),
-        "their gradients": 4 * L * n_adapted,
-        "their optimizer states": 8 * L * n_adapted,
-        f"inputs of the layers, one text of {TOKENS} tokens": 4 * L * TOKENS * H,
-        "what one layer keeps while it runs again": kept,
-    }
-    table(f"LoRA (α {ALPHA}) of a decoder like Qwen3-{shape}B, steps", ["GB"])
-    for title, size in parts.items():
-        print(f"| {title} | {size / 1e9:.2f} |")
-    print(f"| in all | {sum(parts.values()) / 1e9:.1f} |")
-    whole = 4 * (n_weights + n_embeddings)
-    print(f"| before and after the steps: all weights in float32 | {whole / 1e9:.1f} |")
-    without = (L - 1) * kept - parts[
-        f"inputs of the layers, one text of {TOKENS} tokens"
+    n_adapted *= L
+    inputs = 4 * L * TOKENS * H
+    rows = [
+        (f"{n_weights / 1e9:.2f} billion weights of layers, bfloat16", 2 * n_weights),
+        (f"{n_embeddings / 1e9:.2f} billion of embeddings, float32", 4 * n_embeddings),
+        (f"{n_adapted / 1e6:.0f} million of adapters, float32", 4 * n_adapted),
+        ("gradients and optimizer states of adapters", 12 * n_adapted),
+        (f"inputs of {L} layers for {TOKENS} tokens, float32", inputs),
+        ("what one layer keeps for its backward pass", kept),
     ]
-    print(f"| without checkpoints, more | {without / 1e9:.2f} |")
+    rows.append(("**steps with checkpoints**", sum(size for _, size in rows)))
+    rows.append(("**steps without**", rows[-1][1] - inputs + (L - 1) * kept))
+    whole = 4 * (n_weights + n_embeddings)
+    rows.append(("**before and after the steps**: weights in float32", whole))
+    table(f"Adapters of a decoder like Qwen3-{shape}B, calculated", ["GB"])
+    for title, size in rows:
+        print(f"| {title} | {size / 1e9:.2f} |")
 
 
 def main() -> None:
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--backbone", help="folder of all-mpnet-base-v2")
     parser.add_argument("--texts", type=int, default=64)
-    parser.add_argument("--sentences", type=int, default=2, help="of SST-2, per text")
+    parser.add_argument("--sentences", type=int, default=1, help="of SST-2, per text")
     parser.add_argument("--decoder", type=Path, help="a folder to write it to")
     parser.add_argument("--tokenizer", help="folder of the tokenizer of the decoder")
     parser.add_argument("--layers", type=int, default=28, help="of the decoder")
@@ -206,13 +207,26 @@ def main() -> None:
         settings = [*product(("full", "lora", 3), (1, 4), (False, True))]
         settings += [("head", 1, False), ("head", 4, False)]
         sizes = (arguments.texts, arguments.sentences)
-        measure(arguments.data, arguments.backbone, *sizes, settings)
+        measure(  # MPNet has no checkpoints in transformers
+            arguments.data,
+            arguments.backbone,
+            *sizes,
+            settings,
+            bare_checkpoints=False,
+        )
         print()
     if arguments.decoder:
         tokenizer = arguments.tokenizer or arguments.backbone
         write_decoder(arguments.decoder, arguments.layers, tokenizer)
-        settings = [*product(("lora",), (1, 4), (False, True))]
-        measure(arguments.data, str(arguments.decoder), 16, 2, settings, batch_size=8)
+        measure(
+            arguments.data,
+            str(arguments.decoder),
+            8,
+            2,
+            [("lora", 4, True), ("lora", 1, False)],
+            bare_checkpoints=True,
+            batch_size=4,
+        )
         print()
     calculate("8")
 

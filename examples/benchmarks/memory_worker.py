@@ -104,7 +104,7 @@ def measure_fit(X: list[str], y: np.ndarray, options: dict[str, Any]) -> dict[st
 class BareLoop:
     """Forward, backward and a fused AdamW step of the encoder and a linear head.
 
-    Gradients of the parts of a batch are added up, which is exact for this loss.
+    Gradients of the parts of a batch are added up.
     """
 
     def __init__(self, X: list[str], y: np.ndarray, options: dict[str, Any]):
@@ -112,14 +112,14 @@ class BareLoop:
         self.n_parts = options["gradient_accumulation_steps"]
         self.n_epochs = options["max_epochs"]
         self.encoder = load_encoder(options["backbone"], None)
-        self.model: Any = self.encoder[0].auto_model
-        self.model.config.use_cache = False
+        model = transformer_of(self.encoder)
+        model.config.use_cache = False
         if self.encoder.tokenizer.pad_token is None:
             self.encoder.tokenizer.pad_token = self.encoder.tokenizer.eos_token
         self.encoder.tokenizer.padding_side = "right"
-        freeze(self.model, options["finetune"])
+        freeze(model, options["finetune"])
         if options["gradient_checkpointing"]:
-            checkpoint_layers(self.model)
+            checkpoint_layers(model)
         self.texts = TokenizedTexts(self.encoder, X)
         self.codes = torch.from_numpy(np.unique(y, return_inverse=True)[1])
         self.head = nn.Linear(hidden_size(self.encoder), 2)
@@ -151,6 +151,11 @@ class BareLoop:
                 self.step(rows)
             seconds = (time.process_time() - started) / len(batches)
         return {"steps": peak(), "fit": max(before, peak()), "seconds": seconds}
+
+
+def transformer_of(encoder: Any) -> Any:
+    """Return the model of transformers."""
+    return encoder[0].auto_model
 
 
 def layers_of(model: Any) -> tuple[str, nn.ModuleList]:

@@ -99,6 +99,7 @@ class Trainer:
         `drawn` are the windows of long texts that this epoch reads.
         """
         network, targets = self.network, self.data.targets
+        self.optimizer.zero_grad()  # first: the forward pass needs the memory
         units, s, output = network(
             self.data.source,
             rows,
@@ -119,7 +120,6 @@ class Trainer:
         )
         terms = network.layer.losses(output, batch, self.config)
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        self.optimizer.zero_grad()
         loss.backward()
         self._complete_gradients()
         self.optimizer.step()
