@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -145,6 +146,7 @@ def test_a_grid_search_runs_in_the_workers_of_dask(client, make_classifier, text
 def test_spark_predicts_a_column(monkeypatch, fitted, model_path, table):
     pytest.importorskip("pyspark")
     program = load_program("predict_with_spark", monkeypatch)
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # of its Python workers
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]")

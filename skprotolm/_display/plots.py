@@ -134,7 +134,7 @@ def for_or_against(is_for: Any) -> list[str]:
 def plot_mean_contributions(explanations: Any) -> Any:
     """Draw the largest mean contributions of prototypes over several texts."""
     first = explanations[0]
-    mean = np.mean([e.ranking for e in explanations], axis=0)
+    mean = sum(e.ranking for e in explanations) / len(explanations)
     n_listed = min(first.top_k or _LISTED_MEAN, BARS)
     listed = np.argsort(-np.abs(mean), kind="stable")[:n_listed]
     figure = _figure(_WIDTH, 1.2 + _ROW * len(listed))

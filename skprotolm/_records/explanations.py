@@ -155,7 +155,7 @@ class Explanations(PageMixin, Sequence[E], Generic[E]):
         MissingExtraError
             If matplotlib is not installed.
         """
-        models = {(e.unit.name, e.prototype_texts, len(e.ranking)) for e in self}
+        models = {(e.unit.name, e.prototype_texts) for e in self}
         if len(models) != 1:
             raise ValueError(
                 "plot needs at least one explanation, and all must belong to the same "

@@ -6,15 +6,16 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_classifier, fitted_model
 from skprotolm._network.blocks import row_blocks
+from skprotolm._network.loading import frozen_vectors
 from skprotolm._records.explanations import Explanations
 from skprotolm._training.neighborhoods import N_NEIGHBORS, distinct_ids
-from skprotolm.metrics._reading import text_cosines
 
 
 @np.errstate(under="ignore")
@@ -63,17 +64,20 @@ def prototype_purity(
     codes = model.task.encode(y, "y", len(texts))
     prototype_codes = model.layer.values.numpy()
     tokenized = model.tokenize(texts)
-    similarities = model.read(tokenized, model.layer)[0].numpy()
+    [s] = model.read(tokenized, lambda s: (s,))
     ids = distinct_ids([*model.quoted.keys, *tokenized.keys])
     prototype_ids, ids = ids[: len(prototypes)], ids[len(prototypes) :]
     purity = np.full(len(prototypes), np.nan)
-    for j in np.flatnonzero(~prototypes.redacted):
-        others = np.flatnonzero(ids != prototype_ids[j])
-        is_same_class = codes[others] == prototype_codes[j]
-        n_neighbors = min(k, np.count_nonzero(is_same_class))
-        if n_neighbors:
-            order = np.argsort(-similarities[others, j], kind="stable")
-            purity[j] = is_same_class[order[:n_neighbors]].mean()
+    for rows in row_blocks(len(prototypes), len(texts)):
+        numbers = torch.arange(len(prototypes))[rows]
+        similarities = model.layer.take(numbers)(s).similarities.numpy()
+        for j, column in zip(numbers.tolist(), similarities.T, strict=True):
+            others = np.flatnonzero(ids != prototype_ids[j])
+            is_same_class = codes[others] == prototype_codes[j]
+            n_neighbors = min(k, np.count_nonzero(is_same_class))
+            if n_neighbors and not prototypes.redacted[j]:
+                order = np.argsort(-column[others], kind="stable")
+                purity[j] = is_same_class[order[:n_neighbors]].mean()
     return purity
 
 
@@ -219,11 +223,13 @@ def seed_stability(clf: Any, other: Any, *, encoder: Any = None) -> np.ndarray:
             f"{clf.classes_.tolist()[:5]} and {other.classes_.tolist()[:5]}."
         )
     encoder = clf.backbone if encoder is None else encoder
-    cosines = text_cosines(encoder, *(list(prototypes.texts) for prototypes in fits))
+    vectors = frozen_vectors(encoder, [*fits[0].texts, *fits[1].texts])
+    both = np.split(vectors, [len(fits[0])])
     matched = []
     for label in clf.classes_:
         is_included = [~fit.redacted & (fit.labels == label) for fit in fits]
-        class_cosines = cosines[np.ix_(*is_included)]
+        one, two = (v[rows] for v, rows in zip(both, is_included, strict=True))
+        class_cosines = one @ two.T
         pairs = linear_sum_assignment(class_cosines, maximize=True)
         matched.append(class_cosines[pairs])
     return np.concatenate(matched)

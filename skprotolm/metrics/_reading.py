@@ -68,9 +68,9 @@ def reading_gains(
     explanations: Explanations, prototypes: Prototypes, encoder: Any
 ) -> np.ndarray:
     """Return the reading gain of each explained text, (n,)."""
-    cosines = text_cosines(
-        encoder, [e.text for e in explanations], list(prototypes.texts)
-    )
+    texts = [e.text for e in explanations]
+    vectors = frozen_vectors(encoder, [*texts, *prototypes.texts])
+    vectors, quoted = vectors[: len(texts)], vectors[len(texts) :]
     is_readable = ~prototypes.redacted
     gains = np.full(len(explanations), np.nan)
     for row, e in enumerate(explanations):
@@ -78,8 +78,8 @@ def reading_gains(
         if not is_readable[top]:
             continue
         is_same_class = prototypes.labels == prototypes.labels[top]
-        candidates = cosines[row, is_readable & is_same_class]
-        gains[row] = _relative(cosines[row, top], candidates)
+        cosines = quoted[is_readable & is_same_class] @ vectors[row]
+        gains[row] = _relative(quoted[top] @ vectors[row], cosines)
     return gains
 
 
@@ -153,9 +153,3 @@ def _relative(cosine: float, others: np.ndarray) -> float:
     if not len(others) or others.max() - others.mean() <= _COSINE_TOLERANCE:
         return np.nan
     return float((cosine - others.mean()) / (others.max() - others.mean()))
-
-
-def text_cosines(encoder: Any, texts: list[Any], others: list[Any]) -> np.ndarray:
-    """Return the cosines of texts to other texts in a pretrained encoder."""
-    vectors = frozen_vectors(encoder, [*texts, *others])
-    return vectors[: len(texts)] @ vectors[len(texts) :].T
