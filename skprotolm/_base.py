@@ -1,15 +1,14 @@
-"""What all estimators share: a fit's last steps, prototypes, edits, pickling."""
+"""What all estimators share: a fit's last steps, prototypes, explanations."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -30,12 +29,13 @@ from skprotolm._display.formatting import set_name
 from skprotolm._edit_methods import EditMethodsMixin
 from skprotolm._explaining.explain import explain
 from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._optimizing import OptimizeMixin
 from skprotolm._processes import joined, resolve_own_device
 from skprotolm._records.explanations import Explanations
 from skprotolm._records.prototypes import Prototypes
 from skprotolm._report.pages import report_page
 from skprotolm._runtime import infer_seed, isolated_torch, seeded
-from skprotolm._saving.pickling import pack, unpack
+from skprotolm._saving.estimators import SavingMixin
 from skprotolm._streaming import StreamingMixin
 from skprotolm._tasks.base import Task
 from skprotolm._training.callbacks import SklearnCallbacks
@@ -57,12 +57,11 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks
         return method
 
 
-_Self = TypeVar("_Self", bound="BaseProtoLM")
-
-
 class BaseProtoLM(
     EditMethodsMixin,
     StreamingMixin,
+    OptimizeMixin,
+    SavingMixin,
     CallbackSupportMixin,
     TransformerMixin,
     BaseEstimator,
@@ -301,31 +300,6 @@ class BaseProtoLM(
         """Return the fitted model and the validated texts."""
         model = self._fitted_model()
         return model, model.texts_of(X)
-
-    def __getstate__(self) -> dict[str, Any]:
-        attributes = dict(super().__getstate__())
-        if "_fitted" in attributes:
-            attributes["_fitted"] = pack(attributes["_fitted"])
-        return attributes
-
-    def __setstate__(self, attributes: dict[str, Any]) -> None:
-        if "_state" in attributes:  # of format 3 or earlier, which is refused
-            unpack(attributes["_state"])
-        if "_fitted" in attributes:
-            attributes = {**attributes, "_fitted": unpack(attributes["_fitted"])}
-        super().__setstate__(attributes)
-
-    def __copy__(self: _Self) -> _Self:
-        # Not by the two above, which write and read the model; copies share it.
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
-
-    def __deepcopy__(self: _Self, memo: dict[int, Any]) -> _Self:
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_fitted" in self.__dict__

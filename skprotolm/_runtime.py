@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -70,6 +71,14 @@ def has_bf16(device: torch.device) -> bool:
         return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def has_vnni() -> bool:
+    """Whether the CPU multiplies 8-bit integers without sums of 16 bits."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(map(capabilities.get, ("avx512_vnni", "avx_vnni", "amx_int8")))
 
 
 def autocast(device: torch.device, enabled: bool) -> Any:

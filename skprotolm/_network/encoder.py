@@ -70,6 +70,11 @@ class TextEncoder(nn.Module):
         return next(self.parameters()).dtype
 
     @property
+    def backend(self) -> str:
+        """What runs the transformer."""
+        return "torch"
+
+    @property
     def is_frozen(self) -> bool:
         """Whether no weight is trained."""
         return not any(p.requires_grad for p in self.parameters())

@@ -27,6 +27,7 @@ from skprotolm._data.texts import Columns, Texts
 from skprotolm._data.words import dump_text, load_text
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.engines import engine_of, with_engine
 from skprotolm._network.loading import load_folder, save_folder
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Network, evaluating
@@ -61,6 +62,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
         "encoder": _pack_encoder(encoder, texts),
+        "engine": engine_of(encoder),
         "max_length": encoder.max_length,
         "long_text": encoder.tokenizer.long_text,
         "attention": _arrays(network.attention),
@@ -103,6 +105,7 @@ def unpack(payload: dict[str, Any]) -> FittedModel:
             payload["max_length"],
             payload.get("long_text", "truncate"),  # which older files lack
         )
+        encoder = with_engine(encoder, payload.get("engine"))  # older files have none
         layer = _layer(payload["layer"])
         with torch.device("meta"):
             attention = TokenAttention(layer.vectors.shape[1])

@@ -1,0 +1,164 @@
+"""Matrices in 8 bits: a transformer whose export multiplies integers.
+
+Weights have a scale per output channel, activations one range per matrix, from texts.
+Ranges are fixed, since ranges of the batch at hand would let the predictions of a text
+depend on the other texts of its batch.
+
+Few channels of the activations are much larger than all others and would take the range
+for themselves. As in SmoothQuant (Xiao et al., ICML 2023), each channel is divided by a
+factor, by which its weights are multiplied.
+
+Letters: C input channels, O output channels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from skprotolm._network.tokenizer import TokenBatch
+
+# How far factors even out activations (1) rather than weights (0).
+_SMOOTHING = 0.95
+_SMALLEST = 1e-5
+
+
+class _Inputs:
+    """Ranges and means of the channels of what a matrix has read."""
+
+    def __init__(self, n_channels: int):
+        self.low = torch.zeros(n_channels)
+        self.high = torch.zeros(n_channels)
+        self.sum = torch.zeros(n_channels)
+        self.n = 0
+
+    def update(self, module: nn.Module, args: Any) -> None:
+        """Read one batch; this is a hook."""
+        x = args[0].flatten(0, -2)
+        self.low = torch.minimum(self.low, x.amin(dim=0))
+        self.high = torch.maximum(self.high, x.amax(dim=0))
+        self.sum += x.sum(dim=0)
+        self.n += len(x)
+
+
+class _Int8Matrix(nn.Module):
+    """A linear layer that torch exports as a product of 8-bit integers.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (C, O)
+    bias : Tensor of shape (O,), or None
+    inputs : _Inputs
+    largest : int
+        The largest integer of a weight.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, inputs: _Inputs, largest: int
+    ):
+        super().__init__()
+        factors = _factors(weight, inputs)
+        low, high = (inputs.low / factors).min(), (inputs.high / factors).max()
+        scale = ((high - low) / 255).clamp_min(_SMALLEST)
+        smoothed = weight * factors[:, None]
+        scales = (smoothed.abs().amax(dim=0) / largest).clamp_min(1e-12)
+        rounded = (smoothed / scales).round()
+        # Rounding the weights does not change the mean output.
+        mean = inputs.sum / inputs.n / factors
+        shift = mean @ (smoothed - rounded * scales)
+        self.register_buffer("factors", factors)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero", (-low / scale).round().to(torch.uint8))
+        self.register_buffer("weight", rounded.to(torch.int8))
+        self.register_buffer("scales", scales)
+        self.register_buffer("bias", shift if bias is None else bias + shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x / self.factors
+        quantized = _onnx("Quantize", x, self.scale, self.zero, dtype=torch.uint8)
+        x = _onnx("Dequantize", quantized, self.scale, self.zero, dtype=x.dtype)
+        weight = _onnx("Dequantize", self.weight, self.scales, dtype=x.dtype)
+        return x @ weight + self.bias
+
+
+def _onnx(name: str, x: Tensor, *ranges: Any, dtype: torch.dtype) -> Tensor:
+    """Stand for an operator of ONNX, along the last axis."""
+    return torch.onnx.ops.symbolic(
+        f"{name}Linear", (x, *ranges), {"axis": x.ndim - 1}, dtype=dtype, shape=x.shape
+    )
+
+
+def _factors(weight: Tensor, inputs: _Inputs) -> Tensor:
+    """Return by how much each channel is divided, (C,)."""
+    activations = torch.maximum(-inputs.low, inputs.high).clamp_min(_SMALLEST)
+    weights = weight.abs().amax(dim=1).clamp_min(_SMALLEST)
+    factors = activations**_SMOOTHING / weights ** (1 - _SMOOTHING)
+    return factors / factors.mean()
+
+
+@torch.no_grad()
+def quantized_matrices(
+    transformer: Any, batches: Iterable[TokenBatch], *, reduce_range: bool
+) -> Any:
+    """Return a copy for the export, whose matrices have 8 bits.
+
+    Parameters
+    ----------
+    transformer : Module
+        The first module of a SentenceTransformer, in evaluation mode.
+    batches : iterable of TokenBatch
+        Without padding, which would count as text.
+    reduce_range : bool
+        Use 7 bits of the weights. Without instructions for 8-bit products (VNNI) x86
+        adds pairs of products in 16 bits, which overflow otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the transformer runs no linear layer.
+    """
+    copied = copy.deepcopy(transformer)
+    inputs = _record_inputs(copied, batches)
+    if not inputs:
+        raise ValueError(
+            "dtype='int8' needs linear layers, and the backbone has none; set "
+            "dtype='fp32'."
+        )
+    for name, of_matrix in inputs.items():
+        parent, _, leaf = name.rpartition(".")
+        matrix = copied.get_submodule(name)
+        int8 = _Int8Matrix(
+            _weight(matrix), matrix.bias, of_matrix, 63 if reduce_range else 127
+        )
+        setattr(copied.get_submodule(parent), leaf, int8)
+    return copied
+
+
+def _record_inputs(
+    transformer: Any, batches: Iterable[TokenBatch]
+) -> dict[str, _Inputs]:
+    """Run batches, and return what each linear layer has read, by name."""
+    inputs = {
+        name: _Inputs(len(_weight(module)))
+        for name, module in transformer.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    }
+    handles = [
+        transformer.get_submodule(name).register_forward_pre_hook(of_matrix.update)
+        for name, of_matrix in inputs.items()
+    ]
+    for batch in batches:
+        transformer(batch.features)
+    for handle in handles:
+        handle.remove()
+    return {name: of_matrix for name, of_matrix in inputs.items() if of_matrix.n}
+
+
+def _weight(module: Any) -> Tensor:
+    """Return a layer's weight as (C, O)."""
+    return module.weight if isinstance(module, Conv1D) else module.weight.T

@@ -1,0 +1,144 @@
+"""Predictions through an inference engine, as a method of an estimator."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from skprotolm._config import BACKEND, ENGINE_DTYPE, require
+from skprotolm._fitted import FittedModel, fitted_model
+from skprotolm._network.encoder import TextEncoder
+from skprotolm._network.engines import require_packages, with_engine
+from skprotolm._network.exporting import export_onnx
+from skprotolm._network.network import Network
+from skprotolm._network.quantization import quantized_matrices
+from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._runtime import has_vnni, isolated_torch
+from skprotolm._saving.pickling import pack, unpack
+from skprotolm.exceptions import MissingExtraError
+
+_Self = TypeVar("_Self", bound="OptimizeMixin")
+
+_CALIBRATED = 256  # quoted texts that the ranges of activations are taken from
+# Largest difference of token vectors from those of torch, relative to their length. A
+# larger one is an error of the export, such as a branch that tracing has fixed.
+_TOLERANCES = {"fp32": 1e-3, "int8": 0.5}
+
+
+class OptimizeMixin:
+    """Adds `optimize`."""
+
+    def optimize(self: _Self, backend: str = "onnx", dtype: str = "fp32") -> _Self:
+        """Return a copy that predicts through an inference engine, on the CPU.
+
+        The transformer is exported, up to its token vectors, and run by the engine.
+        Attention, prototypes and outputs are computed as before, so that shares and
+        decompositions are as exact. The prototypes are those of the fit, and so is the
+        limit above which texts are called unlike the training texts.
+
+        Parameters
+        ----------
+        backend : {"onnx", "openvino", "torch"}, default="onnx"
+            ONNX Runtime (extra ``onnx``), OpenVINO (extra ``openvino``), or torch, as
+            before: the way back from an optimized copy.
+        dtype : {"fp32", "int8"}, default="fp32"
+            "int8" multiplies the matrices of the transformer in 8-bit integers, with
+            ranges that are calibrated on texts of the prototypes. Token vectors, and
+            with them predictions, differ slightly. Of "fp32" they differ by rounding.
+
+        Returns
+        -------
+        estimator
+            A fitted copy; the estimator itself is not changed.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If an argument is none of these, "int8" is combined with "torch", or the
+            backbone cannot be exported.
+        MissingExtraError
+            If the packages of the backend are not installed.
+
+        Notes
+        -----
+        ``explain`` has no "relevance", which needs gradients: "auto" is
+        "decomposition". Edits and `partial_fit` read new texts through the backend. A
+        new `fit` trains the backbone in torch and ends the optimization. Files contain
+        the exported model beside the encoder.
+
+        Examples
+        --------
+        >>> fast = clf.optimize("openvino", "int8")  # doctest: +SKIP
+        >>> fast.predict_proba(X_new)  # doctest: +SKIP
+        """
+        model = fitted_model(self)
+        require("backend", backend, BACKEND)
+        require("dtype", dtype, ENGINE_DTYPE)
+        copied: Any = copy.copy(self)
+        return copied._edit(optimized(model, backend, dtype))
+
+
+@isolated_torch()
+@torch.inference_mode(False)
+def optimized(model: FittedModel, backend: str, dtype: str) -> FittedModel:
+    """Return a copy of a model whose transformer a backend runs."""
+    payload = {**pack(model), "engine": None}
+    if backend == "torch":
+        if dtype != "fp32":
+            raise ValueError(
+                f"dtype={dtype!r} needs backend='onnx' or 'openvino'; torch runs the "
+                f"transformer in 'fp32', or in the precision of the fit."
+            )
+        return unpack(payload)
+    require_packages(backend)
+    copied = unpack({**payload, "device": "cpu", "bf16": False})
+    encoder, quoted = copied.network.encoder, copied.quoted
+
+    def collate(*rows: int) -> TokenBatch:
+        return encoder.tokenizer.collate(quoted, np.array(rows))
+
+    transformer = encoder.transformer
+    if dtype == "int8":
+        n = min(len(quoted), _CALIBRATED)
+        rows = np.linspace(0, len(quoted) - 1, n).astype(int).tolist()
+        transformer = quantized_matrices(
+            transformer, map(collate, rows), reduce_range=not has_vnni()
+        )
+    batch = collate(int(quoted.lengths.argmax()), int(quoted.lengths.argmin()))
+    exported = export_onnx(transformer, list(batch.features))
+    packed = {"backend": backend, "dtype": dtype, "model": exported}
+    optimized_encoder = with_engine(encoder, packed)
+    _check(optimized_encoder, encoder, batch, _TOLERANCES[dtype])
+    network = Network(optimized_encoder, copied.network.attention, copied.network.layer)
+    return replace(copied, network=network.eval())
+
+
+def _check(
+    optimized: TextEncoder, encoder: TextEncoder, batch: TokenBatch, tolerance: float
+) -> None:
+    """Refuse an export that cannot be run, or computes something else."""
+    is_token = batch["attention_mask"].bool()
+    with torch.no_grad():
+        h = encoder(batch, bf16=False)[is_token]
+        try:
+            gap = optimized(batch, bf16=False)[is_token] - h
+        except MissingExtraError:
+            raise
+        except Exception as error:  # engines have their own
+            raise ValueError(
+                f"backend={optimized.backend!r} cannot run the exported backbone "
+                f"({encoder.model_type}); use another backend: {error}"
+            ) from error
+    difference = float(gap.norm() / h.norm())
+    if not difference <= tolerance:
+        raise ValueError(
+            f"The exported backbone ({encoder.model_type}) does not compute the token "
+            f"vectors of torch: they differ by {difference:.2g} of their length, more "
+            f"than {tolerance:g}. Use backend='torch', or dtype='fp32' if it is 'int8'."
+        )

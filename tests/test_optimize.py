@@ -1,0 +1,269 @@
+"""Predictions through ONNX Runtime and OpenVINO, in float32 and in 8-bit integers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+from skprotolm.exceptions import MissingExtraError
+from tests import tagged
+from tests.test_no_side_effects import assert_same_process, process_state
+from tests.texts import make_texts
+
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+X_NEW = ["a kind service", "bad", "the plot of the film was dull and had no end", "a"]
+
+
+def needs(backend: str) -> None:
+    if backend in PACKAGES:
+        for package in ("onnx", "onnxscript", PACKAGES[backend]):
+            pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def backend(request) -> str:
+    needs(request.param)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fp32(fitted, backend) -> ProtoLMClassifier:
+    """A copy that predicts through a backend; tests must not change it."""
+    return fitted.optimize(backend)
+
+
+@pytest.fixture(scope="module")
+def int8(fitted, backend) -> ProtoLMClassifier:
+    """The same in 8-bit integers."""
+    return fitted.optimize(backend, dtype="int8")
+
+
+@pytest.fixture(scope="module")
+def windowed(make_classifier, texts) -> ProtoLMClassifier:
+    return make_classifier(long_text="window", max_length=12, max_epochs=1).fit(*texts)
+
+
+def assert_sums_are_exact(explanations):
+    for e in explanations:
+        shares = sum(p.contribution for p in e.prototypes) + e.remainder
+        assert shares == pytest.approx(e.probability, abs=1e-9)
+        total = e.base_value + e.token_scores.sum()
+        assert total == pytest.approx(e.log_odds, abs=1e-6)
+
+
+def test_fp32_predicts_what_torch_does(fitted, fp32):
+    for method in ("predict_proba", "transform", "novelty_score"):
+        expected, actual = (getattr(clf, method)(X_NEW) for clf in (fitted, fp32))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+    assert fp32._fitted.network.encoder.backend != "torch"
+    assert fp32.novelty_threshold(X_NEW, rate=0.5) == pytest.approx(
+        fitted.novelty_threshold(X_NEW, rate=0.5), abs=1e-4
+    )
+
+
+def test_int8_predicts_nearly_what_torch_does(fitted, int8):
+    expected, actual = (clf.predict_proba(X_NEW) for clf in (fitted, int8))
+    assert 0 < np.abs(actual - expected).max() < 0.01
+
+
+def test_sums_are_exact_under_int8(int8):
+    assert_sums_are_exact(int8.explain(X_NEW))
+
+
+def test_a_text_is_predicted_the_same_beside_others(int8):
+    """Ranges of a batch would let each of its texts change the others."""
+    alone = np.concatenate([int8.predict_proba([text]) for text in X_NEW])
+    np.testing.assert_allclose(int8.predict_proba(X_NEW), alone, rtol=0, atol=1e-6)
+
+
+def test_the_estimator_itself_does_not_change(fitted, backend, texts):
+    before, state = fitted.predict_proba(texts[0]), dict(vars(fitted))
+    fitted.optimize(backend, "int8").remove_prototypes([0])
+    assert vars(fitted) == state
+    np.testing.assert_array_equal(fitted.predict_proba(texts[0]), before)
+
+
+def test_windows_of_long_texts(windowed, backend):
+    texts = [" ".join(X_NEW * 3), "a day"]
+    fast = windowed.optimize(backend)
+    np.testing.assert_allclose(
+        fast.predict_proba(texts), windowed.predict_proba(texts), rtol=0, atol=1e-4
+    )
+    assert_sums_are_exact(fast.explain(texts))
+
+
+def test_tags_of_words(tagger, backend):
+    fast = tagger.optimize(backend)
+    for expected, actual in zip(
+        tagger.predict_proba(tagged.X[:4]), fast.predict_proba(tagged.X[:4]), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+
+
+def test_numbers_of_pairs(tiny_bert, backend):
+    X, labels = make_texts()
+    pairs = list(zip(X, X[1:] + X[:1], strict=True))
+    reg = ProtoLMRegressor(tiny_bert, n_prototypes=10, max_epochs=1, random_state=0)
+    reg.fit(pairs, (labels == "pos") + np.arange(len(X)) % 7 / 10)
+    np.testing.assert_allclose(
+        reg.optimize(backend).predict(pairs), reg.predict(pairs), rtol=0, atol=1e-4
+    )
+
+
+# Copies, files, threads.
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_pickles_and_copies_predict_the_same(request, dtype, tmp_path):
+    clf = request.getfixturevalue(dtype)
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    for again in (
+        pickle.loads(pickle.dumps(clf)),
+        joblib.load(tmp_path / "clf.joblib"),
+        copy.deepcopy(clf),
+    ):
+        assert again._fitted.network.encoder.backend in PACKAGES
+        np.testing.assert_array_equal(
+            again.predict_proba(X_NEW), clf.predict_proba(X_NEW)
+        )
+
+
+def test_skops_restores_what_pickle_does(int8):
+    skops = pytest.importorskip("skops.io")
+    stored = skops.dumps(int8)
+    again = skops.loads(stored, trusted=["skprotolm.ProtoLMClassifier"])
+    np.testing.assert_array_equal(again.predict_proba(X_NEW), int8.predict_proba(X_NEW))
+
+
+def test_a_clone_is_not_fitted(fp32):
+    with pytest.raises(NotFittedError):
+        clone(fp32).predict(X_NEW)
+
+
+def test_threads_predict_at_once(int8):
+    expected = int8.predict_proba(X_NEW)
+    with ThreadPoolExecutor(4) as pool:
+        for actual in pool.map(int8.predict_proba, [X_NEW] * 16):
+            np.testing.assert_array_equal(actual, expected)
+
+
+def test_sessions_follow_the_threads_of_torch(fp32):
+    expected, n_threads = fp32.predict_proba(X_NEW), torch.get_num_threads()
+    torch.set_num_threads(n_threads + 1)
+    try:
+        actual = fp32.predict_proba(X_NEW)
+    finally:
+        torch.set_num_threads(n_threads)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+def test_processes_predict(int8):
+    run = joblib.Parallel(n_jobs=2)
+    [actual, _] = run(joblib.delayed(int8.predict_proba)(X_NEW) for _ in range(2))
+    np.testing.assert_allclose(actual, int8.predict_proba(X_NEW), rtol=0, atol=1e-6)
+
+
+def test_optimizing_does_not_change_the_process(fitted, backend):
+    fitted.optimize(backend, "int8")  # imports
+    before = process_state()
+    fitted.optimize(backend, "int8").explain(X_NEW)
+    assert_same_process(before)
+
+
+# What follows a copy.
+
+
+def test_edits_and_partial_fit_read_through_the_backend(fp32):
+    clf = copy.copy(fp32)
+    clf.add_prototypes(["a kind plot"], ["pos"])
+    [e] = clf.explain(["a kind plot"])
+    assert e.similarities.max() == pytest.approx(1, abs=1e-6)
+    clf.undo_edit()
+    np.testing.assert_array_equal(clf.predict_proba(X_NEW), fp32.predict_proba(X_NEW))
+    clf.partial_fit(["the card was lost", "i lost my card"], ["card", "card"])
+    assert clf.predict_proba(X_NEW).shape == (4, 3)
+    assert clf._fitted.network.encoder.backend in PACKAGES
+
+
+def test_a_new_fit_runs_in_torch(fp32, texts):
+    clf = copy.copy(fp32).set_params(warm_start=True, max_epochs=1).fit(*texts)
+    assert clf._fitted.network.encoder.backend == "torch"
+
+
+def test_torch_is_the_way_back(fitted, int8):
+    again = int8.optimize("torch")
+    np.testing.assert_array_equal(
+        again.predict_proba(X_NEW), fitted.predict_proba(X_NEW)
+    )
+    assert again.explain(X_NEW)[0].token_method == "relevance"
+
+
+def test_relevance_needs_torch(int8):
+    assert int8.explain(X_NEW)[0].token_method == "decomposition"
+    assert int8.explain(X_NEW, token_method="occlusion")[0].token_scores is not None
+    with pytest.raises(ValueError, match=r"needs gradients.*optimize\(backend='torch'"):
+        int8.explain(X_NEW, token_method="relevance")
+
+
+# Errors.
+
+
+def test_a_missing_package_is_named(fitted, monkeypatch):
+    for backend, package in PACKAGES.items():
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingExtraError, match=rf"skprotolm\[{backend}\]"):
+            fitted.optimize(backend)
+
+
+def test_a_loaded_copy_names_a_missing_package(fp32, monkeypatch):
+    loaded = pickle.loads(pickle.dumps(fp32))
+    backend = loaded._fitted.network.encoder.backend
+    monkeypatch.setitem(sys.modules, PACKAGES[backend], None)
+    with pytest.raises(MissingExtraError, match=rf"skprotolm\[{backend}\]"):
+        loaded.predict(X_NEW)
+    assert loaded.optimize("torch").predict(X_NEW).shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tensorrt",), r"backend must be 'onnx', 'openvino', or 'torch', got 'tensor"),
+        (("onnx", "int4"), "dtype must be 'fp32' or 'int8', got 'int4'"),
+        (("torch", "int8"), "dtype='int8' needs backend='onnx' or 'openvino'"),
+    ],
+)
+def test_arguments_are_checked(fitted, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.optimize(*arguments)
+
+
+def test_an_estimator_must_be_fitted(make_classifier):
+    with pytest.raises(NotFittedError):
+        make_classifier().optimize()
+
+
+class _Branching(torch.nn.Module):
+    """An activation that depends on values, which no export can follow."""
+
+    def forward(self, x):
+        return x if float(x.sum()) > 0 else torch.relu(x)
+
+
+def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert, backend):
+    encoder = copy.deepcopy(tiny_bert)
+    encoder[0].auto_model.encoder.layer[1].intermediate.intermediate_act_fn = (
+        _Branching()
+    )
+    clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
+    with pytest.raises(ValueError, match=r"BertModel.*cannot be exported"):
+        clf.optimize(backend)
