@@ -105,7 +105,9 @@ def test_windows_of_long_texts(windowed, backend):
 def test_tags_of_words(tagger, backend):
     fast = tagger.optimize(backend)
     for expected, actual in zip(
-        tagger.predict_proba(tagged.X[:4]), fast.predict_proba(tagged.X[:4]), strict=True
+        tagger.predict_proba(tagged.X[:4]),
+        fast.predict_proba(tagged.X[:4]),
+        strict=True,
     ):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
 
@@ -261,9 +263,9 @@ class _Branching(torch.nn.Module):
 
 def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert, backend):
     encoder = copy.deepcopy(tiny_bert)
-    encoder[0].auto_model.encoder.layer[1].intermediate.intermediate_act_fn = (
-        _Branching()
-    )
+    encoder[0].auto_model.encoder.layer[
+        1
+    ].intermediate.intermediate_act_fn = _Branching()
     clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
     with pytest.raises(ValueError, match=r"BertModel.*cannot be exported"):
         clf.optimize(backend)

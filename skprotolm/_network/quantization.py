@@ -58,6 +58,13 @@ class _Int8Matrix(nn.Module):
         The largest integer of a weight.
     """
 
+    factors: Tensor
+    scale: Tensor
+    zero: Tensor
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor
+
     def __init__(
         self, weight: Tensor, bias: Tensor | None, inputs: _Inputs, largest: int
     ):
