@@ -71,7 +71,7 @@ ALONE = Processes()
 
 @contextmanager
 def _explained(problem: str) -> Iterator[None]:
-    """Say what an error of torch.distributed means."""
+    """Explain what an error of torch.distributed means."""
     try:
         yield
     except RuntimeError as error:  # of which its own errors are subclasses
@@ -130,13 +130,13 @@ class ProcessGroup(Processes):
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average the gradients of all processes, in place."""
         gradients = [p.grad for p in parameters if p.grad is not None]
+        sums = [gradient.contiguous() for gradient in gradients]  # no copies, usually
         pending = [
-            dist.all_reduce(gradient, group=self._group, async_op=True)
-            for gradient in gradients
+            dist.all_reduce(sum_, group=self._group, async_op=True) for sum_ in sums
         ]
-        for gradient, work in zip(gradients, pending, strict=True):
+        for gradient, sum_, work in zip(gradients, sums, pending, strict=True):
             work.wait()
-            gradient.div_(self.size)
+            gradient.copy_(sum_.div_(self.size))
 
     @_exchange
     def agree(self, value: T) -> T:

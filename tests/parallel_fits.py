@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor, ProtoLMTokenClassifier
+from skprotolm._processes import Processes, joined
 from tests import label_sets, tagged
 from tests.texts import make_texts
 from tests.watching import Watcher, weights_of
@@ -31,6 +32,7 @@ from tests.watching import Watcher, weights_of
 X, Y = make_texts()
 LONG = [" ".join(X[i : i + 1 + i % 12]) for i in range(len(X))]
 PAIRS = list(zip(X, X[::-1], strict=True))
+NUMBERS_OF_ROWS = (1, 4, 5)
 WEIGHTS = np.linspace(0, 3, len(X))
 NUMBERS = np.arange(len(X)) % 7 + 3.0 * (Y == "pos")
 STOPPING = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 3}
@@ -62,7 +64,7 @@ def make_estimator(kind: type, encoder: str, **parameters: Any) -> Any:
         "backbone": encoder,
         "n_prototypes": 3,
         "max_epochs": 2,
-        "batch_size": 9,  # so that parts of batches have unequal lengths
+        "batch_size": 9,  # so that batches do not divide by two
         "learning_rate": 1e-3,
         "random_state": 0,
         "precision": "fp32",
@@ -148,6 +150,24 @@ def own_group(encoder: str, rank: int) -> dict[str, Any]:
     dist.all_reduce(total)
     dist.destroy_process_group()
     return {"total": float(total), **result}
+
+
+def gradients(encoder: str, rank: int) -> dict[str, Any]:
+    """Return the gradients of a loss on rows that two processes have computed."""
+    with joined(torch.device("cpu")) as processes:
+        return {str(n): gradients_of(n, processes).tolist() for n in NUMBERS_OF_ROWS}
+
+
+def gradients_of(n: int, processes: Processes) -> torch.Tensor:
+    """Return the gradients of one weight for each row and of one for all of them."""
+    rows, encoder, head = torch.arange(1.0, n + 1), *torch.ones(2, 1)
+    encoder.requires_grad_()
+    head.requires_grad_()
+    vectors = processes.gather((encoder * rows)[processes.part(n)], n)
+    (head * vectors).logsumexp(dim=0).square().backward()
+    weights: Any = [encoder, head]
+    processes.average_gradients(weights)
+    return torch.stack([weight.grad for weight in weights])
 
 
 def errors(encoder: str, rank: int) -> dict[str, Any]:

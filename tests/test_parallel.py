@@ -19,13 +19,21 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from skprotolm._processes import find_size, joined, resolve_own_device
+from skprotolm._processes import ALONE, find_size, joined, resolve_own_device
 from tests import parallel_fits
 from tests.helpers import without_times
 from tests.tiny import make_encoder
 
 ROOT = Path(__file__).parents[1]
-STEPS = ["all_cases", "without_seed", "dropout", "continued", "own_group", "errors"]
+STEPS = [
+    "all_cases",
+    "without_seed",
+    "dropout",
+    "continued",
+    "own_group",
+    "gradients",
+    "errors",
+]
 RANKS = (0, 1)
 
 
@@ -76,7 +84,7 @@ def launch(
         )
         started.append(process)
     try:
-        return [process.communicate(timeout=200)[1] for process in started]
+        return [process.communicate(timeout=600)[1] for process in started]
     finally:
         for process in started:
             process.kill()
@@ -145,6 +153,14 @@ def test_two_processes_learn_what_one_learns(launched, encoder, name):
     one, other = (result["fitted"][name] for result in launched("all_cases"))
     assert_same_estimator(one, other)
     assert_equal_results(one, parallel_fits.fit_case(name, encoder))
+
+
+@pytest.mark.parametrize("n", parallel_fits.NUMBERS_OF_ROWS)
+def test_gradients_are_those_of_one_process(launched, n):
+    """AdamW would hide a factor."""
+    expected = parallel_fits.gradients_of(n, ALONE)
+    for result in launched("gradients"):
+        np.testing.assert_allclose(result[str(n)], expected, rtol=1e-6)
 
 
 def test_no_process_group_is_left(launched):

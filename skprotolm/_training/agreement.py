@@ -24,6 +24,8 @@ def require_same_fit(
     given: FitInput, config: FitConfig, encoder: TextEncoder, callbacks: FitCallbacks
 ) -> None:
     """Refuse a fit that is not the same in all processes."""
+    if processes.size == 1:
+        return
     parameters = {
         name: getattr(config, name) for name in PARAMETERS if name not in _MAY_DIFFER
     }
@@ -34,8 +36,9 @@ def require_same_fit(
             "y or sample_weight": (vars(given.task), given.targets),
             **parameters,
             "the weights of the backbone": _bytes_of(encoder),
-            "the previous fit, which warm_start continues": start
-            and _bytes_of(start.network),
+            "the previous fit, which warm_start continues": (
+                None if start is None else _bytes_of(start.network)
+            ),
             "the callbacks": callbacks.names,
         }
     )
