@@ -196,6 +196,10 @@ class FittedModel:
         """Return the outputs (B, L) of text vectors (B, H) for some prototypes only."""
         return self.layer.take(torch.from_numpy(kept))(s).outputs.numpy()
 
+    def similarities_of(self, s: Tensor, kept: np.ndarray) -> np.ndarray:
+        """Return the similarities of text vectors (B, H) to some prototypes only."""
+        return self.layer.take(torch.from_numpy(kept))(s).similarities.numpy()
+
     def top_prototypes(self, texts: Texts) -> np.ndarray:
         """Return the prototype of the largest contribution to each prediction, (n,)."""
 

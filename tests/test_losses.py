@@ -86,7 +86,9 @@ def test_coverage_skips_prototypes_without_a_text_in_the_batch():
     assert_close(losses.coverage(D2[rows], OWN[rows]), expected)
 
 
-def test_diversity():
+@pytest.mark.parametrize("n_many", [1, 100])
+def test_diversity(monkeypatch, n_many):
+    monkeypatch.setattr(losses, "_MANY", n_many)
     unit = [[x / math.hypot(*p) for x in p] for p in P.tolist()]
     total, pairs = 0.0, 0
     for i in range(M):
@@ -100,7 +102,9 @@ def test_diversity():
     assert_close(losses.diversity(F.normalize(P, dim=1), VALUES), total / pairs)
 
 
-def test_diversity_of_single_prototypes_is_0_with_zero_gradients():
+@pytest.mark.parametrize("n_many", [1, 100])
+def test_diversity_of_single_prototypes_is_0_with_zero_gradients(monkeypatch, n_many):
+    monkeypatch.setattr(losses, "_MANY", n_many)
     p = P[:2].clone().requires_grad_(True)
     value = losses.diversity(F.normalize(p, dim=1), torch.tensor([0, 1]))
     value.backward()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 # Cosines are multiplied by this before the softmax over texts of the same class.
 _PRESERVATION_SCALE = 10.0
+_MANY = 4096  # prototypes whose pairs are not compared in one matrix
 _DIVERSITY_COSINE = 0.5  # no penalty for prototypes of one class below this cosine
 
 
@@ -77,6 +78,12 @@ def diversity(unit: Tensor, groups: Tensor) -> Tensor:
 
     `unit` (M, H) holds unit vectors, `groups` (M,) the classes, for example.
     """
+    if len(groups) > _MANY:  # group by group: of all pairs, few are of one group
+        order, counts = groups.argsort(), groups.unique(return_counts=True)[1]
+        parts = unit[order].split(counts.tolist())
+        hinges = [F.relu(u @ u.T - _DIVERSITY_COSINE).triu(1) for u in parts]
+        n_pairs = (counts * (counts - 1)).sum().clamp(min=1)
+        return 2 * torch.stack([hinge.sum() for hinge in hinges]).sum() / n_pairs
     pairs = groups[:, None] == groups[None, :]
     pairs = pairs & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
     excess = F.relu(unit @ unit.T - _DIVERSITY_COSINE)

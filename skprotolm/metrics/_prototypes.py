@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 
 from skprotolm._config import COUNT, FRACTION, require
@@ -69,8 +68,8 @@ def prototype_purity(
     prototype_ids, ids = ids[: len(prototypes)], ids[len(prototypes) :]
     purity = np.full(len(prototypes), np.nan)
     for rows in row_blocks(len(prototypes), len(texts)):
-        numbers = torch.arange(len(prototypes))[rows]
-        similarities = model.layer.take(numbers)(s).similarities.numpy()
+        numbers = np.arange(len(prototypes))[rows]
+        similarities = model.similarities_of(s, numbers)
         for j, column in zip(numbers.tolist(), similarities.T, strict=True):
             others = np.flatnonzero(ids != prototype_ids[j])
             is_same_class = codes[others] == prototype_codes[j]
