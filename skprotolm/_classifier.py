@@ -560,8 +560,9 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
             effect of deleting a word better than "decomposition", the exact sum over
             token vectors, which has no extra cost and is available under "mixture"
             only. "occlusion" deletes one word at a time, with one pass per word. "auto"
-            is "relevance" if the architecture of the encoder supports it; otherwise it
-            is "decomposition", and no token scores under "proto-lm".
+            is "relevance" if the architecture of the encoder supports it and torch runs
+            it (see `optimize`); otherwise it is "decomposition", and no token scores
+            under "proto-lm".
 
         Returns
         -------

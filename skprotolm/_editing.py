@@ -76,7 +76,7 @@ def add(model: FittedModel, texts: Any, labels: Any) -> FittedModel:
     tokenized = model.tokenize(added)
     _require_new(model.quoted, tokenized)
     source = EncodedTexts(tokenized, bf16=False)
-    vectors = text_vectors(model.network, source, model.batch_size)
+    vectors = text_vectors(model.network.in_torch(), source, model.batch_size)
     layer = model.network.layer.extended(vectors, torch.from_numpy(values))
     M = len(model.quotes.texts)
     edit = {

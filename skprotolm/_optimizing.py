@@ -68,9 +68,9 @@ class OptimizeMixin:
         Notes
         -----
         ``explain`` has no "relevance", which needs gradients: "auto" is
-        "decomposition". Edits and `partial_fit` read new texts through the backend. A
-        new `fit` trains the backbone in torch and ends the optimization. Files contain
-        the exported model beside the encoder.
+        "decomposition". Edits and `partial_fit` work as before: torch reads the texts
+        of new prototypes. A new `fit` trains the backbone in torch and ends the
+        optimization. Files contain the exported model beside the encoder.
 
         Examples
         --------

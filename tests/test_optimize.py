@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import joblib
 import numpy as np
@@ -37,13 +39,19 @@ def backend(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def fp32(fitted, backend) -> ProtoLMClassifier:
+def before(fitted) -> tuple[np.ndarray, dict[str, Any]]:
+    """What the estimator predicts, and its attributes, before it is optimized."""
+    return fitted.predict_proba(X_NEW), dict(vars(fitted))
+
+
+@pytest.fixture(scope="module")
+def fp32(fitted, before, backend) -> ProtoLMClassifier:
     """A copy that predicts through a backend; tests must not change it."""
     return fitted.optimize(backend)
 
 
 @pytest.fixture(scope="module")
-def int8(fitted, backend) -> ProtoLMClassifier:
+def int8(fitted, before, backend) -> ProtoLMClassifier:
     """The same in 8-bit integers."""
     return fitted.optimize(backend, dtype="int8")
 
@@ -53,10 +61,10 @@ def windowed(make_classifier, texts) -> ProtoLMClassifier:
     return make_classifier(long_text="window", max_length=12, max_epochs=1).fit(*texts)
 
 
-def assert_sums_are_exact(explanations):
+def assert_sums_are_exact(explanations, labels):
     for e in explanations:
-        shares = sum(p.contribution for p in e.prototypes) + e.remainder
-        assert shares == pytest.approx(e.probability, abs=1e-9)
+        share = e.contributions[labels == e.target].sum()
+        assert share == pytest.approx(e.probability, abs=1e-9)
         total = e.base_value + e.token_scores.sum()
         assert total == pytest.approx(e.log_odds, abs=1e-6)
 
@@ -77,7 +85,15 @@ def test_int8_predicts_nearly_what_torch_does(fitted, int8):
 
 
 def test_sums_are_exact_under_int8(int8):
-    assert_sums_are_exact(int8.explain(X_NEW))
+    clf = copy.copy(int8).add_prototypes(["a kind plot"], ["pos"])
+    explanations = clf.explain(X_NEW)
+    assert_sums_are_exact(explanations, clf.prototypes_.labels)
+    for e in explanations:
+        np.testing.assert_allclose(
+            e.token_similarities.sum(axis=0), e.similarities, rtol=0, atol=1e-6
+        )
+        for j in range(len(e.similarities)):
+            assert e.alignment(j).sum() == pytest.approx(e.similarities[j], abs=1e-6)
 
 
 def test_a_text_is_predicted_the_same_beside_others(int8):
@@ -86,24 +102,26 @@ def test_a_text_is_predicted_the_same_beside_others(int8):
     np.testing.assert_allclose(int8.predict_proba(X_NEW), alone, rtol=0, atol=1e-6)
 
 
-def test_the_estimator_itself_does_not_change(fitted, backend, texts):
-    before, state = fitted.predict_proba(texts[0]), dict(vars(fitted))
-    fitted.optimize(backend, "int8").remove_prototypes([0])
-    assert vars(fitted) == state
-    np.testing.assert_array_equal(fitted.predict_proba(texts[0]), before)
+def test_the_estimator_itself_does_not_change(fitted, before, fp32, int8):
+    copy.copy(int8).remove_prototypes([0])
+    probabilities, attributes = before
+    assert vars(fitted) == attributes
+    np.testing.assert_array_equal(fitted.predict_proba(X_NEW), probabilities)
 
 
-def test_windows_of_long_texts(windowed, backend):
+def test_windows_of_long_texts(windowed):
+    needs("onnx")
     texts = [" ".join(X_NEW * 3), "a day"]
-    fast = windowed.optimize(backend)
+    fast = windowed.optimize()
     np.testing.assert_allclose(
         fast.predict_proba(texts), windowed.predict_proba(texts), rtol=0, atol=1e-4
     )
-    assert_sums_are_exact(fast.explain(texts))
+    assert_sums_are_exact(fast.explain(texts), fast.prototypes_.labels)
 
 
-def test_tags_of_words(tagger, backend):
-    fast = tagger.optimize(backend)
+def test_tags_of_words(tagger):
+    needs("onnx")
+    fast = tagger.optimize()
     for expected, actual in zip(
         tagger.predict_proba(tagged.X[:4]),
         fast.predict_proba(tagged.X[:4]),
@@ -112,13 +130,14 @@ def test_tags_of_words(tagger, backend):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
 
 
-def test_numbers_of_pairs(tiny_bert, backend):
+def test_numbers_of_pairs(tiny_bert):
+    needs("onnx")
     X, labels = make_texts()
     pairs = list(zip(X, X[1:] + X[:1], strict=True))
     reg = ProtoLMRegressor(tiny_bert, n_prototypes=10, max_epochs=1, random_state=0)
     reg.fit(pairs, (labels == "pos") + np.arange(len(X)) % 7 / 10)
     np.testing.assert_allclose(
-        reg.optimize(backend).predict(pairs), reg.predict(pairs), rtol=0, atol=1e-4
+        reg.optimize().predict(pairs), reg.predict(pairs), rtol=0, atol=1e-4
     )
 
 
@@ -175,21 +194,24 @@ def test_processes_predict(int8):
     np.testing.assert_allclose(actual, int8.predict_proba(X_NEW), rtol=0, atol=1e-6)
 
 
-def test_optimizing_does_not_change_the_process(fitted, backend):
-    fitted.optimize(backend, "int8")  # imports
+def test_optimizing_does_not_change_the_process(fitted, int8, tmp_path, monkeypatch):
+    # What `int8` has imported is imported.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = process_state()
+    backend = int8._fitted.network.encoder.backend
     fitted.optimize(backend, "int8").explain(X_NEW)
     assert_same_process(before)
+    assert list(tmp_path.iterdir()) == []
 
 
 # What follows a copy.
 
 
-def test_edits_and_partial_fit_read_through_the_backend(fp32):
+def test_edits_and_partial_fit_keep_the_backend(fp32):
     clf = copy.copy(fp32)
     clf.add_prototypes(["a kind plot"], ["pos"])
     [e] = clf.explain(["a kind plot"])
-    assert e.similarities.max() == pytest.approx(1, abs=1e-6)
+    assert e.similarities[-1] == pytest.approx(1, abs=1e-6)
     clf.undo_edit()
     np.testing.assert_array_equal(clf.predict_proba(X_NEW), fp32.predict_proba(X_NEW))
     clf.partial_fit(["the card was lost", "i lost my card"], ["card", "card"])
@@ -261,11 +283,12 @@ class _Branching(torch.nn.Module):
         return x if float(x.sum()) > 0 else torch.relu(x)
 
 
-def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert, backend):
+def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert):
+    needs("onnx")
     encoder = copy.deepcopy(tiny_bert)
     encoder[0].auto_model.encoder.layer[
         1
     ].intermediate.intermediate_act_fn = _Branching()
     clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
     with pytest.raises(ValueError, match=r"BertModel.*cannot be exported"):
-        clf.optimize(backend)
+        clf.optimize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,31 +29,36 @@ class TokenSplits:
     def __init__(self, model: FittedModel, max_numbers: int = 2**25):
         self._model = model
         self._max_numbers = max_numbers
+        # What prototypes are read with, so that their tokens sum to their vectors.
+        self._reader = replace(model, network=model.network.in_torch())
         self._explained: dict[Text, Tensor] = {}
         self._quoted: dict[Text, Tensor] = {}
 
     @isolated_torch()
     def token_similarities(self, text: Text) -> np.ndarray:
         """Split the similarities to all prototypes over the tokens, (T, M)."""
-        parts = self._parts(text, self._explained)
+        parts = self._parts(self._model, text, self._explained)
         return (parts @ self._model.layer.positions.T).numpy()
 
     @isolated_torch()
     def token_parts(self, text: Text) -> np.ndarray:
         """Return the parts of the unit text vector that belong to tokens, (T, H)."""
-        return self._parts(text, self._explained).numpy()
+        return self._parts(self._model, text, self._explained).numpy()
 
     @isolated_torch()
     def prototype_parts(self, index: int) -> np.ndarray:
         """Return the same of a prototype's text, (U, H)."""
         # Apart, so that many quotes do not replace a long explained text.
-        return self._parts(self._prototype_text(index), self._quoted).numpy()
+        text = self._prototype_text(index)
+        return self._parts(self._reader, text, self._quoted).numpy()
 
-    def _parts(self, text: Text, kept: dict[Text, Tensor]) -> Tensor:
+    def _parts(
+        self, model: FittedModel, text: Text, kept: dict[Text, Tensor]
+    ) -> Tensor:
         """Return the parts of a text, and keep those that were used last."""
         parts = kept.pop(text, None)
         if parts is None:
-            parts = _token_parts(self._model, text)
+            parts = _token_parts(model, text)
         kept[text] = parts
         while len(kept) > 1 and _n_numbers(kept) > self._max_numbers:
             kept.pop(next(iter(kept)), None)

@@ -74,6 +74,10 @@ class TextEncoder(nn.Module):
         """What runs the transformer."""
         return "torch"
 
+    def in_torch(self) -> TextEncoder:
+        """Return the encoder that torch runs, with the same weights."""
+        return self
+
     @property
     def is_frozen(self) -> bool:
         """Whether no weight is trained."""

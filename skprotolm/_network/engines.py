@@ -134,13 +134,19 @@ class EngineEncoder(TextEncoder):
     """
 
     def __init__(self, encoder: TextEncoder, engine: Engine):
-        vars(self).update(vars(encoder), _modules=dict(encoder._modules))
+        modules = dict(encoder._modules)
+        # Not as a module, which would have all weights twice.
+        vars(self).update(vars(encoder), _modules=modules, _encoder=encoder)
         self.engine = engine
 
     @property
     def backend(self) -> str:
         """What runs the transformer."""
         return self.engine.backend
+
+    def in_torch(self) -> TextEncoder:
+        """Return the encoder that was exported."""
+        return self._encoder
 
     def forward(self, batch: TokenBatch, *, bf16: bool) -> Tensor:
         """Return the token vectors (B, T, H); `bf16` has no effect."""

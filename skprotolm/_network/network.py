@@ -32,6 +32,10 @@ class Network(nn.Module):
         self.attention = attention
         self.layer = layer
 
+    def in_torch(self) -> Network:
+        """Return the network whose encoder torch runs, as it reads prototypes."""
+        return Network(self.encoder.in_torch(), self.attention, self.layer)
+
     def forward(
         self,
         texts: ReadTexts,

@@ -167,7 +167,8 @@ def _read(
     _require_candidates(task, used, targets, strata, found.text_ids, candidates)
     with memory_errors(model.batch_size, model.network.encoder.max_length):
         source = EncodedTexts(tokenized, bf16=False)
-        vectors = text_vectors(model.network, source, model.batch_size)
+        network = model.network.in_torch()
+        vectors = text_vectors(network, source, model.batch_size)
     return Extension(
         model,
         task,
