@@ -133,6 +133,8 @@ class EngineEncoder(TextEncoder):
     their weights, and files describe them.
     """
 
+    _encoder: TextEncoder
+
     def __init__(self, encoder: TextEncoder, engine: Engine):
         modules = dict(encoder._modules)
         # Not as a module, which would have all weights twice.

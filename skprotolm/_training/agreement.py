@@ -24,7 +24,7 @@ def require_same_fit(
     given: FitInput, config: FitConfig, encoder: TextEncoder, callbacks: FitCallbacks
 ) -> None:
     """Refuse a fit that is not the same in all processes."""
-    if processes.size == 1:
+    if given.processes.size == 1:
         return
     parameters = {
         name: getattr(config, name) for name in PARAMETERS if name not in _MAY_DIFFER
