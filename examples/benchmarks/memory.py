@@ -196,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--backbone", help="folder of all-mpnet-base-v2")
+    parser.add_argument("--finetune", nargs="+", default=("full", "lora", "3", "head"))
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--sentences", type=int, default=1, help="of SST-2, per text")
     parser.add_argument("--decoder", type=Path, help="a folder to write it to")
@@ -204,8 +205,11 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{provenance()} Seed {SEED}, {torch.get_num_threads()} threads.\n")
     if arguments.backbone:
-        settings = [*product(("full", "lora", 3), (1, 4), (False, True))]
-        settings += [("head", 1, False), ("head", 4, False)]
+        settings = [
+            (int(name) if name.isdigit() else name, parts, flag)
+            for name, parts, flag in product(arguments.finetune, (1, 4), (False, True))
+            if not (name == "head" and flag)  # nothing runs again
+        ]
         sizes = (arguments.texts, arguments.sentences)
         measure(  # MPNet has no checkpoints in transformers
             arguments.data,
@@ -223,7 +227,7 @@ def main() -> None:
             str(arguments.decoder),
             8,
             2,
-            [("lora", 4, True), ("lora", 1, False)],
+            [("lora", 4, True)],
             bare_checkpoints=True,
             batch_size=4,
         )
