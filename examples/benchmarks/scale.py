@@ -201,7 +201,7 @@ def prototypes(folder: Path) -> list[float]:
 
 def repeated_fits(folder: Path) -> list[float]:
     """Return the growth of memory over 30 fits, after the first ten."""
-    X, y = make_texts(1000, 4)
+    X, y = make_texts(300, 4)
     backbone = make_encoder(folder / "small", 64)
     used = []
     for seed in range(30):
