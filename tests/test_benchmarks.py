@@ -310,3 +310,11 @@ def test_memory_is_measured(load, tiny, texts, finetune):
     if finetune != "head":
         bare = worker.BareLoop(*texts, options).run()
         assert bare["seconds"] > 0
+
+
+def test_backends_are_compared_by_first_quoted_text_and_time(load, fitted, texts):
+    backends, X = load("backends"), texts[0][:4]
+    first = [e.prototypes[0].index for e in fitted.explain(X)]
+    assert backends.first_quoted(fitted, X).tolist() == first
+    seconds = backends.cpu_seconds({"torch": fitted}, X, repeats=2)
+    assert len(seconds["torch"]) == 2

@@ -145,8 +145,8 @@ def test_numbers_of_pairs(tiny_bert):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "int8"])
-def test_pickles_and_copies_predict_the_same(request, dtype, tmp_path):
-    clf = request.getfixturevalue(dtype)
+def test_pickles_and_copies_predict_the_same(fp32, int8, dtype, tmp_path):
+    clf = {"fp32": fp32, "int8": int8}[dtype]
     joblib.dump(clf, tmp_path / "clf.joblib")
     for again in (
         pickle.loads(pickle.dumps(clf)),

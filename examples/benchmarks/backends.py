@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ BACKENDS = (
     ("openvino", "fp32"),
     ("openvino", "int8"),
 )
+ENGINES = ("onnxruntime", "openvino")
 INT8_INSTRUCTIONS = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 
@@ -71,9 +73,10 @@ def main() -> None:
         started = time.process_time()
         copies[name] = fitted.optimize(*name)
         preparation[name] = time.process_time() - started
+    engines = ", ".join(f"{name} {version(name)}" for name in ENGINES) + "."
     print(
-        f"{provenance()} {len(X)} training texts of SST-2, {len(task.X_test)} test "
-        f"texts, {arguments.timed} of them timed, seed {SEED}, one thread. "
+        f"{provenance()} {engines} {len(X)} training texts of SST-2, "
+        f"{len(task.X_test)} test texts, {arguments.timed} of them timed, seed {SEED}, one thread. "
         f"Instructions for 8-bit integers: {int8_instructions()}.\n"
     )
     seconds = cpu_seconds(copies, task.X_test[: arguments.timed], arguments.repeats)
