@@ -76,7 +76,8 @@ def main() -> None:
     engines = ", ".join(f"{name} {version(name)}" for name in ENGINES) + "."
     print(
         f"{provenance()} {engines} {len(X)} training texts of SST-2, "
-        f"{len(task.X_test)} test texts, {arguments.timed} of them timed, seed {SEED}, one thread. "
+        f"{len(task.X_test)} test texts, {arguments.timed} of them timed, "
+        f"seed {SEED}, one thread. "
         f"Instructions for 8-bit integers: {int8_instructions()}.\n"
     )
     seconds = cpu_seconds(copies, task.X_test[: arguments.timed], arguments.repeats)
