@@ -194,6 +194,7 @@ class VectorTexts:
 
     def __init__(self, h, content):
         self.h, self.content = h, content
+        self.n_readers = 1
         self.n_windows = np.ones(len(h), dtype=np.int64)
 
     def read(self, encoder, rows, numbers=None):
@@ -210,7 +211,7 @@ def test_the_network_applies_the_layer_to_pooled_texts(layer):
     content[0, 1:] = False
     source = VectorTexts(h, content)
     network = Network(torch.nn.Identity(), attention, layer)
-    units, s, output = network(source, np.arange(B), batch_size=B)
+    units, s, output = network(source, np.arange(B), part_size=B)
     assert units.tolist() == list(range(B))
     torch.testing.assert_close(s, pool(attention(h, content), h))
     torch.testing.assert_close(s[0], h[0, 0])

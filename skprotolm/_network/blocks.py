@@ -16,6 +16,8 @@ def row_blocks(
 
     A block has at most `n_most` rows and, unless it is one row, 4 million pairs: a
     comparison needs several arrays of this size. Of 100,000 prototypes these are 41
-    texts, of 2,000 more than a batch.
+    texts, of 2,000 more than a batch. Without rows there is one empty block.
     """
-    return gen_batches(n_rows, max(1, min(n_most, NUMBERS // max(n_columns, 1))))
+    return gen_batches(
+        max(n_rows, 1), max(1, min(n_most, NUMBERS // max(n_columns, 1)))
+    )
