@@ -96,6 +96,13 @@ class FitConfig:
         return self.gradient_checkpointing and self.trains_encoder
 
     @property
+    def reads_again(self) -> bool:
+        """Whether the backward pass reads texts, or parts of them, again."""
+        return self.trains_encoder and (
+            self.gradient_checkpointing or self.gradient_accumulation_steps > 1
+        )
+
+    @property
     def part_size(self) -> int:
         """The number of texts, or of windows, that the encoder reads at once."""
         return math.ceil(self.batch_size / self.gradient_accumulation_steps)

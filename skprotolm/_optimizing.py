@@ -43,8 +43,8 @@ class OptimizeMixin:
         Parameters
         ----------
         backend : {"onnx", "openvino", "torch"}, default="onnx"
-            ONNX Runtime (extra ``onnx``), OpenVINO (extra ``openvino``), or torch, as
-            before: the way back from an optimized copy.
+            ONNX Runtime (extra ``onnx``), OpenVINO (extra ``openvino``), or torch: the
+            way back from an optimized copy, in float32 on the CPU.
         dtype : {"fp32", "int8"}, default="fp32"
             "int8" multiplies the matrices of the transformer in 8-bit integers, with
             ranges that are calibrated on texts of the prototypes. Token vectors, and

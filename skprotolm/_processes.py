@@ -9,7 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -22,11 +23,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from skprotolm._runtime import resolve_device
+from skprotolm._runtime import resolve_device, warn
+from skprotolm.exceptions import WaitingForProcessesWarning
 
 # How long a process waits for the others. Those that end are noticed at once; this is
 # for machines that are lost, and for scripts in which only some processes call `fit`.
 _TIMEOUT = timedelta(minutes=30)
+_PATIENCE = 10  # seconds, until a process says that it waits for others
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FIT_NUMBERS = count()  # keys in the store of the launcher are used once
 
@@ -176,6 +179,17 @@ class ProcessGroup(Processes):
         return values
 
 
+def _forget_group() -> None:
+    global _IS_FORKED_MEMBER  # noqa: PLW0603 – of this process
+    _IS_FORKED_MEMBER = dist.is_available() and dist.is_initialized()
+
+
+# A forked process inherits the group, but not its place in it.
+_IS_FORKED_MEMBER = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_group)
+
+
 def find_size() -> int:
     """Return how many processes run this fit.
 
@@ -186,8 +200,7 @@ def find_size() -> int:
     if not (dist.is_available() and is_main_thread):
         return 1
     if dist.is_initialized():
-        is_worker = multiprocessing.current_process().daemon
-        return 1 if is_worker else dist.get_world_size()
+        return 1 if _IS_FORKED_MEMBER else dist.get_world_size()
     is_worker = multiprocessing.parent_process() is not None
     if is_worker or any(name not in os.environ for name in _LAUNCHED):
         return 1
@@ -233,13 +246,40 @@ def joined(device: torch.device) -> Iterator[Processes]:
 )
 def _make_group(backend: str) -> Any:
     if dist.is_initialized():
-        return dist.new_group(backend=backend, timeout=_TIMEOUT)
+        return _patiently(lambda: dist.new_group(backend=backend, timeout=_TIMEOUT))
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.PrefixStore(f"skprotolm/{next(_FIT_NUMBERS)}", _store_of_launcher())
-    dist.init_process_group(
-        backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT
-    )
-    return dist.group.WORLD
+    number = next(_FIT_NUMBERS)
+
+    def connect() -> Any:
+        store = dist.PrefixStore(f"skprotolm/{number}", _store_of_launcher())
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT
+        )
+        return dist.group.WORLD
+
+    return _patiently(connect)
+
+
+def _patiently(connect: Callable[[], Any]) -> Any:
+    """Wait for other processes in a way that Ctrl-C can end, and not in silence."""
+    connected: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            connected.set_result(connect())
+        except BaseException as error:
+            connected.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    done, _ = wait([connected], timeout=_PATIENCE)
+    if not done:
+        warn(
+            f"fit waits for other processes, because {', '.join(_LAUNCHED)} are set "
+            f"or torch.distributed is initialized. All of them must call fit. To fit "
+            f"in this process alone, unset these variables.",
+            WaitingForProcessesWarning,
+        )
+    return connected.result()
 
 
 @cache

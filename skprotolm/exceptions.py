@@ -39,3 +39,7 @@ class UnpredictedClassWarning(UserWarning):
 
 class UnreadTextWarning(UserWarning):
     """Some texts contain words that the tokenizer, and so the model, cannot read."""
+
+
+class WaitingForProcessesWarning(UserWarning):
+    """A fit waits for the other processes that its environment announces."""

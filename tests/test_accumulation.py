@@ -16,8 +16,15 @@ from torch.nn.modules.module import (
 from transformers.models.bert.modeling_bert import BertLayer
 
 from skprotolm import ProtoLMRegressor
+from skprotolm._training.build import load
 from tests import tagged
-from tests.helpers import FORMULATIONS, Bar, assert_same_predictions, make_trainer
+from tests.helpers import (
+    FORMULATIONS,
+    Bar,
+    assert_same_predictions,
+    make_config,
+    make_trainer,
+)
 from tests.tiny import MODEL_TYPES, make_encoder
 
 
@@ -222,3 +229,12 @@ def test_a_backbone_without_one_list_of_layers_is_refused(
 def test_a_seed_determines_the_fit(make_classifier, texts, parameters):
     one, other = (make_classifier(**parameters).fit(*texts) for _ in range(2))
     assert_same_predictions(one, other, texts[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["gradient_accumulation_steps", "gradient_checkpointing"]
+)
+def test_devices_that_do_not_repeat_dropout_are_refused(tiny_folder, name):
+    config = make_config(backbone=str(tiny_folder), **{name: 2})
+    with pytest.raises(ValueError, match="does not repeat on MPS"):
+        load(config, torch.device("mps"))

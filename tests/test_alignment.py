@@ -160,3 +160,11 @@ def test_an_invalid_number_of_alignments_is_rejected(fitted, n_alignments):
     for view in (explanations.to_html, explanations.to_dict, explanations[0].to_dict):
         with pytest.raises(ValueError, match="n_alignments must be a non-negative int"):
             view(n_alignments=n_alignments)
+
+
+def test_alignments_sum_to_the_cosine_in_bfloat16(make_classifier, texts):
+    """Quoted texts were read in bfloat16, though their vectors are float32."""
+    clf = make_classifier(precision="bf16", max_epochs=1).fit(*texts)
+    [e] = clf.explain(["good food and a dull plot"])
+    for j in range(len(clf.prototypes_)):
+        assert e.alignment(j).sum() == pytest.approx(e.similarities[j], abs=1e-5)

@@ -146,3 +146,11 @@ def test_no_more_texts_than_a_block_are_compared_at_once(clf, monkeypatch):
     handle.remove()
     assert max(seen) == 2
     assert sum(seen) == 20
+
+
+def test_arrays_of_explanations_cannot_be_written(clf):
+    """A write was lost once the arrays of another text were read."""
+    [e] = clf.explain(["good food"])
+    for array in (e.contributions, e.similarities):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +193,57 @@ def test_processes_predict(int8):
     run = joblib.Parallel(n_jobs=2)
     [actual, _] = run(joblib.delayed(int8.predict_proba)(X_NEW) for _ in range(2))
     np.testing.assert_allclose(actual, int8.predict_proba(X_NEW), rtol=0, atol=1e-6)
+
+
+FORKING = """
+import os, pickle, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+clf = pickle.loads(Path(sys.argv[1]).read_bytes())
+expected = clf.predict(["good"])
+child = os.fork()
+if child == 0:
+    os._exit(0 if clf.predict(["good"]) == expected else 1)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_predicts(fp32, tmp_path):
+    """It closed the session of its parent, which has no threads there, and crashed."""
+    path = tmp_path / "clf.pickle"
+    path.write_bytes(pickle.dumps(fp32))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == "0"
+
+
+def test_numbers_of_threads_have_a_session_each(fp32, monkeypatch):
+    """Threads with different numbers restarted the session with every prediction."""
+    again = pickle.loads(pickle.dumps(fp32))
+    started = []
+    engine = again._fitted.network.encoder.engine
+    start = engine.start
+
+    def counted(n_threads: int) -> Any:
+        started.append(n_threads)
+        return start(n_threads)
+
+    monkeypatch.setattr(engine, "start", counted)
+    n_threads = torch.get_num_threads()
+    try:
+        for n in (1, 2, 1, 2):
+            torch.set_num_threads(n)
+            again.predict(X_NEW)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert sorted(started) == [1, 2]
 
 
 def test_optimizing_does_not_change_the_process(fitted, int8, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -319,6 +320,30 @@ def test_a_process_without_a_launcher_fits_alone():
 @pytest.mark.usefixtures("launcher")
 def test_a_launched_process_fits_with_the_others():
     assert find_size() == 2
+
+
+def test_a_process_that_waits_for_others_says_so_and_can_be_interrupted(encoder):
+    """It was silent for 30 minutes, and Ctrl-C had no effect."""
+    announced = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    script = (
+        "from skprotolm import ProtoLMClassifier\n"
+        f"ProtoLMClassifier({encoder!r}).fit(['good', 'bad'] * 4, [1, 0] * 4)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, **announced, "MASTER_PORT": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        lines = iter(process.stderr.readline, "")
+        assert any("fit waits for other processes" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
 
 
 @pytest.mark.usefixtures("launcher")

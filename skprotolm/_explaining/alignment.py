@@ -12,6 +12,7 @@ from torch import Tensor
 from skprotolm._data.texts import Text
 from skprotolm._explaining.attribution import sum_by_token
 from skprotolm._fitted import FittedModel
+from skprotolm._network.prototypes import PrototypeLayer
 from skprotolm._records.parts import NoSplitError
 from skprotolm._runtime import isolated_torch
 
@@ -30,7 +31,7 @@ class TokenSplits:
         self._model = model
         self._max_numbers = max_numbers
         # What prototypes are read with, so that their tokens sum to their vectors.
-        self._reader = replace(model, network=model.network.in_torch())
+        self._reader = replace(model, network=model.network.in_torch(), bf16=False)
         self._explained: dict[Text, Tensor] = {}
         self._quoted: dict[Text, Tensor] = {}
 
@@ -58,7 +59,7 @@ class TokenSplits:
         """Return the parts of a text, and keep those that were used last."""
         parts = kept.pop(text, None)
         if parts is None:
-            parts = _token_parts(model, text)
+            parts = _token_parts(model, self._model.layer, text)
         kept[text] = parts
         while len(kept) > 1 and _n_numbers(kept) > self._max_numbers:
             kept.pop(next(iter(kept)), None)
@@ -92,7 +93,7 @@ def _n_numbers(kept: dict[Text, Tensor]) -> int:
     return sum(parts.numel() for parts in kept.values())
 
 
-def _token_parts(model: FittedModel, text: Text) -> Tensor:
+def _token_parts(model: FittedModel, layer: PrototypeLayer, text: Text) -> Tensor:
     """Return α_t·A h_t/‖A s‖ of the content tokens of a text, (T, H) float64."""
     texts: Any = [text]
     tokenized = model.tokenize(texts, with_offsets=True, quiet=True)
@@ -101,6 +102,6 @@ def _token_parts(model: FittedModel, text: Text) -> Tensor:
         attention.cpu().double()[..., None] * h.cpu().double()
         for attention, h in zip(encoded.attention, encoded.token_vectors(), strict=True)
     )
-    parts = sum_by_token(tokenized, encoded.windows, map(model.layer.mapped, weighted))
+    parts = sum_by_token(tokenized, encoded.windows, map(layer.mapped, weighted))
     vectors = torch.from_numpy(parts[0])
     return vectors.div_(vectors.sum(dim=0).norm())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ class ComparedTexts:
         self._against = None if against is None else torch.from_numpy(against)
         self._last: tuple[int, StoredArrays] | None = None  # views read one text often
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ComparedTexts:
+        return self  # immutable once filled
+
     def add(self, rows: np.ndarray, vectors: Tensor, target: Tensor) -> None:
         """Keep the vectors of some texts, and which of their outputs are explained."""
         self._vectors[rows], self.target[rows] = vectors, target
@@ -52,7 +55,10 @@ class ComparedTexts:
             columns = self._layer.contributions(
                 self._vectors[one], self.target[one], part(self._against, one)
             )
-        return StoredArrays(*(column[0].numpy() for column in columns))
+        arrays = StoredArrays(*(column[0].numpy() for column in columns))
+        for array in arrays:  # which are computed again after another text was read
+            array.setflags(write=False)
+        return arrays
 
 
 class ComparedText(NamedTuple):

@@ -24,9 +24,9 @@ Session = Callable[[Arrays], np.ndarray]
 class Engine(ABC):
     """A transformer as ONNX bytes, and the session that runs it.
 
-    The session starts with the first batch, with as many threads as torch has, and
-    again where this number has changed, or in a forked process, which does not inherit
-    the threads of a session.
+    A session starts with the first batch, with as many threads as torch has, and
+    another one where this number differs, or in a forked process, which does not
+    inherit the threads of a session.
 
     Parameters
     ----------
@@ -41,8 +41,9 @@ class Engine(ABC):
     def __init__(self, model: bytes, dtype: str):
         self.model = model
         self.dtype = dtype
-        self._lock = threading.Lock()
-        self._started: tuple[tuple[int, int], Session] | None = None
+        # By process and number of threads. None is ever closed: to close a session that
+        # another process has started would end this one.
+        self._sessions: dict[tuple[int, int], Session] = {}
 
     @abstractmethod
     def start(self, n_threads: int) -> Session:
@@ -56,18 +57,19 @@ class Engine(ABC):
 
     def run(self, features: dict[str, Tensor]) -> Tensor:
         """Return token vectors (B, T, H) on the CPU."""
-        session = self._session((os.getpid(), torch.get_num_threads()))
+        session = self._session(torch.get_num_threads())
         arrays = {name: tensor.cpu().numpy() for name, tensor in features.items()}
         return torch.from_numpy(session(arrays))
 
-    def _session(self, key: tuple[int, int]) -> Session:
-        with self._lock:
-            if self._started is None or self._started[0] != key:
-                try:
-                    self._started = key, self.start(key[1])
-                except ImportError as error:
-                    raise _missing_extra(self.backend, self.package) from error
-            return self._started[1]
+    def _session(self, n_threads: int) -> Session:
+        key = os.getpid(), n_threads
+        if key not in self._sessions:
+            # Two threads may start one each at first, of which the first one is used.
+            try:
+                self._sessions.setdefault(key, self.start(n_threads))
+            except ImportError as error:
+                raise _missing_extra(self.backend, self.package) from error
+        return self._sessions[key]
 
 
 class OnnxEngine(Engine):

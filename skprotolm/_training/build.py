@@ -37,6 +37,12 @@ _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, Wor
 
 def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfig]:
     """Load the encoder, with what is not trained frozen, and resolve the precision."""
+    if device.type == "mps" and config.reads_again:
+        raise ValueError(
+            "gradient_accumulation_steps and gradient_checkpointing need the same "
+            "dropout in both readings, which torch does not repeat on MPS; use "
+            "device='cpu', or a smaller batch_size."
+        )
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
     if config.trains_adapters:
