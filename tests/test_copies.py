@@ -48,7 +48,6 @@ def test_modifying_results_does_not_change_the_model(fitted, texts):
         fitted.predict_proba(X),
         fitted.transform(X),
         np.asarray(fitted.prototypes_),
-        fitted.explain(X[:1])[0].contributions,
         fitted.explain(X[:1])[0].token_scores,
     ):
         array[...] = array.flat[0]
