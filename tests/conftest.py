@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMTokenClassifier
 from skprotolm.exceptions import FewerPrototypesWarning
@@ -36,6 +37,20 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def forward_calls() -> Iterator[list[tuple[int, int]]]:
+    """The shapes (texts or windows, tokens) of what any transformer reads at once."""
+    shapes: list[tuple[int, int]] = []
+
+    def count(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if type(module).__name__ == "Transformer":
+            shapes.append(tuple(output["token_embeddings"].shape[:2]))
+
+    handle = register_module_forward_hook(count)
+    yield shapes
+    handle.remove()
 
 
 @pytest.fixture(scope="session")

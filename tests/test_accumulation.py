@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.modules.module import (
-    register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 from transformers.models.bert.modeling_bert import BertLayer
@@ -25,29 +23,7 @@ from tests.helpers import (
     make_config,
     make_trainer,
 )
-from tests.tiny import MODEL_TYPES, make_encoder
-
-
-@pytest.fixture
-def read_at_once() -> Iterator[list[int]]:
-    """How many texts any encoder reads at once, call by call."""
-    counts: list[int] = []
-
-    def count(module: torch.nn.Module, args: Any, output: Any) -> None:
-        if type(module).__name__ == "Transformer":
-            counts.append(len(output["token_embeddings"]))
-
-    handle = register_module_forward_hook(count)
-    yield counts
-    handle.remove()
-
-
-def without_dropout(backbone: Any) -> Any:
-    backbone = copy.deepcopy(backbone)
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return backbone
+from tests.tiny import MODEL_TYPES, make_encoder, without_dropout
 
 
 def trained(clf: Any, X: Any, y: Any, n_steps: int = 2) -> dict[str, torch.Tensor]:
@@ -93,35 +69,35 @@ def test_steps_depend_on_the_size_of_the_batch(make_classifier, texts, double_be
 @pytest.mark.parametrize("finetune", ["full", "lora", 1])
 @pytest.mark.parametrize(("n_steps", "largest"), [(1, 8), (2, 4), (3, 3), (8, 1)])
 def test_the_encoder_reads_one_part_at_once(
-    make_classifier, texts, read_at_once, finetune, n_steps, largest
+    make_classifier, texts, forward_calls, finetune, n_steps, largest
 ):
     clf = make_classifier(
         finetune=finetune, gradient_accumulation_steps=n_steps, early_stopping=True
     )
     clf.fit(*texts)
-    assert max(read_at_once) == largest
-    read_at_once.clear()
+    assert max(n for n, _ in forward_calls) == largest
+    forward_calls.clear()
     clf.predict(texts[0])
-    assert max(read_at_once) == largest
+    assert max(n for n, _ in forward_calls) == largest
 
 
 def test_numbers_and_tags_are_read_in_parts(
-    make_tagger, texts, tiny_bert, read_at_once
+    make_tagger, texts, tiny_bert, forward_calls
 ):
     settings = {"max_epochs": 1, "batch_size": 8, "gradient_accumulation_steps": 4}
     y = np.arange(len(texts[0])) / 7
     ProtoLMRegressor(tiny_bert, random_state=0, **settings).fit(texts[0], y)
     make_tagger(**settings).fit(tagged.X, tagged.Y)
-    assert max(read_at_once) == 2
+    assert max(n for n, _ in forward_calls) == 2
 
 
-def test_windows_of_long_texts_are_read_in_parts(make_classifier, texts, read_at_once):
+def test_windows_of_long_texts_are_read_in_parts(make_classifier, texts, forward_calls):
     X = [" ".join([text] * 3) for text in texts[0]]
     clf = make_classifier(
         max_length=12, long_text="window", gradient_accumulation_steps=4
     )
     clf.fit(X, texts[1])
-    assert max(read_at_once) == 2
+    assert max(n for n, _ in forward_calls) == 2
 
 
 def test_more_parts_than_texts_are_refused(make_classifier, texts):

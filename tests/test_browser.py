@@ -421,21 +421,20 @@ MANY = """
 @pytest.fixture(scope="module")
 def large_report(make_classifier, tmp_path_factory) -> str:
     """A report of ten classes with more prototypes than cards."""
-    X, _ = make_texts(60)
-    labels = np.array([f"class_{i % 10}_of_a_long_name" for i in range(60)])
-    clf = make_classifier(max_epochs=1, n_prototypes=2).fit(X, labels)
+    X, _ = make_texts(160)
+    labels = np.array([f"class_{i % 10}_of_a_long_name" for i in range(160)])
+    clf = make_classifier(max_epochs=1, n_prototypes=8).fit(X, labels)
+    assert len(clf.prototypes_) == 80
     clf.add_prototypes(["again a prototype"], [labels[0]])
     path = tmp_path_factory.mktemp("large") / "report.html"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skprotolm._report.prototypes._N_CARDS", 4)
-        clf.report(X, labels, path)
+    clf.report(X, labels, path)
     return path.read_text(encoding="utf-8")
 
 
 def test_further_prototypes_of_a_report_are_found(large_report, tmp_path):
     measured, console = browse(large_report, MANY, tmp_path)
     assert console == ""
-    assert (measured["cards"], measured["rows"]) == (4, 17)
+    assert (measured["cards"], measured["rows"]) == (60, 21)
     assert not measured["closed"]
     assert measured["opened"]
     assert measured["searched"]

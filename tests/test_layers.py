@@ -17,7 +17,7 @@ from skprotolm import ProtoLMClassifier
 from skprotolm._network.encoder import load_encoder
 from skprotolm._network.layers import resumed, states_of, transformer_layers
 from skprotolm._network.token_vectors import EncodedTexts, ResumedTexts
-from tests.tiny import MODEL_TYPES, make_encoder
+from tests.tiny import MODEL_TYPES, make_encoder, without_dropout
 
 TEXTS = ["the food was good", "", "a day", ("good", "a bad film")]
 MEMORY = pytest.mark.parametrize("max_memory", [0, 2**30], ids=["file", "memory"])
@@ -36,14 +36,6 @@ def texts_per_layer() -> Iterator[dict[int, int]]:
     handle = register_module_forward_hook(count)
     yield counts
     handle.remove()
-
-
-def without_dropout(encoder: Any) -> Any:
-    encoder = copy.deepcopy(encoder)
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return encoder
 
 
 def trained_names(clf: ProtoLMClassifier, encoder: Any) -> set[str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMRegressor
 from skprotolm._explaining.alignment import TokenSplits
@@ -165,31 +162,17 @@ def test_a_page_links_matching_words_of_a_long_text(e):
     assert "<script" in e.to_html(n_alignments=2)
 
 
-@pytest.fixture
-def encoded_windows() -> Iterator[list[int]]:
-    """How many windows the encoder reads, one entry per pass."""
-    numbers: list[int] = []
-
-    def count(module: torch.nn.Module, args: Any, output: Any) -> None:
-        if type(module).__name__ == "Transformer":
-            numbers.append(len(output["token_embeddings"]))
-
-    handle = register_module_forward_hook(count)
-    yield numbers
-    handle.remove()
-
-
-def test_a_long_text_is_encoded_once_though_it_fills_the_cache(clf, encoded_windows):
+def test_a_long_text_is_encoded_once_though_it_fills_the_cache(clf, forward_calls):
     """Every quote pushed the text out of the cache, which was read again."""
     splits = TokenSplits(clf._fitted, max_numbers=100)
     splits.token_parts(LONG)
-    encoded_windows.clear()
+    forward_calls.clear()
     for j in range(4):
         splits.prototype_parts(j)
         splits.token_parts(LONG)
-    n_read = sum(encoded_windows)
+    n_read = sum(n for n, _ in forward_calls)
     for j in range(4):
         splits.prototype_parts(j)
-    assert sum(encoded_windows) == 2 * n_read > 0
+    assert sum(n for n, _ in forward_calls) == 2 * n_read > 0
     [e] = clf.explain([LONG])
     assert sum_by_word(splits.token_parts(LONG), e.word_ids).shape[0] == len(e.words)

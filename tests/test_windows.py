@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor
 from skprotolm._explaining.relevance import LinearizedEncoder, relevance
@@ -70,20 +69,6 @@ def make(make_classifier) -> Callable[..., ProtoLMClassifier]:
 def clf(make) -> ProtoLMClassifier:
     """A classifier of long texts; tests must not change it."""
     return make().fit(X, Y)
-
-
-@pytest.fixture
-def forward_calls() -> Iterator[list[tuple[int, int]]]:
-    """The shapes (windows, tokens) of what any encoder reads at once."""
-    shapes: list[tuple[int, int]] = []
-
-    def count(module: torch.nn.Module, args: Any, output: Any) -> None:
-        if type(module).__name__ == "Transformer":
-            shapes.append(tuple(output["token_embeddings"].shape[:2]))
-
-    handle = register_module_forward_hook(count)
-    yield shapes
-    handle.remove()
 
 
 def windowed(backbone: Any, width: int = WIDTH) -> TextEncoder:
