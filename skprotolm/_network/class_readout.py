@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skprotolm._network import losses
-from skprotolm._network.readout import Readout, grouped_logsumexp, log_odds
+from skprotolm._network.readout import (
+    CalibratedReadout,
+    Readout,
+    grouped_logsumexp,
+    log_odds,
+)
 from skprotolm._tasks.units import PROBABILITY
 
 # Texts that share the prediction of the median text: 1 + 3/C in each of C classes,
@@ -30,7 +35,7 @@ _INITIAL_CONCENTRATION = math.e**2
 NEVER = -1e4
 
 
-class ClassReadout(Readout):
+class ClassReadout(CalibratedReadout):
     """Class evidence is a smooth maximum; probabilities are its softmax.
 
         z_c = (κ/λ)·log Σ_{j: c(j)=c} π_j exp(λ·cos(s, p_j)) + b_c

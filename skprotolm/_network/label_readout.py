@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skprotolm._network import losses
-from skprotolm._network.readout import Readout, grouped_logsumexp
+from skprotolm._network.readout import CalibratedReadout, Readout, grouped_logsumexp
 from skprotolm._tasks.units import LABEL
 
 # Of texts that share a prediction, on both sides.
@@ -25,7 +25,7 @@ _INITIAL_CONCENTRATION = 10.0
 _RARE = 1e-6  # the lowest frequency that a bias starts from
 
 
-class LabelReadout(Readout):
+class LabelReadout(CalibratedReadout):
     """The log-odds of a label compare the prototypes with it and those without it.
 
         z_l = (κ_l/λ)·(log Σ_{j with l} e^{g_j} − log Σ_{j without l} e^{g_j}) + b_l

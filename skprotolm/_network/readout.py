@@ -92,19 +92,6 @@ class Readout(nn.Module, ABC):
         assert errors is not None  # the task has an `output_weight`
         return -errors
 
-    def divergence(
-        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
-    ) -> Tensor:
-        """Return how far outputs are from target outputs, both (B, L).
-
-        Readouts without calibrated parameters do not need it.
-        """
-        raise NotImplementedError
-
-    def calibrated(self) -> list[nn.Parameter]:
-        """Return the parameters that recalibration changes, by default none."""
-        return []
-
     @abstractmethod
     def on_texts(self) -> Readout:
         """Return a copy for prototypes that are texts."""
@@ -115,6 +102,20 @@ class Readout(nn.Module, ABC):
 
         What moves into the values is reset.
         """
+
+
+class CalibratedReadout(Readout):
+    """A readout with parameters that are calibrated again once prototypes are texts."""
+
+    @abstractmethod
+    def divergence(
+        self, outputs: Tensor, targets: Tensor, values: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Return how far outputs are from target outputs, both (B, L)."""
+
+    @abstractmethod
+    def calibrated(self) -> list[nn.Parameter]:
+        """Return the parameters that recalibration changes."""
 
 
 def grouped_logsumexp(x: Tensor, groups: Tensor, n_groups: int) -> Tensor:

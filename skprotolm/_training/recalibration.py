@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skprotolm._data.targets import Targets
 from skprotolm._network.blocks import row_blocks
 from skprotolm._network.mixture import MixtureLayer
-from skprotolm._network.readout import Readout, grouped_logsumexp
+from skprotolm._network.readout import CalibratedReadout, Readout, grouped_logsumexp
 from skprotolm._training.splits import FitData
 
 _SAMPLE = 5000  # texts, or fewer,
@@ -110,8 +110,8 @@ def recalibrate(
         The outputs of the sample under the learned vectors.
     """
     exact = layer.exact()
-    readout, parameters = exact.readout, exact.readout.calibrated()
-    if not parameters:
+    readout = exact.readout
+    if not isinstance(readout, CalibratedReadout):
         return
     evidence, of_prototypes = sample.evidence(exact)
     # Without the text itself, a class whose only prototype it is has no evidence.
@@ -125,7 +125,7 @@ def recalibrate(
     readout.align(readout(evidence, of_prototypes), expected)
     minimize(
         divergences(readout, evidence, of_prototypes, expected, values, weights),
-        parameters,
+        readout.calibrated(),
     )
     layer.load_state_dict(exact.state_dict())
 
@@ -138,7 +138,7 @@ def finite_rows(readout: Readout, evidence: Tensor, of_prototypes: Tensor) -> Te
 
 
 def divergences(
-    readout: Readout,
+    readout: CalibratedReadout,
     evidence: Tensor,
     of_prototypes: Tensor,
     expected: Tensor,
@@ -149,7 +149,7 @@ def divergences(
 
     Parameters
     ----------
-    readout : Readout
+    readout : CalibratedReadout
     evidence : Tensor of shape (B, K)
     of_prototypes : Tensor of shape (K, ...)
         The values that evidence is for.
