@@ -31,6 +31,7 @@ from skprotolm.exceptions import WaitingForProcessesWarning
 _TIMEOUT = timedelta(minutes=30)
 _PATIENCE = 10  # seconds, until a process says that it waits for others
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MANY_ROWS = 4096  # of a gradient that is exchanged without its empty rows
 _FIT_NUMBERS = count()  # keys in the store of the launcher are used once
 
 T = TypeVar("T")
@@ -133,13 +134,27 @@ class ProcessGroup(Processes):
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average the gradients of all processes, in place."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        sums = [gradient.contiguous() for gradient in gradients]  # no copies, usually
+        rows = [self._changed_rows(gradient) for gradient in gradients]
+        sums = [g[i].contiguous() for g, i in zip(gradients, rows, strict=True)]
         pending = [
             dist.all_reduce(sum_, group=self._group, async_op=True) for sum_ in sums
         ]
-        for gradient, sum_, work in zip(gradients, sums, pending, strict=True):
+        for gradient, i, sum_, work in zip(gradients, rows, sums, pending, strict=True):
             work.wait()
-            gradient.copy_(sum_.div_(self.size))
+            gradient[i] = sum_.div_(self.size)
+
+    def _changed_rows(self, gradient: Tensor) -> Any:
+        """Return an index of the rows that have a gradient in any process.
+
+        A batch has few of the tokens of a large embedding, which is half of the weights
+        of a small transformer. Of other weights all rows are returned.
+        """
+        if gradient.ndim != 2 or len(gradient) < _MANY_ROWS:
+            return ...
+        changed = gradient.abs().amax(dim=1).ne(0).to(torch.uint8)  # NaN is not 0
+        dist.all_reduce(changed, op=dist.ReduceOp.MAX, group=self._group)
+        rows = changed.nonzero().squeeze(1)
+        return rows if 2 * len(rows) < len(gradient) else ...
 
     @_exchange
     def agree(self, value: T) -> T:

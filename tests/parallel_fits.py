@@ -153,9 +153,10 @@ def own_group(encoder: str, rank: int) -> dict[str, Any]:
 
 
 def gradients(encoder: str, rank: int) -> dict[str, Any]:
-    """Return the gradients of a loss on rows that two processes have computed."""
+    """Return the gradients of losses on rows that two processes have computed."""
     with joined(torch.device("cpu")) as processes:
-        return {str(n): gradients_of(n, processes).tolist() for n in NUMBERS_OF_ROWS}
+        of_rows = {str(n): gradients_of(n, processes) for n in NUMBERS_OF_ROWS}
+        return {"embedding": embedding_gradient(processes), **of_rows}
 
 
 def gradients_of(n: int, processes: Processes) -> torch.Tensor:
@@ -168,6 +169,17 @@ def gradients_of(n: int, processes: Processes) -> torch.Tensor:
     weights: Any = [encoder, head]
     processes.average_gradients(weights)
     return torch.stack([weight.grad for weight in weights])
+
+
+def embedding_gradient(processes: Processes) -> torch.Tensor:
+    """Return the gradient of a large embedding, of which a batch has few tokens."""
+    embedding, tokens = nn.Embedding(5000, 2), torch.tensor([7, 4000, 7, 5])
+    nn.init.ones_(embedding.weight)
+    vectors = processes.gather(embedding(tokens[processes.part(4)]), 4)
+    (vectors * torch.arange(8.0).reshape(4, 2)).sum().square().backward()
+    processes.average_gradients(embedding.parameters())
+    assert embedding.weight.grad is not None
+    return embedding.weight.grad
 
 
 def errors(encoder: str, rank: int) -> dict[str, Any]:

@@ -164,6 +164,13 @@ def test_gradients_are_those_of_one_process(launched, n):
         np.testing.assert_allclose(result[str(n)], expected, rtol=1e-6)
 
 
+def test_the_gradient_of_an_embedding_is_that_of_one_process(launched):
+    expected = parallel_fits.embedding_gradient(ALONE)
+    assert expected.any(dim=1).sum() == 3
+    for result in launched("gradients"):
+        np.testing.assert_allclose(result["embedding"], expected, rtol=1e-6)
+
+
 def test_no_process_group_is_left(launched):
     assert [r["is_initialized"] for r in launched("all_cases")] == [False, False]
 
