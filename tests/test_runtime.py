@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -253,36 +255,42 @@ def test_other_errors_are_not_changed(error):
 # Interrupts
 
 
-@pytest.mark.usefixtures("ctrl_c")
-def test_an_interrupt_is_deferred_to_the_end_of_the_block():
-    before, completed = signal.getsignal(signal.SIGINT), []
+INTERRUPTED = """
+import signal, sys
+from skprotolm._runtime import deferred_interrupt
 
-    def run() -> None:
-        with deferred_interrupt():
-            signal.raise_signal(signal.SIGINT)
-            completed.append(1)
-
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    assert completed == [1]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_an_error_takes_precedence_over_an_interrupt():
-    before = signal.getsignal(signal.SIGINT)
-
-    def run() -> None:
-        with deferred_interrupt():
-            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with deferred_interrupt():
+        signal.raise_signal(signal.SIGINT)
+        print("completed")
+        if "error" in sys.argv:
             raise ZeroDivisionError
+except BaseException as error:
+    print(type(error).__name__)
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
 
-    with pytest.raises(ZeroDivisionError):
-        run()
-    assert signal.getsignal(signal.SIGINT) is before
+
+@pytest.mark.parametrize(
+    ("arguments", "raised"),
+    [([], "KeyboardInterrupt"), (["error"], "ZeroDivisionError")],
+)
+def test_an_interrupt_is_deferred_to_the_end_of_the_block(arguments, raised):
+    """In a process of its own: the signal once ended the process of the tests.
+
+    An error takes precedence over the interrupt.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert result.stdout.split() == ["completed", raised, "True"]
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_other_threads_do_not_change_the_handler():
     handlers = []
 
