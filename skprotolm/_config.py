@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 
-FORMULATIONS = ("mixture", "proto-lm")
-FINETUNE = ("full", "lora", "head")
-LONG_TEXT = ("truncate", "window")
-PRECISIONS = ("auto", "fp32", "bf16")
-
 
 class Rule:
     """What a parameter must be, in words and as a test."""
@@ -135,7 +130,9 @@ def _number(interval: str, inside: Callable[[float], bool]) -> Rule:
     return Rule(f"a number in {interval}", allows)
 
 
-def _one_of(*options: str | None) -> Rule:
+def one_of(*options: str | None) -> Rule:
+    """Return the rule of an argument that has one of a few values."""
+
     def allows(value: Any) -> bool:
         return (value is None or isinstance(value, str)) and value in options
 
@@ -177,12 +174,12 @@ _SHARE = _number("[0, 1)", lambda v: 0 <= v < 1)
 FRACTION = _number("(0, 1)", lambda v: 0 < v < 1)
 FLAG = Rule("a bool", lambda v: isinstance(v, (bool, np.bool_)))
 COUNT = _integer(1)
-NONNEGATIVE = _integer(0)
-AUTO_OR_COUNT = _either(_one_of("auto"), COUNT)
+COUNT_OR_ZERO = _integer(0)
+AUTO_OR_COUNT = _either(one_of("auto"), COUNT)
 FOLDS = _integer(2)
-BACKEND = _one_of("onnx", "openvino", "torch")
-ENGINE_DTYPE = _one_of("fp32", "int8")
-TOKEN_METHOD = _one_of("auto", "decomposition", "relevance", "occlusion")
+BACKEND = one_of("onnx", "openvino", "torch")
+ENGINE_DTYPE = one_of("fp32", "int8")
+TOKEN_METHOD = one_of("auto", "decomposition", "relevance", "occlusion")
 PURITY = _number("[0, 1]", lambda v: 0 <= v <= 1)
 TITLE = Rule("a str that UTF-8 can encode, or None", _is_title)
 BACKBONE = Rule("a name, a folder, or a SentenceTransformer", _is_encoder_or_name)
@@ -195,42 +192,42 @@ def _rules() -> dict[str, Rule]:
     )
     return {
         "backbone": BACKBONE,
-        "n_prototypes": _either(_one_of("auto"), COUNT, by_label),
-        "formulation": _one_of(*FORMULATIONS),
-        "sharpness": _either(_one_of("auto"), _SHARPNESS),
+        "n_prototypes": _either(one_of("auto"), COUNT, by_label),
+        "formulation": one_of("mixture", "proto-lm"),
+        "sharpness": _either(one_of("auto"), _SHARPNESS),
         "cohesion": _SHARE,
         "separation": _SHARE,
         "diversity": _NONNEGATIVE,
-        "preservation": _either(_one_of("auto"), _NONNEGATIVE),
-        "label_smoothing": _either(_one_of("auto"), _SHARE),
+        "preservation": _either(one_of("auto"), _NONNEGATIVE),
+        "label_smoothing": _either(one_of("auto"), _SHARE),
         "n_nearest": _either(COUNT, _number("(0, 1]", lambda v: 0 < v <= 1)),
         "projection": FLAG,
-        "finetune": _either(*map(_one_of, FINETUNE), COUNT),
+        "finetune": _either(one_of("full"), one_of("lora"), one_of("head"), COUNT),
         "warm_start": FLAG,
-        "max_epochs": _either(_one_of("auto"), COUNT),
+        "max_epochs": _either(one_of("auto"), COUNT),
         "batch_size": COUNT,
-        "learning_rate": _either(_one_of("auto"), _POSITIVE),
+        "learning_rate": _either(one_of("auto"), _POSITIVE),
         "head_learning_rate": _POSITIVE,
         "weight_decay": _NONNEGATIVE,
         "warmup_fraction": _SHARE,
-        "max_length": _either(_one_of(None), COUNT),
-        "long_text": _one_of(*LONG_TEXT),
+        "max_length": _either(one_of(None), COUNT),
+        "long_text": one_of("truncate", "window"),
         "class_weight": _either(
-            _one_of(None),
-            _one_of("balanced"),
+            one_of(None),
+            one_of("balanced"),
             Rule("a dict mapping labels to weights", lambda v: isinstance(v, Mapping)),
         ),
         "early_stopping": FLAG,
         "validation_fraction": FRACTION,
         "n_iter_no_change": COUNT,
-        "precision": _one_of(*PRECISIONS),
+        "precision": one_of("auto", "fp32", "bf16"),
         "device": Rule(
             "'auto', a device name, or a torch.device",
             lambda v: isinstance(v, str) or type(v).__module__ == "torch",
         ),
         "gradient_accumulation_steps": COUNT,
         "gradient_checkpointing": FLAG,
-        "verbose": _either(_integer(0), FLAG),
+        "verbose": _either(COUNT_OR_ZERO, FLAG),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sklearn.exceptions import NotFittedError
 
 from skprotolm import _editing
-from skprotolm._config import NONNEGATIVE, PURITY, require
+from skprotolm._config import COUNT_OR_ZERO, PURITY, require
 from skprotolm._fitted import FittedModel, fitted_model
 
 _Self = TypeVar("_Self", bound="EditMethodsMixin")
@@ -136,7 +136,7 @@ class EditMethodsMixin:
             [0, 1].
         """
         model = fitted_model(self)
-        require("min_usage", min_usage, NONNEGATIVE)
+        require("min_usage", min_usage, COUNT_OR_ZERO)
         require("min_purity", min_purity, PURITY)
         return self._edit(_editing.prune(model, min_usage, min_purity))
 

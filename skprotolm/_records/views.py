@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skprotolm._config import NONNEGATIVE, require
+from skprotolm._config import COUNT_OR_ZERO, require
 from skprotolm._records.matching import Matches
 from skprotolm._records.parts import NoSplitError, QuotedWords, as_list
 from skprotolm._records.sentences import sentence_spans
@@ -23,7 +23,7 @@ _MAX_PAIRS, _WEAKEST_PAIR, _LOWEST_CORRELATION = 60, 0.2, 0.4
 
 def to_dict(e: Any, n_alignments: int = 0) -> dict[str, Any]:
     """Return an explanation as plain Python objects."""
-    require("n_alignments", n_alignments, NONNEGATIVE)
+    require("n_alignments", n_alignments, COUNT_OR_ZERO)
     listed = e.order[: e.top_k]
     return {
         "kind": e.kind,
@@ -112,7 +112,7 @@ def page_records(
     explanations: Iterable[Any], n_alignments: int
 ) -> list[dict[str, Any]]:
     """Return `page_record` per explanation, with alignments of the first prototypes."""
-    require("n_alignments", n_alignments, NONNEGATIVE)
+    require("n_alignments", n_alignments, COUNT_OR_ZERO)
     return [
         page_record(e, e._listed(_LISTED)[:n_alignments].tolist()) for e in explanations
     ]
