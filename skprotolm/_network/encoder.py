@@ -66,7 +66,7 @@ class TextEncoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
+        """The precision of token vectors; `hold_in_bf16` lowers that of matrices."""
         return next(self.parameters()).dtype
 
     @property
@@ -77,6 +77,10 @@ class TextEncoder(nn.Module):
     def in_torch(self) -> TextEncoder:
         """Return the encoder that torch runs, with the same weights."""
         return self
+
+    def pack_engine(self) -> dict[str, Any] | None:
+        """Return the engine that runs the transformer; None if torch does."""
+        return None
 
     @property
     def is_frozen(self) -> bool:

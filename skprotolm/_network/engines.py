@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._network.tokenized import TokenBatch
 from skprotolm.exceptions import MissingExtraError
 
 Arrays = dict[str, np.ndarray]
@@ -22,7 +22,7 @@ Session = Callable[[Arrays], np.ndarray]
 
 
 class Engine(ABC):
-    """A transformer as ONNX bytes, and the session that runs it.
+    """A transformer as ONNX bytes, and the sessions that run it.
 
     A session starts with the first batch, with as many threads as torch has, and
     another one where this number differs, or in a forked process, which does not
@@ -31,16 +31,14 @@ class Engine(ABC):
     Parameters
     ----------
     model : bytes
-    dtype : {"fp32", "int8"}
-        What the matrices were exported as.
+        As `export_onnx` returns them.
     """
 
     backend: ClassVar[str]  # as `optimize` calls it; also the name of the extra
     package: ClassVar[str]
 
-    def __init__(self, model: bytes, dtype: str):
+    def __init__(self, model: bytes):
         self.model = model
-        self.dtype = dtype
         # By process and number of threads. None is ever closed: to close a session that
         # another process has started would end this one.
         self._sessions: dict[tuple[int, int], Session] = {}
@@ -152,6 +150,10 @@ class EngineEncoder(TextEncoder):
         """Return the encoder that was exported."""
         return self._encoder
 
+    def pack_engine(self) -> dict[str, Any]:
+        """Return what `with_engine` needs to run the transformer again."""
+        return {"backend": self.engine.backend, "model": self.engine.model}
+
     def forward(self, batch: TokenBatch, *, bf16: bool) -> Tensor:
         """Return the token vectors (B, T, H); `bf16` has no effect."""
         return self.engine.run(batch.features).to(self.device, self.dtype)
@@ -178,17 +180,8 @@ def _missing_extra(backend: str, packages: str) -> MissingExtraError:
     )
 
 
-def engine_of(encoder: TextEncoder) -> dict[str, Any] | None:
-    """Return an encoder's engine as plain values; None if torch runs it."""
-    if not isinstance(encoder, EngineEncoder):
-        return None
-    engine = encoder.engine
-    return {"backend": engine.backend, "dtype": engine.dtype, "model": engine.model}
-
-
 def with_engine(encoder: TextEncoder, packed: dict[str, Any] | None) -> TextEncoder:
-    """Return the encoder with what `engine_of` returned."""
+    """Return the encoder with the engine that `TextEncoder.pack_engine` returned."""
     if packed is None:
         return encoder
-    engine = ENGINES[packed["backend"]]
-    return EngineEncoder(encoder, engine(packed["model"], packed["dtype"]))
+    return EngineEncoder(encoder, ENGINES[packed["backend"]](packed["model"]))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._network.tokenized import TokenBatch
 
 # How far factors even out activations (1) rather than weights (0).
 _SMOOTHING = 0.95

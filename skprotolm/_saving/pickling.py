@@ -27,7 +27,7 @@ from skprotolm._data.texts import Columns, Texts
 from skprotolm._data.words import dump_text, load_text
 from skprotolm._fitted import FittedModel
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.engines import engine_of, with_engine
+from skprotolm._network.engines import with_engine
 from skprotolm._network.loading import load_folder, save_folder
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.network import Network, evaluating
@@ -62,7 +62,7 @@ def pack(model: FittedModel) -> dict[str, Any]:
         "protocol": _PROTOCOL,
         "versions": {name: _version(name) for name in _RECORDED},
         "encoder": _pack_encoder(encoder, texts),
-        "engine": engine_of(encoder),
+        "engine": encoder.pack_engine(),
         "max_length": encoder.max_length,
         "long_text": encoder.tokenizer.long_text,
         "attention": _arrays(network.attention),
