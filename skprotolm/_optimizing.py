@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from skprotolm._config import BACKEND, ENGINE_DTYPE, require
+from skprotolm._config import one_of, require
 from skprotolm._fitted import FittedModel, fitted_model
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.engines import require_packages, with_engine
+from skprotolm._network.engines import ENGINES, require_packages, with_engine
 from skprotolm._network.exporting import export_onnx
 from skprotolm._network.network import Network
 from skprotolm._network.quantization import quantized_matrices
-from skprotolm._network.tokenizer import TokenBatch
+from skprotolm._network.tokenized import TokenBatch, TokenizedTexts
 from skprotolm._runtime import has_vnni, isolated_torch
 from skprotolm._saving.pickling import pack, unpack
 from skprotolm.exceptions import MissingExtraError
@@ -24,8 +24,9 @@ from skprotolm.exceptions import MissingExtraError
 _Self = TypeVar("_Self", bound="OptimizeMixin")
 
 _CALIBRATED = 256  # quoted texts that the ranges of activations are taken from
-# Largest difference of token vectors from those of torch, relative to their length. A
-# larger one is an error of the export, such as a branch that tracing has fixed.
+# By `dtype`, the largest difference of token vectors from those of torch, relative to
+# their length. A larger one is an error of the export, such as a branch that tracing
+# has fixed.
 _TOLERANCES = {"fp32": 1e-3, "int8": 0.5}
 
 
@@ -78,8 +79,8 @@ class OptimizeMixin:
         >>> fast.predict_proba(X_new)  # doctest: +SKIP
         """
         model = fitted_model(self)
-        require("backend", backend, BACKEND)
-        require("dtype", dtype, ENGINE_DTYPE)
+        require("backend", backend, one_of(*ENGINES, "torch"))
+        require("dtype", dtype, one_of(*_TOLERANCES))
         copied: Any = copy.copy(self)
         return copied._edit(optimized(model, backend, dtype))
 
@@ -92,13 +93,24 @@ def optimized(model: FittedModel, backend: str, dtype: str) -> FittedModel:
     if backend == "torch":
         if dtype != "fp32":
             raise ValueError(
-                f"dtype={dtype!r} needs backend='onnx' or 'openvino'; torch runs the "
-                f"transformer in 'fp32', or in the precision of the fit."
+                f"dtype={dtype!r} needs backend={' or '.join(map(repr, ENGINES))}; "
+                f"torch runs the transformer in 'fp32', or in the precision of the fit."
             )
         return unpack(payload)
     require_packages(backend)
     copied = unpack({**payload, "device": "cpu", "bf16": False})
-    encoder, quoted = copied.network.encoder, copied.quoted
+    encoder = _in_engine(copied.network.encoder, copied.quoted, backend, dtype)
+    network = Network(encoder, copied.network.attention, copied.network.layer)
+    return replace(copied, network=network.eval())
+
+
+def _in_engine(
+    encoder: TextEncoder, quoted: TokenizedTexts, backend: str, dtype: str
+) -> TextEncoder:
+    """Export an encoder, and return the one that runs the export.
+
+    Quoted texts calibrate the export, and are read to compare both encoders.
+    """
 
     def collate(*rows: int) -> TokenBatch:
         return encoder.tokenizer.collate(quoted, np.array(rows))
@@ -112,27 +124,25 @@ def optimized(model: FittedModel, backend: str, dtype: str) -> FittedModel:
         )
     batch = collate(int(quoted.lengths.argmax()), int(quoted.lengths.argmin()))
     exported = export_onnx(transformer, list(batch.features))
-    packed = {"backend": backend, "dtype": dtype, "model": exported}
-    optimized_encoder = with_engine(encoder, packed)
-    _check(optimized_encoder, encoder, batch, _TOLERANCES[dtype])
-    network = Network(optimized_encoder, copied.network.attention, copied.network.layer)
-    return replace(copied, network=network.eval())
+    in_engine = with_engine(encoder, {"backend": backend, "model": exported})
+    _require_same_vectors(in_engine, encoder, batch, _TOLERANCES[dtype])
+    return in_engine
 
 
-def _check(
-    optimized: TextEncoder, encoder: TextEncoder, batch: TokenBatch, tolerance: float
+def _require_same_vectors(
+    in_engine: TextEncoder, encoder: TextEncoder, batch: TokenBatch, tolerance: float
 ) -> None:
     """Refuse an export that cannot be run, or computes something else."""
     is_token = batch["attention_mask"].bool()
     with torch.no_grad():
         h = encoder(batch, bf16=False)[is_token]
         try:
-            gap = optimized(batch, bf16=False)[is_token] - h
+            gap = in_engine(batch, bf16=False)[is_token] - h
         except MissingExtraError:
             raise
         except Exception as error:  # engines have their own
             raise ValueError(
-                f"backend={optimized.backend!r} cannot run the exported backbone "
+                f"backend={in_engine.backend!r} cannot run the exported backbone "
                 f"({encoder.model_type}); use another backend: {error}"
             ) from error
     difference = float(gap.norm() / h.norm())
