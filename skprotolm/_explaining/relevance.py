@@ -36,8 +36,10 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.pooling import PooledWindows, TokenAttention, pool
 from skprotolm._network.tokenized import TokenBatch
 
-# Names of the modules that compute queries and keys, per model type. Constant queries
-# and keys make the attention probabilities constant.
+# What is supported, by model type: the modules that compute queries and keys, which are
+# made constant, and with them the attention probabilities. A type can be added if its
+# norms, activations and gates are among those that `_linearize` finds;
+# tests/test_relevance.py fails for others, as for the norms of Cohere.
 _QUERIES_AND_KEYS = {
     "bert": ("query", "key"),
     "roberta": ("query", "key"),
@@ -56,6 +58,7 @@ _QUERIES_AND_KEYS = {
 }
 # Modules that compute queries, keys and values together; values come last.
 _FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn", "phi3": "qkv_proj"}
+_MODEL_TYPES = sorted([*_QUERIES_AND_KEYS, *_FUSED])
 # Added to the logits of what is masked; some models have an fp32 softmax.
 _LOWEST = torch.finfo(torch.float32).min
 PRESENCE_WEIGHT = 0.1  # similar results from 0.05 to 0.2 on dev texts of SST-2
@@ -66,9 +69,24 @@ _GATES = ("gate_proj", "Wi", "gate_up_proj")
 
 def is_supported(encoder: TextEncoder) -> bool:
     """Whether relevance is implemented for the encoder's model type, and backend."""
-    model_type = encoder.model_type
-    is_implemented = model_type in _QUERIES_AND_KEYS or model_type in _FUSED
-    return is_implemented and encoder.backend == "torch"
+    return encoder.backend == "torch" and encoder.model_type in _MODEL_TYPES
+
+
+def _require_support(encoder: TextEncoder) -> None:
+    """Refuse an encoder that is not supported, and say why."""
+    if encoder.backend != "torch":
+        raise ValueError(
+            f"token_method='relevance' needs gradients, which the backend "
+            f"{encoder.backend!r} does not compute. Use 'decomposition' or "
+            f"'occlusion', or explain with the estimator that optimize was called "
+            f"on, or with optimize(backend='torch')."
+        )
+    if not is_supported(encoder):
+        raise ValueError(
+            f"token_method='relevance' does not support the architecture "
+            f"{encoder.model_type!r}; supported are {', '.join(_MODEL_TYPES)}. Use "
+            f"'decomposition' or 'occlusion'."
+        )
 
 
 class LinearizedEncoder:
@@ -79,21 +97,7 @@ class LinearizedEncoder:
     """
 
     def __init__(self, encoder: TextEncoder):
-        model_type = encoder.model_type
-        if encoder.backend != "torch":
-            raise ValueError(
-                f"token_method='relevance' needs gradients, which the backend "
-                f"{encoder.backend!r} does not compute. Use 'decomposition' or "
-                f"'occlusion', or explain with the estimator that optimize was called "
-                f"on, or with optimize(backend='torch')."
-            )
-        if not is_supported(encoder):
-            supported = ", ".join(sorted([*_QUERIES_AND_KEYS, *_FUSED]))
-            raise ValueError(
-                f"token_method='relevance' does not support the architecture "
-                f"{model_type!r}; supported are {supported}. Use 'decomposition' or "
-                f"'occlusion'."
-            )
+        _require_support(encoder)
         self.transformer = _copy_modules(encoder.transformer)
         self.dtype = encoder.dtype
         self.is_causal = encoder.is_causal
@@ -107,7 +111,7 @@ class LinearizedEncoder:
         embedding_modules = set(embeddings.modules())
         for name, module in model.named_modules():
             if module not in embedding_modules:
-                _linearize(model, name, module, model_type)
+                _linearize(model, name, module, encoder.model_type)
 
     @contextmanager
     def run(
