@@ -54,13 +54,13 @@ def test_the_last_layers_continue_from_what_is_stored(model_type, max_memory, tm
     encoder = load_encoder(make_encoder(model_type, tmp_path), None).eval()
     tokenized = encoder.tokenize(TEXTS)
     whole = EncodedTexts(tokenized, bf16=False)
-    resumed = ResumedTexts(tokenized, encoder, 1, bf16=False, max_memory=max_memory)
+    stored = ResumedTexts(tokenized, encoder, 1, bf16=False, max_memory=max_memory)
     with torch.inference_mode():
         for rows in (np.array([3, 0]), np.array([1, 2])):
-            resumed.read(encoder, rows)
+            stored.read(encoder, rows)
         rows = np.array([2, 3, 0, 1])
         expected, weights = whole.read(encoder, rows)
-        h, same_weights = resumed.read(encoder, rows)
+        h, same_weights = stored.read(encoder, rows)
     assert torch.equal(weights, same_weights)
     atol = 1e-5 if max_memory else 0.05  # a file has bfloat16
     np.testing.assert_allclose(h[weights > 0], expected[weights > 0], atol=atol)

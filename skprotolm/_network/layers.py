@@ -7,8 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.pytorch_utils import Conv1D
 
 from skprotolm._network.encoder import TextEncoder
+
+# The modules of a matrix. GPT-2 has Conv1D, which stores it transposed.
+MATRICES = (nn.Linear, Conv1D)
 
 
 def transformer_layers(encoder: TextEncoder) -> tuple[str, nn.ModuleList]:
@@ -17,27 +21,27 @@ def transformer_layers(encoder: TextEncoder) -> tuple[str, nn.ModuleList]:
     Raises
     ------
     ValueError
-        If there is no list of so many modules, or several: then a layer is not one
-        module, or there are an encoder and a decoder.
+        If no list has as many modules as the configuration has layers, or several do:
+        then a layer is not one module, or there are an encoder and a decoder.
     """
     config = encoder.transformer.auto_model.config.get_text_config()
     n_layers = getattr(config, "num_hidden_layers", None)
-    found: list[tuple[str, nn.ModuleList]] = []
+    lists: list[tuple[str, nn.ModuleList]] = []
     for name, module in encoder.named_modules():
-        is_inside = any(name.startswith(f"{outer}.") for outer, _ in found)
+        is_inside = any(name.startswith(f"{outer}.") for outer, _ in lists)
         is_list = isinstance(module, nn.ModuleList) and len(module) == n_layers
         if is_list and not is_inside:
-            found.append((name, module))
-    if len(found) != 1:
+            lists.append((name, module))
+    if len(lists) != 1:
         raise ValueError(
             f"The layers of the backbone ({encoder.model_type}) are not in one list, "
             f"so that they cannot be told apart; set finetune='full' or 'head', and "
             f"gradient_checkpointing=False."
         )
-    return found[0]
+    return lists[0]
 
 
-def freeze_below(encoder: TextEncoder, n_trained: int) -> None:
+def freeze_all_but_last(encoder: TextEncoder, n_trained: int) -> None:
     """Freeze all weights but those of the last layers.
 
     What lies outside the layers is frozen, too: relative positions, for example, are
@@ -140,6 +144,12 @@ def checkpointed(encoder: TextEncoder) -> TextEncoder:
     """
     path, layers = transformer_layers(encoder)
     return _replaced(encoder, path, [_Checkpointed(layer) for layer in layers])
+
+
+def is_checkpointed_by_transformers(encoder: TextEncoder) -> bool:
+    """Whether the user has called `gradient_checkpointing_enable`."""
+    modules = encoder.modules()
+    return any(getattr(module, "gradient_checkpointing", False) for module in modules)
 
 
 def _replaced(encoder: TextEncoder, path: str, layers: Sequence[_StandIn]) -> Any:

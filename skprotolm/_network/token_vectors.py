@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.layers import resumed, states_of, transformer_layers
+from skprotolm._network.layers import (
+    is_checkpointed_by_transformers,
+    resumed,
+    states_of,
+    transformer_layers,
+)
 from skprotolm._network.token_store import MAX_MEMORY, TokenStore
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex, WindowNumbers, list_windows
@@ -199,7 +204,7 @@ class ResumedTexts(EncodedTexts):
         part = self.processes.part(len(rows))
         states = self._store.read(windows)[0][part].to(encoder.device, encoder.dtype)
         if torch.is_grad_enabled():  # which reentrant checkpoints ask their input for
-            states.requires_grad_(_is_checkpointed(encoder))
+            states.requires_grad_(is_checkpointed_by_transformers(encoder))
         output = states if self._returned is None else (states, *self._returned)
         upper = resumed(encoder, self._path, self._n_lower, output)
         return super().read(upper, rows, numbers)
@@ -224,11 +229,6 @@ class ResumedTexts(EncodedTexts):
             self._returned = outputs[0][1:]
         self._is_stored[windows] = True
         return h, weights
-
-
-def _is_checkpointed(encoder: TextEncoder) -> bool:
-    modules = encoder.modules()
-    return any(getattr(module, "gradient_checkpointing", False) for module in modules)
 
 
 def _window_weights(tokenized: TokenizedTexts) -> list[np.ndarray]:

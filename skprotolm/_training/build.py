@@ -10,7 +10,7 @@ import torch
 from skprotolm._config import FitConfig
 from skprotolm._network.adapters import adaptable_matrices
 from skprotolm._network.encoder import TextEncoder, load_encoder
-from skprotolm._network.layers import freeze_below, transformer_layers
+from skprotolm._network.layers import freeze_all_but_last, transformer_layers
 from skprotolm._network.network import Network
 from skprotolm._network.pooling import TokenAttention
 from skprotolm._network.token_vectors import ReadTexts
@@ -29,7 +29,7 @@ from skprotolm._training.splits import (
     select,
 )
 from skprotolm._training.text_units import TextUnits
-from skprotolm._training.units import FrozenPass, Units, read_texts, repeated_part
+from skprotolm._training.units import FrozenPass, Units, repeated_part, training_source
 from skprotolm._training.word_units import WordUnits
 
 _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, WordUnits)}
@@ -48,7 +48,7 @@ def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfi
     if config.trains_adapters:
         adaptable_matrices(encoder)  # raises before texts are read
     if config.n_trained_layers is not None:
-        freeze_below(encoder, config.n_trained_layers)
+        freeze_all_but_last(encoder, config.n_trained_layers)
     if not config.trains_encoder:
         encoder.requires_grad_(False)
     elif encoder.is_frozen:
@@ -87,7 +87,7 @@ def build(
     progress.plan(config, len(tokens), len(tokens_out), n_passes, repeated=repeated)
 
     def read(some: TokenizedTexts) -> FrozenPass:
-        source = read_texts(encoder, some, config, given.processes)
+        source = training_source(encoder, some, config, given.processes)
         return units.frozen_pass(encoder, attention, source, config, progress)
 
     frozen = read(tokens)
@@ -141,7 +141,7 @@ def read_held_out(
     """Return what early stopping reads: stored vectors, or texts in each epoch."""
     if encoder.is_frozen:
         return read(tokens).source
-    return read_units(read_texts(encoder, tokens, config, processes), tokens)
+    return read_units(training_source(encoder, tokens, config, processes), tokens)
 
 
 def start_from(

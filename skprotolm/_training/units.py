@@ -76,14 +76,14 @@ def repeated_part(encoder: TextEncoder, config: FitConfig) -> float:
     return config.n_trained_layers / len(transformer_layers(encoder)[1])
 
 
-def read_texts(
+def training_source(
     encoder: TextEncoder,
     tokenized: TokenizedTexts,
     config: FitConfig,
     processes: Processes,
 ) -> EncodedTexts:
-    """Return texts for the encoder as it is trained: what is frozen runs once."""
+    """Return texts as training reads them: layers below the trained ones run once."""
     bf16, n_trained = config.train_bf16, config.n_trained_layers
-    if n_trained is None or n_trained == len(transformer_layers(encoder)[1]):
+    if n_trained is None or repeated_part(encoder, config) == 1:
         return EncodedTexts(tokenized, bf16=bf16, processes=processes)
     return ResumedTexts(tokenized, encoder, n_trained, bf16=bf16, processes=processes)
