@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from skprotolm._network.encoder import TextEncoder
-from skprotolm._network.layers import transformer_layers
+from skprotolm._network.layers import MATRICES, transformer_layers
 from skprotolm.exceptions import MissingExtraError
 
 _RANK, _ALPHA = 8, 16  # as Hu et al. 2022 chose them for RoBERTa-large
@@ -28,7 +29,6 @@ def add_adapters(encoder: TextEncoder) -> None:
         r=_RANK,
         lora_alpha=_ALPHA,
         target_modules=list(matrices),  # whole names: a suffix would match others, too
-        # GPT-2 stores its matrices transposed.
         fan_in_fan_out=not isinstance(next(iter(matrices.values())), nn.Linear),
     )
     encoder.requires_grad_(False)
@@ -71,7 +71,6 @@ def adaptable_matrices(encoder: TextEncoder) -> dict[str, nn.Module]:
             "'skprotolm[lora]', or set finetune to another value."
         ) from error
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from transformers.pytorch_utils import Conv1D
 
     if any(isinstance(module, BaseTunerLayer) for module in encoder.modules()):
         raise ValueError(
@@ -82,7 +81,7 @@ def adaptable_matrices(encoder: TextEncoder) -> dict[str, nn.Module]:
     matrices: dict[str, nn.Module] = {
         f"{path}.{name}": module
         for name, module in layers.named_modules(remove_duplicate=False)
-        if isinstance(module, (nn.Linear, Conv1D)) and module.weight.requires_grad
+        if isinstance(module, MATRICES) and module.weight.requires_grad
     }
     n_distinct = len({id(module.weight) for module in matrices.values()})
     if not 0 < n_distinct == len(matrices):
@@ -107,19 +106,35 @@ def merge_adapters(encoder: nn.Module) -> None:
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    _replace_modules(encoder, PeftModel, _merged_model)
+    _replace_modules(encoder, BaseTunerLayer, _merged_layer)  # outside a PeftModel
+
+
+def _replace_modules(
+    encoder: nn.Module, kind: type, merged: Callable[[Any], nn.Module]
+) -> None:
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, PeftModel) and hasattr(child, "merge_and_unload"):
-                layers = [m for m in child.modules() if isinstance(m, BaseTunerLayer)]
-                disabled = any(layer.disable_adapters for layer in layers)
-                merged = child.unload() if disabled else child.merge_and_unload()
-                module._modules[name] = merged
-    for module in list(encoder.modules()):  # adapters without a PeftModel
-        for name, child in list(module.named_children()):
-            if isinstance(child, BaseTunerLayer) and isinstance(child, nn.Module):
-                base: Any = child.get_base_layer()
-                if base.weight.dtype == torch.bfloat16:  # from `hold_in_bf16`
-                    base.weight = nn.Parameter(base.weight.float(), False)
-                if not child.disable_adapters:
-                    child.merge()
-                setattr(module, name, base)
+            if isinstance(child, kind):
+                module._modules[name] = merged(child)
+
+
+def _merged_model(model: Any) -> nn.Module:
+    """Return what a PeftModel adapts, with merged adapters unless they are disabled."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not hasattr(model, "merge_and_unload"):  # prompts and prefixes
+        return model
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    is_disabled = any(layer.disable_adapters for layer in layers)
+    return model.unload() if is_disabled else model.merge_and_unload()
+
+
+def _merged_layer(layer: Any) -> nn.Module:
+    """Return the matrix of a layer, with merged adapters unless they are disabled."""
+    base = layer.get_base_layer()
+    if base.weight.dtype == torch.bfloat16:  # from `hold_in_bf16`
+        base.weight = nn.Parameter(base.weight.float(), False)
+    if not layer.disable_adapters:
+        layer.merge()
+    return base

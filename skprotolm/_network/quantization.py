@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from skprotolm._network.layers import MATRICES
 from skprotolm._network.tokenized import TokenBatch
 
 # How far factors even out activations (1) rather than weights (0).
@@ -153,7 +154,7 @@ def _record_inputs(
     inputs = {
         name: _Inputs(len(_weight(module)))
         for name, module in transformer.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D))
+        if isinstance(module, MATRICES)
     }
     handles = [
         transformer.get_submodule(name).register_forward_pre_hook(of_matrix.update)
