@@ -27,7 +27,7 @@ from tests.texts import make_texts
     [(5, 10, [5]), (5, 20, [2, 2, 1]), (3, 100, [1, 1, 1]), (2, 0, [2])],
 )
 def test_a_block_has_as_many_rows_as_fit(monkeypatch, n_rows, n_columns, sizes):
-    monkeypatch.setattr(blocks, "NUMBERS", 50)
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 50)
     parts = list(row_blocks(n_rows, n_columns))
     assert [len(range(n_rows)[part]) for part in parts] == sizes
     assert [i for part in parts for i in range(n_rows)[part]] == list(range(n_rows))
@@ -61,7 +61,7 @@ def results_of(clf: ProtoLMClassifier, X: list[str], y: Any) -> dict[str, Any]:
 def test_results_by_blocks_are_those_of_whole_batches(clf, monkeypatch):
     X, y = make_texts(20, seed=2)
     expected = results_of(clf, X, y)
-    monkeypatch.setattr(blocks, "NUMBERS", 3 * len(clf.prototypes_))
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 3 * len(clf.prototypes_))
     for name, values in results_of(clf, X, y).items():
         np.testing.assert_allclose(
             values, expected[name], rtol=1e-9, atol=1e-12, err_msg=name
@@ -71,7 +71,7 @@ def test_results_by_blocks_are_those_of_whole_batches(clf, monkeypatch):
 def test_a_fit_by_blocks_is_that_of_whole_arrays(make_classifier, texts, monkeypatch):
     X, y = texts
     expected = make_classifier().fit(X[:-8], y[:-8]).partial_fit(X[-8:], y[-8:])
-    monkeypatch.setattr(blocks, "NUMBERS", 40)
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 40)
     clf = make_classifier().fit(X[:-8], y[:-8]).partial_fit(X[-8:], y[-8:])
     assert clf.prototypes_.texts == expected.prototypes_.texts
     np.testing.assert_array_equal(
@@ -141,7 +141,7 @@ def test_no_more_texts_than_a_block_are_compared_at_once(clf, monkeypatch):
     seen = []
     layer = clf._fitted.layer
     handle = layer.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    monkeypatch.setattr(blocks, "NUMBERS", 2 * len(clf.prototypes_))
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 2 * len(clf.prototypes_))
     clf.predict(make_texts(20, seed=2)[0])
     handle.remove()
     assert max(seen) == 2

@@ -289,14 +289,14 @@ def test_evidence_is_summed_per_class_block_by_block(layer, s, monkeypatch):
     for c in range(N_CLASSES):
         of_class = evidence[:, exact.values == c].logsumexp(dim=1)
         torch.testing.assert_close(expected[:, c], of_class)
-    monkeypatch.setattr(blocks, "NUMBERS", 7 * len(VALUES))
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 7 * len(VALUES))
     torch.testing.assert_close(sample.evidence(exact)[0], expected)
 
 
 def test_recalibration_by_blocks_is_the_same(layer, s, monkeypatch):
     learned = layer.outputs_of(s) + UNEVEN
     expected = recalibrated(layer, s, learned).readout.bias
-    monkeypatch.setattr(blocks, "NUMBERS", 30)
+    monkeypatch.setattr(blocks, "MAX_PAIRS", 30)
     after = recalibrated(layer, s, learned).readout.bias
     torch.testing.assert_close(after, expected)
 

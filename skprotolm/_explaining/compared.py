@@ -1,4 +1,4 @@
-"""How explained texts compare with all prototypes, when it is asked for."""
+"""Comparisons of explained texts with all prototypes, computed when they are read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skprotolm._network.prototypes import PrototypeLayer, part
+from skprotolm._network.prototypes import PrototypeLayer, rows_of
 from skprotolm._records.parts import StoredArrays
 from skprotolm._runtime import isolated_torch
 
 
 class ComparedTexts:
-    """The vectors of n texts, from which the arrays of an explanation are computed.
+    """The vectors of n texts, from which the arrays of explanations are computed.
 
     The explanations of a call share them: with 100,000 prototypes, the arrays of a
     thousand explanations would fill 1.6 GB, while the vectors have 3 MB.
@@ -25,6 +25,7 @@ class ComparedTexts:
         In float64.
     n : int
     against : ndarray of shape (n,), int, or None
+        The output that each is compared with; None for all others.
     """
 
     def __init__(self, layer: PrototypeLayer, n: int, against: np.ndarray | None):
@@ -41,7 +42,7 @@ class ComparedTexts:
         """Keep the vectors of some texts, and which of their outputs are explained."""
         self._vectors[rows], self.target[rows] = vectors, target
 
-    def row(self, row: int) -> StoredArrays:
+    def arrays_of(self, row: int) -> StoredArrays:
         """Return the arrays of one text."""
         last = self._last  # another thread may replace it
         if last is None or last[0] != row:
@@ -53,7 +54,7 @@ class ComparedTexts:
         one = slice(row, row + 1)
         with torch.inference_mode():
             columns = self._layer.contributions(
-                self._vectors[one], self.target[one], part(self._against, one)
+                self._vectors[one], self.target[one], rows_of(self._against, one)
             )
         arrays = StoredArrays(*(column[0].numpy() for column in columns))
         for array in arrays:  # which are computed again after another text was read
@@ -70,9 +71,9 @@ class ComparedText(NamedTuple):
     @property
     def similarities(self) -> np.ndarray:
         """The similarity to each prototype, (M,)."""
-        return self.texts.row(self.row).similarities
+        return self.texts.arrays_of(self.row).similarities
 
     @property
     def ranking(self) -> np.ndarray:
         """The contribution, or share, of each prototype, (M,)."""
-        return self.texts.row(self.row).ranking
+        return self.texts.arrays_of(self.row).ranking

@@ -152,7 +152,7 @@ class PrototypeLayer(nn.Module, ABC):
         those of all texts would fill the memory if there are many texts and classes.
         """
         parts = []
-        for rows in self.blocks(vectors, n_most=_CHUNK):
+        for rows in self.blocks(vectors, max_rows=_CHUNK):
             outputs = self(vectors[rows].to(self.vectors)).outputs.cpu()
             parts.append(outputs if of is None else of(outputs, rows))
         return torch.cat(parts)
@@ -253,7 +253,7 @@ class PrototypeLayer(nn.Module, ABC):
         the CPU, as are the layer's parameters (see `exact`).
         """
         parts = [
-            self._attribute(s[rows], part(index, rows), part(against, rows))
+            self._attribute(s[rows], rows_of(index, rows), rows_of(against, rows))
             for rows in self.blocks(s)
         ]
         columns: list[Any] = [
@@ -275,6 +275,6 @@ class PrototypeLayer(nn.Module, ABC):
         """Return what is listed of each prototype; arguments as in `attribute`."""
 
 
-def part(values: Tensor | None, rows: slice) -> Tensor | None:
+def rows_of(values: Tensor | None, rows: slice) -> Tensor | None:
     """Return some rows of a tensor, or None."""
     return None if values is None else values[rows]

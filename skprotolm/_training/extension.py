@@ -370,7 +370,7 @@ def _nearest(new: Extension, layer: Any) -> np.ndarray:
     return np.concatenate(
         [
             exact.cosines(vectors[chunk]).argmax(dim=1).numpy()
-            for chunk in exact.blocks(vectors, n_most=_CHUNK)
+            for chunk in exact.blocks(vectors, max_rows=_CHUNK)
         ]
     )
 

@@ -119,7 +119,7 @@ def _nearest_others(
     squares = np.einsum("nh,nh->n", texts, texts)
     n_near = min(N_NEIGHBORS, len(texts))
     near = []
-    for chunk in row_blocks(len(assigned), len(texts), n_most=_CHUNK):
+    for chunk in row_blocks(len(assigned), len(texts), max_rows=_CHUNK):
         rows = assigned[chunk]
         # ‖a − b‖² without ‖a‖², which is the same for all b.
         distances = squares - 2 * texts[rows] @ texts.T
@@ -160,7 +160,7 @@ def _near_earlier(vectors: np.ndarray) -> Iterator[np.ndarray]:
     vectors = vectors.astype(np.float64)
     squares = np.einsum("mh,mh->m", vectors, vectors)
     lengths = np.sqrt(squares)
-    for chunk in row_blocks(len(vectors), len(vectors), n_most=_CHUNK):
+    for chunk in row_blocks(len(vectors), len(vectors), max_rows=_CHUNK):
         gaps = squares[chunk, None] + squares - 2 * vectors[chunk] @ vectors.T
         near = gaps <= _COINCIDENT * lengths[chunk, None] * lengths
         for row, i in enumerate(range(chunk.start, chunk.stop)):

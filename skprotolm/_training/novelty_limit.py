@@ -82,7 +82,7 @@ def limit_of(
     """
     parts = [
         _novelty(exact, strata, vectors[rows].cpu().double(), ids[rows, None] == quoted)
-        for rows in exact.blocks(vectors, n_most=_CHUNK)
+        for rows in exact.blocks(vectors, max_rows=_CHUNK)
     ]
     of_texts, of_midpoints = (
         np.sort(scores[np.isfinite(scores)])
