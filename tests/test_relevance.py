@@ -10,20 +10,17 @@ import pytest
 import torch
 
 from skprotolm import ProtoLMClassifier
-from skprotolm._explaining.relevance import LinearizedEncoder, relevance
+from skprotolm._explaining.relevance import SUPPORTED, LinearizedEncoder, relevance
 from skprotolm._network.encoder import load_encoder
 from skprotolm._network.pooling import TokenAttention
 from tests.texts import make_texts
-from tests.tiny import HIDDEN, MODEL_TYPES, make_encoder
+from tests.tiny import HIDDEN, make_encoder
 
 X, Y = make_texts()
 PAIRS = list(zip(X, X[::-1], strict=True))
 
 
-DECODERS = ["mistral", "qwen3", "gemma2", "gemma3_text", "phi3"]
-
-
-@pytest.fixture(scope="module", params=[*MODEL_TYPES, *DECODERS])
+@pytest.fixture(scope="module", params=SUPPORTED)
 def backbone(request, tmp_path_factory) -> Any:
     return make_encoder(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -33,14 +33,16 @@ _SHAPE = {
     "intermediate_size": 32,
     "max_position_embeddings": 66,
 }
-
-
-# Keys and values of fewer heads than queries, windows of fewer tokens than texts have.
+# Where it matters: keys and values of fewer heads than queries, and windows of fewer
+# tokens than texts have.
 _GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
-_HEADS: dict[str, dict[str, Any]] = {
+_FURTHER: dict[str, dict[str, Any]] = {
+    "electra": {"embedding_size": HIDDEN},
     "llama": {"num_key_value_heads": 2},
     "mistral": {**_GROUPED, "sliding_window": 6},
+    "qwen2": {"num_key_value_heads": 1},
     "qwen3": _GROUPED,
+    "gemma": _GROUPED,
     "gemma2": {**_GROUPED, "sliding_window": 6},
     "gemma3_text": {
         **_GROUPED,
@@ -106,8 +108,8 @@ def _config(model_type: str, tokenizer: Any) -> Any:
             "reference_compile": False,
             "local_attention": 12,
         }
-    elif model_type in _HEADS:
-        shape |= _HEADS[model_type]
+    elif model_type in _FURTHER:
+        shape |= _FURTHER[model_type]
         shape["bos_token_id"] = tokenizer.bos_token_id or tokenizer.eos_token_id
         shape["eos_token_id"] = tokenizer.eos_token_id
     return transformers.AutoConfig.for_model(model_type, **shape)
@@ -271,25 +273,41 @@ def _with_type_ids() -> Any:
 
 
 _TOKENIZERS = {
-    "albert": _with_type_ids,  # this and the next are not supported by token relevance
+    "albert": _with_type_ids,
     "deberta-v2": _with_type_ids,
+    "electra": _with_type_ids,
     "bert": _with_type_ids,
     "distilbert": _no_type_ids,
     "mpnet": _no_type_ids,
     "roberta": _roberta_tokenizer,
+    "xlm-roberta": _roberta_tokenizer,
+    "camembert": _roberta_tokenizer,
     "modernbert": _modernbert_tokenizer,
     "gpt2": _gpt2_tokenizer,
     "llama": _llama_tokenizer,
-    "mistral": _llama_tokenizer,  # from here on, decoders that only some tests use
+    "mistral": _llama_tokenizer,
+    "qwen2": _qwen_tokenizer,
     "qwen3": _qwen_tokenizer,
+    "gemma": _gemma_tokenizer,
     "gemma2": _gemma_tokenizer,
     "gemma3_text": _gemma_tokenizer,
     "phi3": _llama_tokenizer,
     "gpt_neox": _gpt2_tokenizer,
     "qwen3_moe": _qwen_tokenizer,
 }
-MODEL_TYPES = tuple(_TOKENIZERS)[2:9]
-DECODERS = tuple(_TOKENIZERS)[7:]
+# What most tests use, of each kind of tokenizer and layers.
+MODEL_TYPES = ("bert", "distilbert", "mpnet", "roberta", "modernbert", "gpt2", "llama")
+DECODERS = (
+    "gpt2",
+    "llama",
+    "mistral",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "gpt_neox",
+    "qwen3_moe",
+)
 
 
 def without_dropout(encoder: Any) -> Any:

@@ -58,7 +58,7 @@ _QUERIES_AND_KEYS = {
 }
 # Modules that compute queries, keys and values together; values come last.
 _FUSED = {"modernbert": "Wqkv", "gpt2": "c_attn", "phi3": "qkv_proj"}
-_MODEL_TYPES = sorted([*_QUERIES_AND_KEYS, *_FUSED])
+SUPPORTED = sorted([*_QUERIES_AND_KEYS, *_FUSED])
 # Added to the logits of what is masked; some models have an fp32 softmax.
 _LOWEST = torch.finfo(torch.float32).min
 PRESENCE_WEIGHT = 0.1  # similar results from 0.05 to 0.2 on dev texts of SST-2
@@ -69,7 +69,7 @@ _GATES = ("gate_proj", "Wi", "gate_up_proj")
 
 def is_supported(encoder: TextEncoder) -> bool:
     """Whether relevance is implemented for the encoder's model type, and backend."""
-    return encoder.backend == "torch" and encoder.model_type in _MODEL_TYPES
+    return encoder.backend == "torch" and encoder.model_type in SUPPORTED
 
 
 def _require_support(encoder: TextEncoder) -> None:
@@ -84,7 +84,7 @@ def _require_support(encoder: TextEncoder) -> None:
     if not is_supported(encoder):
         raise ValueError(
             f"token_method='relevance' does not support the architecture "
-            f"{encoder.model_type!r}; supported are {', '.join(_MODEL_TYPES)}. Use "
+            f"{encoder.model_type!r}; supported are {', '.join(SUPPORTED)}. Use "
             f"'decomposition' or 'occlusion'."
         )
 
