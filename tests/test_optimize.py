@@ -18,23 +18,23 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skprotolm import ProtoLMClassifier, ProtoLMRegressor
+from skprotolm import ProtoLMClassifier, ProtoLMRegressor, _optimizing
+from skprotolm._network.engines import ENGINES
 from skprotolm.exceptions import MissingExtraError
 from tests import tagged
 from tests.test_no_side_effects import assert_same_process, process_state
 from tests.texts import make_texts
 
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {name: engine.package for name, engine in ENGINES.items()}
 X_NEW = ["a kind service", "bad", "the plot of the film was dull and had no end", "a"]
 
 
 def needs(backend: str) -> None:
-    if backend in PACKAGES:
-        for package in ("onnx", "onnxscript", PACKAGES[backend]):
-            pytest.importorskip(package)
+    for package in ("onnx", "onnxscript", PACKAGES[backend]):
+        pytest.importorskip(package)
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino"])
+@pytest.fixture(scope="module", params=PACKAGES)
 def backend(request) -> str:
     needs(request.param)
     return request.param
@@ -179,16 +179,6 @@ def test_threads_predict_at_once(int8):
             np.testing.assert_array_equal(actual, expected)
 
 
-def test_sessions_follow_the_threads_of_torch(fp32):
-    expected, n_threads = fp32.predict_proba(X_NEW), torch.get_num_threads()
-    torch.set_num_threads(n_threads + 1)
-    try:
-        actual = fp32.predict_proba(X_NEW)
-    finally:
-        torch.set_num_threads(n_threads)
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
-
-
 def test_processes_predict(int8):
     run = joblib.Parallel(n_jobs=2)
     [actual, _] = run(joblib.delayed(int8.predict_proba)(X_NEW) for _ in range(2))
@@ -227,7 +217,7 @@ def test_a_forked_process_predicts(fp32, tmp_path):
 def test_numbers_of_threads_have_a_session_each(fp32, monkeypatch):
     """Threads with different numbers restarted the session with every prediction."""
     again = pickle.loads(pickle.dumps(fp32))
-    started = []
+    expected, started = fp32.predict_proba(X_NEW), []
     engine = again._fitted.network.encoder.engine
     start = engine.start
 
@@ -240,7 +230,8 @@ def test_numbers_of_threads_have_a_session_each(fp32, monkeypatch):
     try:
         for n in (1, 2, 1, 2):
             torch.set_num_threads(n)
-            again.predict(X_NEW)
+            actual = again.predict_proba(X_NEW)
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
     finally:
         torch.set_num_threads(n_threads)
     assert sorted(started) == [1, 2]
@@ -338,9 +329,29 @@ class _Branching(torch.nn.Module):
 def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert):
     needs("onnx")
     encoder = copy.deepcopy(tiny_bert)
-    encoder[0].auto_model.encoder.layer[
-        1
-    ].intermediate.intermediate_act_fn = _Branching()
+    last = encoder[0].auto_model.encoder.layer[1]
+    last.intermediate.intermediate_act_fn = _Branching()
     clf = make_classifier(backbone=encoder, max_epochs=1).fit(*texts)
     with pytest.raises(ValueError, match=r"BertModel.*cannot be exported"):
         clf.optimize()
+
+
+def test_an_export_that_computes_something_else_is_refused(
+    fitted, backend, monkeypatch
+):
+    monkeypatch.setitem(_optimizing._TOLERANCES, "fp32", -1.0)
+    with pytest.raises(
+        ValueError, match=r"\(bert\) does not compute the token vectors"
+    ):
+        fitted.optimize(backend)
+
+
+def test_an_engine_that_cannot_run_the_export_is_named(fitted, backend, monkeypatch):
+    def fail(engine: Any, n_threads: int) -> Any:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(ENGINES[backend], "start", fail)
+    with pytest.raises(
+        ValueError, match=rf"'{backend}' cannot run .* no such operator"
+    ):
+        fitted.optimize(backend)
