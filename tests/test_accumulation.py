@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.modules.module import (
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers.models.bert.modeling_bert import BertLayer
 
 from skprotolm import ProtoLMRegressor
@@ -208,9 +206,11 @@ def test_a_seed_determines_the_fit(make_classifier, texts, parameters):
 
 
 @pytest.mark.parametrize(
-    "name", ["gradient_accumulation_steps", "gradient_checkpointing"]
+    "parameter",
+    [{"gradient_accumulation_steps": 2}, {"gradient_checkpointing": True}],
+    ids=str,
 )
-def test_devices_that_do_not_repeat_dropout_are_refused(tiny_folder, name):
-    config = make_config(backbone=str(tiny_folder), **{name: 2})
+def test_devices_that_do_not_repeat_dropout_are_refused(tiny_folder, parameter):
+    config = make_config(backbone=str(tiny_folder), **parameter)
     with pytest.raises(ValueError, match="does not repeat on MPS"):
         load(config, torch.device("mps"))
