@@ -29,8 +29,8 @@ from skprotolm.exceptions import WaitingForProcessesWarning
 # How long a process waits for the others. Those that end are noticed at once; this is
 # for machines that are lost, and for scripts in which only some processes call `fit`.
 _TIMEOUT = timedelta(minutes=30)
-_PATIENCE = 10  # seconds, until a process says that it waits for others
-_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PATIENCE = 10  # seconds, until a process warns that it waits for others
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of a launcher
 _MANY_ROWS = 4096  # of a gradient that is exchanged without its empty rows
 _FIT_NUMBERS = count()  # keys in the store of the launcher are used once
 
@@ -187,6 +187,10 @@ class ProcessGroup(Processes):
                     f"of them; the fit divides the work."
                 )
 
+    def wait_for_others(self) -> None:
+        """Wait until all processes have come this far."""
+        self._gather_objects(None)
+
     @_exchange
     def _gather_objects(self, value: Any) -> list[Any]:
         values = [None] * self.size
@@ -194,7 +198,7 @@ class ProcessGroup(Processes):
         return values
 
 
-def _forget_group() -> None:
+def _note_fork() -> None:
     global _IS_FORKED_MEMBER  # noqa: PLW0603 – of this process
     _IS_FORKED_MEMBER = dist.is_available() and dist.is_initialized()
 
@@ -202,7 +206,7 @@ def _forget_group() -> None:
 # A forked process inherits the group, but not its place in it.
 _IS_FORKED_MEMBER = False
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_group)
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def find_size() -> int:
@@ -217,7 +221,7 @@ def find_size() -> int:
     if dist.is_initialized():
         return 1 if _IS_FORKED_MEMBER else dist.get_world_size()
     is_worker = multiprocessing.parent_process() is not None
-    if is_worker or any(name not in os.environ for name in _LAUNCHED):
+    if is_worker or any(name not in os.environ for name in _VARIABLES):
         return 1
     return int(os.environ["WORLD_SIZE"])
 
@@ -249,7 +253,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     processes = ProcessGroup(backend)
     try:
         yield processes
-        processes.require_same({})  # none leaves while others are still at work
+        processes.wait_for_others()  # none leaves while others are still at work
     finally:
         processes.leave()
 
@@ -289,7 +293,7 @@ def _patiently(connect: Callable[[], Any]) -> Any:
     done, _ = wait([connected], timeout=_PATIENCE)
     if not done:
         warn(
-            f"fit waits for other processes, because {', '.join(_LAUNCHED)} are set "
+            f"fit waits for other processes, because {', '.join(_VARIABLES)} are set "
             f"or torch.distributed is initialized. All of them must call fit. To fit "
             f"in this process alone, unset these variables.",
             WaitingForProcessesWarning,

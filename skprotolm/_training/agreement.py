@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from skprotolm._training.callbacks import FitCallbacks
 from skprotolm._training.inputs import FitInput
 
 _MAY_DIFFER = ("backbone", "device", "verbose")  # of a backbone, weights are compared
+_OF_PROCESS = ("network", "device")  # fields of a model; weights are shared in place
 
 
 def require_same_fit(
@@ -60,10 +61,11 @@ def model_of_first(processes: Processes, model: FittedModel) -> FittedModel:
     processes.share(encoder)
     processes.share(attention)
     layer = copy.deepcopy(model.network.layer).cpu()
-    fields = {
-        name: getattr(model, name)
-        for name in ("task", "quotes", "memory", "novelty_limit")
+    learned = {
+        field.name: getattr(model, field.name)
+        for field in fields(model)
+        if field.name not in _OF_PROCESS
     }
-    layer, fields = processes.agree((layer, fields))
+    layer, learned = processes.agree((layer, learned))
     network = Network(encoder, attention, layer.to(encoder.device)).eval()
-    return replace(model, network=network, **fields)
+    return replace(model, network=network, **learned)
