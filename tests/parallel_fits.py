@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor, ProtoLMTokenClassifier
 from skprotolm._processes import Processes, joined
+from skprotolm._training.agreement import model_of_first
 from tests import label_sets, tagged
 from tests.texts import make_texts
 from tests.watching import Watcher, weights_of
@@ -36,6 +38,7 @@ NUMBERS_OF_ROWS = (1, 4, 5)
 WEIGHTS = np.linspace(0, 3, len(X))
 NUMBERS = np.arange(len(X)) % 7 + 3.0 * (Y == "pos")
 STOPPING = {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 3}
+PARTS = {"gradient_accumulation_steps": 3, "gradient_checkpointing": True}
 WINDOWS = {"long_text": "window", "max_length": 24}
 # Parameters, and the data of `fit`, of each case.
 CASES: dict[str, tuple[type, dict[str, Any], tuple[Any, ...]]] = {
@@ -54,6 +57,7 @@ CASES: dict[str, tuple[type, dict[str, Any], tuple[Any, ...]]] = {
     "proto-lm": (ProtoLMClassifier, {"formulation": "proto-lm"}, (X, Y)),
     "windows": (ProtoLMClassifier, WINDOWS, (LONG, Y)),
     "windows, last layer": (ProtoLMClassifier, WINDOWS | {"finetune": 1}, (LONG, Y)),
+    "parts of batches": (ProtoLMClassifier, PARTS, (X, Y)),
     "a batch of one text": (ProtoLMClassifier, {"batch_size": 47}, (X, Y)),
 }
 
@@ -152,6 +156,18 @@ def own_group(encoder: str, rank: int) -> dict[str, Any]:
     return {"total": float(total), **result}
 
 
+def unequal_models(encoder: str, rank: int) -> dict[str, Any]:
+    """Fit apart from the other process, and then take the model of the first."""
+    clf = make_estimator(ProtoLMClassifier, encoder, random_state=rank)
+    thread = threading.Thread(target=clf.fit, args=(X, Y))  # threads fit alone
+    thread.start()
+    thread.join()
+    before = learned_by(clf, X)
+    with joined(torch.device("cpu")) as processes:
+        clf._fitted = model_of_first(processes, clf._fitted)
+    return {"before": before, "after": {**learned_by(clf, X), "history": []}}
+
+
 def gradients(encoder: str, rank: int) -> dict[str, Any]:
     """Return the gradients of losses on rows that two processes have computed."""
     with joined(torch.device("cpu")) as processes:
@@ -240,13 +256,31 @@ def _at_third_step(action: Callable[[], Any]) -> None:
     torch.optim.AdamW.step = counted  # type: ignore[method-assign]
 
 
+STEPS: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    step.__name__: step
+    for step in (
+        all_cases,
+        one_case,
+        without_seed,
+        dropout,
+        continued,
+        own_group,
+        unequal_models,
+        gradients,
+        errors,
+        callbacks,
+        killed,  # comes last: one process ends
+    )
+}
+
+
 def main() -> None:
     """Run steps, and write the result of each."""
     encoder, folder, *steps = sys.argv[1:]
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     for step in steps:
-        result = globals()[step](encoder, rank)
+        result = STEPS[step](encoder, rank)
         path = Path(folder) / f"{step}-{rank}.pickle"
         path.write_bytes(pickle.dumps(result))
 
