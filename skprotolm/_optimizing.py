@@ -15,7 +15,7 @@ from skprotolm._network.encoder import TextEncoder
 from skprotolm._network.engines import ENGINES, require_packages, with_engine
 from skprotolm._network.exporting import export_onnx
 from skprotolm._network.network import Network
-from skprotolm._network.quantization import quantized_matrices
+from skprotolm._network.quantization import with_int8_matrices
 from skprotolm._network.tokenized import TokenBatch, TokenizedTexts
 from skprotolm._runtime import has_vnni, isolated_torch
 from skprotolm._saving.pickling import pack, unpack
@@ -119,7 +119,7 @@ def _in_engine(
     if dtype == "int8":
         n = min(len(quoted), _CALIBRATED)
         rows = np.linspace(0, len(quoted) - 1, n).astype(int).tolist()
-        transformer = quantized_matrices(
+        transformer = with_int8_matrices(
             transformer, map(collate, rows), reduce_range=not has_vnni()
         )
     batch = collate(int(quoted.lengths.argmax()), int(quoted.lengths.argmin()))

@@ -29,8 +29,8 @@ _SMOOTHING = 0.95
 _SMALLEST = 1e-5
 
 
-class _Inputs:
-    """Ranges and means of the channels of what a matrix has read."""
+class _InputStatistics:
+    """Ranges and sums of the channels of what a matrix reads, over n tokens."""
 
     def __init__(self, n_channels: int):
         self.low = torch.zeros(n_channels)
@@ -54,7 +54,7 @@ class _Int8Matrix(nn.Module):
     ----------
     weight : Tensor of shape (C, O)
     bias : Tensor of shape (O,), or None
-    inputs : _Inputs
+    inputs : _InputStatistics
     largest : int
         The largest integer of a weight.
     """
@@ -67,7 +67,11 @@ class _Int8Matrix(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, inputs: _Inputs, largest: int
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        inputs: _InputStatistics,
+        largest: int,
     ):
         super().__init__()
         factors = _factors(weight, inputs)
@@ -101,7 +105,7 @@ def _onnx(name: str, x: Tensor, *ranges: Any, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _factors(weight: Tensor, inputs: _Inputs) -> Tensor:
+def _factors(weight: Tensor, inputs: _InputStatistics) -> Tensor:
     """Return by how much each channel is divided, (C,)."""
     activations = torch.maximum(-inputs.low, inputs.high).clamp_min(_SMALLEST)
     weights = weight.abs().amax(dim=1).clamp_min(_SMALLEST)
@@ -110,7 +114,7 @@ def _factors(weight: Tensor, inputs: _Inputs) -> Tensor:
 
 
 @torch.no_grad()
-def quantized_matrices(
+def with_int8_matrices(
     transformer: Any, batches: Iterable[TokenBatch], *, reduce_range: bool
 ) -> Any:
     """Return a copy for the export, whose matrices have 8 bits.
@@ -131,40 +135,39 @@ def quantized_matrices(
         If the transformer runs no linear layer.
     """
     copied = copy.deepcopy(transformer)
-    inputs = _record_inputs(copied, batches)
-    if not inputs:
+    statistics = _record_statistics(copied, batches)
+    if not statistics:
         raise ValueError(
             "dtype='int8' needs linear layers, and the backbone has none; set "
             "dtype='fp32'."
         )
-    for name, of_matrix in inputs.items():
-        parent, _, leaf = name.rpartition(".")
+    largest = 63 if reduce_range else 127
+    for name, inputs in statistics.items():
         matrix = copied.get_submodule(name)
-        int8 = _Int8Matrix(
-            _weight(matrix), matrix.bias, of_matrix, 63 if reduce_range else 127
-        )
+        int8 = _Int8Matrix(_weight(matrix), matrix.bias, inputs, largest)
+        parent, _, leaf = name.rpartition(".")
         setattr(copied.get_submodule(parent), leaf, int8)
     return copied
 
 
-def _record_inputs(
+def _record_statistics(
     transformer: Any, batches: Iterable[TokenBatch]
-) -> dict[str, _Inputs]:
-    """Run batches, and return what each linear layer has read, by name."""
-    inputs = {
-        name: _Inputs(len(_weight(module)))
+) -> dict[str, _InputStatistics]:
+    """Run batches, and return statistics of what each linear layer reads, by name."""
+    statistics = {
+        name: _InputStatistics(len(_weight(module)))
         for name, module in transformer.named_modules()
         if isinstance(module, MATRICES)
     }
     handles = [
-        transformer.get_submodule(name).register_forward_pre_hook(of_matrix.update)
-        for name, of_matrix in inputs.items()
+        transformer.get_submodule(name).register_forward_pre_hook(inputs.update)
+        for name, inputs in statistics.items()
     ]
     for batch in batches:
         transformer(batch.features)
     for handle in handles:
         handle.remove()
-    return {name: of_matrix for name, of_matrix in inputs.items() if of_matrix.n}
+    return {name: inputs for name, inputs in statistics.items() if inputs.n}
 
 
 def _weight(module: Any) -> Tensor:

@@ -36,7 +36,7 @@ _UNITS: dict[str, type[Units]] = {units.noun: units for units in (TextUnits, Wor
 
 
 def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfig]:
-    """Load the encoder, with what is not trained frozen, and resolve the precision."""
+    """Load the encoder, freeze what is not trained, and resolve the precision."""
     if device.type == "mps" and config.reads_again:
         raise ValueError(
             "gradient_accumulation_steps and gradient_checkpointing need the same "
@@ -45,6 +45,16 @@ def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfi
         )
     encoder = load_encoder(config.backbone, config.max_length, config.long_text)
     encoder = encoder.to(device)
+    _freeze(encoder, config)
+    is_fp32 = encoder.dtype == torch.float32
+    return encoder, resolve_precision(config, is_fp32, has_bf16(device))
+
+
+def _freeze(encoder: TextEncoder, config: FitConfig) -> None:
+    """Freeze what is not trained, and refuse what the backbone does not allow.
+
+    What adapters are added to is frozen with them, by `add_adapters`.
+    """
     if config.trains_adapters:
         adaptable_matrices(encoder)  # raises before texts are read
     if config.n_trained_layers is not None:
@@ -59,8 +69,6 @@ def load(config: FitConfig, device: torch.device) -> tuple[TextEncoder, FitConfi
         )
     if config.checkpoints_layers:
         transformer_layers(encoder)  # raises before texts are read
-    is_fp32 = encoder.dtype == torch.float32
-    return encoder, resolve_precision(config, is_fp32, has_bf16(device))
 
 
 def build(
