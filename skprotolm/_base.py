@@ -131,7 +131,7 @@ class BaseProtoLM(
         n_new = len(task.strata) - len(model.task.strata)
         model = extend(model, task, positions, targets, texts, n_prototypes, seed)
         further = (n_texts + len(texts), n_classes + n_new)
-        self._edit(replace(model, further=further))
+        self._replace_model(replace(model, further=further))
 
     @property
     def prototypes_(self) -> Prototypes:

@@ -52,7 +52,7 @@ class EditMethodsMixin:
             If a class would have no prototype left, or one of several labels none with
             it or none without it. Nothing is changed then.
         """
-        return self._edit(_editing.remove(fitted_model(self), indices))
+        return self._replace_model(_editing.remove(fitted_model(self), indices))
 
     def relabel_prototypes(self: _Self, labels: dict[int, Any]) -> _Self:
         """Assign prototypes to other classes, or other numbers.
@@ -79,7 +79,7 @@ class EditMethodsMixin:
             If a label is not in ``classes_``, or not a finite number, or a class would
             have no prototype left. Nothing is changed then.
         """
-        return self._edit(_editing.relabel(fitted_model(self), labels))
+        return self._replace_model(_editing.relabel(fitted_model(self), labels))
 
     def add_prototypes(self: _Self, texts: Any, labels: Any) -> _Self:
         """Add texts as prototypes, after the existing ones.
@@ -106,7 +106,7 @@ class EditMethodsMixin:
             If a text or label is invalid, or a text is already a prototype. Nothing is
             changed then.
         """
-        return self._edit(_editing.add(fitted_model(self), texts, labels))
+        return self._replace_model(_editing.add(fitted_model(self), texts, labels))
 
     def prune_prototypes(
         self: _Self, *, min_usage: int = 1, min_purity: float = 0.0
@@ -138,7 +138,7 @@ class EditMethodsMixin:
         model = fitted_model(self)
         require("min_usage", min_usage, COUNT_OR_ZERO)
         require("min_purity", min_purity, PURITY)
-        return self._edit(_editing.prune(model, min_usage, min_purity))
+        return self._replace_model(_editing.prune(model, min_usage, min_purity))
 
     def redact_prototypes(self: _Self, texts: dict[int, Any]) -> _Self:
         """Replace the quoted texts of prototypes permanently.
@@ -163,7 +163,7 @@ class EditMethodsMixin:
         IndexError, TypeError, ValueError
             If an index is out of range, or a text is invalid.
         """
-        return self._edit(_editing.redact(fitted_model(self), texts))
+        return self._replace_model(_editing.redact(fitted_model(self), texts))
 
     def undo_edit(self: _Self) -> _Self:
         """Undo the last edit of the prototypes, bit for bit.
@@ -181,7 +181,7 @@ class EditMethodsMixin:
         ValueError
             If there is nothing to undo.
         """
-        return self._edit(_editing.undo_last(fitted_model(self)))
+        return self._replace_model(_editing.undo_last(fitted_model(self)))
 
     @property
     def edits_(self) -> list[dict[str, Any]]:
@@ -197,6 +197,7 @@ class EditMethodsMixin:
             )
         return [copy.deepcopy(edit) for edit in self._fitted.edits]
 
-    def _edit(self: _Self, model: FittedModel) -> _Self:
+    def _replace_model(self: _Self, model: FittedModel) -> _Self:
+        """Predict with another model from now on, in place."""
         self.__dict__.update(self._fitted_attributes(model))
         return self

@@ -82,7 +82,7 @@ class OptimizeMixin:
         require("backend", backend, one_of(*ENGINES, "torch"))
         require("dtype", dtype, one_of(*_TOLERANCES))
         copied: Any = copy.copy(self)
-        return copied._edit(optimized(model, backend, dtype))
+        return copied._replace_model(optimized(model, backend, dtype))
 
 
 @isolated_torch()
