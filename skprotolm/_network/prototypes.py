@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skprotolm._config import FitConfig
-from skprotolm._network.blocks import row_blocks
+from skprotolm._network.blocks import MAX_PAIRS, row_blocks
 from skprotolm._tasks.units import Unit
 
 _CHUNK = 1024  # texts that are scored at once, unless there are many prototypes
@@ -157,9 +157,9 @@ class PrototypeLayer(nn.Module, ABC):
             parts.append(outputs if of is None else of(outputs, rows))
         return torch.cat(parts)
 
-    def blocks(self, s: Tensor, **options: int) -> Iterator[slice]:
+    def blocks(self, s: Tensor, max_rows: int = MAX_PAIRS) -> Iterator[slice]:
         """Split the rows of text vectors; see `row_blocks`."""
-        return row_blocks(len(s), len(self.vectors), **options)
+        return row_blocks(len(s), len(self.vectors), max_rows=max_rows)
 
     def take(
         self,

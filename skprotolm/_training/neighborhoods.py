@@ -15,9 +15,8 @@ from skprotolm._network.blocks import row_blocks
 N_NEIGHBORS = 10  # of purity and of label agreement
 _COINCIDENT = 0.01  # for unit vectors ‖a − b‖² is 2 − 2·cos: a cosine of 0.995
 _SAMPLE = 5000  # texts of which label agreement is computed
-_CHUNK = (
-    256  # prototypes that are compared with all texts at once, unless these are many
-)
+# Prototypes that are compared with all texts at once, unless these are many.
+_CHUNK = 256
 
 
 def distinct_ids(values: Sequence[Any]) -> np.ndarray:
