@@ -32,6 +32,7 @@ _TIMEOUT = timedelta(minutes=30)
 _PATIENCE = 10  # seconds, until a process warns that it waits for others
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of a launcher
 _MANY_ROWS = 4096  # of a gradient that is exchanged without its empty rows
+_BUCKET_SIZE = 2**22  # numbers that are exchanged at once: every exchange has to wait
 _FIT_NUMBERS = count()  # keys in the store of the launcher are used once
 
 T = TypeVar("T")
@@ -135,13 +136,14 @@ class ProcessGroup(Processes):
         """Average the gradients of all processes, in place."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         rows = [self._changed_rows(gradient) for gradient in gradients]
-        sums = [g[i].contiguous() for g, i in zip(gradients, rows, strict=True)]
-        pending = [
-            dist.all_reduce(sum_, group=self._group, async_op=True) for sum_ in sums
-        ]
-        for gradient, i, sum_, work in zip(gradients, rows, sums, pending, strict=True):
-            work.wait()
-            gradient[i] = sum_.div_(self.size)
+        values = [g[i] for g, i in zip(gradients, rows, strict=True)]
+        for bucket in _split_into_buckets([value.numel() for value in values]):
+            flat = [values[i].flatten() for i in bucket]
+            sums = torch.cat(flat)
+            dist.all_reduce(sums, group=self._group)
+            means = sums.div_(self.size).split([len(part) for part in flat])
+            for i, mean in zip(bucket, means, strict=True):
+                gradients[i][rows[i]] = mean.view_as(values[i])
 
     def _changed_rows(self, gradient: Tensor) -> Any:
         """Return an index of the rows that have a gradient in any process.
@@ -196,6 +198,13 @@ class ProcessGroup(Processes):
         values = [None] * self.size
         dist.all_gather_object(values, value, group=self._group)
         return values
+
+
+def _split_into_buckets(sizes: list[int]) -> list[list[int]]:
+    """Group neighbors, by position, to `_BUCKET_SIZE` or so in all."""
+    buckets = np.cumsum(sizes) // _BUCKET_SIZE
+    starts = np.flatnonzero(np.diff(buckets)) + 1
+    return [part.tolist() for part in np.split(np.arange(len(sizes)), starts)]
 
 
 def _note_fork() -> None:
