@@ -21,7 +21,7 @@ class StreamingMixin:
     def iter_predict(
         self, X: Iterable[Any], *, method: str = "predict", chunk_size: int = 1024
     ) -> Iterator[Any]:
-        """Predict texts one after another, for more of them than fit into memory.
+        """Predict a stream of texts, such as one that does not fit into memory.
 
         Parameters
         ----------
@@ -33,8 +33,8 @@ class StreamingMixin:
                 default="predict"
             The method whose results are returned.
         chunk_size : int, default=1024
-            Texts that are held in memory. Texts of similar length share a batch only
-            inside a chunk.
+            Texts that are held in memory, and read before the first of them is
+            predicted. Texts of similar length share a batch only inside a chunk.
 
         Yields
         ------
@@ -45,7 +45,7 @@ class StreamingMixin:
         ------
         NotFittedError, ValueError, TypeError
             At once for `method`, `chunk_size` and X itself. Texts are checked chunk by
-            chunk, and the message says which one.
+            chunk, and the message names the text.
 
         Examples
         --------
@@ -65,7 +65,7 @@ class StreamingMixin:
     def iter_explain(
         self, X: Iterable[Any], *, chunk_size: int = 64, **options: Any
     ) -> Iterator[Any]:
-        """Explain texts one after another, for more of them than fit into memory.
+        """Explain a stream of texts, such as one that does not fit into memory.
 
         Parameters
         ----------
@@ -113,16 +113,24 @@ def _in_chunks(
     of: Callable[[list[Any]], Iterable[Any]], texts: Iterator[Any], size: int
 ) -> Iterator[Any]:
     start = 0
+    shown: set[type[Warning]] = set()
     while chunk := list(islice(texts, size)):
         try:
-            with warnings.catch_warnings():
-                if start:  # one warning says it for all
-                    warnings.simplefilter("ignore", TextTruncatedWarning)
-                    warnings.simplefilter("ignore", UnreadTextWarning)
+            with warnings.catch_warnings(record=True) as caught:
                 results = of(chunk)
         except (TypeError, ValueError) as error:
             last = start + len(chunk) - 1
             where = f"Texts {start} to {last} of X, where row 0 is text {start}"
             raise type(error)(f"{where}: {error}") from error
+        _show(caught, shown)
         yield from results
         start += len(chunk)
+
+
+def _show(caught: list[warnings.WarningMessage], shown: set[type[Warning]]) -> None:
+    """Show the warnings of a chunk; those about texts are shown once per stream."""
+    for w in caught:
+        if w.category not in shown:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        if w.category in (TextTruncatedWarning, UnreadTextWarning):
+            shown.add(w.category)

@@ -70,13 +70,16 @@ def test_pairs_and_columns(make_classifier, fitted, texts):
     assert list(fitted.iter_predict([])) == []
 
 
-def test_a_truncated_stream_warns_once(make_classifier, texts):
+@pytest.mark.parametrize("n_short", [0, 3])
+def test_a_truncated_stream_warns_once(make_classifier, texts, n_short):
+    """Warnings were hidden after the first chunk, also if it had none."""
     clf = make_classifier(max_length=14).fit(*texts)
-    stream = clf.iter_predict(["a film " * 30] * 6, chunk_size=2)
+    X = ["a film"] * n_short + ["a film " * 30] * 6
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert len(list(stream)) == 6
+        assert len(list(clf.iter_predict(X, chunk_size=2))) == len(X)
     assert [w.category for w in caught] == [TextTruncatedWarning]
+    assert caught[0].filename == __file__
 
 
 def test_the_message_names_the_chunk(fitted, texts):
