@@ -48,8 +48,8 @@ class OptimizeMixin:
             way back from an optimized copy, in float32 on the CPU.
         dtype : {"fp32", "int8"}, default="fp32"
             "int8" multiplies the matrices of the transformer in 8-bit integers, with
-            ranges that are calibrated on texts of the prototypes. Token vectors, and
-            with them predictions, differ slightly. Of "fp32" they differ by rounding.
+            ranges that are calibrated on texts of the prototypes: token vectors, and
+            with them predictions, change slightly. With "fp32" they change by rounding.
 
         Returns
         -------
@@ -61,17 +61,18 @@ class OptimizeMixin:
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If an argument is none of these, "int8" is combined with "torch", or the
-            backbone cannot be exported.
+            If an argument is invalid, "int8" is combined with "torch", or the backbone
+            cannot be exported.
         MissingExtraError
             If the packages of the backend are not installed.
 
         Notes
         -----
         ``explain`` has no "relevance", which needs gradients: "auto" is
-        "decomposition". Edits and `partial_fit` work as before: torch reads the texts
-        of new prototypes. A new `fit` trains the backbone in torch and ends the
-        optimization. Files contain the exported model beside the encoder.
+        "decomposition", and "occlusion" predicts the effect of words better. Edits and
+        `partial_fit` work as before: torch reads the texts of new prototypes. A new
+        `fit` trains the backbone in torch and ends the optimization. Files contain the
+        exported model beside the encoder.
 
         Examples
         --------

@@ -87,8 +87,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     finetune : {"full", "lora", "head"} or int, default="full"
         What is trained besides the head. "full": all weights of the encoder. "lora":
         low-rank adapters of its layers, which are merged into the weights when the fit
-        ends (needs peft). "head": nothing. An int: the encoder's last layers, as many
-        as it says; what the layers below return is computed once per fit and stored.
+        ends (needs peft). "head": nothing. An int k: the last k layers of the encoder;
+        the outputs of the layers below are computed once per fit and stored.
         Weights of a SentenceTransformer with ``requires_grad=False`` are not trained.
     warm_start : bool, default=False
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
@@ -133,10 +133,11 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         Device of all computations; "auto" uses CUDA or MPS if available. Of several
         processes, each has its own.
     gradient_accumulation_steps : int, default=1
-        The number of parts in which a batch is read, against a lack of memory; at most
-        `batch_size`, which stays the number of texts per step. The loss compares the
-        texts of the whole batch, so all parts but the last are read again in the
-        backward pass. Predictions read as many texts at once as a part has.
+        The number of parts in which a batch is read, to save memory. `batch_size` stays
+        the number of texts per step, unlike in Hugging Face's Trainer, and is the
+        largest value. The loss compares the texts of the whole batch, so all parts but
+        the last are read again in the backward pass. Predictions also read one part at
+        a time.
     gradient_checkpointing : bool, default=False
         Keep only the inputs of the encoder's layers in training, and run the layers
         again in the backward pass: less memory, more time. It has no effect with
