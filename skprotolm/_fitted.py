@@ -204,7 +204,8 @@ class FittedModel:
         """Return the prototype of the largest contribution to each prediction, (n,)."""
 
         def of(s: Tensor) -> tuple[Tensor]:
-            return (self.layer.contributions(s).contributions.argmax(dim=1),)
+            _, contributions = self.layer.contributions(s)
+            return (contributions.argmax(dim=1),)
 
         [tops] = self.read(self.tokenize(texts), of)
         return tops.numpy()

@@ -67,11 +67,8 @@ def test_novelty_is_the_distance_to_the_nearest_prototype(layer, s):
 def test_contributions_sum_to_the_score_of_the_class(layer, s):
     for c in range(N_CLASSES):
         index = torch.full((B,), c)
-        base, contributions = (
-            layer.attribute(s, index).base,
-            layer.contributions(s, index),
-        )
-        total = base + contributions.contributions.sum(dim=1)
+        _, contributions = layer.contributions(s, index)
+        total = layer.attribute(s, index).base + contributions.sum(dim=1)
         torch.testing.assert_close(total, layer(s).outputs[:, c])
 
 

@@ -173,7 +173,7 @@ def test_numbers_are_exact_sums_over_tokens_and_over_prototypes():
     assert scores.abs().min() > 0
     total = attribution.base + scores.sum(dim=1)
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-12)
-    shares = layer.contributions(s).contributions
+    _, shares = layer.contributions(s)
     torch.testing.assert_close(shares @ values, expected)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(B).double())
 

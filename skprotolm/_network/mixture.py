@@ -17,7 +17,6 @@ from skprotolm._network import losses
 from skprotolm._network.prototypes import (
     Attribution,
     Batch,
-    Contributions,
     LayerOutput,
     PrototypeLayer,
     Terms,
@@ -286,11 +285,10 @@ class MixtureLayer(PrototypeLayer):
 
     def contributions(
         self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
-    ) -> Contributions:
+    ) -> tuple[Tensor, Tensor]:
         """Return cosines and shares, which are the same against another output."""
         cosines = self.cosines(s)
         evidence = self.evidence(cosines)
         if index is None:
             index = self.readout.default_index(self.readout(evidence, self.values))
-        shares = self.readout.shares(evidence, self.values, index)
-        return Contributions(cosines, shares)
+        return cosines, self.readout.shares(evidence, self.values, index)

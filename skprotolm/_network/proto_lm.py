@@ -17,7 +17,6 @@ from skprotolm._network.losses import cross_entropy
 from skprotolm._network.prototypes import (
     Attribution,
     Batch,
-    Contributions,
     LayerOutput,
     PrototypeLayer,
     Terms,
@@ -145,14 +144,14 @@ class InverseDistanceLayer(PrototypeLayer):
 
     def contributions(
         self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
-    ) -> Contributions:
+    ) -> tuple[Tensor, Tensor]:
         """Return similarities, and weight × similarity."""
         similarities, _, scores = self(s)
         index = scores.argmax(dim=1) if index is None else index
         weights = self.weights.to(s)[index]
         if against is not None:
             weights = weights - self.weights.to(s)[against]
-        return Contributions(similarities, weights * similarities)
+        return similarities, weights * similarities
 
 
 def cohesion(d2: Tensor, own: Tensor, weights: Tensor, n_nearest: float) -> Tensor:

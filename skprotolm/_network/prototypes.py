@@ -40,13 +40,6 @@ class Attribution(NamedTuple):
     direction: Tensor  # (B, H): token t contributes α_t·(h_t·direction)
 
 
-class Contributions(NamedTuple):
-    """What each prototype contributes to one output of each of B texts."""
-
-    similarities: Tensor  # (B, M)
-    contributions: Tensor  # (B, M)
-
-
 class Batch(NamedTuple):
     """Inputs of the losses besides the layer's output."""
 
@@ -271,8 +264,11 @@ class PrototypeLayer(nn.Module, ABC):
     @abstractmethod
     def contributions(
         self, s: Tensor, index: Tensor | None = None, against: Tensor | None = None
-    ) -> Contributions:
-        """Return what is listed of each prototype; arguments as in `attribute`."""
+    ) -> tuple[Tensor, Tensor]:
+        """Return similarities and contributions to one output, both (B, M).
+
+        The arguments are those of `attribute`.
+        """
 
 
 def rows_of(values: Tensor | None, rows: slice) -> Tensor | None:
