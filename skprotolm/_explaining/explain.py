@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,12 @@ from skprotolm._explaining.relevance import (
 )
 from skprotolm._fitted import FittedModel
 from skprotolm._network.network import Encoded
-from skprotolm._network.pooling import PooledWindows, TokenAttention, merge_windows
+from skprotolm._network.pooling import (
+    MergedTexts,
+    PooledWindows,
+    TokenAttention,
+    merge_windows,
+)
 from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
@@ -150,50 +155,32 @@ def relevance_scores(
         return linearized.run(batch.to(encoder.device), **options)
 
     if len(encoded.windows) == 1:  # one run serves both steps
-        with run(encoded.windows[0]) as batch:
+        [part], [texts] = encoded.windows, encoded.texts
+        with run(part) as batch:
             pooled = [batch.pool(attention)]
-            pull = _pull_at_low_presence(model, encoded, attribution, pooled)
-            scores = pull.score(batch, attention, encoded.texts[0])
+            merged, direction = _at_low_presence(model, encoded, attribution, pooled)
+            scores = _score_windows(batch, attention, texts, merged, direction)
         yield scores
         return
     pooled = []
     for part in encoded.windows:
         with run(part, with_graph=False) as batch:
             pooled.append(batch.pool(attention))
-    pull = _pull_at_low_presence(model, encoded, attribution, pooled)
+    merged, direction = _at_low_presence(model, encoded, attribution, pooled)
     for part, texts in zip(encoded.windows, encoded.texts, strict=True):
         with run(part) as batch:
-            scores = pull.score(batch, attention, texts)
+            scores = _score_windows(batch, attention, texts, merged, direction)
         del batch  # with its graph, before the next one
         yield scores
 
 
-class _Pull(NamedTuple):
-    """What the linearized token vectors of B texts are compared with."""
-
-    log_totals: Tensor  # (B,), as in `MergedTexts`
-    s: Tensor  # (B, H)
-    direction: Tensor  # (B, H), float64
-    size: Tensor  # (B, 1), of the direction, which may not be one of float32
-
-    def score(
-        self, batch: LinearizedBatch, attention: TokenAttention, texts: Tensor
-    ) -> Tensor:
-        """Return the relevance (W, T) of windows; relevance is linear in direction."""
-        direction = (self.direction / self.size)[texts]
-        texts = texts.to(self.s.device)
-        weights = batch.attention_weights(attention, self.log_totals[texts])
-        scores = relevance(batch, weights, direction, self.s[texts])
-        return scores.cpu().double() * self.size[texts.cpu()]
-
-
-def _pull_at_low_presence(
+def _at_low_presence(
     model: FittedModel,
     encoded: Encoded,
     attribution: Attribution,
     pooled: list[PooledWindows],
-) -> _Pull:
-    """Merge the windows at a low presence, and return the direction there."""
+) -> tuple[MergedTexts, Tensor]:
+    """Merge the windows at a low presence, and return the direction (B, H) there."""
     merged = merge_windows(
         torch.cat([p.log_sums for p in pooled]),
         torch.cat([p.s for p in pooled]),
@@ -203,8 +190,24 @@ def _pull_at_low_presence(
     direction = model.layer.attribute(
         merged.s.cpu().double(), attribution.target, attribution.against
     ).direction
+    return merged, direction
+
+
+def _score_windows(
+    batch: LinearizedBatch,
+    attention: TokenAttention,
+    texts: Tensor,
+    merged: MergedTexts,
+    direction: Tensor,
+) -> Tensor:
+    """Return the relevance (W, T) of windows; `texts` (W,) is the text of each."""
+    direction = direction[texts]
+    # Relevance is linear in the direction, whose size may not be one of float32.
     size = direction.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)
-    return _Pull(merged.log_totals, merged.s, direction, size)
+    texts = texts.to(merged.s.device)
+    weights = batch.attention_weights(attention, merged.log_totals[texts])
+    scores = relevance(batch, weights, direction / size, merged.s[texts])
+    return scores.cpu().double() * size
 
 
 def _token_fields(
