@@ -13,7 +13,7 @@ from skprotolm._data.texts import Text, Texts
 from skprotolm._explaining.alignment import TokenSplits
 from skprotolm._explaining.attribution import sum_by_token, token_scores
 from skprotolm._explaining.compared import ComparedText, ComparedTexts
-from skprotolm._explaining.kinds import kind_of
+from skprotolm._explaining.kinds import kind_fields
 from skprotolm._explaining.occlusion import occlude
 from skprotolm._explaining.relevance import (
     LinearizedBatch,
@@ -33,7 +33,7 @@ from skprotolm._network.prototypes import Attribution
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._records.base_explanation import BaseExplanation
-from skprotolm._records.explanations import Explanations
+from skprotolm._records.explanations import KINDS, Explanations
 from skprotolm._runtime import isolated_torch
 
 
@@ -66,7 +66,7 @@ def explain(
     splitter = TokenSplits(model)
     # Relevance scores need not sum to the explained value minus the base.
     adjust_base = method == "relevance" and model.layer.unit.has_token_sums
-    kind = kind_of(model)
+    kind = KINDS[model.task.kind]
     records: dict[int, BaseExplanation] = {}
     compared = ComparedTexts(model.layer, len(texts), against)
     for encoded in model.encode(tokenized):
@@ -79,9 +79,9 @@ def explain(
         compared.add(rows, s, attribution.target)
         attention = sum_by_token(tokenized, encoded.windows, encoded.attention)
         scores = score_tokens(model, tokenized, encoded, attribution, method)
-        described = kind.fields(model, attribution, rows)
+        described = kind_fields(model, attribution, rows)
         for b, row in enumerate(rows.tolist()):
-            records[row] = kind.record(
+            records[row] = kind(
                 text=texts[row],
                 **described[b],
                 _prototypes=model.prototype_texts,

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from skprotolm._fitted import FittedModel
 from skprotolm._network.prototypes import Attribution
-from skprotolm._records.base_explanation import BaseExplanation
-from skprotolm._records.explanation import Explanation
-from skprotolm._records.label_explanation import LabelExplanation
-from skprotolm._records.value_explanation import ValueExplanation
-from skprotolm._records.word_explanation import WordExplanation
 from skprotolm._tasks.classification import ClassificationTask
 from skprotolm._tasks.multilabel import MultilabelTask
-
-
-class Kind(NamedTuple):
-    """A kind of explanation."""
-
-    record: type[BaseExplanation]
-    # The fields of each text of a batch that only this kind has.
-    fields: Callable[[FittedModel, Attribution, np.ndarray], list[dict[str, Any]]]
 
 
 def class_fields(
@@ -94,14 +81,16 @@ def label_fields(
 
 
 # By `Task.kind`.
-_KINDS = {
-    "classes": Kind(Explanation, class_fields),
-    "labels": Kind(LabelExplanation, label_fields),
-    "tags": Kind(WordExplanation, word_fields),
-    "value": Kind(ValueExplanation, value_fields),
+_FIELDS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "classes": class_fields,
+    "labels": label_fields,
+    "tags": word_fields,
+    "value": value_fields,
 }
 
 
-def kind_of(model: FittedModel) -> Kind:
-    """Return the kind of a model's explanations."""
-    return _KINDS[model.task.kind]
+def kind_fields(
+    model: FittedModel, attribution: Attribution, rows: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the fields of each text of a batch that only its kind has."""
+    return _FIELDS[model.task.kind](model, attribution, rows)

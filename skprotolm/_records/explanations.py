@@ -20,7 +20,8 @@ from skprotolm._records.views import frame_rows, listed_record
 from skprotolm._records.word_explanation import WordExplanation
 
 E = TypeVar("E", bound=BaseExplanation)
-_KINDS: dict[str, Any] = {
+# By `Task.kind`.
+KINDS: dict[str, Any] = {
     kind.kind: kind
     for kind in (Explanation, LabelExplanation, ValueExplanation, WordExplanation)
 }
@@ -93,7 +94,7 @@ class Explanations(PageMixin, Sequence[E], Generic[E]):
         ValueError
             If `text` is not JSON, not from `to_json`, or from a later version.
         """
-        return cls(load_explanations(text, _KINDS))
+        return cls(load_explanations(text, KINDS))
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with one row per text and listed prototype.
