@@ -14,7 +14,6 @@ from skprotolm._network import blocks
 from skprotolm._network.mixture import MixtureLayer
 from skprotolm._network.value_readout import ValueReadout
 from skprotolm._training.recalibration import (
-    Comparison,
     draw_sample,
     recalibrate,
     sample_rows,
@@ -246,27 +245,28 @@ def test_a_readout_without_calibrated_parameters_stays_unchanged(s):
 # What is compared.
 
 
-def compare(layer: MixtureLayer, data: Any, s: torch.Tensor) -> Comparison:
-    return draw_sample(data, s, QUOTED).compare(layer.exact(), slice(None))
+def compare(layer: MixtureLayer, data: Any, s: torch.Tensor) -> tuple[Any, ...]:
+    """Return rows of texts, cosines, and whether prototypes quote the texts."""
+    sample = draw_sample(data, s, QUOTED)
+    return sample.rows, *sample.compare(layer.exact(), slice(None))
 
 
 def test_texts_are_compared_with_all_prototypes_in_float64(layer, s):
     layer.metric.copy_(normal(H, H, seed=4))
-    compared = compare(layer, make_data(s, CODES), s)
-    assert sorted(compared.rows.tolist()) == list(range(N))
-    mapped = s[compared.rows].double() @ layer.metric.double().T
+    rows, cosines, itself = compare(layer, make_data(s, CODES), s)
+    assert sorted(rows.tolist()) == list(range(N))
+    mapped = s[rows].double() @ layer.metric.double().T
     expected = F.cosine_similarity(mapped[:, None], layer.vectors.double(), dim=2)
-    torch.testing.assert_close(compared.cosines, expected)
-    expected = torch.from_numpy(compared.rows[:, None] == QUOTED)
-    assert torch.equal(compared.itself, expected)
+    torch.testing.assert_close(cosines, expected)
+    expected = torch.from_numpy(rows[:, None] == QUOTED)
+    assert torch.equal(itself, expected)
 
 
 def test_copies_of_a_text_are_the_text_itself(layer, s):
     ids = np.arange(N)
     ids[[6, 9]] = 3  # as row 3, which is quoted
-    compared = compare(layer, make_data(s, CODES, text_ids=ids), s)
-    rows, columns = compared.itself.nonzero(as_tuple=True)
-    quoting = [(compared.rows[r], c) for r, c in zip(rows, columns, strict=True)]
+    rows, _, itself = compare(layer, make_data(s, CODES, text_ids=ids), s)
+    quoting = [(rows[b], j) for b, j in itself.nonzero().tolist()]
     expected = [(row, j) for j, row in enumerate(QUOTED)]
     assert sorted(quoting) == sorted([*expected, (6, 1), (9, 1)])
 
@@ -284,8 +284,7 @@ def test_evidence_is_summed_per_class_block_by_block(layer, s, monkeypatch):
     sample = draw_sample(make_data(s, CODES), s, QUOTED)
     expected, values = sample.evidence(exact)
     assert values.tolist() == [0, 1, 2]
-    compared = sample.compare(exact, slice(None))
-    evidence = exact.evidence(compared.cosines, compared.itself)
+    evidence = exact.evidence(*sample.compare(exact, slice(None)))
     for c in range(N_CLASSES):
         of_class = evidence[:, exact.values == c].logsumexp(dim=1)
         torch.testing.assert_close(expected[:, c], of_class)

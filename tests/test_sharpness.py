@@ -1,13 +1,13 @@
 """The sharpness under which few texts share a prediction."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from skprotolm._network.class_readout import ClassReadout
-from skprotolm._training.recalibration import Comparison
 from skprotolm._training.sharpness import (
     choose_sharpness,
     weighted_median,
@@ -21,6 +21,15 @@ def targets_of(codes, weights=None):
     return make_data(torch.zeros(len(codes), 1), codes, weights=weights).targets
 
 
+def make_sample(rows, cosines, itself):
+    """Return a sample of texts of which only the comparison is known."""
+
+    def compare(exact, some):
+        return cosines[some], itself[some]
+
+    return SimpleNamespace(rows=rows, compare=compare)
+
+
 def sharpness_of(cosines, codes, prototype_codes, itself=None, weights=None):
     """Return λ from the cosines of texts and prototypes, both of classes."""
     cosines = torch.as_tensor(cosines, dtype=torch.float64)
@@ -29,8 +38,8 @@ def sharpness_of(cosines, codes, prototype_codes, itself=None, weights=None):
     values = torch.tensor(prototype_codes)
     vectors, n_classes = normal(len(values), 2), 2
     layer = make_mixture(vectors, values, n_classes)
-    compared = Comparison(np.arange(len(codes)), cosines, itself)
-    return choose_sharpness(layer, compared, targets_of(codes, weights))
+    sample = make_sample(np.arange(len(codes)), cosines, itself)
+    return choose_sharpness(layer, sample, targets_of(codes, weights))
 
 
 def perplexity(sharpness, cosines):
@@ -124,7 +133,7 @@ def test_the_rows_say_which_texts_are_compared():
     layer = make_mixture(normal(6, 2), torch.tensor([0] * 6), 2)
     none = torch.zeros(4, 6, dtype=torch.bool)
     rows, targets = np.array([1, 3, 4, 5]), targets_of([1, 0, 1, 0, 0, 0])
-    chosen = choose_sharpness(layer, Comparison(rows, cosines, none), targets)
+    chosen = choose_sharpness(layer, make_sample(rows, cosines, none), targets)
     assert chosen == sharpness_of(cosines, [0] * 4, [0] * 6)
 
 

@@ -22,7 +22,7 @@ from skprotolm._training.linear_values import linear_values
 from skprotolm._training.neighborhoods import coincident
 from skprotolm._training.recalibration import draw_sample, recalibrate
 from skprotolm._training.selection import representative
-from skprotolm._training.sharpness import choose_sharpness, n_compared
+from skprotolm._training.sharpness import choose_sharpness
 from skprotolm._training.splits import Candidates, FitData
 
 # Correctly classified texts per stratum, of which all may be quoted: with 8 to 16 texts
@@ -73,9 +73,8 @@ def project_mixture(
         rows, positions = rows[kept], positions[torch.from_numpy(kept)]
     projected = _on_texts(layer, data, positions, rows, metric)
     sample = draw_sample(data, vectors, rows)
-    compared = sample.compare(projected.exact(), slice(n_compared(len(rows))))
     projected.sharpen(
-        config.quoted_sharpness or choose_sharpness(projected, compared, targets)
+        config.quoted_sharpness or choose_sharpness(projected, sample, targets)
     )
     if config.recalibrate:
         expected = outputs_at(layer, vectors, sample.rows)

@@ -23,14 +23,6 @@ _STEPS = 30
 _PENALTY = 0.01  # on the mean squared change of the parameters
 
 
-class Comparison(NamedTuple):
-    """B training texts compared with M prototypes that are texts."""
-
-    rows: np.ndarray  # (B,), of the training texts
-    cosines: Tensor  # (B, M), float64
-    itself: Tensor  # (B, M), whether the prototype quotes the text itself
-
-
 class Sample(NamedTuple):
     """B training texts that are compared with M prototypes that are texts."""
 
@@ -39,10 +31,10 @@ class Sample(NamedTuple):
     ids: np.ndarray  # (B,), of distinct texts
     quoted: np.ndarray  # (M,), ids of the texts that prototypes quote
 
-    def compare(self, exact: MixtureLayer, some: slice) -> Comparison:
-        """Compare some of the texts."""
+    def compare(self, exact: MixtureLayer, some: slice) -> tuple[Tensor, Tensor]:
+        """Return cosines of some texts, and whether prototypes quote them, (B, M)."""
         itself = torch.from_numpy(self.ids[some, None] == self.quoted)
-        return Comparison(self.rows[some], exact.cosines(self.vectors[some]), itself)
+        return exact.cosines(self.vectors[some]), itself
 
     def evidence(self, exact: MixtureLayer) -> tuple[Tensor, Tensor]:
         """Return the evidence of K distinct values (B, K), and these values.
@@ -53,8 +45,7 @@ class Sample(NamedTuple):
         values, groups = torch.unique(exact.values, dim=0, return_inverse=True)
         parts = []
         for some in exact.blocks(self.vectors):
-            _, cosines, itself = self.compare(exact, some)
-            evidence = exact.evidence(cosines, itself)
+            evidence = exact.evidence(*self.compare(exact, some))
             parts.append(grouped_logsumexp(evidence, groups, len(values)))
         return torch.cat(parts), values
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skprotolm._data.targets import Targets
 from skprotolm._network.mixture import MixtureLayer
-from skprotolm._training.recalibration import Comparison
+from skprotolm._training.recalibration import Sample
 
 _LOWEST, _HIGHEST = 30.0, 3000.0
 _TEXTS = 500  # that are compared, or fewer,
@@ -18,14 +18,7 @@ _NUMBERS = 2**24  # where there are so many prototypes that this many cosines
 _STEPS = 20  # of the bisection; the error is a factor of 1.000004
 
 
-def n_compared(n_prototypes: int) -> int:
-    """Return how many texts are compared with so many prototypes."""
-    return min(_TEXTS, max(1, _NUMBERS // n_prototypes))
-
-
-def choose_sharpness(
-    layer: MixtureLayer, compared: Comparison, targets: Targets
-) -> float:
+def choose_sharpness(layer: MixtureLayer, sample: Sample, targets: Targets) -> float:
     """Return the λ under which the shares of a text have a given perplexity.
 
     How far the cosines of a class differ depends on the task and on how long it was
@@ -37,7 +30,8 @@ def choose_sharpness(
     Parameters
     ----------
     layer : MixtureLayer
-    compared : Comparison
+    sample : Sample
+        Of which the first texts are compared.
     targets : Targets
         Of the training texts.
 
@@ -46,13 +40,15 @@ def choose_sharpness(
     float
         From 30 to 3,000.
     """
-    rows = compared.rows[:_TEXTS]
+    some = slice(min(_TEXTS, max(1, _NUMBERS // len(layer.vectors))))
+    rows = sample.rows[some]
+    cosines, itself = sample.compare(layer.exact(), some)
     groups = layer.readout.groups(torch.from_numpy(targets.values[rows]))
-    is_mate = (groups[:, None] == layer.groups.cpu()) & ~compared.itself[:_TEXTS]
+    is_mate = (groups[:, None] == layer.groups.cpu()) & ~itself
     is_usable = is_mate.any(dim=1)
     if not is_usable.any():
         return _LOWEST
-    cosines = compared.cosines[:_TEXTS].masked_fill(~is_mate, -torch.inf)[is_usable]
+    cosines = cosines.masked_fill(~is_mate, -torch.inf)[is_usable]
     weights = targets.weights[rows][is_usable.numpy()]
     wanted = layer.readout.perplexity
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
