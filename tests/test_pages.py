@@ -235,8 +235,11 @@ def test_at_most_ten_sentences_of_a_long_text_are_shown():
     assert [run.n_folded for run in runs] == [110, *[0] * 10]
     assert sum(run.score for run in runs) == sum(scores)
     offsets = [(0, start, start) for start in starts]
-    assert folded_parts([side], offsets) == (110, 550, runs[0].score)
-    assert folded_parts([side[:3]], offsets[:3]) is None
+    assert folded_parts([side], offsets) == runs[0]
+    assert runs[0].n_words == 550
+    of_pair = [(segment, start, start) for segment in (0, 1) for start in starts]
+    assert folded_parts([side, side], of_pair).n_words == 1100
+    assert folded_parts([side[:3]], offsets[:3]).n_folded == 0
 
 
 @pytest.mark.parametrize("text", [" ".join(SENTENCES[:8]), "3 words here " * 900])

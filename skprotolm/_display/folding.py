@@ -29,14 +29,6 @@ class Run(NamedTuple):
         return sum(piece.word is not None for piece in self.pieces)
 
 
-class Folded(NamedTuple):
-    """What is folded of a text, or of both texts of a pair."""
-
-    n_sentences: int
-    n_words: int
-    score: float
-
-
 def starts(offsets: Sequence[Sequence[int]], segment: int) -> list[int]:
     """Return the first characters of the sentences of one text of a pair."""
     return [start for side, start, _ in offsets if side == segment]
@@ -73,23 +65,16 @@ def fold_end(text: str, starts: Sequence[int]) -> list[Run]:
     return _fold(sentences, lambda _: next(first, None) is not None)
 
 
-def folded_parts(
-    sides: list[list[Piece]], offsets: Sequence[Sequence[int]]
-) -> Folded | None:
-    """Return what `fold` folds of a text's sides; None if nothing is folded."""
+def folded_parts(sides: list[list[Piece]], offsets: Sequence[Sequence[int]]) -> Run:
+    """Return all that `fold` folds of a text's sides."""
     runs = [
         run
         for segment, side in enumerate(sides)
         for run in fold(side, starts(offsets, segment))
         if run.n_folded
     ]
-    if not runs:
-        return None
-    return Folded(
-        sum(run.n_folded for run in runs),
-        sum(run.n_words for run in runs),
-        sum(run.score or 0.0 for run in runs),
-    )
+    pieces = [piece for run in runs for piece in run.pieces]
+    return Run(pieces, sum(run.n_folded for run in runs), _score(pieces))
 
 
 def _is_short(pieces: list[Piece], starts: Sequence[int]) -> bool:
