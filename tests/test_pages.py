@@ -72,9 +72,9 @@ def test_a_card_shows_contributions_and_scores(fitted):
     for p in e.prototypes:
         assert squeezed(p.text) in parsed.text
     for part in sum_parts(listed_record(e)):
-        assert squeezed(part.shown) in parsed.text
-        percentage = 100 * part.contribution
-        assert float(part.shown.strip("<> %")) == pytest.approx(percentage, abs=0.11)
+        assert squeezed(part["shown"]) in parsed.text
+        percentage = 100 * part["contribution"]
+        assert float(part["shown"].strip("<> %")) == pytest.approx(percentage, abs=0.11)
     assert f"other{e.target}texts" in parsed.text
     [other] = {"pos", "neg"} - {e.target}
     assert f"more{other}texts" in parsed.text
@@ -97,20 +97,21 @@ def test_the_bar_and_the_quotes_are_the_same_sum(fitted, top_k):
     ]
     assert sum(widths) == pytest.approx(100, abs=0.1)
     parts = sum_parts(listed_record(e))
-    assert widths == pytest.approx([100 * p.contribution for p in parts], abs=0.01)
-    of_target = [p.contribution for p in parts if p.role == "target"]
+    assert widths == pytest.approx([100 * p["contribution"] for p in parts], abs=0.01)
+    of_target = [p["contribution"] for p in parts if p["role"] == "target"]
     assert sum(of_target) == pytest.approx(e.probability)
     # The target's parts come first; the listed ones are in descending order.
-    assert parts[: len(of_target)] == [p for p in parts if p.role == "target"]
+    assert all(p["role"] == "target" for p in parts[: len(of_target)])
     for role in ("target", "other"):
-        listed = [p.contribution for p in parts if p.prototype and p.role == role]
+        of_role = [p for p in parts if p["role"] == role and not p["is_group"]]
+        listed = [p["contribution"] for p in of_role]
         assert listed == sorted(listed, reverse=True)
     [label] = [v for n, v in parsed.attributes if n == "aria-label"]
     for part in parts:
-        assert part.shown in label
-        assert squeezed(part.shown) in parsed.text
-        percentage = 100 * part.contribution
-        assert float(part.shown.strip("<> %")) == pytest.approx(percentage, abs=0.11)
+        assert part["shown"] in label
+        assert squeezed(part["shown"]) in parsed.text
+        percentage = 100 * part["contribution"]
+        assert float(part["shown"].strip("<> %")) == pytest.approx(percentage, abs=0.11)
 
 
 def test_a_contrast_shows_both_classes_side_by_side(make_classifier):
@@ -125,8 +126,8 @@ def test_a_contrast_shows_both_classes_side_by_side(make_classifier):
     assert "log-oddsofoneratherthantwo" in parsed.text
     parts = sum_parts(page_records([e], 0)[0])
     for role, label in (("target", "one"), ("against", "two")):
-        listed = [p.prototype for p in parts if p.prototype and p.role == role]
-        assert [p["label"] for p in listed] == [label] * 3
+        of_role = [p for p in parts if p["role"] == role and not p["is_group"]]
+        assert [p["label"] for p in of_role] == [label] * 3
 
 
 def test_a_page_warns_of_texts_unlike_the_training_texts(fitted):
@@ -150,7 +151,7 @@ def test_words_light_up_by_the_pairs_of_a_page(fitted):
     scripts = map(json.loads, Page(page).scripts[:5])
     record = page_records([e], 5)[0]
     by_index = {match["index"]: match for match in record["matches"]}
-    order = [p.prototype["index"] for p in sum_parts(record) if p.prototype]
+    order = [p["index"] for p in sum_parts(record) if not p["is_group"]]
     quotes = dict(zip(order, elements[1:], strict=True))
     aligned = [index for index in order if index in by_index]
     assert len(aligned) == 5

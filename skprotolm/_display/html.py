@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import markupsafe
@@ -109,48 +109,38 @@ def _footer() -> dict[str, str]:
     return {"date": today(), "versions": versions()}
 
 
-class Part(NamedTuple):
-    """A part of an explanation's sum: one listed prototype, or a group of others."""
+def sum_parts(explanation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of the sum: those of the target, then those of other classes.
 
-    contribution: float
-    shown: str  # the contribution; those of a role add up as shown
-    share: str  # of a number, the percentage of its value; otherwise as `shown`
-    role: str  # of its class: "target", "against" or "other"
-    prototype: dict[str, Any] | None
-    group: dict[str, Any] | None
-
-
-def sum_parts(explanation: dict[str, Any]) -> list[Part]:
-    """Return the parts of the sum: those of the target, then those of other classes."""
+    They are the listed prototypes of each role, and then a group of the others.
+    """
+    entries = [
+        {**entry, "is_group": name == "groups"}
+        for name in ("prototypes", "groups")
+        for entry in explanation[name]
+    ]
     parts = []
     for role in _ROLES:
-        listed, groups = (
-            [entry for entry in explanation[name] if entry["role"] == role]
-            for name in ("prototypes", "groups")
-        )
-        pairs = [(p, None) for p in listed] + [(None, group) for group in groups]
-        for entry, shown, pair in zip(
-            listed + groups, _shown(explanation, listed + groups), pairs, strict=True
-        ):
-            parts.append(Part(entry["contribution"], *shown, role, *pair))
+        parts += _shown(explanation, [e for e in entries if e["role"] == role])
     return parts
 
 
 def _shown(
     explanation: dict[str, Any], entries: list[dict[str, Any]]
-) -> list[tuple[str, str]]:
-    """Return contributions and shares as they are shown."""
+) -> list[dict[str, Any]]:
+    """Return entries with contributions and shares that add up as they are shown."""
     contributions = [entry["contribution"] for entry in entries]
     if explanation["kind"] == "value":
         decimals = explanation["decimals"]
-        rounded = summands(contributions, decimals)
+        shown = [decimal(x, decimals) for x in summands(contributions, decimals)]
         shares = percents([entry["share"] for entry in entries])
-        return [
-            (decimal(value, decimals), share)
-            for value, share in zip(rounded, shares, strict=True)
-        ]
-    unit = UNITS[explanation.get("space", "label")]  # label sets have no space
-    return [(shown, shown) for shown in amounts(contributions, unit)]
+    else:
+        unit = UNITS[explanation.get("space", "label")]  # label sets have no space
+        shown = shares = amounts(contributions, unit)
+    return [
+        {**entry, "shown": amount, "shown_share": share}
+        for entry, amount, share in zip(entries, shown, shares, strict=True)
+    ]
 
 
 def score_parts(explanation: dict[str, Any], decimals: int) -> list[str]:
