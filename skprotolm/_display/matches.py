@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from skprotolm._display.pieces import Piece, split_sides, split_text
 
-
-class Quote(NamedTuple):
-    """A prototype's text, and which of its words match those of the explained text."""
-
-    sides: list[list[Piece]]
-    # The positions of two words, among the elements of the texts, and the strength.
-    pairs: list[list[float]]
+_Sides = list[list[Piece]]  # a text, or both texts of a pair
+# The positions of two matching words, among the elements of both texts, and how much.
+_Pairs = list[list[float]]
 
 
 def split_page(
     explanation: dict[str, Any],
-) -> tuple[list[list[Piece]], dict[int, Quote]]:
+) -> tuple[_Sides, dict[int, tuple[_Sides, _Pairs]]]:
     """Cut the explained text, and the quotes, by the index of the prototype."""
     matches = explanation["matches"]
     linked = {i for match in matches for i, _, _ in match["pairs"]}
@@ -29,7 +25,9 @@ def split_page(
     return sides, {match["index"]: _split_quote(match, positions) for match in matches}
 
 
-def _split_quote(match: dict[str, Any], positions: dict[int, int]) -> Quote:
+def _split_quote(
+    match: dict[str, Any], positions: dict[int, int]
+) -> tuple[_Sides, _Pairs]:
     """Cut a prototype's text; the score of a word is that of its best match."""
     scores = [0.0] * len(match["words"])
     for _, j, strength in match["pairs"]:
@@ -43,10 +41,10 @@ def _split_quote(match: dict[str, Any], positions: dict[int, int]) -> Quote:
         for i, j, strength in match["pairs"]
         if i in positions
     ]
-    return Quote(sides, pairs)
+    return sides, pairs
 
 
-def _element_positions(sides: list[list[Piece]]) -> dict[int, int]:
+def _element_positions(sides: _Sides) -> dict[int, int]:
     """Return the position of each word among the elements of a text."""
     elements = [piece for side in sides for piece in side if piece.is_element]
     return {p.word: n for n, p in enumerate(elements) if p.word is not None}
