@@ -95,20 +95,13 @@ class FittedModel:
 
     def _unread_words(self) -> tuple[tuple[str, ...], ...]:
         """Return the words of each prototype's text that the tokenizer cannot read."""
-        quoted = self.quoted
-        assert quoted.offsets is not None
-        assert quoted.segments is not None
         return tuple(
-            words_of_tokens(text, segments[unread], offsets[unread])
-            if unread.any()
-            else ()
-            for text, segments, offsets, unread in zip(
-                self.quotes.texts,
-                quoted.segments,
-                quoted.offsets,
-                quoted.unread,
-                strict=True,
+            words_of_tokens(
+                text, tokens.segments[tokens.unread], tokens.offsets[tokens.unread]
             )
+            if tokens.unread.any()
+            else ()
+            for text, tokens in zip(self.quotes.texts, self.quoted, strict=True)
         )
 
     def texts_of(self, X: Any, name: str = "X") -> Texts:

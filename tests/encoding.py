@@ -30,16 +30,9 @@ def tokenize_one(
     encoder: TextEncoder, text: Any
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """Return the token names, content mask, offsets and segments of one text."""
-    tokenized = encoder.tokenize([text], with_offsets=True)
-    assert tokenized.offsets is not None
-    assert tokenized.segments is not None
-    names = [encoder.tokenizer.token_name(int(i)) for i in tokenized.ids[0]]
-    return (
-        names,
-        tokenized.content_mask[0],
-        tokenized.offsets[0],
-        tokenized.segments[0],
-    )
+    [tokens] = encoder.tokenize([text], with_offsets=True)
+    names = [encoder.tokenizer.token_name(int(i)) for i in tokens.ids]
+    return names, tokens.content_mask, tokens.offsets, tokens.segments
 
 
 def batch_of(encoder: TextEncoder, texts: list) -> TokenBatch:

@@ -236,9 +236,8 @@ def test_tokenization_is_thread_safe(encoder):
             pool.map(lambda texts: encoder.tokenize(texts, with_offsets=True), chunks)
         )
     for tokenized, reference in zip(results, expected, strict=True):
-        for field in ("ids", "content_mask", "offsets"):
-            pairs = zip(
-                getattr(tokenized, field), getattr(reference, field), strict=True
-            )
-            for arrays in pairs:
-                np.testing.assert_array_equal(*arrays)
+        for tokens, expected_tokens in zip(tokenized, reference, strict=True):
+            for field in ("ids", "content_mask", "offsets"):
+                np.testing.assert_array_equal(
+                    getattr(tokens, field), getattr(expected_tokens, field)
+                )

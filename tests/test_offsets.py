@@ -165,22 +165,20 @@ def test_offsets_of_a_pair_are_relative_to_each_text(pair, encoder):
 
 
 def test_offsets_are_optional(encoder):
-    tokenized = encoder.tokenize(TEXTS)
-    assert tokenized.offsets is None
-    assert tokenized.segments is None
     with_offsets = encoder.tokenize(TEXTS, with_offsets=True)
-    for ids, expected in zip(tokenized.ids, with_offsets.ids, strict=True):
-        assert ids.tolist() == expected.tolist()
+    for tokens, expected in zip(encoder.tokenize(TEXTS), with_offsets, strict=True):
+        assert tokens.offsets.size == tokens.segments.size == 0
+        assert tokens.ids.tolist() == expected.ids.tolist()
 
 
 def test_rows_are_selected_in_the_given_order(encoder):
     selected = encoder.tokenize(TEXTS, with_offsets=True).take(np.array([2, 0]))
     assert len(selected) == 2
     for row, text in enumerate([TEXTS[2], TEXTS[0]]):
-        single = encoder.tokenize([text], with_offsets=True)
-        assert selected.ids[row].tolist() == single.ids[0].tolist()
-        assert selected.offsets[row].tolist() == single.offsets[0].tolist()
-        assert selected.lengths[row] == len(single.ids[0])
+        [single] = encoder.tokenize([text], with_offsets=True)
+        assert selected[row].ids.tolist() == single.ids.tolist()
+        assert selected[row].offsets.tolist() == single.offsets.tolist()
+        assert selected.lengths[row] == len(single.ids)
 
 
 # Prompts

@@ -38,11 +38,10 @@ def test_tokens_of_a_long_text_equal_those_of_transformers(backbone, side):
         for text in texts
     ]
     tokenized = tokenize_quietly(load_encoder(changed, None), texts, with_offsets=True)
-    assert [ids.tolist() for ids in tokenized.ids] == expected
-    for text, mask, offsets in zip(
-        texts, tokenized.content_mask, tokenized.offsets, strict=True
-    ):
-        start, end = offsets[mask][:, 0].min(), offsets[mask][:, 1].max()
+    assert [tokens.ids.tolist() for tokens in tokenized] == expected
+    for text, tokens in zip(texts, tokenized, strict=True):
+        offsets = tokens.offsets[tokens.content_mask]
+        start, end = offsets[:, 0].min(), offsets[:, 1].max()
         n_words = len(text[start:end].split())
         assert start < 3 if side == "right" else end > len(text) - 3
         assert 0 < n_words < 65
@@ -56,7 +55,7 @@ def test_tokens_of_a_long_pair_equal_those_of_transformers(backbone):
     for pair in [(first, "good food"), ("good food", second), (first, second)]:
         expected = backbone.tokenizer(*pair, truncation=True, max_length=max_length)
         assert (
-            tokenize_quietly(encoder, [pair]).ids[0].tolist() == expected["input_ids"]
+            tokenize_quietly(encoder, [pair])[0].ids.tolist() == expected["input_ids"]
         )
 
 
@@ -110,9 +109,9 @@ def test_the_truncation_warning_names_the_share_and_a_larger_max_length(backbone
     text = " ".join(["good"] * 400)
     encoder = load_encoder(backbone, 60)
     with pytest.warns(TextTruncatedWarning) as warned:
-        tokenized = encoder.tokenize([text, "good"], with_offsets=True)
+        tokens, _ = encoder.tokenize([text, "good"], with_offsets=True)
     [message] = [str(warning.message) for warning in warned]
-    read = tokenized.offsets[0][tokenized.content_mask[0]][:, 1].max()
+    read = tokens.offsets[tokens.content_mask][:, 1].max()
     assert "1 of 2 texts are longer than max_length=60 tokens" in message
     share = re.search(r"and ([\d.]+) % of their characters are not read", message)
     assert float(share[1]) == pytest.approx(100 * (1 - read / len(text)), abs=0.06)

@@ -24,8 +24,8 @@ def test_the_warning_about_unknown_words_names_their_share(backbone):
     with pytest.warns(UnreadTextWarning) as warned:
         tokenized = encoder.tokenize(EMOJIS)
     [message] = [str(warning.message) for warning in warned]
-    n_tokens = sum(int(mask.sum()) for mask in tokenized.content_mask)
-    n_unread = sum(int(unread.sum()) for unread in tokenized.unread)
+    n_tokens = sum(int(tokens.content_mask.sum()) for tokens in tokenized)
+    n_unread = sum(int(tokens.unread.sum()) for tokens in tokenized)
     # One of the two emojis is in the vocabulary.
     assert re.match("[23] of 4 texts", message)
     assert "'漢'" in message
@@ -38,7 +38,7 @@ def test_the_warning_about_unknown_words_names_their_share(backbone):
 )
 def test_byte_pair_tokenizers_read_every_word(backbone):
     tokenized = load_encoder(backbone, None).tokenize(EMOJIS)  # warnings are errors
-    assert not any(unread.any() for unread in tokenized.unread)
+    assert not any(tokens.unread.any() for tokens in tokenized)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_words_without_a_token_are_reported(tiny_bert, text, word):
 def test_marks_and_control_characters_are_ignored(tiny_bert, text):
     """In Unicode, the dash of Windows-1252 is a control character."""
     encoder = load_encoder(tiny_bert, None)
-    tokenized = encoder.tokenize([text])  # warnings are errors
-    assert not tokenized.unread[0].any()
+    [tokens] = encoder.tokenize([text])  # warnings are errors
+    assert not tokens.unread.any()
 
 
 def test_many_invisible_characters_are_processed_in_linear_time(tiny_bert):
@@ -69,8 +69,8 @@ def test_many_invisible_characters_are_processed_in_linear_time(tiny_bert):
 
 def test_a_typed_unknown_token_is_text(tiny_bert):
     encoder = load_encoder(tiny_bert, None)
-    tokenized = encoder.tokenize(["good [UNK] food"])
-    assert not tokenized.unread[0].any()
+    [tokens] = encoder.tokenize(["good [UNK] food"])
+    assert not tokens.unread.any()
 
 
 def test_warnings_contain_printable_characters_only(tiny_bert):

@@ -176,17 +176,17 @@ def test_all_tokens_of_a_long_text_are_read(backbone, text, prompt):
     first, *second = (text,) if isinstance(text, str) else text
     expected = backbone.tokenizer(prompt + first, *second)["input_ids"]
     encoder = windowed(with_prompt(backbone, prompt), 32)
-    tokenized = encoder.tokenize([text], with_offsets=True)  # warnings are errors
-    assert tokenized.ids[0].tolist() == expected
-    assert tokenized.n_windows[0] > 2
+    [tokens] = encoder.tokenize([text], with_offsets=True)  # warnings are errors
+    assert tokens.ids.tolist() == expected
+    assert tokens.n_windows > 2
     total = np.zeros(len(expected))
-    for number in range(tokenized.n_windows[0]):
-        positions = tokenized.positions(0, number)
+    for number in range(tokens.n_windows):
+        positions = tokens.positions(number)
         assert len(positions) <= 32
-        total[positions] += tokenized.weights(0, number)
-    np.testing.assert_allclose(total, tokenized.content_mask[0], atol=1e-6)
-    mask = tokenized.content_mask[0]
-    offsets, segments = tokenized.offsets[0][mask], tokenized.segments[0][mask]
+        total[positions] += tokens.weights(number)
+    mask = tokens.content_mask
+    np.testing.assert_allclose(total, mask, atol=1e-6)
+    offsets, segments = tokens.offsets[mask], tokens.segments[mask]
     for segment, side in enumerate((first, *second)):
         assert offsets[segments == segment].max() == len(side)
 
@@ -194,7 +194,7 @@ def test_all_tokens_of_a_long_text_are_read(backbone, text, prompt):
 def test_the_truncation_side_does_not_matter(tiny_bert):
     changed = copy.deepcopy(tiny_bert)
     changed.tokenizer.truncation_side = "left"
-    ids = [windowed(b).tokenize([LONG]).ids[0] for b in (tiny_bert, changed)]
+    ids = [windowed(b).tokenize([LONG])[0].ids for b in (tiny_bert, changed)]
     np.testing.assert_array_equal(*ids)
 
 
@@ -204,20 +204,21 @@ def test_merged_windows_are_one_softmax_over_all_tokens(backbone, text):
     encoder = windowed(backbone, 24)
     attention = random_attention(encoder)
     tokenized = encoder.tokenize([text, "a day"])
+    tokens = tokenized[0]
     logits, vectors = [], []
-    for number in range(tokenized.n_windows[0]):
-        positions = tokenized.positions(0, number)
+    for number in range(tokens.n_windows):
+        positions = tokens.positions(number)
         batch = {
-            "input_ids": tokenized.ids[0][positions],
+            "input_ids": tokens.ids[positions],
             "attention_mask": np.ones(len(positions), int),
         }
         if "token_type_ids" in encoder.transformer.tokenizer.model_input_names:
-            batch["token_type_ids"] = tokenized.type_ids[0][positions]
+            batch["token_type_ids"] = tokens.type_ids[positions]
         features = {name: torch.from_numpy(a)[None] for name, a in batch.items()}
         with torch.inference_mode():
             h = encoder.transformer(features)["token_embeddings"][0]
             scores = attention.logits(h[None])[0]
-        weights = tokenized.weights(0, number)
+        weights = tokens.weights(number)
         for t in np.flatnonzero(weights):
             logits.append(float(scores[t]) + np.log(weights[t]))
             vectors.append(h[t].numpy().astype(float))
@@ -249,7 +250,7 @@ def test_stored_windows_equal_computed_windows(backbone):
         torch.testing.assert_close(
             h[b][weights[b] > 0], expected[b][expected_weights[b] > 0]
         )
-    n_content = sum(int(mask.sum()) for mask in tokenized.content_mask)
+    n_content = sum(int(tokens.content_mask.sum()) for tokens in tokenized)
     assert float(weights.sum()) == pytest.approx(n_content)
 
 

@@ -68,15 +68,9 @@ class TokenSplits:
     def prototype_tokens(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return segments, offsets and unread flags of a prototype's U tokens."""
         self._prototype_text(index)
-        quoted = self._model.quoted
-        assert quoted.segments is not None
-        assert quoted.offsets is not None
-        content = quoted.content_mask[index]
-        return (
-            quoted.segments[index][content],
-            quoted.offsets[index][content],
-            quoted.unread[index][content],
-        )
+        tokens = self._model.quoted[index]
+        content = tokens.content_mask
+        return tokens.segments[content], tokens.offsets[content], tokens.unread[content]
 
     def _prototype_text(self, index: int) -> Text:
         quotes = self._model.quotes

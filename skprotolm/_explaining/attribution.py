@@ -55,11 +55,12 @@ def sum_by_token(
         for row, number, of_window in zip(
             part.rows.tolist(), part.numbers.tolist(), array, strict=True
         ):
-            mask = tokenized.content_mask[row]
+            tokens = tokenized[row]
+            mask = tokens.content_mask
             if row not in sums:
                 sums[row] = np.zeros((np.count_nonzero(mask), *array.shape[2:]))
                 slots[row] = np.cumsum(mask) - 1
-            positions = tokenized.positions(row, number)
+            positions = tokens.positions(number)
             is_content = mask[positions]
             own = of_window[: len(positions)][is_content]
             sums[row][slots[row][positions[is_content]]] += own

@@ -30,7 +30,7 @@ from skprotolm._network.pooling import (
     merge_windows,
 )
 from skprotolm._network.prototypes import Attribution
-from skprotolm._network.tokenized import TokenizedTexts
+from skprotolm._network.tokenized import TextTokens, TokenizedTexts
 from skprotolm._network.windows import WindowIndex
 from skprotolm._records.base_explanation import BaseExplanation
 from skprotolm._records.explanations import KINDS, Explanations
@@ -86,7 +86,7 @@ def explain(
                 **described[b],
                 _prototypes=model.prototype_texts,
                 _compared=ComparedText(compared, row),
-                **_token_fields(model, texts[row], tokenized, row),
+                **_token_fields(model, texts[row], tokenized[row]),
                 **_score_fields(
                     attribution, b, scores[row] if scores else None, adjust_base
                 ),
@@ -210,32 +210,26 @@ def _score_windows(
     return scores.cpu().double() * size
 
 
-def _token_fields(
-    model: FittedModel, text: Text, tokenized: TokenizedTexts, row: int
-) -> dict[str, Any]:
+def _token_fields(model: FittedModel, text: Text, tokens: TextTokens) -> dict[str, Any]:
     """Return what an explanation holds of the content tokens of a text."""
-    assert tokenized.offsets is not None
-    assert tokenized.segments is not None
-    content = tokenized.content_mask[row]
-    offsets = tokenized.offsets[row][content]
-    segments = tokenized.segments[row][content]
+    content = tokens.content_mask
+    ids, offsets, segments, unread = (
+        array[content]
+        for array in (tokens.ids, tokens.offsets, tokens.segments, tokens.unread)
+    )
     texts = (text,) if isinstance(text, str) else text
     token_name = model.network.encoder.tokenizer.token_name
-    tokens = zip(
-        tokenized.ids[row][content].tolist(),
-        offsets.tolist(),
-        segments.tolist(),
-        strict=True,
-    )
     return {
         # As they stand in the text; special tokens by their name.
         "tokens": tuple(
             texts[segment][start:end] if end > start else token_name(token_id)
-            for token_id, (start, end), segment in tokens
+            for token_id, (start, end), segment in zip(
+                ids.tolist(), offsets.tolist(), segments.tolist(), strict=True
+            )
         ),
         "offsets": offsets,
         "segments": segments,
-        "token_unread": tokenized.unread[row][content],
+        "token_unread": unread,
     }
 
 

@@ -235,6 +235,6 @@ def _window_weights(tokenized: TokenizedTexts) -> list[np.ndarray]:
     """Return how much the tokens of each window of all texts count, W arrays."""
     every = list_windows(np.arange(len(tokenized)), tokenized.n_windows)
     return [
-        tokenized.weights(row, number)
+        tokenized[row].weights(number)
         for row, number in zip(*map(np.ndarray.tolist, every), strict=True)
     ]

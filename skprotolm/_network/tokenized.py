@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,98 +12,120 @@ from skprotolm._data.words import MarkedWord, Sentence
 from skprotolm._network.windows import TextWindows
 from skprotolm._network.word_tokens import WordTokens, find_word_tokens
 
+_NO_OFFSETS = np.zeros((0, 2), dtype=np.int64)
+_NO_SEGMENTS = np.zeros(0, dtype=np.int64)
 
-@dataclass(frozen=True)
-class TokenizedTexts:
-    """Texts as token ids, one array per text.
+
+class TextTokens(NamedTuple):
+    """The T tokens of one text, or of one pair.
 
     ``content_mask`` marks content tokens: the tokens of the user's text, without the
     prompt and the tokens that the tokenizer adds. A text without content tokens is
     represented by its special tokens, which are marked instead. ``counted`` marks those
     that are pooled: all of them, or the tokens of a marked word. ``unread`` marks the
-    content tokens that are the tokenizer's unknown token. ``windows`` are those of the
-    texts that the encoder does not read at once, and ``words`` the tokens of each word
-    of a sentence.
+    content tokens that are the tokenizer's unknown token. ``windows`` are those of a
+    text that the encoder does not read at once, and ``words`` the tokens of each word
+    of a sentence. ``offsets`` and ``segments`` are empty if they are not asked for.
     """
 
-    ids: list[np.ndarray]
-    type_ids: list[np.ndarray]
-    content_mask: list[np.ndarray]
-    counted: list[np.ndarray]
-    unread: list[np.ndarray]
-    windows: list[TextWindows | None]
-    words: list[WordTokens | None]
-    offsets: list[np.ndarray] | None  # (T, 2) characters, within each text of a pair
-    segments: list[np.ndarray] | None  # (T,) 0 or 1, the text of the pair
+    ids: np.ndarray
+    type_ids: np.ndarray
+    content_mask: np.ndarray
+    counted: np.ndarray
+    unread: np.ndarray
+    windows: TextWindows | None
+    words: WordTokens | None
+    offsets: np.ndarray  # (T, 2) characters, within each text of a pair
+    segments: np.ndarray  # (T,) 0 or 1, the text of the pair
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @property
+    def n_windows(self) -> int:
+        """How many windows there are, 1 for a text that the encoder reads at once."""
+        return 1 if self.windows is None else len(self.windows.starts)
+
+    def positions(self, number: int) -> np.ndarray:
+        """Return which tokens one of the windows has."""
+        if self.windows is None:
+            return np.arange(len(self.ids))
+        return self.windows.positions(number, len(self.ids))
+
+    def weights(self, number: int) -> np.ndarray:
+        """Return how much the tokens of a window count in it."""
+        if self.windows is None:
+            return self.counted.astype(np.float32)
+        return self.windows.weights(number, self.counted)
+
+    @property
+    def n_words(self) -> int:
+        """How many words there are; a text that is not cut into words counts as one."""
+        return 1 if self.words is None else len(np.unique(self.words.words))
+
+    def tokens_of_words(self) -> WordTokens:
+        """Return the tokens of the words; a text that is not cut counts as one word."""
+        tokens = np.flatnonzero(self.counted)
+        return self.words or WordTokens(tokens, np.zeros_like(tokens))
+
+    @property
+    def key(self) -> bytes:
+        """The encoder's input; texts of equal keys have equal vectors."""
+        counted = b"" if self.counted is self.content_mask else self.counted.tobytes()
+        return self.ids.tobytes() + self.type_ids.tobytes() + counted
+
+    def spans(self, segment: int) -> np.ndarray:
+        """Return the offsets of one text's content tokens."""
+        return self.offsets[self.content_mask & (self.segments == segment)]
+
+    def without_offsets(self) -> TextTokens:
+        """Return the tokens without their offsets, which would fill the memory."""
+        return self._replace(offsets=_NO_OFFSETS, segments=_NO_SEGMENTS)
+
+    def of_words(self, sentence: Sentence) -> TextTokens:
+        """Return the tokens with those that the words of a sentence are read from.
+
+        Of a marked word, only the windows remain in which its tokens count.
+        """
+        words = find_word_tokens(sentence, self.offsets, self.content_mask)
+        tokens, windows = words.tokens, self.windows
+        is_marked = isinstance(sentence, MarkedWord)
+        if isinstance(sentence, MarkedWord):
+            tokens = words.of(sentence.position)
+            windows = windows and windows.around(tokens)
+        counted = np.zeros_like(self.content_mask)
+        counted[tokens] = True
+        return self._replace(
+            content_mask=self.content_mask | counted,
+            counted=counted,
+            windows=windows,
+            words=None if is_marked else words,
+        )
+
+
+class TokenizedTexts(tuple[TextTokens, ...]):
+    """The tokens of n texts."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per text, special tokens included."""
-        return np.array([len(ids) for ids in self.ids])
+        return np.array([len(tokens.ids) for tokens in self])
 
     @property
     def n_windows(self) -> np.ndarray:
-        """Windows per text, 1 for a text that the encoder reads at once."""
-        return np.array([1 if w is None else len(w.starts) for w in self.windows])
-
-    def tokens_of_words(self, row: int) -> WordTokens:
-        """Return the tokens of the words of a text; other texts count as one word."""
-        tokens = np.flatnonzero(self.counted[row])
-        return self.words[row] or WordTokens(tokens, np.zeros_like(tokens))
+        """Windows per text."""
+        return np.array([tokens.n_windows for tokens in self])
 
     @property
     def n_words(self) -> np.ndarray:
-        """Words per text; a text that is not cut into words counts as one."""
-        counts = [1 if w is None else len(np.unique(w.words)) for w in self.words]
-        return np.array(counts, dtype=np.int64)
-
-    def positions(self, row: int, number: int) -> np.ndarray:
-        """Return which tokens of a text one of its windows has."""
-        windows, n_tokens = self.windows[row], len(self.ids[row])
-        if windows is None:
-            return np.arange(n_tokens)
-        return windows.positions(number, n_tokens)
-
-    def weights(self, row: int, number: int) -> np.ndarray:
-        """Return how much the tokens of a window count in it."""
-        windows, counted = self.windows[row], self.counted[row]
-        if windows is None:
-            return counted.astype(np.float32)
-        return windows.weights(number, counted)
+        """Words per text."""
+        return np.array([tokens.n_words for tokens in self], dtype=np.int64)
 
     @property
     def keys(self) -> list[bytes]:
         """The encoder's input per text; equal keys have equal vectors."""
-        columns = zip(
-            self.ids, self.type_ids, self.content_mask, self.counted, strict=True
-        )
-        return [
-            ids.tobytes()
-            + type_ids.tobytes()
-            + (b"" if counted is content_mask else counted.tobytes())
-            for ids, type_ids, content_mask, counted in columns
-        ]
+        return [tokens.key for tokens in self]
 
     def take(self, rows: np.ndarray) -> TokenizedTexts:
         """Return the texts of the given rows."""
-
-        def pick(arrays: list[Any] | None) -> Any:
-            return None if arrays is None else [arrays[i] for i in rows]
-
-        return TokenizedTexts(
-            pick(self.ids),
-            pick(self.type_ids),
-            pick(self.content_mask),
-            pick(self.counted),
-            pick(self.unread),
-            pick(self.windows),
-            pick(self.words),
-            pick(self.offsets),
-            pick(self.segments),
-        )
+        return TokenizedTexts(self[row] for row in rows.tolist())
 
 
 class TokenBatch(dict[str, Tensor]):
@@ -128,41 +149,3 @@ class TokenBatch(dict[str, Tensor]):
     def to(self, device: torch.device) -> TokenBatch:
         """Return the batch on another device."""
         return TokenBatch({name: tensor.to(device) for name, tensor in self.items()})
-
-
-class TextTokens(NamedTuple):
-    """The tokens of one text, or of one pair."""
-
-    ids: np.ndarray
-    type_ids: np.ndarray
-    content_mask: np.ndarray
-    counted: np.ndarray
-    unread: np.ndarray
-    windows: TextWindows | None
-    words: WordTokens | None
-    offsets: np.ndarray
-    segments: np.ndarray
-
-    def spans(self, segment: int) -> np.ndarray:
-        """Return the offsets of one text's content tokens."""
-        return self.offsets[self.content_mask & (self.segments == segment)]
-
-    def of_words(self, sentence: Sentence) -> TextTokens:
-        """Return the tokens with those that the words of a sentence are read from.
-
-        Of a marked word, only the windows remain in which its tokens count.
-        """
-        words = find_word_tokens(sentence, self.offsets, self.content_mask)
-        tokens, windows = words.tokens, self.windows
-        is_marked = isinstance(sentence, MarkedWord)
-        if isinstance(sentence, MarkedWord):
-            tokens = words.of(sentence.position)
-            windows = windows and windows.around(tokens)
-        counted = np.zeros_like(self.content_mask)
-        counted[tokens] = True
-        return self._replace(
-            content_mask=self.content_mask | counted,
-            counted=counted,
-            windows=windows,
-            words=None if is_marked else words,
-        )

@@ -105,12 +105,9 @@ class TextTokenizer:
                 tokens = self._read_encoding(encoding, part, with_offsets)
                 if not quiet:
                     self._count_unread(unread_text, part, tokens)
-                rows.append(tokens)
+                rows.append(tokens if with_offsets else tokens.without_offsets())
         unread_text.warn(self.max_length, self.max_positions)
-        columns: Any = [*map(list, zip(*rows, strict=True))]
-        if not with_offsets:
-            columns[-2:] = None, None
-        return TokenizedTexts(*columns)
+        return TokenizedTexts(rows)
 
     def _select_part(self, text: str | tuple[str, str]) -> TextPart:
         if not self._truncates:
@@ -297,22 +294,22 @@ class TextTokenizer:
         """
         numbers = np.zeros_like(rows) if numbers is None else numbers
         windows = list(zip(rows.tolist(), numbers.tolist(), strict=True))
-        positions = [tokenized.positions(*window) for window in windows]
+        positions = [tokenized[row].positions(number) for row, number in windows]
         B, T = len(rows), max(map(len, positions))
         ids = np.full((B, T), self._pad_id, dtype=np.int64)
         type_ids = np.zeros((B, T), dtype=np.int64)
         attention_mask = np.zeros((B, T), dtype=np.int64)
         content_mask = np.zeros((B, T), dtype=bool)
         weights = np.zeros((B, T), dtype=np.float32)
-        for b, ((i, number), columns) in enumerate(
+        for b, ((row, number), columns) in enumerate(
             zip(windows, positions, strict=True)
         ):
-            length = len(columns)
-            ids[b, :length] = tokenized.ids[i][columns]
-            type_ids[b, :length] = tokenized.type_ids[i][columns]
+            tokens, length = tokenized[row], len(columns)
+            ids[b, :length] = tokens.ids[columns]
+            type_ids[b, :length] = tokens.type_ids[columns]
             attention_mask[b, :length] = 1
-            content_mask[b, :length] = tokenized.content_mask[i][columns]
-            weights[b, :length] = tokenized.weights(i, number)
+            content_mask[b, :length] = tokens.content_mask[columns]
+            weights[b, :length] = tokens.weights(number)
         batch = {
             "input_ids": ids,
             "attention_mask": attention_mask,

@@ -40,11 +40,11 @@ class ReadWords:
         windows = list_windows(np.arange(len(tokenized)), self.n_windows)
         starts = np.cumsum(tokenized.n_words) - tokenized.n_words
         for row, number in zip(*map(np.ndarray.tolist, windows), strict=True):
-            of_words = tokenized.tokens_of_words(row)
-            positions = tokenized.positions(row, number)
-            counts = tokenized.weights(row, number) > 0
-            columns = np.full(len(tokenized.ids[row]), -1)
-            columns[positions[counts]] = source.columns(counts)
+            tokens = tokenized[row]
+            of_words = tokens.tokens_of_words()
+            counts = tokens.weights(number) > 0
+            columns = np.full(len(tokens.ids), -1)
+            columns[tokens.positions(number)[counts]] = source.columns(counts)
             pieces = columns[of_words.tokens]
             is_here = pieces >= 0
             self._pieces.append(pieces[is_here])
@@ -92,5 +92,5 @@ def _starts(words: np.ndarray) -> np.ndarray:
 
 def read_units(source: ReadTexts, tokenized: TokenizedTexts) -> ReadTexts:
     """Return what is predicted of texts: the texts, or the words of sentences."""
-    is_of_words = any(words is not None for words in tokenized.words)
+    is_of_words = any(tokens.words is not None for tokens in tokenized)
     return ReadWords(source, tokenized) if is_of_words else source

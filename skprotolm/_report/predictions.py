@@ -73,7 +73,7 @@ def labeled_predictions(
         predicted=predicted,
         top_prototypes=top_prototypes,
         keys=tokenized.keys,
-        n_unread=sum(bool(unread.any()) for unread in tokenized.unread),
+        n_unread=sum(bool(tokens.unread.any()) for tokens in tokenized),
     )
 
 

@@ -74,11 +74,11 @@ class WordUnits(Units):
 def word_keys(tokenized: TokenizedTexts, ids: np.ndarray) -> list[tuple[int, bytes]]:
     """Return what the encoder reads of each word: tokens of a sentence, by its id."""
     keys = []
-    for text_id, of_words in zip(ids.tolist(), tokenized.words, strict=True):
-        assert of_words is not None
-        starts = np.flatnonzero(np.diff(of_words.words))
-        for tokens in np.split(of_words.tokens, starts + 1):
-            keys.append((text_id, tokens.tobytes()))
+    for text_id, tokens in zip(ids.tolist(), tokenized, strict=True):
+        assert tokens.words is not None
+        starts = np.flatnonzero(np.diff(tokens.words.words))
+        for of_word in np.split(tokens.words.tokens, starts + 1):
+            keys.append((text_id, of_word.tobytes()))
     return keys
 
 
