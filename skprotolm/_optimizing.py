@@ -23,7 +23,7 @@ from skprotolm.exceptions import MissingExtraError
 
 _Self = TypeVar("_Self", bound="OptimizeMixin")
 
-_CALIBRATED = 256  # quoted texts that the ranges of activations are taken from
+_CALIBRATED = 256  # quoted texts that the sizes of activations are taken from
 # By `dtype`, the largest difference of token vectors from those of torch, relative to
 # their length. A larger one is an error of the export, such as a branch that tracing
 # has fixed.
@@ -48,8 +48,8 @@ class OptimizeMixin:
             way back from an optimized copy, in float32 on the CPU.
         dtype : {"fp32", "int8"}, default="fp32"
             "int8" multiplies the matrices of the transformer in 8-bit integers, with
-            ranges that are calibrated on texts of the prototypes: token vectors, and
-            with them predictions, change slightly. With "fp32" they change by rounding.
+            channels evened out on texts of the prototypes: token vectors, and with them
+            predictions, change slightly. With "fp32" they change by rounding.
 
         Returns
         -------

@@ -1,8 +1,7 @@
 """Matrices in 8 bits: a transformer whose export multiplies integers.
 
-Weights have a scale per output channel, activations one range per matrix, from texts.
-Ranges are fixed, since ranges of the batch at hand would let the predictions of a text
-depend on the other texts of its batch.
+Weights have a scale per output channel, activations one per token: with the range of a
+batch, the predictions of a text would depend on the other texts of its batch.
 
 Few channels of the activations are much larger than all others and would take the range
 for themselves. As in SmoothQuant (Xiao et al., ICML 2023), each channel is divided by a
@@ -25,24 +24,22 @@ from skprotolm._network.layers import MATRICES
 from skprotolm._network.tokenized import TokenBatch
 
 # How far factors even out activations (1) rather than weights (0).
-_SMOOTHING = 0.95
+_SMOOTHING = 0.5
 _SMALLEST = 1e-5
 
 
 class _InputStatistics:
-    """Ranges and sums of the channels of what a matrix reads, over n tokens."""
+    """Largest sizes and sums of the channels of what a matrix reads, over n tokens."""
 
     def __init__(self, n_channels: int):
-        self.low = torch.zeros(n_channels)
-        self.high = torch.zeros(n_channels)
+        self.largest = torch.zeros(n_channels)
         self.sum = torch.zeros(n_channels)
         self.n = 0
 
     def update(self, module: nn.Module, args: Any) -> None:
         """Read one batch; this is a hook."""
         x = args[0].flatten(0, -2)
-        self.low = torch.minimum(self.low, x.amin(dim=0))
-        self.high = torch.maximum(self.high, x.amax(dim=0))
+        self.largest = torch.maximum(self.largest, x.abs().amax(dim=0))
         self.sum += x.sum(dim=0)
         self.n += len(x)
 
@@ -60,11 +57,12 @@ class _Int8Matrix(nn.Module):
     """
 
     factors: Tensor
-    scale: Tensor
-    zero: Tensor
     weight: Tensor
     scales: Tensor
+    sums: Tensor
     bias: Tensor
+    one: Tensor
+    zero: Tensor
 
     def __init__(
         self,
@@ -75,27 +73,30 @@ class _Int8Matrix(nn.Module):
     ):
         super().__init__()
         factors = _factors(weight, inputs)
-        low, high = (inputs.low / factors).min(), (inputs.high / factors).max()
-        scale = ((high - low) / 255).clamp_min(_SMALLEST)
         smoothed = weight * factors[:, None]
         scales = (smoothed.abs().amax(dim=0) / largest).clamp_min(1e-12)
-        rounded = (smoothed / scales).round()
+        integers = (smoothed / scales).round()
+        rounded = integers * scales
         # Rounding the weights does not change the mean output.
-        mean = inputs.sum / inputs.n / factors
-        shift = mean @ (smoothed - rounded * scales)
-        self.register_buffer("factors", factors)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero", (-low / scale).round().to(torch.uint8))
-        self.register_buffer("weight", rounded.to(torch.int8))
+        shift = (inputs.sum / inputs.n / factors) @ (smoothed - rounded)
+        self.register_buffer("factors", 1 / factors)
+        self.register_buffer("weight", integers.to(torch.int8))
         self.register_buffer("scales", scales)
+        self.register_buffer("sums", rounded.sum(dim=0))
         self.register_buffer("bias", shift if bias is None else bias + shift)
+        self.register_buffer("one", torch.tensor(1.0))
+        self.register_buffer("zero", torch.tensor(0, dtype=torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x / self.factors
-        quantized = _onnx("Quantize", x, self.scale, self.zero, dtype=torch.uint8)
-        x = _onnx("Dequantize", quantized, self.scale, self.zero, dtype=x.dtype)
+        x = x * self.factors
+        low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)
+        scale = (high - low).clamp_min(_SMALLEST) / 255
+        x = (x - low) * (1 / scale)
+        # The engines find the product of integers by the scales around it.
+        integers = _onnx("Quantize", x, self.one, self.zero, dtype=torch.uint8)
+        x = _onnx("Dequantize", integers, self.one, self.zero, dtype=x.dtype)
         weight = _onnx("Dequantize", self.weight, self.scales, dtype=x.dtype)
-        return x @ weight + self.bias
+        return (x @ weight) * scale + low * self.sums + self.bias
 
 
 def _onnx(name: str, x: Tensor, *ranges: Any, dtype: torch.dtype) -> Tensor:
@@ -107,7 +108,7 @@ def _onnx(name: str, x: Tensor, *ranges: Any, dtype: torch.dtype) -> Tensor:
 
 def _factors(weight: Tensor, inputs: _InputStatistics) -> Tensor:
     """Return by how much each channel is divided, (C,)."""
-    activations = torch.maximum(-inputs.low, inputs.high).clamp_min(_SMALLEST)
+    activations = inputs.largest.clamp_min(_SMALLEST)
     weights = weight.abs().amax(dim=1).clamp_min(_SMALLEST)
     factors = activations**_SMOOTHING / weights ** (1 - _SMOOTHING)
     return factors / factors.mean()
