@@ -210,9 +210,20 @@ def errors(encoder: str, rank: int) -> dict[str, Any]:
         "labels": lambda: clf.fit(X, swapped if rank else Y),
         "weights": lambda: clf.fit(X, Y, WEIGHTS + rank),
         "parameters": lambda: other.fit(X, Y),
+        "hardware": lambda: _fit_with_other_units(rank, encoder),
         "failure": lambda: _failing(rank, clf),
     }
     return {name: _message(attempt) for name, attempt in attempts.items()}
+
+
+def _fit_with_other_units(rank: int, encoder: str) -> None:
+    """Fit where only one process has units for bfloat16."""
+    capabilities = torch.cpu.get_capabilities
+    torch.cpu.get_capabilities = lambda: {"avx512_bf16": rank == 0}
+    try:
+        make_estimator(ProtoLMClassifier, encoder, precision="auto").fit(X, Y)
+    finally:
+        torch.cpu.get_capabilities = capabilities
 
 
 def killed(encoder: str, rank: int) -> dict[str, Any]:

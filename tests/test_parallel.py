@@ -225,6 +225,7 @@ def test_callbacks_of_the_first_process_decide_when_to_stop(launched):
         ("labels", "y or sample_weight"),
         ("weights", "y or sample_weight"),
         ("parameters", "max_epochs, batch_size"),
+        ("hardware", "the precision of 'auto' on its hardware"),
     ],
 )
 def test_arguments_that_differ_are_refused_in_all_processes(launched, attempt, names):

@@ -36,6 +36,7 @@ def require_same_fit(
             "X": given.texts,
             "y or sample_weight": (vars(given.task), given.targets),
             **parameters,
+            "the precision of 'auto' on its hardware": config.train_bf16,
             "the weights of the backbone": _bytes_of(encoder),
             "the previous fit, which warm_start continues": (
                 None if start is None else _bytes_of(start.network)
