@@ -103,6 +103,16 @@ def test_dask_predicts_the_partitions_of_a_frame(program, client, fitted, table)
     assert few["label"].tolist() == expected["label"].tolist()[:9]
 
 
+def test_dask_writes_the_labels_of_a_frame(program, client, fitted, table, tmp_path):
+    """Columns of NumPy's str dtype could be computed, but not written as Parquet."""
+    import dask.dataframe as dd
+
+    frame = dd.from_pandas(table, npartitions=2)
+    program.label_frame(frame, fitted, client).to_parquet(tmp_path)
+    written = pd.read_parquet(tmp_path)
+    assert written["label"].tolist() == fitted.predict(table["text"]).tolist()
+
+
 def test_dask_loads_the_model_once_per_worker(program, client, table, tmp_path):
     import dask.dataframe as dd
 

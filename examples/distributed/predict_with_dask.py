@@ -24,8 +24,10 @@ def label_part(part: pd.DataFrame, clf: ProtoLMClassifier) -> pd.DataFrame:
 def label_frame(
     frame: dd.DataFrame, clf: ProtoLMClassifier, client: Client
 ) -> dd.DataFrame:
-    model = client.scatter(clf, broadcast=True)  # once per worker, not once per task
-    meta = {**frame.dtypes, "label": clf.classes_.dtype}
+    # Once per worker, not once per task. A key by hash would be that of earlier calls,
+    # which the scheduler may release after this one.
+    model = client.scatter(clf, broadcast=True, hash=False)
+    meta = label_part(frame._meta, clf)  # an empty part
     return frame.map_partitions(label_part, model, meta=meta)
 
 
