@@ -18,7 +18,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skprotolm import ProtoLMClassifier, ProtoLMRegressor, _optimizing
+from skprotolm import ProtoLMClassifier, ProtoLMRegressor
 from skprotolm._network.engines import ENGINES
 from skprotolm.exceptions import MissingExtraError
 from tests import tagged
@@ -339,7 +339,13 @@ def test_a_backbone_that_cannot_be_exported(make_classifier, texts, tiny_bert):
 def test_an_export_that_computes_something_else_is_refused(
     fitted, backend, monkeypatch
 ):
-    monkeypatch.setitem(_optimizing._TOLERANCES, "fp32", -1.0)
+    start = ENGINES[backend].start
+
+    def start_another(engine: Any, n_threads: int) -> Any:
+        session = start(engine, n_threads)
+        return lambda arrays: 1.01 * session(arrays)
+
+    monkeypatch.setattr(ENGINES[backend], "start", start_another)
     with pytest.raises(
         ValueError, match=r"\(bert\) does not compute the token vectors"
     ):
