@@ -107,13 +107,12 @@ def ratios(numerator: list[float], denominator: list[float]) -> list[float]:
     return [a / b for a, b in zip(numerator, denominator, strict=True)]
 
 
-def measure_training(
-    clf: ProtoLMClassifier, X: list[str], y: np.ndarray, repeats: int
-) -> None:
+def measure_training(X: list[str], y: np.ndarray, repeats: int) -> None:
     """Compare the epochs of a fit, and the whole fit, with the bare loop.
 
     The time of the epochs is computed from the throughput in `history_`.
     """
+    clf = ProtoLMClassifier(max_epochs=3, random_state=SEED)
     bare, n_epochs = BareLoop(X, y, clf), int(clf.max_epochs)
     epoch_seconds: list[float] = []
 
@@ -201,12 +200,22 @@ def measure_prototypes(X: list[str], y: np.ndarray, repeats: int) -> None:
     row("1,000 prototypes / 10", "≤ 1.05", ratios(seconds["many"], seconds["few"]))
 
 
+ROWS: dict[str, Callable[[list[str], np.ndarray, int], None]] = {
+    "training": measure_training,
+    "prediction": measure_prediction,
+    "head": measure_head,
+    "long texts": measure_long_texts,
+    "prototypes": measure_prototypes,
+}
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--texts", type=int, default=1600)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     arguments = parser.parse_args()
     task = load_task("sst2", arguments.data)
     X, y = task.X_train[: arguments.texts], task.y_train[: arguments.texts]
@@ -218,12 +227,9 @@ def main() -> None:
     )
     print("| | median ratio | target | all |\n| --- | --- | --- | --- |", flush=True)
     torch.manual_seed(SEED)
-    clf = ProtoLMClassifier(max_epochs=3, random_state=SEED)
-    measure_training(clf, X, y, arguments.repeats)
-    measure_prediction(X, y, arguments.repeats)
-    measure_head(X, y, arguments.repeats)
-    measure_long_texts(X, y, arguments.repeats)
-    measure_prototypes(X_many, y_many, arguments.repeats)
+    for name in arguments.rows:
+        texts = (X_many, y_many) if name == "prototypes" else (X, y)
+        ROWS[name](*texts, arguments.repeats)
 
 
 if __name__ == "__main__":
