@@ -163,6 +163,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         columns, in their order.
     prototypes_ : Prototypes
         The prototypes, M in total.
+    backend_ : {"torch", "onnx", "openvino"}
+        What runs the transformer, see `optimize`.
     history_ : list of dict
         One record per epoch: ``epoch``, ``loss``, its unweighted terms,
         ``learning_rate`` and ``head_learning_rate`` at its start,

@@ -31,7 +31,12 @@ _TOLERANCES = {"fp32": 1e-3, "int8": 0.5}
 
 
 class OptimizeMixin:
-    """Adds `optimize`."""
+    """Adds `optimize` and `backend_`."""
+
+    @property
+    def backend_(self) -> str:
+        """What runs the transformer: "torch", or the backend of `optimize`."""
+        return fitted_model(self).network.encoder.backend
 
     def optimize(self: _Self, backend: str = "onnx", dtype: str = "fp32") -> _Self:
         """Return a copy that predicts through an inference engine, on the CPU.

@@ -130,6 +130,8 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     ----------
     prototypes_ : Prototypes
         The prototypes, M in total; their labels are the values.
+    backend_ : {"torch", "onnx", "openvino"}
+        What runs the transformer, see `optimize`.
     history_ : list of dict
         One record per epoch: ``epoch``, ``loss``, its unweighted terms,
         ``learning_rate`` and ``head_learning_rate`` at its start,

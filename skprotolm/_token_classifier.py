@@ -157,6 +157,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         The tags, sorted.
     prototypes_ : Prototypes
         The prototypes, M in total.
+    backend_ : {"torch", "onnx", "openvino"}
+        What runs the transformer, see `optimize`.
     history_ : list of dict
         One record per epoch: ``epoch``, ``loss``, its unweighted terms,
         ``learning_rate`` and ``head_learning_rate`` at its start,

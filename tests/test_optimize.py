@@ -267,8 +267,15 @@ def test_a_new_fit_runs_in_torch(fp32, texts):
     assert clf._fitted.network.encoder.backend == "torch"
 
 
+def test_a_copy_says_what_runs_it(fitted, fp32, int8, backend):
+    assert fitted.backend_ == "torch"
+    assert (fp32.backend_, int8.backend_) == (backend, backend)
+    assert not hasattr(ProtoLMClassifier(), "backend_")
+
+
 def test_torch_is_the_way_back(fitted, int8):
     again = int8.optimize("torch")
+    assert again.backend_ == "torch"
     np.testing.assert_array_equal(
         again.predict_proba(X_NEW), fitted.predict_proba(X_NEW)
     )
