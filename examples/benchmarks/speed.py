@@ -14,6 +14,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,13 @@ def ratios(numerator: list[float], denominator: list[float]) -> list[float]:
     return [a / b for a, b in zip(numerator, denominator, strict=True)]
 
 
-def measure_training(X: list[str], y: np.ndarray, repeats: int) -> None:
+def measure_training(
+    clf: ProtoLMClassifier, X: list[str], y: np.ndarray, repeats: int
+) -> None:
     """Compare the epochs of a fit, and the whole fit, with the bare loop.
 
     The time of the epochs is computed from the throughput in `history_`.
     """
-    clf = ProtoLMClassifier(max_epochs=3, random_state=SEED)
     bare, n_epochs = BareLoop(X, y, clf), int(clf.max_epochs)
     epoch_seconds: list[float] = []
 
@@ -201,7 +203,9 @@ def measure_prototypes(X: list[str], y: np.ndarray, repeats: int) -> None:
 
 
 ROWS: dict[str, Callable[[list[str], np.ndarray, int], None]] = {
-    "training": measure_training,
+    "training": partial(
+        measure_training, ProtoLMClassifier(max_epochs=3, random_state=SEED)
+    ),
     "prediction": measure_prediction,
     "head": measure_head,
     "long texts": measure_long_texts,
