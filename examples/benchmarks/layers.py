@@ -1,4 +1,4 @@
-"""What of the encoder needs training, by task and number of texts.
+"""What of the encoder needs training, and how long, by task and number of texts.
 
     python examples/benchmarks/layers.py --data FOLDER_OF_CSV_FILES
 
@@ -24,23 +24,29 @@ TASKS = ("sst2", "sst5", "banking77", "mrpc", "sick", "rotten_tomatoes")
 SIZES = (64, 500, 2000)
 SEEDS = (0, 1, 2)
 FULL = "full"
-# What is trained, and its learning rate in multiples of the default's.
-SETTINGS: dict[str, tuple[str | int, float]] = {
-    FULL: ("full", 1),
-    "6": (6, 1),
-    "4": (4, 1),
-    "4, rate x 2": (4, 2),
-    "4, rate x 4": (4, 4),
-    "3": (3, 1),
-    "3, rate x 2": (3, 2),
-    "3, rate x 4": (3, 4),
-    "2, rate x 2": (2, 2),
-    "2, rate x 4": (2, 4),
-    "1, rate x 4": (1, 4),
-    "lora": ("lora", 1),
-    "lora, rate / 2": ("lora", 1 / 2),
-    "lora, rate / 4": ("lora", 1 / 4),
-    "head": ("head", 1),
+# What is trained, and its learning rate and epochs in multiples of the default's.
+SETTINGS: dict[str, tuple[str | int, float, float]] = {
+    FULL: ("full", 1, 1),
+    "full, epochs x 2/3": ("full", 1, 2 / 3),
+    "full, epochs x 2/3, rate x 2": ("full", 2, 2 / 3),
+    "full, epochs / 3": ("full", 1, 1 / 3),
+    "full, epochs / 3, rate x 2": ("full", 2, 1 / 3),
+    "full, epochs / 3, rate x 4": ("full", 4, 1 / 3),
+    "6": (6, 1, 1),
+    "4": (4, 1, 1),
+    "4, rate x 2": (4, 2, 1),
+    "4, rate x 4": (4, 4, 1),
+    "3": (3, 1, 1),
+    "3, rate x 2": (3, 2, 1),
+    "3, rate x 4": (3, 4, 1),
+    "3, epochs x 2/3, rate x 4": (3, 4, 2 / 3),
+    "2, rate x 2": (2, 2, 1),
+    "2, rate x 4": (2, 4, 1),
+    "1, rate x 4": (1, 4, 1),
+    "lora": ("lora", 1, 1),
+    "lora, rate / 2": ("lora", 1 / 2, 1),
+    "lora, rate / 4": ("lora", 1 / 4, 1),
+    "head": ("head", 1, 1),
 }
 RESULTS = ResultFile(
     "layers.csv",
@@ -75,10 +81,11 @@ def run_missing(
     for setting in settings:
         if RESULTS.has(name, n_texts, setting, seed):
             continue
-        finetune, multiple = SETTINGS[setting]
+        finetune, rate, epochs = SETTINGS[setting]
         clf = ProtoLMClassifier(
             finetune=finetune,
-            learning_rate=multiple * default_rate(finetune, n_texts),
+            learning_rate=rate * default_rate(finetune, n_texts),
+            max_epochs=max(1, round(epochs * default_epochs(n_texts))),
             random_state=seed,
         )
         started = time.process_time()
@@ -92,6 +99,11 @@ def default_rate(finetune: str | int, n_texts: int) -> float:
     """Return what `learning_rate="auto"` stands for with all-MiniLM-L6-v2."""
     rate = 2e-3 if finetune == "lora" else 1e-4
     return rate * min(1, math.sqrt(n_texts / 500))
+
+
+def default_epochs(n_texts: int) -> int:
+    """Return what `max_epochs="auto"` stands for."""
+    return max(3, min(40, math.ceil(150 / math.ceil(n_texts / 32))))
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
