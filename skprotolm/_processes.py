@@ -31,7 +31,7 @@ from skprotolm.exceptions import WaitingForProcessesWarning
 _TIMEOUT = timedelta(minutes=30)
 _PATIENCE = 10  # seconds, until a process warns that it waits for others
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of a launcher
-_MANY_ROWS = 4096  # of a gradient that is exchanged without its empty rows
+MANY_ROWS = 4096  # of a gradient that is exchanged without its empty rows
 _BUCKET_SIZE = 2**22  # numbers that are exchanged at once: every exchange has to wait
 _FIT_NUMBERS = count()  # keys in the store of the launcher are used once
 
@@ -151,9 +151,9 @@ class ProcessGroup(Processes):
         A batch has few of the tokens of a large embedding, which is half of the weights
         of a small transformer. Of other weights all rows are returned.
         """
-        if gradient.ndim != 2 or len(gradient) < _MANY_ROWS:
+        if gradient.ndim != 2 or len(gradient) < MANY_ROWS:
             return ...
-        changed = gradient.abs().amax(dim=1).ne(0).to(torch.uint8)  # NaN is not 0
+        changed = gradient.any(dim=1).to(torch.uint8)  # NaN is not 0
         dist.all_reduce(changed, op=dist.ReduceOp.MAX, group=self._group)
         rows = changed.nonzero().squeeze(1)
         return rows if 2 * len(rows) < len(gradient) else ...

@@ -21,6 +21,7 @@ from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.windows import draw_windows
 from skprotolm._runtime import device_rng_state, set_device_rng_state
 from skprotolm._training.progress import Progress
+from skprotolm._training.row_gradients import RowGradients
 from skprotolm._training.splits import FitData
 
 _MAX_GRADIENT_NORM = 1.0
@@ -57,6 +58,7 @@ class Trainer:
         n_steps = config.max_epochs * self.steps_per_epoch
         self.schedule = make_schedule(self.optimizer, n_steps, config.warmup_fraction)
         self._vectors: Tensor | None = data.vectors
+        self._row_gradients = RowGradients(network.encoder)
 
     def run_epoch(self, progress: Progress) -> dict[str, float]:
         """Train on every text once, and return the means of the epoch.
@@ -74,7 +76,9 @@ class Trainer:
         drawn = draw_windows(self.data.source.n_windows, _TRAINED_WINDOWS, rng)
         n_read = sum(map(len, batches[:first]))
         for rows in batches[first:]:
-            for name, value in self._step(rows, drawn).items():
+            with self._row_gradients.collected():
+                terms = self._step(rows, drawn)
+            for name, value in terms.items():
                 self.totals[name] = self.totals.get(name, 0) + value * len(rows)
             self.batch += 1
             n_read += len(rows)
@@ -132,6 +136,7 @@ class Trainer:
 
     def _complete_gradients(self) -> None:
         """Average the gradients of all processes, and clip them."""
+        self._row_gradients.complete()
         groups = self.optimizer.param_groups
         parameters = [p for group in groups for p in group["params"]]
         self.data.processes.average_gradients(parameters)

@@ -1,0 +1,79 @@
+"""Gradients of large embeddings, of which a batch changes few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from skprotolm._processes import MANY_ROWS
+
+
+class RowGradients:
+    """Dense gradients of large embeddings that are kept from step to step.
+
+    On the CPU, torch allocates and fills the gradient of the whole matrix in each
+    backward pass, which is a tenth of a step with a vocabulary of 30,000. Here the
+    backward pass returns the rows of the batch, and only these are written.
+
+    Parameters
+    ----------
+    module : Module
+        Its trained embeddings of many rows, on the CPU, are treated so.
+    """
+
+    def __init__(self, module: nn.Module):
+        self._embeddings = [
+            child
+            for child in module.modules()
+            if isinstance(child, nn.Embedding) and _is_large(child)
+        ]
+        weights = {id(e.weight): e.weight for e in self._embeddings}  # may be shared
+        self._gradients = [_RowGradient(weight) for weight in weights.values()]
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Let backward passes return rows, for `complete`."""
+        for embedding in self._embeddings:
+            embedding.sparse = True
+        try:
+            yield
+        finally:
+            for embedding in self._embeddings:
+                embedding.sparse = False
+
+    def complete(self) -> None:
+        """Put dense gradients into the place of rows."""
+        for gradient in self._gradients:
+            gradient.complete()
+
+
+def _is_large(embedding: nn.Embedding) -> bool:
+    weight = embedding.weight
+    is_usual = not (embedding.sparse or embedding.scale_grad_by_freq)
+    is_trained_here = weight.requires_grad and weight.device.type == "cpu"
+    return is_usual and is_trained_here and len(weight) >= MANY_ROWS
+
+
+class _RowGradient:
+    """The gradient of one weight, with the rows that it has from the last step."""
+
+    def __init__(self, weight: Tensor):
+        self.weight = weight
+        self.dense: Tensor | None = None
+        self.rows: Tensor | None = None
+
+    def complete(self) -> None:
+        sparse = self.weight.grad
+        if sparse is None or not sparse.is_sparse:  # the weight has other uses, too
+            return
+        if self.dense is None:
+            self.dense = torch.zeros_like(self.weight)
+        if self.rows is not None:
+            self.dense[self.rows] = 0
+        sparse = sparse.coalesce()
+        self.rows = sparse.indices()[0]
+        self.dense[self.rows] = sparse.values()
+        self.weight.grad = self.dense
