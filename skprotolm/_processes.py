@@ -134,7 +134,7 @@ class ProcessGroup(Processes):
     @_exchange
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average the gradients of all processes, in place."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = self._gradients_of_any(list(parameters))
         rows = [self._changed_rows(gradient) for gradient in gradients]
         values = [g[i] for g, i in zip(gradients, rows, strict=True)]
         for bucket in _split_into_buckets([value.numel() for value in values]):
@@ -144,6 +144,22 @@ class ProcessGroup(Processes):
             means = sums.div_(self.size).split([len(part) for part in flat])
             for i, mean in zip(bucket, means, strict=True):
                 gradients[i][rows[i]] = mean.view_as(values[i])
+
+    def _gradients_of_any(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return the gradients of what has one in any process; here it may be zero.
+
+        In mixtures of experts each process may need others for its texts.
+        """
+        has_one = [p.grad is not None for p in parameters]
+        in_any = torch.tensor(has_one, dtype=torch.uint8, device=parameters[0].device)
+        dist.all_reduce(in_any, op=dist.ReduceOp.MAX, group=self._group)
+        gradients = []
+        for parameter, is_needed in zip(parameters, in_any.tolist(), strict=True):
+            if is_needed and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        return gradients
 
     def _changed_rows(self, gradient: Tensor) -> Any:
         """Return an index of the rows that have a gradient in any process.

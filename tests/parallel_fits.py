@@ -172,7 +172,11 @@ def gradients(encoder: str, rank: int) -> dict[str, Any]:
     """Return the gradients of losses on rows that two processes have computed."""
     with joined(torch.device("cpu")) as processes:
         of_rows = {str(n): gradients_of(n, processes) for n in NUMBERS_OF_ROWS}
-        return {"embedding": embedding_gradient(processes), **of_rows}
+        return {
+            "embedding": embedding_gradient(processes),
+            "experts": expert_gradients(processes),
+            **of_rows,
+        }
 
 
 def gradients_of(n: int, processes: Processes) -> torch.Tensor:
@@ -196,6 +200,17 @@ def embedding_gradient(processes: Processes) -> torch.Tensor:
     processes.average_gradients(embedding.parameters())
     assert embedding.weight.grad is not None
     return embedding.weight.grad
+
+
+def expert_gradients(processes: Processes) -> torch.Tensor:
+    """Return the gradients of three weights: of a first row, of a second, of none."""
+    experts: Any = [nn.Parameter(torch.tensor([value])) for value in (2.0, 3.0, 4.0)]
+    [*rows] = np.arange(2)[processes.part(2)]
+    part = torch.stack([experts[row] for row in rows])
+    processes.gather(part, 2).prod().backward()
+    processes.average_gradients(experts)
+    assert experts[2].grad is None
+    return torch.cat([expert.grad for expert in experts[:2]])
 
 
 def errors(encoder: str, rank: int) -> dict[str, Any]:

@@ -166,6 +166,14 @@ def test_the_gradient_of_an_embedding_is_that_of_one_process(launched):
         np.testing.assert_allclose(result["embedding"], expected, rtol=1e-6)
 
 
+def test_a_weight_may_have_a_gradient_in_one_process_only(launched):
+    """Gradients were exchanged with those of other weights, by their position."""
+    expected = parallel_fits.expert_gradients(ALONE)
+    np.testing.assert_array_equal(expected, [3, 2])
+    for result in launched("gradients"):
+        np.testing.assert_allclose(result["experts"], expected, rtol=1e-6)
+
+
 def test_no_process_group_is_left(launched):
     assert [r["is_initialized"] for r in launched("all_cases")] == [False, False]
 
