@@ -215,9 +215,10 @@ def test_plots_mark_unknown_words(unread):
         for axes in (words, prototypes, shares)
     ]
     assert sum("(not read)" in name for name in labels[0]) == 1
-    mark = f"(not read: {unread.prototypes[0].unread[0]})"
-    assert mark in labels[1][0]
-    assert any(mark in name for name in labels[2])
+    quoted = unread.prototypes[0].unread[0]
+    mark = re.compile(rf"\(not read: ({quoted}|\ufffd)\)")  # fonts may lack it
+    assert mark.search(labels[1][0])
+    assert any(map(mark.search, labels[2]))
 
 
 def test_shap_marks_unknown_words(unread):
