@@ -18,15 +18,16 @@ _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 _QUOTED, _FEWEST_QUOTED = 2000, 20
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
-# max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
-# dozens of texts only memorize them.
+# max_epochs="auto": few texts need steps, but after some epochs they are memorized, see
+# `Task.most_epochs`. The relation of two texts takes longer to learn, at a lower rate,
+# and epochs of the head alone cost next to nothing.
 _MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
 # preservation="auto", for texts and for pairs.
 _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
-# label_smoothing="auto": the largest value, the number of texts over which it rises and
-# falls, and the number from which on it is 0.
-_SMOOTHING, _FEW, _MANY = 0.1, 128, 500
-# learning_rate="auto": chosen on MiniLM, for its width; below 500 texts it is smaller.
+# label_smoothing="auto": of few texts, the number from which on it is 0, and the number
+# of texts over which it falls.
+_SMOOTHING, _MANY, _BETWEEN = 0.1, 500, 128
+# learning_rate="auto": chosen on MiniLM, for its width; for few pairs it is smaller.
 _RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
 _RATE_OF_ADAPTERS = 2e-3  # of finetune="lora"
 
@@ -74,8 +75,8 @@ def resolve(
     is_auto = config.sharpness == "auto"
     return replace(
         config,
-        max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
-        learning_rate=resolve_learning_rate(config, hidden_size, n_texts),
+        max_epochs=resolve_epochs(config, task, n_texts, is_paired),
+        learning_rate=resolve_learning_rate(config, hidden_size, n_texts, is_paired),
         preservation=resolve_preservation(config.preservation, is_paired),
         label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
         n_prototypes=dict(zip(task.strata, quoted, strict=True)),
@@ -124,26 +125,33 @@ def resolve_precision(config: FitConfig, is_fp32: bool, has_bf16: bool) -> FitCo
     )
 
 
-def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
-    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40."""
-    if max_epochs != "auto":
-        return int(max_epochs)
-    steps_per_epoch = math.ceil(n_texts / batch_size)
+def resolve_epochs(config: FitConfig, task: Task, n_texts: int, is_paired: bool) -> int:
+    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40.
+
+    At most 10 if the encoder learns one class per text; see `Task.most_epochs`.
+    """
+    if config.max_epochs != "auto":
+        return int(config.max_epochs)
+    steps_per_epoch = math.ceil(n_texts / config.batch_size)
     n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
-    return max(_MIN_EPOCHS, min(_MAX_EPOCHS, n_epochs))
+    is_soon_learned = config.trains_encoder and not is_paired
+    most = task.most_epochs if is_soon_learned else _MAX_EPOCHS
+    return max(_MIN_EPOCHS, min(most, n_epochs))
 
 
-def resolve_learning_rate(config: FitConfig, hidden_size: int, n_texts: int) -> float:
-    """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
+def resolve_learning_rate(
+    config: FitConfig, hidden_size: int, n_texts: int, is_paired: bool
+) -> float:
+    """Return the encoder's rate; "auto": 1e-4, and 2e-3 for adapters.
 
-    It is 2e-3 for adapters. The factors are 384/width for encoders wider than 384, and
-    √(n/500) for fewer than 500 texts, which are soon memorized.
+    It is scaled by 384/width for encoders wider than 384, and by √(n/500) for fewer
+    than 500 pairs of texts.
     """
     if config.learning_rate != "auto":
         return float(config.learning_rate)
     rate = _RATE_OF_ADAPTERS if config.trains_adapters else _RATE
-    by_width = min(1.0, _WIDTH / hidden_size)
-    return rate * by_width * min(1.0, math.sqrt(n_texts / _ENOUGH))
+    by_number = math.sqrt(n_texts / _ENOUGH) if is_paired else 1.0
+    return rate * min(1.0, _WIDTH / hidden_size) * min(1.0, by_number)
 
 
 def resolve_preservation(preservation: Any, is_paired: bool) -> float:
@@ -158,14 +166,13 @@ def resolve_preservation(preservation: Any, is_paired: bool) -> float:
 
 
 def resolve_smoothing(label_smoothing: Any, n_texts: int) -> float:
-    """Return ε of the label smoothing; "auto": 0.1 from 128 to 372 texts, 0 from 500.
+    """Return ε of the label smoothing; "auto": 0.1 up to 372 texts, 0 from 500 on.
 
-    Few texts are repeated so often that the model gets overconfident. With fewer than
-    128 texts the smaller learning rate already prevents this.
+    Few texts are repeated so often that the model gets overconfident.
     """
     if label_smoothing != "auto":
         return float(label_smoothing)
-    return _SMOOTHING * max(0.0, min(1.0, n_texts / _FEW, (_MANY - n_texts) / _FEW))
+    return _SMOOTHING * max(0.0, min(1.0, (_MANY - n_texts) / _BETWEEN))
 
 
 def resolve_quoted_counts(

@@ -79,8 +79,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         information than the tag. "auto" is 0.4.
     label_smoothing : float or "auto", default="auto"
         Share ε of each tag that the cross-entropy spreads over all tags, against
-        overconfidence on few sentences. "auto" is 0.1 from 128 to 372 sentences, less
-        with fewer, and 0 from 500 sentences on.
+        overconfidence on few sentences. "auto" is 0.1 up to 372 sentences, less with
+        more, and 0 from 500 sentences on.
     projection : bool, default=True
         Replace the learned prototypes by training words after training. With False
         prototypes are learned vectors and quote the nearest word.
@@ -101,7 +101,7 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
     learning_rate : float or "auto", default="auto"
         Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 2e-3
         for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
-        768) and, below 500 sentences, by √(n/500).
+        768).
     head_learning_rate : float, default=1e-3
         Peak learning rate of the head.
     weight_decay : float, default=0.01
