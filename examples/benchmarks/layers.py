@@ -122,7 +122,7 @@ def long_epochs(n_texts: int) -> int:
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """Print differences in accuracy to "full" per size, and ratios of times."""
+    """Print differences to "full" per size, and ratios of times."""
     runs = Runs(rows, "texts", "task", model="setting")
     print(f"\n{provenance()} Seeds {runs.seeds}.\n")
     for n_texts in sorted({row["texts"] for row in rows}, key=int):
@@ -134,21 +134,28 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 
 def print_setting(runs: Runs, n_texts: str, tasks: list[str], setting: str) -> None:
-    """Print a row: accuracies of "full", differences to it of other settings."""
-    seconds, of_full = (runs.values(s, "seconds", n_texts) for s in (setting, FULL))
-    ratios = [seconds[run] / of_full[run] for run in seconds.keys() & of_full]
-    if not ratios:
+    """Print a row: the figures of "full", or what another setting adds to them.
+
+    Times are compared where both were measured beside the same programs.
+    """
+    if setting == FULL:
+        cells = [runs.mean(FULL, "accuracy", 1, n_texts, task) for task in tasks]
+        cells += [runs.mean(FULL, "accuracy", 1, n_texts), "1.00"]
+        cells += [runs.mean(FULL, column, 3, n_texts) for column in ("nll", "ece")]
+    elif not runs.values(setting, "accuracy", n_texts):
         return
-    cells = [runs.mean(setting, "accuracy", 1, n_texts, task) for task in tasks]
-    cells.append(runs.mean(setting, "accuracy", 1, n_texts))
-    if setting != FULL:
+    else:
         differences = [runs.differences(setting, FULL, n_texts, t) for t in tasks]
         cells = [interval(values) for values in differences]
         means = np.array([values.mean() for values in differences if len(values)])
-        cells.append(interval(means))
-    cells.append(f"{np.median(ratios):.2f}")
-    cells += [runs.mean(setting, column, 3, n_texts) for column in ("nll", "ece")]
-    print(f"| finetune={setting} | {' | '.join(cells)} |")
+        seconds, of_full = (runs.values(s, "seconds", n_texts) for s in (setting, FULL))
+        ratios = [seconds[run] / of_full[run] for run in seconds.keys() & of_full]
+        cells += [interval(means), f"{np.median(ratios):.2f}" if ratios else "–"]
+        for column in ("nll", "ece"):
+            added = runs.differences(setting, FULL, n_texts, column=column)
+            cells.append(f"{added.mean():+.3f}")
+    title = setting if setting == AUTO else f"finetune={setting}"
+    print(f"| {title} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
