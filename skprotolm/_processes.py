@@ -148,7 +148,8 @@ class ProcessGroup(Processes):
     def _gradients_of_any(self, parameters: list[nn.Parameter]) -> list[Tensor]:
         """Return the gradients of what has one in any process; here it may be zero.
 
-        In mixtures of experts each process may need others for its texts.
+        In mixtures of experts each process may need others for its texts. Which ones
+        is known only after the exchange, so that a GPU is waited for.
         """
         has_one = [p.grad is not None for p in parameters]
         in_any = torch.tensor(has_one, dtype=torch.uint8, device=parameters[0].device)

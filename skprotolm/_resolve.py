@@ -18,10 +18,10 @@ _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 _QUOTED, _FEWEST_QUOTED = 2000, 20
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
-# max_epochs="auto": few texts need steps, but after some epochs they are memorized, see
-# `Task.most_epochs`. The relation of two texts takes longer to learn, at a lower rate,
-# and epochs of the head alone cost next to nothing.
-_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
+# max_epochs="auto": few texts need steps, but what is soon learned is then memorized.
+# The relation of two texts takes longer to learn, at a lower rate, and epochs of the
+# head alone cost next to nothing.
+_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS, _MAX_EPOCHS_IF_SOON_LEARNED = 150, 3, 40, 10
 # preservation="auto", for texts and for pairs.
 _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
 # label_smoothing="auto": of few texts, the number from which on it is 0, and the number
@@ -128,14 +128,14 @@ def resolve_precision(config: FitConfig, is_fp32: bool, has_bf16: bool) -> FitCo
 def resolve_epochs(config: FitConfig, task: Task, n_texts: int, is_paired: bool) -> int:
     """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40.
 
-    At most 10 if the encoder learns one class per text; see `Task.most_epochs`.
+    At most 10 if the encoder learns what single texts soon teach.
     """
     if config.max_epochs != "auto":
         return int(config.max_epochs)
     steps_per_epoch = math.ceil(n_texts / config.batch_size)
     n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
-    is_soon_learned = config.trains_encoder and not is_paired
-    most = task.most_epochs if is_soon_learned else _MAX_EPOCHS
+    is_soon = task.is_soon_learned and config.trains_encoder and not is_paired
+    most = _MAX_EPOCHS_IF_SOON_LEARNED if is_soon else _MAX_EPOCHS
     return max(_MIN_EPOCHS, min(most, n_epochs))
 
 

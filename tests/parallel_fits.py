@@ -27,6 +27,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from skprotolm import ProtoLMClassifier, ProtoLMRegressor, ProtoLMTokenClassifier
 from skprotolm._processes import Processes, joined
 from skprotolm._training.agreement import model_of_first
+from skprotolm._training.row_gradients import RowGradients
 from tests import label_sets, tagged
 from tests.texts import make_texts
 from tests.watching import Watcher, weights_of
@@ -192,12 +193,21 @@ def gradients_of(n: int, processes: Processes) -> torch.Tensor:
 
 
 def embedding_gradient(processes: Processes) -> torch.Tensor:
-    """Return the gradient of a large embedding, of which a batch has few tokens."""
-    embedding, tokens = nn.Embedding(5000, 2), torch.tensor([7, 4000, 7, 5])
+    """Return the gradient of a large embedding, of which a batch has few tokens.
+
+    It is that of the last of three steps, with other tokens.
+    """
+    embedding = nn.Embedding(5000, 2)
     nn.init.ones_(embedding.weight)
-    vectors = processes.gather(embedding(tokens[processes.part(4)]), 4)
-    (vectors * torch.arange(8.0).reshape(4, 2)).sum().square().backward()
-    processes.average_gradients(embedding.parameters())
+    row_gradients = RowGradients(embedding)
+    for batch in [[1, 2, 3, 4], [5, 4999, 8, 6], [7, 4000, 7, 5]]:
+        embedding.zero_grad()
+        with row_gradients.collected():
+            tokens = torch.tensor(batch)[processes.part(4)]
+            vectors = processes.gather(embedding(tokens), 4)
+            (vectors * torch.arange(8.0).reshape(4, 2)).sum().square().backward()
+        row_gradients.complete()
+        processes.average_gradients(embedding.parameters())
     assert embedding.weight.grad is not None
     return embedding.weight.grad
 

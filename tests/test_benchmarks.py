@@ -64,7 +64,7 @@ def test_rules_of_auto_are_those_of_the_classifier(
     auto = dict.fromkeys(("max_epochs", "learning_rate", "label_smoothing"), "auto")
     clf = make_classifier(**auto, batch_size=batch_size)
     resolve = load("linear_head").resolve
-    resolved = resolve(clf, n, hidden_size=16, is_paired=is_paired)
+    resolved = resolve(clf, n, hidden_size=16, most_epochs=10, is_paired=is_paired)
     X, y = texts[0][:n], texts[1][:n]
     if is_paired:
         X = [(text, text) for text in X]
@@ -77,7 +77,8 @@ def test_rules_of_auto_are_those_of_the_classifier(
 
 def test_explicit_values_take_precedence_over_the_rules(load, make_classifier):
     clf = make_classifier(max_epochs=7, learning_rate=0.5, label_smoothing=0.25)
-    assert load("linear_head").resolve(clf, 1000, hidden_size=768) == (7, 0.5, 0.25)
+    resolved = load("linear_head").resolve(clf, 1000, hidden_size=768, most_epochs=10)
+    assert resolved == (7, 0.5, 0.25)
 
 
 def test_a_linear_head_learns_and_can_be_repeated(load, make_classifier, texts):

@@ -160,6 +160,7 @@ def test_gradients_are_those_of_one_process(launched, n):
 
 
 def test_the_gradient_of_an_embedding_is_that_of_one_process(launched):
+    """Rows that another process had in an earlier step were never cleared."""
     expected = parallel_fits.embedding_gradient(ALONE)
     assert expected.any(dim=1).sum() == 3
     for result in launched("gradients"):

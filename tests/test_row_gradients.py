@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from skprotolm._training.row_gradients import RowGradients
 
@@ -115,6 +116,20 @@ def test_frozen_embeddings_and_those_that_return_rows_anyway_stay_as_they_are():
         with RowGradients(module).collected():
             assert module.embedding.sparse == before
         assert module.embedding.sparse == before
+
+
+def test_a_weight_that_is_computed_has_a_dense_gradient():
+    """Clipping failed: the rows reached a weight that was not known."""
+
+    class Doubled(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    module = Reader()
+    register_parametrization(module.embedding, "weight", Doubled())
+    with RowGradients(module).collected():
+        module(torch.tensor([1, 2])).backward()
+    assert not any(p.grad.is_sparse for p in module.parameters())
 
 
 def test_an_error_in_a_step_leaves_the_embedding_as_it_was():

@@ -52,7 +52,7 @@ def resolve(
     n_texts: int,
     hidden_size: int,
     *,
-    most_epochs: int = 10,
+    most_epochs: int,
     is_paired: bool = False,
 ) -> Resolved:
     """Return epochs, learning rate and label smoothing as documented for "auto".

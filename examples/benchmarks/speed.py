@@ -4,7 +4,8 @@
 
 Each comparison runs both sides in turn on the same texts in the same precision. In the
 first four rows a ratio above 1 means that the package is faster than the bare loop,
-which has loaded its encoder and tokenized the texts before. The other rows are costs:
+which has loaded its encoder and tokenized the texts before; of 64 texts the package
+makes fewer passes. The other rows are costs:
 explanations, training only the head, long texts and 1,000 prototypes.
 """
 

@@ -92,8 +92,7 @@ def build(
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
     n_passes, repeated = 1 if given.start is None else 2, repeated_part(encoder, config)
-    is_paired = given.columns.number == 2
-    n_epochs = resolve_epochs(config, task, len(tokens), is_paired)
+    n_epochs = resolve_epochs(config, task, len(tokens), given.columns.is_paired)
     progress.plan(
         config, len(tokens), len(tokens_out), n_epochs, n_passes, repeated=repeated
     )

@@ -14,9 +14,9 @@ from skprotolm._processes import MANY_ROWS
 class RowGradients:
     """Dense gradients of large embeddings that are kept from step to step.
 
-    On the CPU, torch allocates and fills the gradient of the whole matrix in each
-    backward pass, which is a tenth of a step with a vocabulary of 30,000. Here the
-    backward pass returns the rows of the batch, and only these are written.
+    On the CPU, torch allocates the gradient of the whole matrix in each backward pass,
+    which takes longer than filling it. Here the backward pass returns a row per token,
+    and a batch usually has fewer tokens than the matrix has rows.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class RowGradients:
     @contextmanager
     def collected(self) -> Iterator[None]:
         """Let backward passes return rows, for `complete`."""
-        for embedding in self._embeddings:
-            embedding.sparse = True
         try:
+            for embedding in self._embeddings:
+                embedding.sparse = True
             yield
         finally:
             for embedding in self._embeddings:
@@ -53,17 +53,17 @@ class RowGradients:
 def _is_large(embedding: nn.Embedding) -> bool:
     weight = embedding.weight
     is_usual = not (embedding.sparse or embedding.scale_grad_by_freq)
+    is_usual = is_usual and weight.is_leaf  # not computed from others at each access
     is_trained_here = weight.requires_grad and weight.device.type == "cpu"
     return is_usual and is_trained_here and len(weight) >= MANY_ROWS
 
 
 class _RowGradient:
-    """The gradient of one weight, with the rows that it has from the last step."""
+    """The gradient of one weight."""
 
     def __init__(self, weight: Tensor):
         self.weight = weight
         self.dense: Tensor | None = None
-        self.rows: Tensor | None = None
 
     def complete(self) -> None:
         sparse = self.weight.grad
@@ -71,9 +71,7 @@ class _RowGradient:
             return
         if self.dense is None:
             self.dense = torch.zeros_like(self.weight)
-        if self.rows is not None:
-            self.dense[self.rows] = 0
+        self.dense.zero_()  # other processes may have written other rows, too
         sparse = sparse.coalesce()
-        self.rows = sparse.indices()[0]
-        self.dense[self.rows] = sparse.values()
+        self.dense[sparse.indices()[0]] = sparse.values()
         self.weight.grad = self.dense
