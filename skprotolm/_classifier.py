@@ -94,7 +94,7 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Texts, labels and other parameters may differ; prototypes are learned anew.
     max_epochs : int or "auto", default="auto"
         Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 10; at
-        most 40 for pairs of texts, for several labels per text, and for
+        most 40 for pairs of texts, for several labels per text, for "proto-lm" and for
         ``finetune="head"``.
     batch_size : int, default=32
         Texts per step, in training and in prediction, and the largest number of windows

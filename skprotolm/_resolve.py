@@ -19,8 +19,8 @@ _QUOTED, _FEWEST_QUOTED = 2000, 20
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
 # max_epochs="auto": few texts need steps, but what is soon learned is then memorized.
-# The relation of two texts takes longer to learn, at a lower rate, and epochs of the
-# head alone cost next to nothing.
+# The relation of two texts takes longer to learn, at a lower rate; so does "proto-lm",
+# whose prototypes start at random. Epochs of the head alone cost next to nothing.
 _MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS, _MAX_EPOCHS_IF_SOON_LEARNED = 150, 3, 40, 10
 # preservation="auto", for texts and for pairs.
 _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
@@ -134,8 +134,9 @@ def resolve_epochs(config: FitConfig, task: Task, n_texts: int, is_paired: bool)
         return int(config.max_epochs)
     steps_per_epoch = math.ceil(n_texts / config.batch_size)
     n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
-    is_soon = task.is_soon_learned and config.trains_encoder and not is_paired
-    most = _MAX_EPOCHS_IF_SOON_LEARNED if is_soon else _MAX_EPOCHS
+    is_short = config.trains_encoder and config.formulation == "mixture"
+    is_soon_learned = task.is_soon_learned and is_short and not is_paired
+    most = _MAX_EPOCHS_IF_SOON_LEARNED if is_soon_learned else _MAX_EPOCHS
     return max(_MIN_EPOCHS, min(most, n_epochs))
 
 

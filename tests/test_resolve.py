@@ -192,6 +192,11 @@ def test_what_is_harder_to_learn_than_a_class_has_at_most_40_epochs(
     assert resolved_epochs(n_texts, **parameters) == n_epochs
 
 
+def test_prototypes_that_start_at_random_have_at_most_40_epochs():
+    """With ten, 64 texts of two classes were hardly learned."""
+    assert resolved_epochs(48, formulation="proto-lm") == 40
+
+
 def resolved_epochs(n_texts, task=None, is_paired=False, **parameters):
     config = check_parameters(ProtoLMClassifier(**parameters))
     return resolve_epochs(config, task or TASK, n_texts, is_paired)
