@@ -74,8 +74,8 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
     label_smoothing : float or "auto", default="auto"
         Share ε of each label that the cross-entropy spreads over all classes
         ("mixture"), or moves to a label's frequency if texts have several, against
-        overconfidence on few texts. "auto" is 0.1 up to 372 texts, less with more, and
-        0 from 500 texts on.
+        overconfidence on few texts. "auto" is 0.1 from 128 to 372
+        texts, less with fewer, and 0 from 500 texts on.
     n_nearest : int or float, default=0.5
         K of "proto-lm": the number of prototypes that its cohesion and separation use;
         a float is a share of the class's prototypes.
@@ -93,16 +93,14 @@ class ProtoLMClassifier(ClassifierMixin, BaseProtoLM):
         Start `fit` from the encoder of the previous fit instead of the pretrained one.
         Texts, labels and other parameters may differ; prototypes are learned anew.
     max_epochs : int or "auto", default="auto"
-        Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 10; at
-        most 40 for pairs of texts, for several labels per text, for "proto-lm" and for
-        ``finetune="head"``.
+        Passes over the texts. "auto" is 3, or as many as make 150 steps, at most 40.
     batch_size : int, default=32
         Texts per step, in training and in prediction, and the largest number of windows
         of long texts that are read at once.
     learning_rate : float or "auto", default="auto"
         Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 2e-3
         for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
-        768) and, below 500 pairs of texts, by √(n/500).
+        768) and, below 500 texts with one class each, by √(n/500).
     head_learning_rate : float, default=1e-3
         Peak learning rate of the head.
     weight_decay : float, default=0.01

@@ -77,7 +77,7 @@ class ProtoLMRegressor(RegressorMixin, BaseProtoLM):
     learning_rate : float or "auto", default="auto"
         Peak learning rate of the encoder, after the warm-up. "auto" is 1e-4, and 2e-3
         for adapters; it is scaled by 384/width for encoders wider than 384 (5e-5 at
-        768) and, below 500 pairs of texts, by √(n/500).
+        768).
     head_learning_rate : float, default=1e-3
         Peak learning rate of the head.
     weight_decay : float, default=0.01

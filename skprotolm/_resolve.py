@@ -18,16 +18,16 @@ _FEWEST_OF_FEW, _TEXTS_PER_PROTOTYPE = 2, 8
 _QUOTED, _FEWEST_QUOTED = 2000, 20
 # sharpness="auto": λ while prototypes are learned.
 _SHARPNESS = 30.0
-# max_epochs="auto": few texts need steps, but what is soon learned is then memorized.
-# The relation of two texts takes longer to learn, at a lower rate; so does "proto-lm",
-# whose prototypes start at random. Epochs of the head alone cost next to nothing.
-_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS, _MAX_EPOCHS_IF_SOON_LEARNED = 150, 3, 40, 10
+# max_epochs="auto": few texts need steps, not epochs, but more than 40 epochs on some
+# dozens of texts only memorize them.
+_MIN_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 150, 3, 40
 # preservation="auto", for texts and for pairs.
 _PRESERVATION, _PRESERVATION_OF_PAIRS = 0.4, 0.2
-# label_smoothing="auto": of few texts, the number from which on it is 0, and the number
-# of texts over which it falls.
-_SMOOTHING, _MANY, _BETWEEN = 0.1, 500, 128
-# learning_rate="auto": chosen on MiniLM, for its width; for few pairs it is smaller.
+# label_smoothing="auto": the largest value, the number of texts over which it rises and
+# falls, and the number from which on it is 0.
+_SMOOTHING, _FEW, _MANY = 0.1, 128, 500
+# learning_rate="auto": chosen on MiniLM, for its width; below 500 texts with one class
+# each it is smaller.
 _RATE, _WIDTH, _ENOUGH = 1e-4, 384, 500
 _RATE_OF_ADAPTERS = 2e-3  # of finetune="lora"
 
@@ -75,8 +75,8 @@ def resolve(
     is_auto = config.sharpness == "auto"
     return replace(
         config,
-        max_epochs=resolve_epochs(config, task, n_texts, is_paired),
-        learning_rate=resolve_learning_rate(config, hidden_size, n_texts, is_paired),
+        max_epochs=resolve_epochs(config.max_epochs, n_texts, config.batch_size),
+        learning_rate=resolve_learning_rate(config, hidden_size, n_texts, task),
         preservation=resolve_preservation(config.preservation, is_paired),
         label_smoothing=resolve_smoothing(config.label_smoothing, n_texts),
         n_prototypes=dict(zip(task.strata, quoted, strict=True)),
@@ -125,33 +125,27 @@ def resolve_precision(config: FitConfig, is_fp32: bool, has_bf16: bool) -> FitCo
     )
 
 
-def resolve_epochs(config: FitConfig, task: Task, n_texts: int, is_paired: bool) -> int:
-    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40.
-
-    At most 10 if the encoder learns what single texts soon teach.
-    """
-    if config.max_epochs != "auto":
-        return int(config.max_epochs)
-    steps_per_epoch = math.ceil(n_texts / config.batch_size)
+def resolve_epochs(max_epochs: Any, n_texts: int, batch_size: int) -> int:
+    """Return the number of epochs; "auto": 3, or enough for 150 steps, at most 40."""
+    if max_epochs != "auto":
+        return int(max_epochs)
+    steps_per_epoch = math.ceil(n_texts / batch_size)
     n_epochs = math.ceil(_MIN_STEPS / steps_per_epoch)
-    is_short = config.trains_encoder and config.formulation == "mixture"
-    is_soon_learned = task.is_soon_learned and is_short and not is_paired
-    most = _MAX_EPOCHS_IF_SOON_LEARNED if is_soon_learned else _MAX_EPOCHS
-    return max(_MIN_EPOCHS, min(most, n_epochs))
+    return max(_MIN_EPOCHS, min(_MAX_EPOCHS, n_epochs))
 
 
 def resolve_learning_rate(
-    config: FitConfig, hidden_size: int, n_texts: int, is_paired: bool
+    config: FitConfig, hidden_size: int, n_texts: int, task: Task
 ) -> float:
-    """Return the encoder's rate; "auto": 1e-4, and 2e-3 for adapters.
+    """Return the encoder's rate; "auto": 1e-4, scaled by width and number of texts.
 
-    It is scaled by 384/width for encoders wider than 384, and by √(n/500) for fewer
-    than 500 pairs of texts.
+    It is 2e-3 for adapters. The factors are 384/width for encoders wider than 384, and
+    √(n/500) for fewer than 500 texts with one class each, which are soon memorized.
     """
     if config.learning_rate != "auto":
         return float(config.learning_rate)
     rate = _RATE_OF_ADAPTERS if config.trains_adapters else _RATE
-    by_number = math.sqrt(n_texts / _ENOUGH) if is_paired else 1.0
+    by_number = math.sqrt(n_texts / _ENOUGH) if task.is_soon_memorized else 1.0
     return rate * min(1.0, _WIDTH / hidden_size) * min(1.0, by_number)
 
 
@@ -167,13 +161,14 @@ def resolve_preservation(preservation: Any, is_paired: bool) -> float:
 
 
 def resolve_smoothing(label_smoothing: Any, n_texts: int) -> float:
-    """Return ε of the label smoothing; "auto": 0.1 up to 372 texts, 0 from 500 on.
+    """Return ε of the label smoothing; "auto": 0.1 from 128 to 372 texts, 0 from 500.
 
-    Few texts are repeated so often that the model gets overconfident.
+    Few texts are repeated so often that the model gets overconfident. With fewer than
+    128 texts the smaller learning rate already prevents this.
     """
     if label_smoothing != "auto":
         return float(label_smoothing)
-    return _SMOOTHING * max(0.0, min(1.0, (_MANY - n_texts) / _BETWEEN))
+    return _SMOOTHING * max(0.0, min(1.0, n_texts / _FEW, (_MANY - n_texts) / _FEW))
 
 
 def resolve_quoted_counts(

@@ -79,8 +79,8 @@ class ProtoLMTokenClassifier(  # lists of arrays are no output of `set_output`
         information than the tag. "auto" is 0.4.
     label_smoothing : float or "auto", default="auto"
         Share ε of each tag that the cross-entropy spreads over all tags, against
-        overconfidence on few sentences. "auto" is 0.1 up to 372 sentences, less with
-        more, and 0 from 500 sentences on.
+        overconfidence on few sentences. "auto" is 0.1 from 128 to 372 sentences, less
+        with fewer, and 0 from 500 sentences on.
     projection : bool, default=True
         Replace the learned prototypes by training words after training. With False
         prototypes are learned vectors and quote the nearest word.

@@ -38,7 +38,6 @@ def make_noisy(make_classifier, callbacks):
     def make(seed: int, **parameters: Any) -> Any:
         settings = {
             "projection": False,
-            "label_smoothing": 0.0,
             "max_epochs": 7,
             "n_iter_no_change": 7,
             "random_state": seed,

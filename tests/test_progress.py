@@ -201,7 +201,7 @@ class Unread:
 def test_the_loss_is_read_only_for_display(capfd):
     """Reading it in every step would wait for the device."""
     with Progress(1) as progress:
-        progress.plan(make_config(), 64, 0, n_epochs=1, repeated=1.0)
+        progress.plan(make_config(max_epochs=1), 64, 0, repeated=1.0)
         progress.bar.mininterval = 3600
         unread: Any = Unread()
         progress.on_step(unread)

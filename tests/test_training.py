@@ -135,7 +135,7 @@ def test_labels_are_smoothed_by_the_automatic_amount(
         make_classifier(formulation=formulation, **parameters)
         .fit(X, y)
         .predict_proba(X)
-        for parameters in ({}, {"label_smoothing": 0.1})
+        for parameters in ({}, {"label_smoothing": 0.1 * len(X) / 128})
     ]
     np.testing.assert_array_equal(*probabilities)
 
@@ -158,9 +158,10 @@ def test_label_smoothing_lowers_confidence(make_classifier, texts):
 
 def test_the_automatic_learning_rate_is_used_and_recorded(make_classifier, texts):
     clf = make_classifier(learning_rate="auto", warmup_fraction=0.0).fit(*texts)
-    assert clf.history_[0]["learning_rate"] == pytest.approx(1e-4)
+    expected = 1e-4 * math.sqrt(len(texts[0]) / 500)
+    assert clf.history_[0]["learning_rate"] == pytest.approx(expected)
     assert clf.learning_rate == "auto"
-    assert clf.learning_rate_ == 1e-4
+    assert clf.learning_rate_ == pytest.approx(expected)
     clf.set_params(learning_rate=0.25, max_epochs=1).fit(*texts)
     assert clf.learning_rate_ == 0.25
 

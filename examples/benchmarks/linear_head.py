@@ -48,24 +48,18 @@ class Resolved(NamedTuple):
 
 
 def resolve(
-    clf: Estimator,
-    n_texts: int,
-    hidden_size: int,
-    *,
-    most_epochs: int,
-    is_paired: bool = False,
+    clf: Estimator, n_texts: int, hidden_size: int, *, has_classes: bool = True
 ) -> Resolved:
     """Return epochs, learning rate and label smoothing as documented for "auto".
 
     A test compares them with what the classifier uses.
     """
     steps_per_epoch = math.ceil(n_texts / clf.batch_size)
-    most_epochs = 40 if is_paired else most_epochs
-    n_epochs = max(3, min(most_epochs, math.ceil(150 / steps_per_epoch)))
+    n_epochs = max(3, min(40, math.ceil(150 / steps_per_epoch)))
     rate = 1e-4 * min(1, 384 / hidden_size)
-    if is_paired:
+    if has_classes:  # one per text
         rate *= min(1, math.sqrt(n_texts / 500))
-    smoothing = 0.1 * max(0, min(1, (500 - n_texts) / 128))
+    smoothing = 0.1 * max(0, min(1, n_texts / 128, (500 - n_texts) / 128))
     chosen = getattr(clf, "label_smoothing", 0.0)  # which regressors do not have
     return Resolved(
         n_epochs if clf.max_epochs == "auto" else int(clf.max_epochs),
@@ -90,7 +84,7 @@ class LinearHead(ABC):
         The fine-tuned encoder.
     """
 
-    most_epochs = 40  # of few texts
+    has_classes = False
 
     def __init__(self, clf: Any):
         self.clf = clf
@@ -106,15 +100,7 @@ class LinearHead(ABC):
             self.encoder = encoder.to(self.device)
             self.head = nn.Linear(hidden_size(encoder), n_outputs)
             self.head.to(self.device)
-            resolved = resolve(
-                self.clf,
-                len(targets),
-                hidden_size(encoder),
-                most_epochs=self.most_epochs,
-                is_paired=isinstance(X[0], tuple),
-            )
             self._train(
-                resolved,
                 self._tokenized(X),
                 torch.from_numpy(targets).to(self.device),
                 torch.from_numpy(weights / weights.mean()).float().to(self.device),
@@ -127,15 +113,11 @@ class LinearHead(ABC):
     def _losses(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         """Return the loss of each text, (B,)."""
 
-    def _train(
-        self,
-        resolved: Resolved,
-        texts: TokenizedTexts,
-        targets: Tensor,
-        weights: Tensor,
-    ) -> None:
+    def _train(self, texts: TokenizedTexts, targets: Tensor, weights: Tensor) -> None:
         batch_size = self.clf.batch_size
         rng = np.random.RandomState(int(self.clf.random_state))
+        width = hidden_size(self.encoder)
+        resolved = resolve(self.clf, len(targets), width, has_classes=self.has_classes)
         n_steps = resolved.max_epochs * math.ceil(len(targets) / batch_size)
         optimizer = self._make_optimizer(resolved.learning_rate)
         schedule = make_schedule(optimizer, n_steps, self.clf.warmup_fraction)
@@ -199,7 +181,7 @@ class LinearHeadClassifier(LinearHead):
         The sorted labels.
     """
 
-    most_epochs = 10
+    has_classes = True
 
     def fit(self, X: list, y: np.ndarray) -> LinearHeadClassifier:
         """Train on texts and labels."""

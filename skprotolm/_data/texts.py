@@ -39,11 +39,6 @@ class Columns(NamedTuple):
             return cls(2, (names[0], names[1]))
         return cls(2, None)
 
-    @property
-    def is_paired(self) -> bool:
-        """Whether X holds pairs of texts."""
-        return self.number == 2
-
 
 def as_texts(X: Any, *, columns: Columns | None = None, name: str = "X") -> Texts:
     """Convert X to a list of texts, or of pairs of texts.

@@ -28,8 +28,8 @@ class Task(ABC):
     quotable = 0.5
     reading_weight = 0.4
     output_weight = 0.0
-    # Whether an encoder that is trained longer on few texts only memorizes them.
-    is_soon_learned = False
+    # Whether few texts are so soon memorized that they need a lower learning rate.
+    is_soon_memorized = False
 
     def texts_of(self, X: Any, columns: Columns, name: str) -> Texts:
         """Return the texts of X, whose columns must be those of the fit."""

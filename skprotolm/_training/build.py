@@ -17,7 +17,7 @@ from skprotolm._network.token_vectors import ReadTexts
 from skprotolm._network.tokenized import TokenizedTexts
 from skprotolm._network.word_vectors import read_units
 from skprotolm._processes import Processes
-from skprotolm._resolve import resolve_epochs, resolve_precision
+from skprotolm._resolve import resolve_precision
 from skprotolm._runtime import has_bf16
 from skprotolm._training.inputs import FitInput
 from skprotolm._training.neighborhoods import distinct_ids
@@ -92,10 +92,7 @@ def build(
     attention = TokenAttention(encoder.hidden_size).to(encoder.device, encoder.dtype)
     tokens, tokens_out = units.texts_of(rows), units.texts_of(held_out)
     n_passes, repeated = 1 if given.start is None else 2, repeated_part(encoder, config)
-    n_epochs = resolve_epochs(config, task, len(tokens), given.columns.is_paired)
-    progress.plan(
-        config, len(tokens), len(tokens_out), n_epochs, n_passes, repeated=repeated
-    )
+    progress.plan(config, len(tokens), len(tokens_out), n_passes, repeated=repeated)
 
     def read(some: TokenizedTexts) -> FrozenPass:
         source = training_source(encoder, some, config, given.processes)

@@ -122,7 +122,7 @@ def initialize(
     config = resolve(
         config,
         n_texts=len(data.tokenized),
-        is_paired=data.columns.is_paired,
+        is_paired=data.columns.number == 2,
         hidden_size=encoder.hidden_size,
         task=data.task,
         wanted=wanted,

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from skprotolm._config import FitConfig
+from skprotolm._resolve import resolve_epochs
 
 # Work per batch, in forward passes of the encoder: of a pass, of a training step, and
 # of the rest of either. What the backward pass computes again is another pass.
@@ -80,7 +81,6 @@ class Progress:
         config: FitConfig,
         n_texts: int,
         n_held_out: int,
-        n_epochs: int,
         n_passes: int = 1,
         *,
         repeated: float,
@@ -92,14 +92,13 @@ class Progress:
         config : FitConfig
         n_texts, n_held_out : int
             Texts that are trained on, and held out for early stopping.
-        n_epochs : int
-            The most that there are.
         n_passes : int, default=1
             Frozen passes over the texts that are trained on.
         repeated : float
             The part of the encoder that runs again after the first pass over a text. If
             it is 0, held-out texts have a frozen pass, too.
         """
+        n_epochs = resolve_epochs(config.max_epochs, n_texts, config.batch_size)
         n_batches = math.ceil(n_texts / config.batch_size)
         n_parts = math.ceil(n_texts / config.part_size)
         n_validation = math.ceil(n_held_out / config.part_size)
