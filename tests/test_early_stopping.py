@@ -90,7 +90,7 @@ def test_the_best_epoch_is_kept_if_a_callback_stops_the_fit(make_noisy, seed):
 
 
 @pytest.mark.parametrize("projection", [False, True])
-def test_the_model_of_an_epoch_equals_that_of_a_fit_stopped_after_it(
+def test_the_model_of_an_epoch_equals_one_fitted_for_as_many_epochs(
     make_noisy, projection
 ):
     data = noisy_texts(8)

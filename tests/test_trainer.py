@@ -67,7 +67,7 @@ def test_dropout_is_on_in_training(new_trainer):
     assert losses[0] != losses[1]
 
 
-def test_a_run_continues_after_an_epoch_bit_for_bit(new_trainer):
+def test_a_run_continues_after_an_epoch_exactly(new_trainer):
     whole = new_trainer(0)
     run(whole, 1)
     state = stored(whole.state_dict())
@@ -80,7 +80,7 @@ def test_a_run_continues_after_an_epoch_bit_for_bit(new_trainer):
 
 
 @pytest.mark.parametrize("n_steps", [2, 6, 9])  # of 6 per epoch
-def test_a_run_continues_in_the_middle_of_an_epoch_bit_for_bit(new_trainer, n_steps):
+def test_a_run_continues_in_the_middle_of_an_epoch_exactly(new_trainer, n_steps):
     whole = new_trainer(0)
     run(whole, 3)
     interrupted = new_trainer(0)

@@ -456,7 +456,7 @@ def test_each_epoch_reads_other_windows(make, monkeypatch):
     assert set(read[0]) != set(read[1])
 
 
-def test_a_run_continues_in_the_middle_of_an_epoch_bit_for_bit(make):
+def test_a_run_continues_in_the_middle_of_an_epoch_exactly(make):
     def new_trainer(seed: int) -> Trainer:
         torch.manual_seed(seed)
         return make_trainer(make(batch_size=4), X, Y)

@@ -28,7 +28,6 @@ FULL, SHORT = "full", "full, 10 epochs, rate 1e-4, smoothing 0.1"
 SETTINGS: dict[str, tuple[str | int, float, float]] = {
     FULL: ("full", 1, 1),
     "full, rate x 2": ("full", 2, 1),
-    "full, epochs x 2/3": ("full", 1, 2 / 3),
     "full, epochs x 2/3, rate x 2": ("full", 2, 2 / 3),
     "full, epochs / 2": ("full", 1, 1 / 2),
     "full, epochs / 2, rate x 3/2": ("full", 3 / 2, 1 / 2),
@@ -47,7 +46,6 @@ SETTINGS: dict[str, tuple[str | int, float, float]] = {
     "3": (3, 1, 1),
     "3, rate x 2": (3, 2, 1),
     "3, rate x 4": (3, 4, 1),
-    "3, epochs x 2/3, rate x 4": (3, 4, 2 / 3),
     "2, rate x 2": (2, 2, 1),
     "2, rate x 4": (2, 4, 1),
     "1, rate x 4": (1, 4, 1),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skprotolm._processes import MANY_ROWS
 
@@ -31,7 +31,7 @@ class RowGradients:
             if isinstance(child, nn.Embedding) and _is_large(child)
         ]
         weights = {id(e.weight): e.weight for e in self._embeddings}  # may be shared
-        self._gradients = [_RowGradient(weight) for weight in weights.values()]
+        self._gradients = [(w, torch.zeros_like(w)) for w in weights.values()]
 
     @contextmanager
     def collected(self) -> Iterator[None]:
@@ -46,8 +46,13 @@ class RowGradients:
 
     def complete(self) -> None:
         """Put dense gradients into the place of rows."""
-        for gradient in self._gradients:
-            gradient.complete()
+        for weight, dense in self._gradients:
+            if weight.grad is None or not weight.grad.is_sparse:
+                continue  # the weight has other uses, too
+            rows = weight.grad.coalesce()
+            dense.zero_()  # other processes may have written other rows, too
+            dense[rows.indices()[0]] = rows.values()
+            weight.grad = dense
 
 
 def _is_large(embedding: nn.Embedding) -> bool:
@@ -56,22 +61,3 @@ def _is_large(embedding: nn.Embedding) -> bool:
     is_usual = is_usual and weight.is_leaf  # not computed from others at each access
     is_trained_here = weight.requires_grad and weight.device.type == "cpu"
     return is_usual and is_trained_here and len(weight) >= MANY_ROWS
-
-
-class _RowGradient:
-    """The gradient of one weight."""
-
-    def __init__(self, weight: Tensor):
-        self.weight = weight
-        self.dense: Tensor | None = None
-
-    def complete(self) -> None:
-        sparse = self.weight.grad
-        if sparse is None or not sparse.is_sparse:  # the weight has other uses, too
-            return
-        if self.dense is None:
-            self.dense = torch.zeros_like(self.weight)
-        self.dense.zero_()  # other processes may have written other rows, too
-        sparse = sparse.coalesce()
-        self.dense[sparse.indices()[0]] = sparse.values()
-        self.weight.grad = self.dense
